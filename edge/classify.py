@@ -1,0 +1,93 @@
+"""The expression of a face: one inference of the bundle's int8 network on the CPU."""
+
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle import Bundle, Quantization
+from edge.contract import INPUT_SIZE, LABELS, decode, encode
+from edge.errors import BundleError, RuntimeMissingError
+from edge.records import Expression, Gray
+
+
+class Classifier:
+    """Holds one interpreter for the life of the process. Not for use from several threads at once.
+
+    Raises BundleError when the network's tensors are not what the card states, RuntimeMissingError when no TFLite
+    runtime is installed.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        self.card = bundle.card
+        interpreter_class, self.runtime = find_runtime()
+        try:
+            self._interpreter = interpreter_class(model_content=bundle.model, num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(f"{bundle.folder}: {self.runtime} cannot run its network: {error}") from error
+        [entry] = self._interpreter.get_input_details()
+        [leaving] = self._interpreter.get_output_details()
+        self._input, self._output = entry["index"], leaving["index"]
+        _expect(bundle, "input", entry, (1, INPUT_SIZE, INPUT_SIZE, 1), self.card.input)
+        _expect(bundle, "output", leaving, (1, len(LABELS)), self.card.output)
+
+    def logits(self, face: Gray) -> NDArray[np.int8]:
+        """Quantized logits of a cropped face: ``(48, 48)`` uint8 to ``(7,)`` int8."""
+        self._interpreter.set_tensor(self._input, encode(face, self.card.input.scale, self.card.input.zero_point))
+        self._interpreter.invoke()
+        return np.asarray(self._interpreter.get_tensor(self._output)[0], np.int8)
+
+    def classify(self, face: Gray) -> Expression:
+        """Expression of a cropped face, ``(48, 48)`` uint8."""
+        quantization = self.card.output
+        probabilities = decode(self.logits(face), quantization.scale, quantization.zero_point, self.card.temperature)
+        return expression(probabilities)
+
+
+def expression(probabilities: NDArray[np.float64]) -> Expression:
+    """Name the likeliest of ``(7,)`` probabilities; they are rounded to four digits, which is what is told."""
+    best = int(probabilities.argmax())
+    scores = {label: round(float(p), 4) for label, p in zip(LABELS, probabilities, strict=True)}
+    return Expression(LABELS[best], scores[LABELS[best]], scores)
+
+
+def _expect(
+    bundle: Bundle, which: str, tensor: dict[str, Any], shape: tuple[int, ...], quantization: Quantization
+) -> None:
+    found = (tuple(int(size) for size in tensor["shape"]), np.dtype(tensor["dtype"]).name)
+    if found != (shape, "int8"):
+        raise BundleError(f"{bundle.folder}: the network's {which} is {found[1]} {found[0]}, expected int8 {shape}")
+    scale, zero_point = tensor["quantization"]
+    if not np.isclose(scale, quantization.scale) or zero_point != quantization.zero_point:
+        raise BundleError(
+            f"{bundle.folder}: the network's {which} has scale {scale} and zero point {zero_point}, "
+            f"the card says {quantization.scale} and {quantization.zero_point}"
+        )
+
+
+def find_runtime() -> tuple[Any, str]:
+    """The interpreter class of the runtime that is installed, and its name with version.
+
+    Raises RuntimeMissingError saying what to install.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415  a choice of extras
+
+        return Interpreter, f"ai-edge-litert {metadata.version('ai-edge-litert')}"
+    except ImportError:
+        pass
+    try:
+        version = metadata.version("tflite-runtime")
+    except metadata.PackageNotFoundError:
+        raise RuntimeMissingError(
+            "no TFLite runtime is installed: pip install 'fer-edge[litert]' (or 'fer-edge[tflite-runtime]')"
+        ) from None
+    if int(np.__version__.split(".")[0]) >= 2:
+        raise RuntimeMissingError(
+            f"tflite-runtime {version} cannot work with numpy {np.__version__}: pip install 'fer-edge[tflite-runtime]'"
+        )
+    from tflite_runtime.interpreter import Interpreter  # noqa: PLC0415
+
+    return Interpreter, f"tflite-runtime {version}"

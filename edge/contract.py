@@ -1,0 +1,97 @@
+"""The contract between training and device: label order, crop, encoding and decoding.
+
+This is the only preprocessing of the project. Training materialises its pictures with these functions, export
+calibrates with them, and the device runs them, so a model cannot meet a differently prepared picture.
+"""
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.records import Box, Gray
+
+LABELS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""The seven expressions in FER2013's order; the index is the class number everywhere."""
+
+INPUT_SIZE: Final = 48
+"""Side of the network's square grey input in pixels (FER2013)."""
+
+
+def crop(gray: Gray, box: Box, margin: float) -> Gray:
+    """Cut the square that the network looks at out of a picture.
+
+    ``margin`` is added on each side as a fraction of the box's longer side (it stands in the bundle's card). Where
+    the square leaves the picture, the border pixels are repeated.
+
+    Returns a ``(INPUT_SIZE, INPUT_SIZE)`` uint8 picture. Raises ValueError for a box without an area.
+    """
+    if box.w <= 0 or box.h <= 0:
+        raise ValueError(f"box {box} has no area")
+    side = max(1, round(max(box.w, box.h) * (1 + 2 * margin)))
+    left = round(box.x + box.w / 2 - side / 2)
+    top = round(box.y + box.h / 2 - side / 2)
+    height, width = gray.shape
+    inside = gray[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
+    if inside.size == 0:
+        raise ValueError(f"box {box} lies outside the {width}x{height} picture")
+    if inside.shape != (side, side):
+        inside = cv2.copyMakeBorder(  # type: ignore[assignment]
+            inside,
+            max(0, -top),
+            max(0, top + side - height),
+            max(0, -left),
+            max(0, left + side - width),
+            cv2.BORDER_REPLICATE,
+        )
+    return resize(inside)
+
+
+def resize(square: Gray) -> Gray:
+    """Bring a grey picture to the network's input size: area averaging down, bilinear up."""
+    if square.shape == (INPUT_SIZE, INPUT_SIZE):
+        return square
+    shrinking = square.shape[0] > INPUT_SIZE
+    resized = cv2.resize(
+        square, (INPUT_SIZE, INPUT_SIZE), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    )
+    return np.asarray(resized, np.uint8)
+
+
+def normalize(pixels: Gray) -> NDArray[np.float32]:
+    """Map pixels 0..255 to the network's real-valued input, [-1, 1): ``(pixel - 128) / 128``.
+
+    With an int8 input of scale 1/128 and zero point 0 the encoding is then exactly ``pixel - 128``, and the zero
+    padding of the convolutions is mid-grey.
+    """
+    return (pixels.astype(np.float32) - 128.0) / 128.0
+
+
+def quantize(real: NDArray[np.float32], scale: float, zero_point: int) -> NDArray[np.int8]:
+    """Quantize to int8 with saturation: scale, round, clip, cast, in that order (TFLite quantization spec)."""
+    steps = np.rint(real / scale) + zero_point
+    return np.asarray(np.clip(steps, -128, 127), np.int8)
+
+
+def encode(face: Gray, scale: float, zero_point: int) -> NDArray[np.int8]:
+    """Turn a cropped face into the network's input tensor, ``(1, 48, 48, 1)`` int8.
+
+    ``scale`` and ``zero_point`` are those the interpreter states for its input.
+    """
+    return quantize(normalize(face), scale, zero_point)[np.newaxis, :, :, np.newaxis]
+
+
+def decode(output: NDArray[np.int8], scale: float, zero_point: int, temperature: float) -> NDArray[np.float64]:
+    """Turn the network's int8 logits into probabilities in the order of LABELS, shape ``(7,)``.
+
+    ``temperature`` divides the logits before the softmax (Guo et al. 2017, arXiv 1706.04599).
+    """
+    logits = (output.reshape(-1).astype(np.float64) - zero_point) * scale
+    return softmax(logits / temperature)
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Softmax along the last axis, stable for large logits."""
+    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=-1, keepdims=True), np.float64)

@@ -1,0 +1,73 @@
+"""The errors a user can meet, each with the exit code that the command line and the service document."""
+
+import os
+import sys
+from collections.abc import Callable
+
+
+class FerEdgeError(Exception):
+    """Root of every error that fer-edge raises on purpose; its text says what to do.
+
+    ``exit_code`` is what the process returns when the error ends it (table in the README).
+    """
+
+    exit_code = 1
+
+
+class UsageError(FerEdgeError):
+    """A command line or argument that cannot be carried out."""
+
+    exit_code = 2
+
+
+class SettingsError(FerEdgeError):
+    """The configuration file is missing, malformed, or has an unknown or ill-typed key."""
+
+    exit_code = 3
+
+
+class BundleError(FerEdgeError):
+    """The model bundle is not what its card says it is."""
+
+    exit_code = 4
+
+
+class SourceError(FerEdgeError):
+    """The camera, video, folder or image cannot be opened or read."""
+
+    exit_code = 5
+
+
+class RuntimeMissingError(FerEdgeError):
+    """No usable TFLite runtime is installed."""
+
+    exit_code = 6
+
+
+class DataError(FerEdgeError):
+    """Labelled data is malformed; the text names file, row and reason."""
+
+    exit_code = 7
+
+
+class DeliveryError(FerEdgeError):
+    """The source ended, but the broker has not acknowledged every message."""
+
+    exit_code = 8
+
+
+def guarded(program: str, action: Callable[[], int]) -> int:
+    """Run a command; turn the errors above into one sentence on stderr and their exit code.
+
+    Ctrl-C gives 130, and a reader that went away (``fer-edge run | head``) ends the command quietly.
+    """
+    try:
+        return action()
+    except FerEdgeError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would complain
+        return 0

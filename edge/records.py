@@ -1,0 +1,73 @@
+"""The frozen records that flow through the device, from frame to event. No logic, no imports of other rooms."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Gray: TypeAlias = NDArray[np.uint8]
+"""A grey picture, ``(height, width)`` uint8, full-range luma 0..255."""
+
+EventKind: TypeAlias = Literal["appeared", "changed", "left"]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a source; ``time`` is in seconds since the source's start, never decreasing."""
+
+    gray: Gray
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels: left edge, top edge, width, height."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+    def overlap(self, other: "Box") -> float:
+        """Intersection over union, 0..1."""
+        width = min(self.x + self.w, other.x + other.w) - max(self.x, other.x)
+        height = min(self.y + self.h, other.y + other.h) - max(self.y, other.y)
+        if width <= 0 or height <= 0:
+            return 0.0
+        return width * height / (self.w * self.h + other.w * other.h - width * height)
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One person's face while it stays in view. ``box`` is where it was seen at ``seen`` (seconds, source time)."""
+
+    id: int
+    box: Box
+    seen: float
+
+
+class Expression(msgspec.Struct, frozen=True):
+    """What a face shows: the likeliest label, its probability, and the probability of every label."""
+
+    label: str
+    confidence: float
+    scores: dict[str, float]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something worth telling the world about one track.
+
+    ``id`` is ``<run id>-<sequence>`` and never repeats, so that a consumer can drop a message that comes twice.
+    ``time`` is when it happened (RFC 3339, with zone); ``clock_synced`` says whether the device's clock was set by
+    a time server then. The expression of ``left`` is the last one told.
+    """
+
+    schema_version: Literal[1] = 1
+    id: str
+    time: str
+    clock_synced: bool
+    track: int
+    kind: EventKind
+    expression: Expression

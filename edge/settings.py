@@ -1,0 +1,123 @@
+"""The typed settings, read from one TOML file. Unknown keys are refused and the nearest known one is named."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from edge.errors import SettingsError
+
+Positive = Annotated[float, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=1)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of the settings file."""
+
+
+class Camera(Section, frozen=True):
+    """``[camera]``: where pictures come from."""
+
+    source: str = "/dev/video0"
+    """`demo`, a video file, a folder of pictures, or a V4L2 device."""
+    folder_fps: Positive = 15.0
+    """Pictures per second that a folder of pictures stands for."""
+
+
+class Detect(Section, frozen=True):
+    """``[detect]``: finding faces."""
+
+    width: Annotated[int, Meta(ge=80)] = 320
+    """The cascade runs on the picture reduced to this width, in pixels."""
+    min_face: Annotated[float, Meta(gt=0, le=1)] = 0.12
+    """Smallest face, as a fraction of the picture's height."""
+    neighbors: Count = 5
+    """How many overlapping hits make a face; more means fewer false faces."""
+
+
+class Track(Section, frozen=True):
+    """``[track]``: following faces from frame to frame."""
+
+    max_faces: Count = 5
+    """At most this many faces at once, largest first."""
+    min_hits: Count = 3
+    """A new face must be found in this many frames in a row."""
+    lost_after: Positive = 1.0
+    """Seconds without a detection after which a face has left."""
+
+
+class Model(Section, frozen=True):
+    """``[model]``: which network classifies."""
+
+    bundle: str = "student-small"
+    """Name of a bundled model, or the path of a bundle folder."""
+    threads: Count = 1
+    """CPU threads of one inference."""
+
+
+class Events(Section, frozen=True):
+    """``[events]``: what is worth telling."""
+
+    smoothing: Positive = 0.4
+    """Time constant in seconds of the averaging of scores."""
+    dwell: Annotated[float, Meta(ge=0)] = 0.4
+    """Seconds that a new face or a new expression must last before it is told."""
+
+
+class Mqtt(Section, frozen=True):
+    """``[mqtt]``: the broker that events go to."""
+
+    host: str = "localhost"
+    port: Port = 1883
+    prefix: Annotated[str, Meta(pattern=r"^[^/+#\s][^+#\s]*$")] = "fer-edge"
+    """Topics are PREFIX/DEVICE/availability, .../state and .../event."""
+    device: Annotated[str, Meta(pattern=r"^[^/+#\s]*$")] = ""
+    """Unique name of this device; empty: the board's serial number, or else the host name."""
+    username: str = ""
+    password_file: str = ""
+    """A file that holds the password; never the password itself."""
+    ca_file: str = ""
+    """Certificate authority; when given, the connection uses TLS."""
+
+
+class Settings(Section, frozen=True):
+    """The whole file; every table and key may be left out."""
+
+    camera: Camera = Camera()
+    detect: Detect = Detect()
+    track: Track = Track()
+    model: Model = Model()
+    events: Events = Events()
+    mqtt: Mqtt = Mqtt()
+
+
+def load_settings(file: Path | None) -> Settings:
+    """Read a settings file; None gives the defaults. Raises SettingsError naming the key and what it takes."""
+    if file is None:
+        return Settings()
+    try:
+        values = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: not valid TOML: {error}") from error
+    _refuse_unknown(file, values, Settings, "")
+    try:
+        return msgspec.convert(values, Settings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{file}: {str(error).replace('$.', '')}") from error
+
+
+def _refuse_unknown(file: Path, values: dict[str, Any], section: type[Section], prefix: str) -> None:
+    types = get_type_hints(section, include_extras=True)
+    for key, value in values.items():
+        if key not in types:
+            near = difflib.get_close_matches(key, types, n=1, cutoff=0.5)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(types)}"
+            raise SettingsError(f"{file}: unknown key {prefix}{key}; {hint}")
+        if isinstance(value, dict) and isinstance(types[key], type) and issubclass(types[key], Section):
+            _refuse_unknown(file, value, types[key], f"{prefix}{key}.")

@@ -1,0 +1,116 @@
+"""What a run amounted to: the one-screen summary, and the contact sheet that a person asked for."""
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.episodes import Change
+from edge.errors import SourceError
+from edge.pipeline import Pipeline, Seen
+
+_TILE: Final = (320, 240)
+_COLUMNS: Final = 4
+_ROWS: Final = 3
+
+
+class Summary:
+    """Counts what a run saw."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._frames = self._with_face = 0
+        self._tracks: set[int] = set()
+        self._expressions: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
+        self._media = 0.0
+
+    def add(self, seen: Seen) -> None:
+        """Count one frame."""
+        for change in seen.changes:
+            self.count(change)
+        self._expressions.update(expression.label for expression in seen.expressions.values())
+        self._tracks.update(track.id for track in seen.tracks)
+        self._frames += 1
+        self._with_face += bool(seen.expressions)
+        self._media = seen.frame.time
+
+    def count(self, change: Change) -> None:
+        """Count one thing that happened."""
+        self._events[change.kind] += 1
+
+    def text(self, pipeline: Pipeline) -> str:
+        """One screen for a person."""
+        elapsed = time.perf_counter() - self._started
+        frames = max(1, self._frames)
+        stages = "   ".join(
+            f"{stage} {1000 * seconds / frames:.2f}" for stage, seconds in pipeline.stage_seconds.items()
+        )
+        return "\n".join(
+            (
+                f"frames       {self._frames} ({self._media:.1f} s of video) in {elapsed:.1f} s: "
+                f"{self._frames / elapsed:.0f} fps",
+                f"faces        {len(self._tracks)} followed; one in view in {self._with_face} frames",
+                f"expressions  {_counts(self._expressions)}",
+                f"events       {_counts(self._events)}",
+                f"ms a frame   {stages}",
+                f"model        {pipeline.classifier.card.name} on {pipeline.classifier.runtime}",
+            )
+        )
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counter.most_common()) or "none"
+
+
+class ContactSheet:
+    """Keeps a few annotated frames in memory and writes them as one picture."""
+
+    def __init__(self, file: Path, expected_frames: int = 250) -> None:
+        self._file = file
+        self._every = max(1, expected_frames // (_COLUMNS * _ROWS))
+        self._count = 0
+        self._tiles: list[NDArray[np.uint8]] = []
+
+    def add(self, seen: Seen) -> None:
+        """Annotate and keep every n-th frame."""
+        if self._count % self._every == self._every // 2 and len(self._tiles) < _COLUMNS * _ROWS:
+            self._tiles.append(_annotate(seen))
+        self._count += 1
+
+    def write(self) -> None:
+        """Write the picture. Raises SourceError when the file cannot be written."""
+        blank = np.zeros((_TILE[1], _TILE[0], 3), np.uint8)
+        tiles = self._tiles + [blank] * (_COLUMNS * _ROWS - len(self._tiles))
+        rows = [np.hstack(tiles[start : start + _COLUMNS]) for start in range(0, len(tiles), _COLUMNS)]
+        encoded = cv2.imencode(".png", np.vstack(rows))[1]
+        try:
+            self._file.write_bytes(encoded.tobytes())
+        except OSError as error:
+            raise SourceError(f"{self._file}: cannot be written: {error.strerror}") from error
+
+
+def _annotate(seen: Seen) -> NDArray[np.uint8]:
+    picture = np.asarray(cv2.cvtColor(seen.frame.gray, cv2.COLOR_GRAY2BGR), np.uint8)
+    factor = _TILE[0] / picture.shape[1]
+    tile = np.zeros((_TILE[1], _TILE[0], 3), np.uint8)
+    reduced = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)[: _TILE[1]]
+    tile[: reduced.shape[0], : reduced.shape[1]] = reduced[:, : _TILE[0]]
+    for track in seen.tracks:
+        expression = seen.expressions.get(track.id)
+        if expression is None:
+            continue
+        x, y, w, h = (round(value * factor) for value in (track.box.x, track.box.y, track.box.w, track.box.h))
+        cv2.rectangle(tile, (x, y), (x + w, y + h), (80, 220, 80), 2)
+        _write(tile, f"{track.id}: {expression.label} {expression.confidence:.0%}", (x, max(12, y - 6)))
+    _write(tile, f"{seen.frame.time:.1f} s", (6, _TILE[1] - 8))
+    return tile
+
+
+def _write(tile: NDArray[np.uint8], text: str, at: tuple[int, int]) -> None:
+    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(tile, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, thickness, cv2.LINE_AA)

@@ -1,0 +1,68 @@
+"""The accuracy of the deployed file, on this device, on labelled faces."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from edge.classify import Classifier
+from edge.contract import LABELS
+from edge.fer2013 import LabelledFaces
+from edge.metrics import Figures, measure
+
+
+def verify(classifier: Classifier, faces: LabelledFaces) -> tuple[Figures, list[float]]:
+    """Classify every face; returns the figures and the milliseconds that each face took from pixels to label."""
+    predictions = np.empty(len(faces), np.int64)
+    milliseconds = []
+    for index, face in enumerate(faces.pixels):
+        started = time.perf_counter()
+        predictions[index] = LABELS.index(classifier.classify(face).label)
+        milliseconds.append((time.perf_counter() - started) * 1000)
+    return measure(faces.labels, predictions), milliseconds
+
+
+def report(classifier: Classifier, figures: Figures, milliseconds: list[float], split: str | None) -> dict[str, Any]:
+    """What ``fer-edge verify --json`` prints."""
+    p50, p99 = np.percentile(milliseconds, [50, 99])
+    return {
+        "model": classifier.card.name,
+        "sha256": classifier.card.sha256,
+        "runtime": classifier.runtime,
+        "split": split,
+        "n": figures.n,
+        "accuracy": round(figures.accuracy, 5),
+        "macro_f1": round(figures.macro_f1, 5),
+        "ms_per_face": {"p50": round(float(p50), 3), "p99": round(float(p99), 3)},
+        "per_class": {
+            label: {
+                "precision": round(c.precision, 4),
+                "recall": round(c.recall, 4),
+                "f1": round(c.f1, 4),
+                "n": c.support,
+            }
+            for label, c in figures.per_class.items()
+        },
+        "confusion": figures.confusion.tolist(),
+        "labels": list(LABELS),
+    }
+
+
+def table(told: dict[str, Any]) -> str:
+    """The same report for a person."""
+    lines = [
+        f"{told['model']} ({told['sha256'][:12]}) on {told['runtime']}: "
+        f"{told['n']} faces{', ' + told['split'] if told['split'] else ''}",
+        f"accuracy {told['accuracy']:.2%}   macro-F1 {told['macro_f1']:.2%}   "
+        f"{told['ms_per_face']['p50']} ms a face (p99 {told['ms_per_face']['p99']})",
+        "",
+        f"{'':10}{'precision':>10}{'recall':>8}{'F1':>7}{'n':>7}   called "
+        + " ".join(f"{x[:5]:>5}" for x in told["labels"]),
+    ]
+    for label, row in zip(told["labels"], told["confusion"], strict=True):
+        figures = told["per_class"][label]
+        lines.append(
+            f"{label:10}{figures['precision']:>10.1%}{figures['recall']:>8.1%}{figures['f1']:>7.1%}{figures['n']:>7}"
+            "          " + " ".join(f"{count:>5}" for count in row)
+        )
+    return "\n".join(lines)

@@ -1,0 +1,106 @@
+"""What several tests need: a real broker, the real data when it is at hand, and a strict eye on skips."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PORTRAIT = ROOT / "edge" / "demo" / "portrait.jpg"
+
+
+@dataclass
+class Broker:
+    """A real mosquitto on loopback that a test can stop and start again."""
+
+    folder: Path
+    port: int
+    options: str = "allow_anonymous true"
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    def start(self) -> None:
+        config = self.folder / "mosquitto.conf"
+        config.write_text(f"listener {self.port} 127.0.0.1\n{self.options}\n")
+        self.process = subprocess.Popen(["mosquitto", "-c", config], stderr=subprocess.DEVNULL)
+        wait_until(self._answers, 10)
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.terminate()
+            self.process.wait(10)
+            self.process = None
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def wait_until(condition, seconds: float) -> None:  # noqa: ANN001
+    """Poll until a condition holds; fails after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """A started mosquitto. It runs as root here only because tests in CI do."""
+    if not shutil.which("mosquitto"):
+        pytest.skip("mosquitto is not installed (apt install mosquitto)")
+    made = Broker(tmp_path, free_port(), f"allow_anonymous true\nuser {'root' if os.getuid() == 0 else 'nobody'}")
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A little data set in FER2013's form whose classes are seven shades of noise: learnable, and nobody's face."""
+    rng = np.random.default_rng(11)
+    file = tmp_path_factory.mktemp("blobs") / "fer2013.csv"
+    with file.open("w") as text:
+        text.write("emotion,pixels,Usage\n")
+        for number in range(140):
+            label = number % 7
+            pixels = np.clip(rng.normal(20 + 35 * label, 10, 2304), 0, 255).astype(int)
+            text.write(f"{label},{' '.join(map(str, pixels))},{'Training' if number < 112 else 'PublicTest'}\n")
+    return file
+
+
+@pytest.fixture(scope="session")
+def fer2013() -> Path:
+    """The real FER2013 CSV; its path comes from the environment."""
+    path = os.environ.get("FER2013")
+    if not path:
+        pytest.skip("FER2013 is not set to the path of the data set's CSV")
+    return Path(path)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:  # noqa: ANN001
+    """With FER_EDGE_ALLOWED_SKIPS naming a file of allowed reasons, any other skip fails the run (used in CI)."""
+    file = os.environ.get("FER_EDGE_ALLOWED_SKIPS")
+    if not file:
+        return
+    allowed = [line for line in Path(file).read_text().splitlines() if line and not line.startswith("#")]
+    skipped = [str(report.longrepr) for report in terminalreporter.getreports("skipped")]
+    surprising = [reason for reason in skipped if not any(words in reason for words in allowed)]
+    if surprising:
+        terminalreporter.section("skips that are not allowed here", red=True)
+        for reason in surprising:
+            terminalreporter.line(reason)
+        terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED

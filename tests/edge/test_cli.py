@@ -1,0 +1,235 @@
+"""The device's commands as a user types them: real processes, real exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.bundle import find_bundle
+from edge.contract import LABELS
+from edge.settings import Model
+from tests.conftest import PORTRAIT, Broker, free_port
+
+PROGRAM = Path(sys.executable).with_name("fer-edge")
+
+
+def fer_edge(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=120, cwd=cwd, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def portraits(tmp_path: Path) -> Path:
+    """Two seconds of a visitor standing still, as pictures."""
+    folder = tmp_path / "portraits"
+    folder.mkdir()
+    portrait = cv2.imread(str(PORTRAIT))
+    assert portrait is not None
+    for number in range(8):
+        cv2.imwrite(str(folder / f"{number}.jpg"), portrait[:300, :300])  # without the background's false faces
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+@pytest.fixture
+def four_fps(tmp_path: Path) -> Path:
+    file = tmp_path / "config.toml"
+    file.write_text("[camera]\nfolder_fps = 4\n")
+    return file
+
+
+@pytest.mark.slow
+def test_the_demo_tells_of_one_visitor_and_draws_a_contact_sheet(tmp_path: Path) -> None:
+    done = fer_edge("run", "--source", "demo", "--sheet", "demo.png", cwd=tmp_path)
+    assert done.returncode == 0
+    assert [(event["kind"], event["track"]) for event in lines(done)] == [("appeared", 1), ("left", 1)]
+    assert "frames       250 (10.0 s of video)" in done.stderr
+    assert "ms a frame   detect" in done.stderr
+    sheet = cv2.imread(str(tmp_path / "demo.png"))
+    assert sheet is not None
+    assert sheet.shape == (720, 1280, 3)
+    green = (sheet == (80, 220, 80)).all(axis=2)
+    assert green.sum() > 1000
+
+
+def test_a_folder_runs_in_media_time(portraits: Path, four_fps: Path) -> None:
+    done = fer_edge("run", "--source", portraits, "--config", four_fps)
+    assert done.returncode == 0
+    events = lines(done)
+    assert [event["kind"] for event in events] == ["appeared", "left"]
+    assert events[0]["expression"]["label"] in LABELS
+    assert "frames       8 (1.8 s of video)" in done.stderr
+
+
+def test_realtime_takes_as_long_as_the_media(portraits: Path, four_fps: Path) -> None:
+    done = fer_edge("run", "--source", portraits, "--config", four_fps, "--realtime")
+    seconds = float(done.stderr.split(" in ")[1].split(" s:")[0])
+    assert 1.7 <= seconds <= 2.7
+
+
+def test_a_video_file_is_watched(tmp_path: Path) -> None:
+    file = tmp_path / "visit.avi"
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"MJPG"), 10, (452, 400))
+    portrait = cv2.imread(str(PORTRAIT))
+    assert portrait is not None
+    for _ in range(15):
+        writer.write(portrait)
+    writer.release()
+    done = fer_edge("run", "--source", file)
+    assert [event["kind"] for event in lines(done)] == ["appeared", "left"]
+    assert "frames       15 (1.4 s of video)" in done.stderr
+
+
+def test_an_unreadable_picture_in_a_folder_is_named_and_skipped(portraits: Path, four_fps: Path) -> None:
+    (portraits / "3.jpg").write_bytes(b"")
+    done = fer_edge("run", "--source", portraits, "--config", four_fps)
+    assert done.returncode == 0
+    assert "skipped" in done.stderr
+    assert "3.jpg" in done.stderr
+    assert "frames       7" in done.stderr
+
+
+@pytest.mark.slow
+def test_events_go_to_the_broker_instead_of_stdout(portraits: Path, broker: Broker, tmp_path: Path) -> None:
+    config = tmp_path / "mqtt.toml"
+    config.write_text(f'[camera]\nfolder_fps = 4\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "kiosk"\n')
+    done = fer_edge("run", "--source", portraits, "--config", config, "--events", "mqtt")
+    assert (done.returncode, done.stdout) == (0, "")
+    retained = subprocess.run(
+        ["mosquitto_sub", "-p", str(broker.port), "-t", "fer-edge/kiosk/#", "-W", "2", "-v"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    assert 'fer-edge/kiosk/state {"faces":0' in retained
+    assert "fer-edge/kiosk/availability offline" in retained
+
+
+def test_an_absent_broker_does_not_stop_the_loop_but_is_told(portraits: Path, tmp_path: Path) -> None:
+    config = tmp_path / "mqtt.toml"
+    config.write_text(f'[camera]\nfolder_fps = 4\n[mqtt]\nhost = "127.0.0.1"\nport = {free_port()}\n')
+    done = fer_edge("run", "--source", portraits, "--config", config, "--events", "mqtt")
+    assert done.returncode == 8
+    assert "frames       8" in done.stderr
+    assert "no MQTT broker answers at 127.0.0.1" in done.stderr
+    assert "4 messages were not acknowledged" in done.stderr
+
+
+def test_classify_prints_one_object_a_picture_and_goes_on_after_a_bad_one(tmp_path: Path) -> None:
+    empty, blank = tmp_path / "empty.png", tmp_path / "blank.png"
+    empty.write_bytes(b"")
+    cv2.imwrite(str(blank), np.full((200, 200), 90, np.uint8))
+    done = fer_edge("classify", PORTRAIT, empty, blank, tmp_path / "absent.png", "--json")
+    assert done.returncode == 1
+    told = lines(done)
+    assert [one["source"] for one in told] == [str(PORTRAIT), str(blank)]
+    [face], nobody = told[0]["faces"], told[1]["faces"]
+    assert nobody == []
+    assert set(face) == {"box", "expression", "confidence", "scores"}
+    assert tuple(face["scores"]) == LABELS
+    assert face["scores"][face["expression"]] == face["confidence"] == max(face["scores"].values())
+    x, y, w, h = face["box"]
+    assert x < 164 < x + w
+    assert y < 114 < y + h
+    assert "empty.png" in done.stderr
+    assert "absent.png: cannot be read: No such file" in done.stderr
+
+
+def test_verify_measures_a_folder_tree(tmp_path: Path) -> None:
+    (tmp_path / "happy").mkdir()
+    (tmp_path / "sad").mkdir()
+    face = cv2.imread(str(PORTRAIT), cv2.IMREAD_GRAYSCALE)
+    assert face is not None
+    cv2.imwrite(str(tmp_path / "happy" / "a.png"), face[66:162, 116:212])
+    cv2.imwrite(str(tmp_path / "sad" / "b.png"), face[66:162, 116:212])
+    done = fer_edge("verify", "--data", tmp_path, "--json")
+    assert done.returncode == 0
+    [told] = lines(done)
+    assert told["n"] == 2
+    assert told["accuracy"] in (0.0, 0.5)
+    assert np.sum(told["confusion"]) == 2
+    assert set(told) >= {"macro_f1", "per_class", "ms_per_face", "runtime", "model", "sha256"}
+    assert set(told["ms_per_face"]) == {"p50", "p99"}
+    assert "accuracy" in fer_edge("verify", "--data", tmp_path).stdout
+
+
+@pytest.mark.slow
+def test_verify_finds_the_accuracy_that_the_card_states(fer2013: Path) -> None:
+    card = json.loads((find_bundle(Model().bundle) / "card.json").read_text())
+    [told] = lines(fer_edge("verify", "--data", fer2013, "--split", "PublicTest", "--json"))
+    assert told["n"] == 3589
+    assert told["accuracy"] >= 0.62
+    assert abs(told["accuracy"] - card["figures"]["accuracy"]) < 0.003
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["run", "--source", "absent.mp4"], 5, "no such file, folder or device"),
+        (["run", "--source", "/dev/video77"], 5, "Is it plugged in"),
+        (["run", "--source", "{empty}"], 5, "no pictures in it"),
+        (["run", "--source", "{text}"], 5, "not a video"),
+        (["run", "--source", "demo", "--config", "{wrong}"], 3, "mqtt.port"),
+        (["run", "--source", "demo", "--config", "{nobundle}"], 4, "neither a bundled model"),
+        (["run", "--source", "demo", "--sheet", "/absent/demo.png"], 5, "cannot be written"),
+        (["verify", "--data", "absent.csv"], 7, "no such file or folder"),
+        (["verify", "--data", "{text}"], 7, "not a FER2013 CSV"),
+        (["classify"], 2, "IMAGE"),
+        (["fly"], 2, "invalid choice"),
+    ],
+)
+def test_bad_input_has_a_sentence_and_a_documented_exit_code(
+    tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("hello\n")
+    (tmp_path / "wrong").write_text('[mqtt]\nport = "x"\n')
+    (tmp_path / "nobundle").write_text('[model]\nbundle = "nothing"\n')
+    named = {name: tmp_path / name for name in ("empty", "text", "wrong", "nobundle")}
+    done = fer_edge(*(argument.format(**named) for argument in arguments))
+    assert (done.returncode, words in done.stderr) == (code, True), done.stderr
+
+
+def test_a_reader_that_goes_away_ends_the_run_quietly(portraits: Path, four_fps: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [PROGRAM, "run", "--source", portraits, "--config", four_fps],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+
+
+def test_help_teaches_with_examples() -> None:
+    for command in ([], ["run"], ["classify"], ["verify"]):
+        done = fer_edge(*command, "--help")
+        assert done.returncode == 0
+        assert "fer-edge run --source demo" in done.stdout
+        assert "exit codes" in done.stdout
+
+
+def test_the_device_side_loads_no_tensorflow_and_no_training_code() -> None:
+    script = (
+        "import pkgutil, importlib, sys, edge\n"
+        "for module in pkgutil.walk_packages(edge.__path__, 'edge.'): importlib.import_module(module.name)\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert "edge" in loaded
+    assert not {"tensorflow", "tf_keras", "keras", "train", "export"} & set(loaded)

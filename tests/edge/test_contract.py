@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from edge.contract import INPUT_SIZE, LABELS, crop, decode, encode, quantize
+from edge.records import Box
+from tests.conftest import ROOT
+
+GOLDEN = ROOT / "tests" / "golden" / "contract.npz"
+
+
+def ramp(width: int, height: int) -> np.ndarray:
+    return np.add.outer(np.arange(height), np.arange(width)).astype(np.uint8)
+
+
+def test_the_labels_are_fer2013s_in_its_order() -> None:
+    assert LABELS == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+
+def test_a_48_pixel_box_without_margin_is_cut_unchanged() -> None:
+    picture = ramp(100, 80)
+    assert np.array_equal(crop(picture, Box(10, 20, 48, 48), 0.0), picture[20:68, 10:58])
+
+
+def test_the_margin_is_added_on_each_side() -> None:
+    picture = ramp(200, 200)
+    assert np.array_equal(crop(picture, Box(60, 60, 32, 32), 0.25), picture[52:100, 52:100])
+
+
+def test_beyond_the_picture_the_border_is_repeated() -> None:
+    picture = np.zeros((60, 60), np.uint8)
+    picture[:, :2] = 200
+    cut = crop(picture, Box(-24, 0, 48, 48), 0.0)
+    assert (cut[:, :24] == 200).all()
+    assert (cut[:, 26:] == 0).all()
+
+
+def test_a_wide_box_becomes_the_square_around_its_centre() -> None:
+    picture = ramp(200, 200)
+    assert np.array_equal(crop(picture, Box(50, 60, 48, 28), 0.0), picture[50:98, 50:98])
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 0, 10), Box(500, 500, 20, 20), Box(-90, 0, 20, 20)])
+def test_a_box_with_nothing_in_it_is_refused(box: Box) -> None:
+    with pytest.raises(ValueError, match="box"):
+        crop(ramp(100, 100), box, 0.0)
+
+
+def test_with_the_bundles_quantization_encoding_is_pixel_minus_128() -> None:
+    face = np.arange(INPUT_SIZE * INPUT_SIZE, dtype=np.uint32).reshape(INPUT_SIZE, INPUT_SIZE).astype(np.uint8)
+    encoded = encode(face, 1 / 128, 0)
+    assert encoded.shape == (1, 48, 48, 1)
+    assert encoded.dtype == np.int8
+    assert np.array_equal(encoded[0, :, :, 0].astype(int), face.astype(int) - 128)
+
+
+def test_quantizing_saturates_instead_of_wrapping() -> None:
+    real = np.array([-9.0, -1.0, 0.0, 0.99, 9.0], np.float32)
+    assert quantize(real, 1 / 128, 0).tolist() == [-128, -128, 0, 127, 127]
+
+
+def test_decoding_undoes_the_quantization_and_applies_the_temperature() -> None:
+    stored = np.array([[10, -20, 30, 40, 0, 0, 0]], np.int8)
+    logits = (stored[0].astype(float) - 5) * 0.1 / 2.0
+    expected = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(decode(stored, 0.1, 5, 2.0), expected, rtol=1e-12)
+
+
+def test_the_golden_crops_and_tensors_are_reproduced() -> None:
+    """The committed file is what trained models were prepared with; a difference here changes every model."""
+    with np.load(GOLDEN, allow_pickle=False) as golden:
+        for box, face, tensor in zip(golden["boxes"], golden["faces"], golden["tensors"], strict=True):
+            cut = crop(golden["picture"], Box(*map(int, box)), float(golden["margin"]))
+            assert np.array_equal(cut, face)
+            assert np.array_equal(encode(cut, 1 / 128, 0), tensor)

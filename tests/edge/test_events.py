@@ -1,0 +1,56 @@
+import json
+import time
+from datetime import UTC, datetime, timedelta, timezone
+
+import jsonschema
+import numpy as np
+import pytest
+
+from edge.classify import expression
+from edge.episodes import Change
+from edge.events import EventMaker, clock_synced, live_time, media_time, schema, to_json
+from tests.conftest import ROOT
+
+STARTED = datetime(2026, 11, 22, 10, 0, tzinfo=timezone(timedelta(hours=1)))
+HAPPY = expression(np.array([0.01, 0.0, 0.02, 0.9, 0.01, 0.04, 0.02]))
+SAMPLES = ROOT / "tests" / "golden" / "events.jsonl"
+
+
+def made() -> list[bytes]:
+    maker = EventMaker(media_time(STARTED), lambda: True, run_id="0123456789ab")
+    changes = [Change(1, "appeared", HAPPY, 0.5), Change(1, "changed", HAPPY, 62.25), Change(1, "left", HAPPY, 3600.0)]
+    return [to_json(maker.event(change)) for change in changes]
+
+
+def test_the_golden_samples_are_reproduced_byte_for_byte() -> None:
+    assert b"".join(line + b"\n" for line in made()) == SAMPLES.read_bytes()
+
+
+def test_samples_fit_the_committed_schema_and_the_schema_is_the_codes() -> None:
+    committed = json.loads((ROOT / "docs" / "event.schema.json").read_text())
+    assert committed == schema()
+    for line in made():
+        jsonschema.validate(json.loads(line), committed)
+
+
+@pytest.mark.parametrize(("key", "value"), [("kind", "vanished"), ("track", "one"), ("expression", {}), ("id", None)])
+def test_the_schema_refuses_what_is_no_event(key: str, value: object) -> None:
+    event = json.loads(made()[0]) | {key: value}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(event, schema())
+
+
+def test_two_runs_never_share_an_id() -> None:
+    ids = {EventMaker(media_time(STARTED), lambda: True).event(Change(1, "left", HAPPY, 0.0)).id for _ in range(50)}
+    assert len(ids) == 50
+
+
+def test_a_cameras_time_is_now_minus_the_frames_age() -> None:
+    stamp = live_time()
+    time.sleep(0.2)
+    assert abs(datetime.now(UTC) - stamp(0.1) - timedelta(seconds=0.1)) < timedelta(seconds=0.05)
+    assert stamp(0.0).tzinfo is not None
+
+
+def test_the_kernel_answers_whether_the_clock_is_set() -> None:
+    assert clock_synced() in (True, False)

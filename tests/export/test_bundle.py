@@ -1,0 +1,99 @@
+"""From a small run to a bundle that the device opens, as the commands are typed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow_model_optimization", reason="the export extra is not installed")
+pytestmark = pytest.mark.slow
+
+import tf_keras as keras  # noqa: E402
+
+from edge.bundle import open_bundle  # noqa: E402
+from edge.classify import Classifier  # noqa: E402
+from edge.contract import encode  # noqa: E402
+from edge.fer2013 import read_faces  # noqa: E402
+from edge.verify import verify  # noqa: E402
+from export.bundle import golden_faces  # noqa: E402
+from export.convert import ConversionError, gate  # noqa: E402
+from tests.conftest import ROOT  # noqa: E402
+
+CONTRACT = ROOT / "tests" / "golden" / "contract.npz"
+BIN = Path(sys.executable).parent
+
+
+def command(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / program, *map(str, arguments)], capture_output=True, text=True, timeout=400, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def run(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "student-small"
+    recipe = ["--set", "votes=0", "--set", "epochs=4", "--set", "batch=8", "--set", "ema=0.5"]
+    done = command("fer-train", "run", "student-small", "--data", blobs, "--out", folder, *recipe)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(run: Path, blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundles") / "small"
+    done = command("fer-export", "bundle", run, "--data", blobs, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "int8" in done.stdout
+    return out
+
+
+def test_the_bundle_opens_and_gives_its_goldens_and_its_accuracy(bundle: Path, blobs: Path) -> None:
+    opened = open_bundle(bundle)
+    classifier = Classifier(opened)
+    outputs = np.stack([classifier.logits(face) for face in opened.golden.faces])
+    assert np.array_equal(outputs, opened.golden.outputs)
+    figures, _ = verify(classifier, read_faces(blobs, "PublicTest"))
+    assert figures.accuracy == pytest.approx(opened.card.figures.accuracy, abs=1e-4)
+    assert opened.card.origin.training_sha256 == read_faces(blobs, "Training").sha256()
+
+
+def test_every_tensor_of_the_file_is_an_integer(bundle: Path) -> None:
+    gate((bundle / "model.tflite").read_bytes())
+    kinds = {np.dtype(t["dtype"]).name for t in Classifier(open_bundle(bundle))._interpreter.get_tensor_details()}
+    assert kinds <= {"int8", "int32"}
+
+
+def test_a_float_file_does_not_pass_the_gate() -> None:
+    import tensorflow as tf  # noqa: PLC0415
+
+    picture = keras.Input((48, 48, 1), batch_size=1)
+    model = keras.Model(picture, keras.layers.Dense(7)(keras.layers.Flatten()(picture)))
+    with pytest.raises(ConversionError, match="float32"):
+        gate(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+
+
+def test_an_out_folder_in_use_and_other_data_are_refused(run: Path, bundle: Path, blobs: Path, tmp_path: Path) -> None:
+    done = command("fer-export", "bundle", run, "--data", blobs, "--out", bundle)
+    assert (done.returncode, "not an empty folder" in done.stderr) == (2, True)
+    other = tmp_path / "other.csv"
+    other.write_text(blobs.read_text().replace("Training", "PublicTest", 1))
+    done = command("fer-export", "bundle", run, "--data", other, "--out", tmp_path / "new")
+    assert (done.returncode, "not the data" in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_quantization_sees_the_same_tensors_as_the_device(bundle: Path) -> None:
+    card = open_bundle(bundle).card
+    with np.load(CONTRACT, allow_pickle=False) as golden:
+        tensors = [encode(face, card.input.scale, card.input.zero_point) for face in golden["faces"]]
+        assert np.array_equal(np.stack(tensors), golden["tensors"])
+
+
+def test_golden_faces_are_always_the_same_and_span_the_range() -> None:
+    faces = golden_faces()
+    assert np.array_equal(faces, golden_faces())
+    assert faces.shape == (16, 48, 48)
+    assert faces.min() == 0
+    assert faces.max() == 255

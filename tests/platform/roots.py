@@ -1,0 +1,47 @@
+"""Debian root file systems for platform tests, made by mmdebstrap and kept in a cache outside the repository."""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fer-edge" / "roots"
+
+
+def require_root(*programs: str) -> None:
+    """Skip where a platform test cannot run: without root, or without the Debian packages that it needs."""
+    if os.getuid() != 0:
+        pytest.skip("needs root")
+    missing = [program for program in programs if not shutil.which(program)]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+def debian_root(suite: str, packages: tuple[str, ...], *, variant: str = "minbase", arch: str = "amd64") -> Path:
+    """A pristine root of these packages, built once; treat it as read-only and work on a copy or an overlay."""
+    wanted = "\n".join((suite, variant, arch, *sorted(packages)))
+    folder = CACHE / f"{suite}-{arch}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            making = folder.with_suffix(".part")
+            shutil.rmtree(making, ignore_errors=True)
+            command = ["mmdebstrap", f"--variant={variant}", f"--arch={arch}", f"--include={','.join(packages)}"]
+            subprocess.run([*command, suite, making, _mirror()], check=True, capture_output=True, timeout=600)
+            making.rename(folder)
+    return folder
+
+
+def _mirror() -> str:
+    """The mirror that this machine's own apt uses."""
+    for file in sorted(Path("/etc/apt").glob("sources.list*")) + sorted(Path("/etc/apt/sources.list.d").glob("*")):
+        found = re.search(r"^(?:URIs:|deb)\s+(\S+)", file.read_text(), re.MULTILINE) if file.is_file() else None
+        if found:
+            return found[1]
+    pytest.skip("no Debian mirror is configured")

@@ -1,0 +1,96 @@
+"""Training runs on a few made-up faces: whole, interrupted, and refused."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the train extra is not installed")
+pytestmark = pytest.mark.slow
+
+from edge.errors import DataError, UsageError  # noqa: E402
+from train.cli import customize  # noqa: E402
+from train.pretrained import read_weights  # noqa: E402
+from train.recipes import RECIPES  # noqa: E402
+from train.run import Run  # noqa: E402
+
+PROGRAM = Path(sys.executable).with_name("fer-train")
+SMALL = ["--set", "votes=0", "--set", "batch=16", "--set", "epochs=3"]
+
+
+def fer_train(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def test_a_run_is_repeatable_and_survives_kill_9(blobs: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    command = ["run", "student-small", "--data", blobs, *SMALL]
+    done = fer_train(*command, "--out", whole)
+    assert done.returncode == 0, done.stderr
+    assert "chosen by PublicTest: accuracy" in done.stdout
+    process = subprocess.Popen([PROGRAM, *map(str, command), "--out", cut], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not (cut / "history.jsonl").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert fer_train(*command, "--out", cut).returncode == 0
+    np.testing.assert_allclose(losses(cut), losses(whole), rtol=1e-3)
+    run = Run.load(cut)
+    assert run.best is not None
+    assert run.command.startswith(
+        "fer-train run student-small --data fer2013.csv --set epochs=3 --set batch=16 --set votes=0.0"
+    )
+    assert run.recipe.epochs == 3
+
+
+def test_another_data_set_or_recipe_is_not_mixed_into_a_run(blobs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    command = ["run", "student-small", "--data", blobs, "--out", folder, "--set", "batch=16", "--set", "votes=0"]
+    assert fer_train(*command, "--set", "epochs=1").returncode == 0
+    done = fer_train(*command, "--set", "epochs=1", "--set", "seed=2")
+    assert (done.returncode, "another recipe, command" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_recipe_that_learns_from_votes_needs_them(blobs: Path, tmp_path: Path) -> None:
+    done = fer_train("run", "student-small", "--data", blobs, "--out", tmp_path / "run")
+    assert (done.returncode, "--votes fer2013new.csv" in done.stderr) == (2, True), done.stderr
+
+
+def test_models_and_recipes_are_listed() -> None:
+    models = fer_train("models").stdout
+    for line in ("paper              3,823,367   3,819,399", "student-small      1,070,599"):
+        assert line in models
+    assert "student-small   model=student-small" in fer_train("recipes").stdout
+
+
+def test_overrides_take_the_keys_own_type() -> None:
+    recipe = customize(RECIPES["student"], ["epochs=2", "mixup=0.5"])
+    assert (recipe.epochs, recipe.mixup) == (2, 0.5)
+    with pytest.raises(UsageError, match="epochs"):
+        customize(recipe, ["epochs=many"])
+    with pytest.raises(UsageError, match="a recipe's keys are"):
+        customize(recipe, ["optimiser=sgd"])
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a training run"):
+        Run.load(tmp_path)
+
+
+def test_files_that_are_not_the_pretrained_weights_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "faceres.json"
+    file.write_text("{}")
+    with pytest.raises(DataError, match="npm pack"):
+        read_weights(file)
