@@ -1,12 +1,13 @@
-"""Where frames come from: the built-in demo, a video file, a folder of pictures, or a V4L2 camera.
+"""Where frames come from: the built-in demo, a video file, a folder of pictures, or a live camera (edge.live).
 
 Every source yields grey frames with the time they stand for. A file's frames carry media time and come as fast as
-they are asked for; a camera's carry the time since it was opened.
+they are asked for; a camera's carry the time at which they were taken.
 """
 
+import functools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Final, Protocol
@@ -14,7 +15,9 @@ from typing import Final, Protocol
 import cv2
 import numpy as np
 
+from edge.devices import Picamera, open_stream, open_v4l2, to_gray, without_password
 from edge.errors import SourceError
+from edge.live import Device, Live
 from edge.records import Frame, Gray
 from edge.settings import Camera
 
@@ -22,34 +25,72 @@ _log = logging.getLogger(__name__)
 
 PICTURES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".webp"})
 
+STREAMS: Final = ("http://", "https://", "rtsp://", "rtsps://")
+
 _DEMO_SIZE: Final = (640, 480)
 _DEMO_FPS: Final = 25
 _DEMO_SECONDS: Final = 10.0
 
 
 class Source(Protocol):
-    """A stream of frames. ``live`` tells whether frames come in real time by themselves."""
+    """A stream of frames."""
 
-    live: bool
+    @property
+    def live(self) -> bool:
+        """Whether frames come in real time by themselves."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """How many frames of a live source were replaced by newer ones before they were wanted."""
+        ...
 
     def frames(self) -> Iterator[Frame]:
-        """Yield frames until the source ends. Raises SourceError when it fails."""
+        """Yield frames until the source ends. Raises SourceError when it fails, CameraStalled when it hangs."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the source; returns within about a second even when it hangs."""
         ...
 
 
 def open_source(camera: Camera) -> Source:
     """Open what ``camera.source`` names. Raises SourceError with what to do when it can't be opened."""
+    source = _open(camera)
+    return Turned(source, camera.rotation, camera.mirror) if camera.rotation or camera.mirror else source
+
+
+def _open(camera: Camera) -> Source:
     name = camera.source
     path = Path(name)
     if name == "demo":
         return Demo()
+    opening = _live_device(camera)
+    if opening:
+        return Live(opening, without_password(name), camera.stall_seconds)
     if path.is_dir():
         return Folder(path, camera.folder_fps)
-    if path.is_char_device() or name.startswith("/dev/"):
-        return V4l2(path)
     if path.is_file():
         return Video(path)
-    raise SourceError(f"source {name!r}: no such file, folder or device. Give demo, a video, a folder or /dev/video0.")
+    raise SourceError(
+        f"source {name!r}: no such file, folder or device. "
+        "Give demo, a video, a folder, /dev/video0, picamera2 or a stream's address."
+    )
+
+
+def _live_device(camera: Camera) -> Callable[[], Device] | None:
+    """What opens the live camera that the settings name; None when they name something else."""
+    name = camera.source
+    kind, _, number = name.partition(":")
+    if kind == "picamera2":
+        if number and not number.isdecimal():
+            raise SourceError(f"source {name!r}: give picamera2, or picamera2:1 for the second camera")
+        return functools.partial(Picamera, int(number or 0), camera.size)
+    if name.startswith(STREAMS):
+        return functools.partial(open_stream, name, camera.stall_seconds)
+    if name.startswith("/dev/") or Path(name).is_char_device():
+        return functools.partial(open_v4l2, Path(name), camera.size)
+    return None
 
 
 def read_gray(file: Path) -> Gray:
@@ -68,6 +109,7 @@ class Demo:
     """Ten seconds of 640x480 video made in memory: a view that wanders over a portrait and zooms into it."""
 
     live = False
+    dropped = 0
 
     # second, and of the view: centre x, centre y, width, in fractions of the portrait's size.
     _PATH = np.array(
@@ -92,6 +134,9 @@ class Demo:
             at = number / _DEMO_FPS
             yield Frame(self._view(at), at)
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
     def _view(self, at: float) -> Gray:
         x, y, part = (float(np.interp(at, self._PATH[:, 0], self._PATH[:, column])) for column in (1, 2, 3))
         height, width = self._portrait.shape
@@ -108,9 +153,13 @@ class Folder:
     """The pictures of a folder in the order of their names, ``fps`` of them a second."""
 
     live = False
+    dropped = 0
 
     def __init__(self, folder: Path, fps: float) -> None:
-        self._files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+        try:
+            self._files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+        except OSError as error:
+            raise SourceError(f"{folder}: cannot be read: {error.strerror}") from error
         self._fps = fps
         if not self._files:
             raise SourceError(f"{folder}: no pictures in it ({', '.join(sorted(PICTURES))})")
@@ -129,11 +178,15 @@ class Folder:
         if not readable:
             raise SourceError(f"{self._files[0].parent}: none of its {len(self._files)} pictures can be decoded")
 
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
 
 class Video:
     """A video file, in media time."""
 
     live = False
+    dropped = 0
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -150,42 +203,46 @@ class Video:
                 break
             # Some containers state no time for their last frames: time must not go back.
             at = max(at, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-            yield Frame(_luma(picture), at)
+            yield Frame(to_gray(picture), at)
             number += 1
         if not number:
             raise SourceError(f"{self._file}: holds no frame that can be decoded")
 
+    def close(self) -> None:
+        """Close the file."""
+        self._capture.release()
 
-class V4l2:
-    """A V4L2 (USB) camera."""
 
-    live = True
+class Turned:
+    """Another source's pictures, turned clockwise by ``rotation`` degrees and then, if asked, mirrored left to right.
 
-    def __init__(self, device: Path) -> None:
-        if not device.exists():
-            found = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*"))) or "none"
-            raise SourceError(f"{device}: no such camera (video devices here: {found}). Is it plugged in?")
-        self._device = device
-        self._capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
-        if not self._capture.isOpened():
-            raise SourceError(
-                f"{device}: cannot be opened as a camera. Is this user in group video, or another program using it?"
-            )
+    They are views: nothing is copied.
+    """
+
+    def __init__(self, source: Source, rotation: int, mirror: bool) -> None:
+        self._source = source
+        self._quarters = rotation // 90
+        self._mirror = mirror
+
+    @property
+    def live(self) -> bool:
+        """As the other source's."""
+        return self._source.live
+
+    @property
+    def dropped(self) -> int:
+        """As the other source's."""
+        return self._source.dropped
 
     def frames(self) -> Iterator[Frame]:
-        """Yield frames for ever."""
-        started = time.monotonic()
-        while True:
-            ok, picture = self._capture.read()
-            if not ok:
-                raise SourceError(f"{self._device}: the camera stopped giving frames. Was it unplugged?")
-            yield Frame(_luma(picture), time.monotonic() - started)
+        """Yield the other source's frames, turned."""
+        for frame in self._source.frames():
+            gray = np.rot90(frame.gray, -self._quarters)
+            yield Frame(gray[:, ::-1] if self._mirror else gray, frame.time)
 
-
-def _luma(picture: object) -> Gray:
-    """Grey of a decoded frame: ``(h, w, 3)`` BGR uint8 to ``(h, w)``."""
-    pixels = np.asarray(picture, np.uint8)
-    return pixels if pixels.ndim == 2 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
+    def close(self) -> None:
+        """Let go of the other source."""
+        self._source.close()
 
 
 def paced(frames: Iterator[Frame]) -> Iterator[Frame]:

@@ -16,6 +16,7 @@ from edge.contract import crop
 from edge.errors import SourceError, guarded
 from edge.faces import FaceDetector
 from edge.fer2013 import SPLITS, read_faces
+from edge.live import leave
 from edge.records import Box, Expression
 from edge.run import make_classifier, run
 from edge.settings import Detect, load_settings
@@ -31,14 +32,16 @@ _EXAMPLES = """examples:
   fer-edge verify --data fer2013.csv --split PublicTest
 
 exit codes: 0 done; 1 some input could not be read; 2 usage; 3 settings; 4 model bundle; 5 camera, video or picture;
-  6 no TFLite runtime; 7 labelled data; 8 events not delivered; 130 interrupted
+  6 no TFLite runtime; 7 labelled data; 8 events not delivered; 10 camera stalled; 130 interrupted
 """
 
 
 def main() -> int:
     """Entry point of the ``fer-edge`` console script."""
     logging.basicConfig(format="fer-edge: %(message)s", level=logging.WARNING)
-    return guarded("fer-edge", lambda: _main(sys.argv[1:]))
+    exit_code = guarded("fer-edge", lambda: _main(sys.argv[1:]))
+    leave(exit_code)
+    return exit_code
 
 
 def _main(argv: list[str]) -> int:
@@ -65,7 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     watch = add("run", run, "watch a source and tell what faces show")
-    watch.add_argument("--source", metavar="SOURCE", help="demo, a video file, a folder of pictures, or /dev/video0")
+    watch.add_argument(
+        "--source",
+        metavar="SOURCE",
+        help="demo, a video file, a folder of pictures, /dev/video0, picamera2 (or picamera2:1 for the second camera), "
+        "or the address of an MJPEG or RTSP stream (http://, https://, rtsp://); see docs/cameras.md",
+    )
     watch.add_argument(
         "--events", choices=("-", "mqtt"), default="-", help="where events go: stdout (default) or the broker"
     )

@@ -56,6 +56,12 @@ class DeliveryError(FerEdgeError):
     exit_code = 8
 
 
+class CameraStalled(FerEdgeError):  # noqa: N818  it says what happened
+    """A live camera gives no new picture; only opening it again, best in a new process, can help."""
+
+    exit_code = 10
+
+
 def guarded(program: str, action: Callable[[], int]) -> int:
     """Run a command; turn the errors above into one sentence on stderr and their exit code.
 

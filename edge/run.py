@@ -38,10 +38,11 @@ def run(arguments: Namespace) -> int:
     try:
         _watch(source, pipeline, broker.tell if broker else _print_event, summary, sheet, realtime=arguments.realtime)
     finally:
+        source.close()
         undelivered = broker.close(_DELIVERY_SECONDS) if broker else 0
     if sheet:
         sheet.write()
-    print(summary.text(pipeline), file=sys.stderr)
+    print(summary.text(pipeline, source.dropped), file=sys.stderr)
     if undelivered:
         raise DeliveryError(_undelivered(undelivered, settings.mqtt))
     return 0

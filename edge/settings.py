@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -12,6 +12,7 @@ from edge.errors import SettingsError
 
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
+Side = Annotated[int, Meta(ge=64, le=8192)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
@@ -23,7 +24,16 @@ class Camera(Section, frozen=True):
     """``[camera]``: where pictures come from."""
 
     source: str = "/dev/video0"
-    """`demo`, a video file, a folder of pictures, or a V4L2 device."""
+    """`demo`, a video file, a folder of pictures, a V4L2 device (`/dev/video0`), a Raspberry Pi camera (`picamera2`,
+    `picamera2:1`), or the address of a stream (`http://`, `https://`, `rtsp://`)."""
+    size: tuple[Side, Side] = (640, 480)
+    """Width and height to ask a V4L2 or Raspberry Pi camera for, before rotation; it gives the nearest it can."""
+    rotation: Literal[0, 90, 180, 270] = 0
+    """Degrees to turn every picture clockwise, for faces to stand upright."""
+    mirror: bool = False
+    """Swap left and right, after the rotation."""
+    stall_seconds: Positive = 5.0
+    """A live camera that shows nothing new for so long ends the program (exit code 10)."""
     folder_fps: Positive = 15.0
     """Pictures per second that a folder of pictures stands for."""
 

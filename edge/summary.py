@@ -43,8 +43,8 @@ class Summary:
         """Count one thing that happened."""
         self._events[change.kind] += 1
 
-    def text(self, pipeline: Pipeline) -> str:
-        """One screen for a person."""
+    def text(self, pipeline: Pipeline, dropped: int) -> str:
+        """One screen for a person; ``dropped`` frames came from the camera while others were looked at."""
         elapsed = time.perf_counter() - self._started
         frames = max(1, self._frames)
         stages = "   ".join(
@@ -53,7 +53,7 @@ class Summary:
         return "\n".join(
             (
                 f"frames       {self._frames} ({self._media:.1f} s of video) in {elapsed:.1f} s: "
-                f"{self._frames / elapsed:.0f} fps",
+                f"{self._frames / elapsed:.0f} fps" + (f", {dropped} dropped" if dropped else ""),
                 f"faces        {len(self._tracks)} followed; one in view in {self._with_face} frames",
                 f"expressions  {_counts(self._expressions)}",
                 f"events       {_counts(self._events)}",
