@@ -117,7 +117,12 @@ class Live:
     live = True
 
     def __init__(
-        self, opening: Callable[[], Device], name: str, stall_seconds: float, clock: Clock = time.monotonic
+        self,
+        opening: Callable[[], Device],
+        name: str,
+        stall_seconds: float,
+        clock: Clock = time.monotonic,
+        open_seconds: float = _OPEN_SECONDS,
     ) -> None:
         self._name = name
         self._stall_seconds = stall_seconds
@@ -126,8 +131,8 @@ class Live:
         self._watch = StallWatch(stall_seconds, clock)
         self._reader = _Reader(opening, self._saw, self._newest.fail)
         self._reader.start()
-        if not self._reader.opened.wait(_OPEN_SECONDS):
-            raise SourceError(f"{name}: did not open within {_OPEN_SECONDS:.0f} s. Is the camera in order?")
+        if not self._reader.opened.wait(open_seconds):
+            raise SourceError(f"{name}: did not open within {open_seconds:g} s. Is the camera in order?")
         if self._newest.error:
             raise self._newest.error
         self._watch.begin()

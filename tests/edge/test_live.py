@@ -1,0 +1,212 @@
+import itertools
+import queue
+import threading
+import time
+
+import numpy as np
+import pytest
+from conftest import wait_until
+
+from edge.errors import CameraStalled, SourceError
+from edge.live import Live, Newest, StallWatch
+from edge.records import Frame, Gray
+
+
+def picture(value: int) -> Gray:
+    return np.full((16, 16), value, np.uint8)
+
+
+def frame(value: int) -> Frame:
+    return Frame(picture(value), float(value))
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeCamera:
+    """Gives the pictures that a test puts into it and waits, as a camera does, when there is none."""
+
+    def __init__(self) -> None:
+        self.pictures: queue.Queue[Gray | SourceError] = queue.Queue()
+        self.read_count = 0
+        self.closed = threading.Event()
+
+    def read(self) -> Gray:
+        item = self.pictures.get()
+        self.read_count += 1
+        if isinstance(item, SourceError):
+            raise item
+        return item
+
+    def close(self) -> None:
+        self.closed.set()
+
+    def give(self, *values: int) -> None:
+        for value in values:
+            self.pictures.put(picture(value))
+
+    def hang_up(self) -> None:
+        self.pictures.put(SourceError("the fake camera has gone"))
+
+
+def test_the_newest_frame_wins_and_the_lost_ones_are_counted() -> None:
+    newest = Newest()
+    for value in range(5):
+        newest.put(frame(value))
+    assert newest.take(0).time == 4
+    assert newest.dropped == 4
+    assert newest.take(0) is None
+    newest.put(frame(5))
+    assert newest.take(0).time == 5
+    assert newest.dropped == 4
+
+
+def test_taking_waits_for_a_frame_but_not_longer_than_it_may() -> None:
+    newest = Newest()
+    started = time.monotonic()
+    assert newest.take(0.05) is None
+    assert time.monotonic() - started >= 0.05
+    later = threading.Timer(0.05, newest.put, (frame(1),))
+    later.start()
+    assert newest.take(10).time == 1
+    later.join()
+
+
+def test_the_last_frame_is_given_before_the_failure() -> None:
+    newest = Newest()
+    newest.put(frame(1))
+    newest.fail(SourceError("gone"))
+    assert newest.take(0).time == 1
+    with pytest.raises(SourceError, match="gone"):
+        newest.take(0)
+
+
+def test_no_frame_for_long_enough_is_a_stall() -> None:
+    clock = Clock()
+    watch = StallWatch(5, clock)
+    clock.now += 4.9
+    assert watch.left() == pytest.approx(0.1)
+    watch.saw(picture(1))
+    assert watch.left() == pytest.approx(5)
+    clock.now += 5
+    assert watch.left() <= 0
+
+
+def test_a_repeated_picture_is_a_stall_even_in_other_memory() -> None:
+    clock = Clock()
+    watch = StallWatch(5, clock)
+    for _ in range(6):
+        watch.saw(picture(7))
+        clock.now += 1
+    assert watch.left() <= 0
+    assert watch.repeats == 5
+
+
+@pytest.mark.parametrize("position", list(itertools.product((0, 3, 8, 15), (0, 15))))
+def test_one_pixel_that_differs_by_one_is_a_new_picture(position: tuple[int, int]) -> None:
+    clock = Clock()
+    watch = StallWatch(5, clock)
+    watch.saw(picture(7))
+    clock.now += 4
+    changed = picture(7)
+    changed[position] = 8
+    watch.saw(changed)
+    assert watch.left() == 5
+    assert watch.repeats == 0
+
+
+def test_a_picture_of_another_size_is_a_new_picture() -> None:
+    clock = Clock()
+    watch = StallWatch(5, clock)
+    watch.saw(picture(7))
+    clock.now += 4
+    watch.saw(np.full((8, 8), 7, np.uint8))
+    assert watch.left() == 5
+
+
+def test_a_live_camera_gives_the_newest_frame_with_the_time_since_the_first_was_wanted() -> None:
+    camera, clock = FakeCamera(), Clock()
+    live = Live(lambda: camera, "fake", 5, clock)
+    frames = live.frames()
+    camera.give(1)
+    assert next(frames).time == 0
+    clock.now += 2
+    camera.give(2, 3, 4)
+    wait_until(lambda: camera.read_count == 4 and live.dropped == 2, 5)
+    newest = next(frames)
+    assert newest.gray[0, 0] == 4
+    assert newest.time == 2
+    camera.hang_up()
+    with pytest.raises(SourceError, match="the fake camera has gone"):
+        next(frames)
+    assert camera.closed.wait(5)
+    live.close()
+
+
+def test_a_live_camera_that_falls_silent_has_stalled() -> None:
+    camera = FakeCamera()
+    live = Live(lambda: camera, "fake", 0.2)
+    frames = live.frames()
+    camera.give(1)
+    next(frames)
+    with pytest.raises(CameraStalled, match=r"fake: the camera has stalled: it gave no frame in 0\.2 s"):
+        next(frames)
+    camera.hang_up()
+    live.close()
+    assert camera.closed.is_set()
+
+
+def test_a_live_camera_that_repeats_itself_has_stalled() -> None:
+    camera = FakeCamera()
+    live = Live(lambda: camera, "fake", 0.3)
+    stop = threading.Event()
+
+    def repeat() -> None:
+        while not stop.wait(0.02):
+            camera.give(1)
+
+    repeating = threading.Thread(target=repeat)
+    repeating.start()
+    with pytest.raises(CameraStalled, match=r"it repeated one picture \d+ times in 0\.3 s"):
+        list(live.frames())
+    live.close()
+    stop.set()
+    repeating.join()
+    assert camera.closed.is_set()
+
+
+def test_closing_does_not_wait_for_a_camera_that_hangs() -> None:
+    camera = FakeCamera()
+    live = Live(lambda: camera, "fake", 5)
+    started = time.monotonic()
+    live.close()
+    assert time.monotonic() - started < 2
+    assert not camera.closed.is_set()
+    camera.hang_up()
+    assert camera.closed.wait(5)
+
+
+def test_a_camera_that_cannot_be_opened_says_so_at_once() -> None:
+    def opening() -> FakeCamera:
+        raise SourceError("no such camera")
+
+    with pytest.raises(SourceError, match="no such camera"):
+        Live(opening, "fake", 5)
+
+
+def test_a_camera_whose_opening_hangs_is_given_up() -> None:
+    release = threading.Event()
+
+    def opening() -> FakeCamera:
+        release.wait()
+        raise SourceError("too late")
+
+    with pytest.raises(SourceError, match=r"fake: did not open within 0\.1 s"):
+        Live(opening, "fake", 5, open_seconds=0.1)
+    release.set()
