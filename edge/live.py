@@ -152,8 +152,8 @@ class Live:
             frame = self._newest.take(left)
             if frame:
                 yield Frame(frame.gray, max(0.0, frame.time - started))
-        what = f"repeated one picture {self._watch.repeats} times" if self._watch.repeats else "gave no frame"
-        raise CameraStalled(f"{self._name}: the camera has stalled: it {what} in {self._stall_seconds:g} s")
+        again = f", only the last one again {self._watch.repeats} times" if self._watch.repeats else ""
+        raise CameraStalled(f"{self._name}: the camera has stalled: no new picture in {self._stall_seconds:g} s{again}")
 
     def close(self) -> None:
         """Let go of the camera; a camera that hangs is left alone after a second."""

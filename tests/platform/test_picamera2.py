@@ -1,0 +1,165 @@
+"""The picamera2 source on the real picamera2 and libcamera's virtual camera, in a Debian 13 root file system.
+
+What this cannot show: a real sensor, and rows with padding (the virtual camera has none; tests/edge/test_devices.py
+covers them).
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import PORTRAIT, ROOT
+from roots import CACHE, debian_root, require_root
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent / "virtual_camera"
+DEBIAN = ("base-files", "libc-bin", "python3", "python3-libcamera", "libcamera-ipa", "python3-prctl")
+WHEELS = (
+    "picamera2==0.3.38",
+    *("numpy", "pillow", "piexif", "simplejpeg", "videodev2"),  # what it imports
+    *("opencv-python-headless<5", "msgspec", "paho-mqtt>=2.1,<3", "ai-edge-litert>=2.1,<3", "flatbuffers"),
+)
+# Without these, libcamera 0.4's virtual camera often hangs on its first frame.
+TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.perturb=255"
+STALL = 2.0
+SLACK = 4.0
+
+# In a mount namespace of its own, so that every mount is gone with the last process and the root stays as it was.
+ENTER = """
+set -e
+mount -t tmpfs tmpfs "$ROOT/tmp"; mkdir "$ROOT/tmp/wheels" "$ROOT/tmp/fer-edge" "$ROOT/tmp/work"
+mount --bind "$WHEELS" "$ROOT/tmp/wheels"; mount --bind "$REPOSITORY" "$ROOT/tmp/fer-edge"
+mount --bind "$WORK" "$ROOT/tmp/work"; mount --bind "$WORK/share" "$ROOT/usr/share/libcamera"
+mount -t proc proc "$ROOT/proc"
+exec env -i PATH=/usr/sbin:/usr/bin PYTHONPATH=/tmp/wheels:/tmp/work:/tmp/fer-edge PYTHONDONTWRITEBYTECODE=1 \
+  GLIBC_TUNABLES="$TUNABLES" LIBCAMERA_LOG_LEVELS='*:FATAL' timeout --kill-after=1 60 chroot "$ROOT" python3 "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def root() -> Path:
+    require_root("mmdebstrap", "unshare")
+    return debian_root("trixie", DEBIAN, variant="extract")
+
+
+@pytest.fixture(scope="module")
+def wheels() -> Path:
+    """picamera2 and fer-edge's own requirements for Debian 13's Python 3.13, downloaded once by this Python's pip."""
+    folder = CACHE / f"trixie-wheels-{hashlib.sha256(' '.join(WHEELS).encode()).hexdigest()[:12]}"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            making = folder.with_suffix(".part")
+            shutil.rmtree(making, ignore_errors=True)
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:"]
+            target = ["--implementation=cp", "--python-version=3.13", "--ignore-requires-python", f"--target={making}"]
+            platforms = [f"--platform=manylinux{glibc}_x86_64" for glibc in ("2014", "_2_17", "_2_27", "_2_28")]
+            subprocess.run([*pip, *target, *platforms, *WHEELS], check=True, capture_output=True, timeout=600)
+            making.rename(folder)
+    return folder
+
+
+class Guest:
+    """Runs programs in the root file system, with a folder that both sides see."""
+
+    def __init__(self, root: Path, wheels: Path, work: Path) -> None:
+        self.work = work
+        self._environment = {
+            **os.environ,
+            **{"ROOT": str(root), "WHEELS": str(wheels), "REPOSITORY": str(ROOT), "WORK": str(work)},
+            "TUNABLES": TUNABLES,
+        }
+        shutil.copytree(HERE, work, dirs_exist_ok=True)
+        (work / "share/pipeline/virtual").mkdir(parents=True)
+        shutil.copy(HERE / "virtual.yaml", work / "share/pipeline/virtual")
+        (work / "frames").mkdir()
+        (work / "config.toml").write_text(f"[camera]\nstall_seconds = {STALL}\n")
+
+    def film(self, count: int) -> list[np.ndarray]:
+        """Give the camera this many pictures to show again and again; returns them."""
+        portrait = cv2.resize(cv2.imread(str(PORTRAIT), cv2.IMREAD_GRAYSCALE), (640, 480), interpolation=cv2.INTER_AREA)
+        portrait[:40, :40], portrait[:40, -80:] = 0, 255  # one corner black, the other white: is range kept, and side?
+        noise = np.random.default_rng(1)
+        for number in range(count):
+            grain = noise.integers(0, 12, portrait.shape, np.uint8)
+            cv2.imwrite(str(self.work / f"frames/{number}.jpg"), cv2.add(portrait, grain * (portrait > 0)))
+        files = [str(self.work / f"frames/{number}.jpg") for number in range(count)]
+        return [cv2.imread(file, cv2.IMREAD_GRAYSCALE) for file in files]
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        run = ["unshare", "--mount", "--propagation=private", "sh", "-c", ENTER, "sh", *command]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(run, env=self._environment, **pipes)
+
+    def fer_edge(self, source: str) -> subprocess.Popen[str]:
+        return self.start("/tmp/work/fer_edge.py", "run", "--config", "/tmp/work/config.toml", "--source", source)
+
+
+@pytest.fixture
+def guest(root: Path, wheels: Path, tmp_path: Path) -> Guest:
+    return Guest(root, wheels, tmp_path)
+
+
+@pytest.mark.parametrize(("rotation", "mirror"), [(0, False), (90, True)])
+def test_pictures_are_the_camera_s_luma_in_full_range(guest: Guest, rotation: int, mirror: bool) -> None:
+    shown = guest.film(4)
+    looking = guest.start("/tmp/work/look.py", "picamera2:1", str(rotation), "mirror" if mirror else "as it is")
+    said = looking.communicate(timeout=70)[1]
+    assert looking.returncode == 0, said
+    seen = np.load(guest.work / "out.npz")
+    pictures = seen["pictures"]
+    expected = [np.rot90(picture, -rotation // 90) for picture in shown]
+    expected = [picture[:, ::-1] if mirror else picture for picture in expected]
+    assert pictures.dtype == np.uint8
+    assert pictures.shape == (12, *expected[0].shape)
+    for picture in pictures.astype(int):
+        # libcamera decodes the JPEG with libyuv's fast transform. One pixel of shift would be 7 on average, limited
+        # range 15, another of the four pictures 4.
+        apart = min((np.abs(picture - other) for other in expected), key=np.mean)
+        assert apart.mean() <= 1.5
+        assert apart.max() <= 20
+    assert pictures.min() <= 2
+    assert pictures.max() >= 253
+    assert len({picture.tobytes() for picture in pictures}) > 1
+    assert (np.diff(seen["times"]) >= 0).all()
+    assert seen["times"][-1] - seen["times"][-2] > 0.45
+    assert seen["dropped"] >= 5
+    assert seen["closing"] < 2
+    assert not seen["video_default_is_full_range"]
+
+
+def test_a_camera_that_hangs_ends_the_run_as_stalled_though_it_can_never_be_stopped(guest: Guest) -> None:
+    guest.film(4)
+    process = guest.fer_edge("picamera2:1")
+    assert '"kind":"appeared"' in process.stdout.readline()
+    (guest.work / "hang").touch()
+    hung = time.monotonic()
+    _, said = process.communicate(timeout=70)
+    assert process.returncode == 10, said
+    assert "fer-edge: error: picamera2:1: the camera has stalled: no new picture in 2 s" in said
+    assert STALL - 0.5 < time.monotonic() - hung < STALL + SLACK
+
+
+def test_a_camera_that_repeats_one_picture_ends_the_run_as_stalled(guest: Guest) -> None:
+    guest.film(1)
+    _, said = (process := guest.fer_edge("picamera2:1")).communicate(timeout=70)
+    assert process.returncode == 10, said
+    assert "picamera2:1: the camera has stalled: no new picture in 2 s, only the last one again" in said
+
+
+def test_a_camera_that_is_not_there_is_said_with_those_that_are(guest: Guest) -> None:
+    guest.film(1)
+    _, said = (process := guest.fer_edge("picamera2:7")).communicate(timeout=70)
+    assert process.returncode == 5, said
+    assert "picamera2:7: no such camera (cameras here: " in said
+    assert "Pictures" in said

@@ -1,0 +1,9 @@
+"""``fer-edge`` on the virtual camera."""
+
+import sys
+
+import shim  # noqa: F401  before picamera2
+
+from edge.cli import main
+
+sys.exit(main())

@@ -1,0 +1,42 @@
+"""Take frames with fer-edge's own source and leave in /tmp/work/out.npz what it saw, and what libcamera says."""
+
+import sys
+import time
+
+import numpy as np
+import shim  # noqa: F401  before picamera2
+from libcamera import ColorSpace
+from picamera2 import Picamera2
+
+from edge.camera import open_source
+from edge.settings import Camera
+
+name, rotation, mirror = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "mirror"
+source = open_source(Camera(source=name, size=(800, 600), rotation=rotation, mirror=mirror))
+frames = source.frames()
+taken = [next(frames) for _ in range(12)]
+time.sleep(0.5)
+late = next(frames)
+dropped = source.dropped
+started = time.monotonic()
+source.close()
+closing = time.monotonic() - started
+
+camera = Picamera2(int(name.partition(":")[2]))
+stream = {"format": "YUV420", "size": (640, 480)}
+camera.configure(
+    camera.create_video_configuration(
+        main=dict(stream), lores=dict(stream), colour_space=ColorSpace.Smpte170m(), display=None, encode=None
+    )
+)
+given = camera.libcamera_config.at(camera.lores_index).color_space
+camera.close()
+
+np.savez(
+    "/tmp/work/out.npz",
+    pictures=np.stack([frame.gray for frame in taken]),
+    times=[frame.time for frame in [*taken, late]],
+    dropped=dropped,
+    closing=closing,
+    video_default_is_full_range=given.range == ColorSpace.Range.Full,
+)
