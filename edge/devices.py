@@ -27,6 +27,11 @@ _INSTALL_PICAMERA2: Final = (
     "python3-picamera2, and fer-edge's virtual environment must see it: python3 -m venv --system-site-packages ..."
 )
 
+_MEND_NUMPY: Final = (
+    "picamera2 cannot be imported ({}): Raspberry Pi OS built it for another numpy than the {} of fer-edge's virtual "
+    "environment. On Bookworm: pip install 'numpy<2' 'opencv-python-headless<4.12'"
+)
+
 
 def to_gray(picture: object) -> Gray:
     """Grey of a picture that OpenCV decoded: ``(h, w, 3)`` BGR or already grey ``(h, w)``, uint8."""
@@ -157,6 +162,8 @@ def _import_picamera2() -> tuple[Any, Any]:
         import picamera2  # noqa: PLC0415
     except ImportError as error:
         raise SourceError(_INSTALL_PICAMERA2.format(error)) from error
+    except ValueError as error:  # "numpy.dtype size changed": picamera2 issues 1088, 1170
+        raise SourceError(_MEND_NUMPY.format(error, np.__version__)) from error
     return libcamera, picamera2
 
 

@@ -1,4 +1,7 @@
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -159,6 +162,18 @@ def test_a_source_that_is_not_there_is_refused_with_what_to_do(name: str, messag
 def test_without_picamera2_the_error_says_how_to_install_it() -> None:
     with pytest.raises(SourceError, match=r"apt install -y .*python3-picamera2.*--system-site-packages"):
         open_source(Camera(source="picamera2"))
+
+
+def test_a_picamera2_built_for_another_numpy_is_said_with_what_mends_it(tmp_path: Path) -> None:
+    """As on Raspberry Pi OS Bookworm with numpy 2 in the virtual environment."""
+    (tmp_path / "libcamera.py").touch()
+    (tmp_path / "picamera2.py").write_text("raise ValueError('numpy.dtype size changed')")
+    command = [Path(sys.executable).with_name("fer-edge"), "run", "--source", "picamera2"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 5
+    assert "(numpy.dtype size changed)" in done.stderr
+    assert "pip install 'numpy<2' 'opencv-python-headless<4.12'" in done.stderr
 
 
 def test_a_file_that_is_no_video_is_refused(tmp_path: Path) -> None:
