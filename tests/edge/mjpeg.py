@@ -1,7 +1,6 @@
 """A camera on the network, as far as a client can tell: an HTTP server that sends JPEG pictures one after another."""
 
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -76,6 +75,5 @@ class Mjpeg:
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
             client.write(head.encode() + picture + b"\r\n")
             self.sent += 1
-        self.ended = time.monotonic()
         if not self._hang_up:
             self._stopped.wait()

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from conftest import wait_until
@@ -22,6 +23,15 @@ pytestmark = pytest.mark.slow
 STALL = 2.0
 SLACK = 3.0  # letting go of a camera that hangs takes a second; the rest is for a busy machine
 FER_EDGE = Path(sys.executable).with_name("fer-edge")
+
+
+class Ending(NamedTuple):
+    """How a run ended; ``seconds`` after the camera stopped being lively."""
+
+    code: int
+    told: str
+    said: str
+    seconds: float
 
 
 def start(folder: Path, url: str, *options: str) -> subprocess.Popen[str]:
@@ -50,41 +60,36 @@ def frozen_after(count: int) -> Iterator[bytes]:
         yield lively[-1]
 
 
-def test_a_stream_that_falls_silent_ends_the_run_as_stalled(tmp_path: Path) -> None:
-    with Mjpeg(lambda: itertools.islice(noisy_pictures(), 60)) as camera:
-        process = start(tmp_path, camera.url)
-        wait_until(lambda: camera.sent == 60, 30)
-        stopped = time.monotonic()
+def watch(folder: Path, pictures: Callable[[], Iterator[bytes]], *, hang_up: bool = False) -> Ending:
+    """Run on a stream that is lively for 60 pictures."""
+    with Mjpeg(pictures, hang_up=hang_up) as camera:
+        process = start(folder, camera.url)
+        wait_until(lambda: camera.sent >= 60, 30)
+        since = time.monotonic()
         code, told, said = end(process, 30)
-        took = time.monotonic() - stopped
-    assert code == 10
-    assert said.endswith(f"error: {camera.url}: the camera has stalled: no new picture in 2 s\n")
-    assert "appeared" in told
-    assert STALL - 0.5 < took < STALL + SLACK
+        return Ending(code, told, said.replace(camera.url, "URL"), time.monotonic() - since)
+
+
+def test_a_stream_that_falls_silent_ends_the_run_as_stalled(tmp_path: Path) -> None:
+    ending = watch(tmp_path, lambda: itertools.islice(noisy_pictures(), 60))
+    assert ending.code == 10
+    assert ending.said.endswith("error: URL: the camera has stalled: no new picture in 2 s\n")
+    assert '"kind":"appeared"' in ending.told
+    assert STALL - 0.5 < ending.seconds < STALL + SLACK
 
 
 def test_a_stream_that_repeats_one_picture_ends_the_run_as_stalled(tmp_path: Path) -> None:
-    with Mjpeg(lambda: frozen_after(60)) as camera:
-        process = start(tmp_path, camera.url)
-        wait_until(lambda: camera.sent >= 60, 30)
-        froze = time.monotonic()
-        code, _, said = end(process, 30)
-        took = time.monotonic() - froze
-    assert code == 10
-    assert "the camera has stalled: no new picture in 2 s, only the last one again" in said
-    assert STALL - 0.5 < took < STALL + SLACK
+    ending = watch(tmp_path, lambda: frozen_after(60))
+    assert ending.code == 10
+    assert "error: URL: the camera has stalled: no new picture in 2 s, only the last one again" in ending.said
+    assert STALL - 0.5 < ending.seconds < STALL + SLACK
 
 
 def test_a_stream_whose_server_hangs_up_ends_the_run_as_unreadable(tmp_path: Path) -> None:
-    with Mjpeg(lambda: itertools.islice(noisy_pictures(), 60), hang_up=True) as camera:
-        process = start(tmp_path, camera.url)
-        wait_until(lambda: camera.sent == 60, 30)
-        ended = time.monotonic()
-        code, _, said = end(process, 30)
-        took = time.monotonic() - ended
-    assert code == 5
-    assert said.endswith(f"error: {camera.url}: the stream ended. Is the server running?\n")
-    assert took < STALL + SLACK
+    ending = watch(tmp_path, lambda: itertools.islice(noisy_pictures(), 60), hang_up=True)
+    assert ending.code == 5
+    assert ending.said.endswith("error: URL: the stream ended. Is the server running?\n")
+    assert ending.seconds < SLACK
 
 
 @pytest.mark.parametrize("kind", ["http", "rtsp"])

@@ -1,4 +1,4 @@
-"""Debian root file systems for platform tests, made by mmdebstrap and kept in a cache outside the repository."""
+"""Debian root file systems, and what else platform tests build once and keep in a cache outside the repository."""
 
 import fcntl
 import hashlib
@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,16 +25,24 @@ def require_root(*programs: str) -> None:
 
 def debian_root(suite: str, packages: tuple[str, ...], *, variant: str = "minbase", arch: str = "amd64") -> Path:
     """A pristine root of these packages, built once; treat it as read-only and work on a copy or an overlay."""
-    wanted = "\n".join((suite, variant, arch, *sorted(packages)))
-    folder = CACHE / f"{suite}-{arch}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
+
+    def make(folder: Path) -> list[str | Path]:
+        command = ["mmdebstrap", f"--variant={variant}", f"--arch={arch}", f"--include={','.join(packages)}"]
+        return [*command, suite, folder, _mirror()]
+
+    return cached(f"{suite}-{arch}", (suite, variant, arch, *sorted(packages)), make)
+
+
+def cached(name: str, wanted: tuple[str, ...], make: Callable[[Path], list[str | Path]]) -> Path:
+    """The folder that holds what is wanted, filled by a command at its first use, by one process at a time."""
+    folder = CACHE / f"{name}-{hashlib.sha256(chr(10).join(wanted).encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             making = folder.with_suffix(".part")
             shutil.rmtree(making, ignore_errors=True)
-            command = ["mmdebstrap", f"--variant={variant}", f"--arch={arch}", f"--include={','.join(packages)}"]
-            subprocess.run([*command, suite, making, _mirror()], check=True, capture_output=True, timeout=600)
+            subprocess.run(make(making), check=True, capture_output=True, timeout=600)
             making.rename(folder)
     return folder
 

@@ -4,8 +4,6 @@ What this cannot show: a real sensor, and rows with padding (the virtual camera 
 covers them).
 """
 
-import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
@@ -17,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import PORTRAIT, ROOT
-from roots import CACHE, debian_root, require_root
+from roots import cached, debian_root, require_root
 
 pytestmark = pytest.mark.slow
 
@@ -54,19 +52,14 @@ def root() -> Path:
 @pytest.fixture(scope="module")
 def wheels() -> Path:
     """picamera2 and fer-edge's own requirements for Debian 13's Python 3.13, downloaded once by this Python's pip."""
-    folder = CACHE / f"trixie-wheels-{hashlib.sha256(' '.join(WHEELS).encode()).hexdigest()[:12]}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            making = folder.with_suffix(".part")
-            shutil.rmtree(making, ignore_errors=True)
-            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:"]
-            target = ["--implementation=cp", "--python-version=3.13", "--ignore-requires-python", f"--target={making}"]
-            platforms = [f"--platform=manylinux{glibc}_x86_64" for glibc in ("2014", "_2_17", "_2_27", "_2_28")]
-            subprocess.run([*pip, *target, *platforms, *WHEELS], check=True, capture_output=True, timeout=600)
-            making.rename(folder)
-    return folder
+
+    def make(folder: Path) -> list[str | Path]:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:"]
+        target = ["--implementation=cp", "--python-version=3.13", "--ignore-requires-python", f"--target={folder}"]
+        platforms = [f"--platform=manylinux{glibc}_x86_64" for glibc in ("2014", "_2_17", "_2_27", "_2_28")]
+        return [*pip, *target, *platforms, *WHEELS]
+
+    return cached("trixie-wheels", WHEELS, make)
 
 
 class Guest:
