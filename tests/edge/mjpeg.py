@@ -7,7 +7,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from conftest import PORTRAIT
+
+from tests.conftest import PORTRAIT
 
 FPS = 20
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import PORTRAIT
 
 from edge.camera import Demo, Folder, Turned, Video, open_source, read_gray
 from edge.contract import crop
@@ -15,6 +14,7 @@ from edge.errors import SettingsError, SourceError
 from edge.faces import FaceDetector
 from edge.records import Frame, Gray
 from edge.settings import Camera, Detect, load_settings
+from tests.conftest import PORTRAIT
 
 SMALL = np.arange(6, dtype=np.uint8).reshape(2, 3)
 TURNED = {

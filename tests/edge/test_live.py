@@ -9,11 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import wait_until
 
 from edge.errors import CameraStalled, SourceError
 from edge.live import Live, Newest, StallWatch
 from edge.records import Frame, Gray
+from tests.conftest import wait_until
 
 
 def picture(value: int) -> Gray:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import wait_until
-from mjpeg import Mjpeg, noisy_pictures
 
 from edge.camera import open_source
 from edge.settings import Camera
+from tests.conftest import wait_until
+from tests.edge.mjpeg import Mjpeg, noisy_pictures
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import PORTRAIT, ROOT
-from roots import cached, debian_root, require_root
+
+from tests.conftest import PORTRAIT, ROOT
+from tests.platform.roots import cached, debian_root, require_root
 
 pytestmark = pytest.mark.slow
 
