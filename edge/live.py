@@ -129,9 +129,10 @@ class Live:
         self._clock = clock
         self._newest = Newest()
         self._watch = StallWatch(stall_seconds, clock)
-        self._reader = _Reader(opening, self._saw, self._newest.fail)
+        self._reader = _Reader(name, opening, self._saw, self._newest.fail)
         self._reader.start()
         if not self._reader.opened.wait(open_seconds):
+            self._reader.stop.set()
             raise SourceError(f"{name}: did not open within {open_seconds:g} s. Is the camera in order?")
         if self._newest.error:
             raise self._newest.error
@@ -169,9 +170,14 @@ class _Reader(threading.Thread):
     """Makes every call to the camera that could hang; ``opened`` is set once opening has succeeded or failed."""
 
     def __init__(
-        self, opening: Callable[[], Device], saw: Callable[[Gray], None], fail: Callable[[SourceError], None]
+        self,
+        camera: str,
+        opening: Callable[[], Device],
+        saw: Callable[[Gray], None],
+        fail: Callable[[SourceError], None],
     ) -> None:
         super().__init__(name="camera", daemon=True)
+        self._camera = camera
         self.opened = threading.Event()
         self.stop = threading.Event()
         self._opening = opening
@@ -179,14 +185,18 @@ class _Reader(threading.Thread):
         self._fail = fail
 
     def run(self) -> None:
+        ended = SourceError(
+            f"{self._camera}: reading it failed in a way that fer-edge does not know; see the traceback"
+        )
         try:
             with contextlib.closing(self._opening()) as device:
                 self.opened.set()
                 while not self.stop.is_set():
                     self._saw(device.read())
         except SourceError as error:
-            self._fail(error)
-        finally:
+            ended = error
+        finally:  # whoever waits is told at once, even of a bug
+            self._fail(ended)
             self.opened.set()
 
 

@@ -37,14 +37,14 @@ class FakeCamera:
     """Gives the pictures that a test puts into it and waits, as a camera does, when there is none."""
 
     def __init__(self) -> None:
-        self.pictures: queue.Queue[Gray | SourceError] = queue.Queue()
+        self.pictures: queue.Queue[Gray | Exception] = queue.Queue()
         self.read_count = 0
         self.closed = threading.Event()
 
     def read(self) -> Gray:
         item = self.pictures.get()
         self.read_count += 1
-        if isinstance(item, SourceError):
+        if isinstance(item, Exception):
             raise item
         return item
 
@@ -214,6 +214,15 @@ def test_a_camera_whose_opening_hangs_is_given_up() -> None:
     with pytest.raises(SourceError, match=r"fake: did not open within 0\.1 s"):
         Live(opening, "fake", 5, open_seconds=0.1)
     release.set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_in_reading_is_told_at_once_and_not_as_a_stall() -> None:
+    camera = FakeCamera()
+    live = Live(lambda: camera, "fake", 60)
+    camera.pictures.put(ValueError("a bug"))
+    with pytest.raises(SourceError, match=r"fake: reading it failed in a way .* see the traceback"):
+        next(live.frames())
 
 
 HUNG = """
