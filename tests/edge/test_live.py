@@ -223,6 +223,7 @@ def test_a_bug_in_reading_is_told_at_once_and_not_as_a_stall() -> None:
     camera.pictures.put(ValueError("a bug"))
     with pytest.raises(SourceError, match=r"fake: reading it failed in a way .* see the traceback"):
         next(live.frames())
+    live.close()
 
 
 HUNG = """
