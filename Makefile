@@ -3,6 +3,9 @@ PYTHON ?= python3
 DEVICE := .venv/device
 DEV    := .venv/dev
 FULL   := .venv/full
+# The device that `make wheelhouse` and `make size` are for: a 64-bit Raspberry Pi OS Bookworm.
+ARCH ?= aarch64
+PY   ?= 3.11
 
 help:            ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -23,6 +26,12 @@ check: $(DEV)/.ready    ## lint, types, import rules and the fast tests
 schema: $(DEV)/.ready   ## write docs/event.schema.json from the code
 	$(DEV)/bin/python -m edge.events > docs/event.schema.json
 
+wheelhouse: $(DEVICE)/.ready  ## wheels for a device without internet: ARCH=aarch64|x86_64 PY=3.11|3.13
+	$(DEVICE)/bin/python -m export.wheelhouse wheelhouse --arch $(ARCH) --python $(PY)
+
+size: $(DEVICE)/.ready  ## the same, and a table of what it takes on the device's disk
+	$(DEVICE)/bin/python -m export.wheelhouse size --arch $(ARCH) --python $(PY)
+
 clean:           ## remove the virtual environments and what was built
 	rm -rf .venv dist demo.png
 
@@ -34,5 +43,5 @@ $(FULL)/.ready:   EXTRAS := dev,export
 	.venv/$*/bin/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $@
 
-.PHONY: help demo test check schema clean
+.PHONY: help demo test check schema wheelhouse size clean
 .DEFAULT_GOAL := help
