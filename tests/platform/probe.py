@@ -1,0 +1,48 @@
+"""Run on both sides of the aarch64 test: prints, as JSON, what this machine makes of the bundles and of a clip.
+
+Arguments: a folder of pictures, and how many of them a second. The clip is left out when none are given.
+"""
+
+import json
+import platform
+import sys
+from importlib import metadata, resources
+from pathlib import Path
+
+from edge.bundle import open_bundle
+from edge.camera import open_source
+from edge.classify import Classifier
+from edge.pipeline import Pipeline
+from edge.run import make_pipeline
+from edge.settings import Camera, Settings
+from edge.verify import check_golden
+
+
+def goldens() -> dict[str, dict[str, float]]:
+    agreements = {}
+    for folder in sorted((Path(str(resources.files("edge"))) / "bundles").iterdir()):
+        bundle = open_bundle(folder)
+        agreed = check_golden(Classifier(bundle), bundle.golden)
+        agreements[folder.name] = {"n": agreed.n, "lsb": agreed.largest_lsb, "top1": agreed.top1}
+    return agreements
+
+
+def changes(folder: str, fps: float) -> list[tuple[float, int, str, str, float]]:
+    pipeline: Pipeline = make_pipeline(Settings())
+    frames = open_source(Camera(source=folder, folder_fps=fps)).frames()
+    told = [change for seen in pipeline.run(frames) for change in seen.changes] + pipeline.finish()
+    return [(c.time, c.track, c.kind, c.expression.label, c.expression.confidence) for c in told]
+
+
+if __name__ == "__main__":
+    packages = ("numpy", "opencv-python-headless", "ai-edge-litert")
+    print(
+        json.dumps(
+            {
+                "machine": platform.machine(),
+                "versions": {name: metadata.version(name) for name in packages},
+                "goldens": goldens(),
+                "changes": changes(sys.argv[1], float(sys.argv[2])) if len(sys.argv) > 1 else [],
+            }
+        )
+    )
