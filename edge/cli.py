@@ -13,6 +13,7 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 from edge.camera import read_gray
 from edge.contract import crop
+from edge.doctor import doctor
 from edge.errors import SourceError, guarded
 from edge.faces import FaceDetector
 from edge.fer2013 import SPLITS, read_faces
@@ -30,9 +31,11 @@ _EXAMPLES = """examples:
   fer-edge run --config /etc/fer-edge/config.toml --events mqtt
   fer-edge classify portrait.jpg group.png --json
   fer-edge verify --data fer2013.csv --split PublicTest
+  fer-edge doctor --config /etc/fer-edge/config.toml
 
-exit codes: 0 done; 1 some input could not be read; 2 usage; 3 settings; 4 model bundle; 5 camera, video or picture;
-  6 no TFLite runtime; 7 labelled data; 8 events not delivered; 10 camera stalled; 130 interrupted
+exit codes: 0 done; 1 some input could not be read, or doctor found a fault; 2 usage; 3 settings; 4 model bundle;
+  5 camera, video or picture; 6 no TFLite runtime; 7 labelled data; 8 events not delivered; 10 camera stalled;
+  130 interrupted
 """
 
 
@@ -96,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
         "--split", metavar="NAME", help=f"{', '.join(SPLITS)} (CSV default: PublicTest), or a sub-folder"
     )
     check.add_argument("--json", action="store_true", help="print JSON")
+    health = add("doctor", doctor, "check this device: one line a check, and the command that mends it")
+    health.add_argument("--json", action="store_true", help="print a JSON list")
     return top
 
 

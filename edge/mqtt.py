@@ -103,14 +103,7 @@ class MqttSink:
         client.will_set(f"{self._base}/availability", "offline", qos=1, retain=True)
         client.reconnect_delay_set(1, _LONGEST_RETRY)
         client.max_queued_messages_set(_MOST_QUEUED)
-        try:
-            if settings.username:
-                file = settings.password_file
-                client.username_pw_set(settings.username, Path(file).read_text().rstrip("\n") if file else None)
-            if settings.ca_file:
-                client.tls_set(ca_certs=settings.ca_file)
-        except OSError as error:
-            raise SettingsError(f"mqtt: {error.filename or settings.ca_file} cannot be used: {error}") from error
+        secure(client, settings)
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
@@ -149,6 +142,21 @@ class MqttSink:
 
     def _where(self) -> str:
         return f"{self._settings.host}:{self._settings.port}"
+
+
+def secure(client: paho.Client, settings: Mqtt) -> None:
+    """Give a client the user, the password and the certificate authority that the settings name.
+
+    Raises SettingsError when one of the files cannot be used.
+    """
+    try:
+        if settings.username:
+            file = settings.password_file
+            client.username_pw_set(settings.username, Path(file).read_text().rstrip("\n") if file else None)
+        if settings.ca_file:
+            client.tls_set(ca_certs=settings.ca_file)
+    except OSError as error:
+        raise SettingsError(f"mqtt: {error.filename or settings.ca_file} cannot be used: {error}") from error
 
 
 def device_id(settings: Mqtt) -> str:

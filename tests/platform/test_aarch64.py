@@ -24,8 +24,9 @@ PROBE = Path(__file__).with_name("probe.py")
 EVERY = 5  # of the demo's 25 frames a second: emulated detection takes half a second a frame
 TWO_FRAMES = 2 / 25
 
-# LiteRT reads /proc/cpuinfo to choose its kernels. That of the x86-64 machine below crashes its arm64 build, and
-# qemu's `-cpu max` has vector extensions that no Pi has; so each run is told to be a certain board, as far as that goes.
+# LiteRT reads /proc/cpuinfo to choose its kernels. That of the x86-64 machine below crashes its arm64 build, and with
+# qemu's `-cpu max`, which has vector extensions that no Pi has, its outputs differ by many steps and the label changes
+# (seen with 2.1.6 and 2.3.0). So each run is told to be a certain board, as far as that goes.
 BOARDS = {"cortex-a72": "0xd08", "cortex-a76": "0xd0b"}  # Pi 4, Pi 5; and what cpuinfo calls the part
 _CORE = """processor\t: {core}
 BogoMIPS\t: 108.00
@@ -71,11 +72,13 @@ class Device:
 
 
 def board(folder: Path, pristine: Path, part: str) -> None:
-    """A root like the pristine one, with the processor description of a board."""
+    """What qemu shows in place of this machine's files: arm64 programs and libraries, and a board's processor.
+
+    Not /tmp: a program would be shown it under two names.
+    """
     folder.mkdir()
-    for entry in pristine.iterdir():
-        if entry.name != "proc":
-            (folder / entry.name).symlink_to(entry)
+    for name in ("bin", "lib", "usr"):
+        (folder / name).symlink_to(pristine / name)
     (folder / "proc").mkdir()
     (folder / "proc" / "cpuinfo").write_text("\n".join(_CORE.format(core=core, part=part) for core in range(4)))
 

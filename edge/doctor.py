@@ -1,0 +1,351 @@
+"""``fer-edge doctor``: is this device healthy? One line for each thing that has gone wrong in the field.
+
+Each check is a function that looks at what it is given and returns a Finding. What may hang or crash (imports, camera,
+network) runs in a child process with a time limit (edge.probes).
+"""
+
+import grp
+import json
+import os
+import platform
+import pwd
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge.errors import FerEdgeError, SettingsError
+from edge.events import clock_synced
+from edge.mqtt import device_id, secure
+from edge.settings import Camera, Model, Mqtt, Settings, load_settings
+
+Level = Literal["ok", "warn", "fail"]
+
+INSTALLED_CONFIG: Final = Path("/etc/fer-edge/config.toml")
+STATE: Final = Path("/var/lib/fer-edge")
+SERVICE_USER: Final = "fer-edge"
+THROTTLED: Final = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
+
+_SUPPORTED: Final = {"3.11": "Bookworm", "3.13": "Trixie"}
+_DISK_FAIL_MB: Final = 50
+_DISK_WARN_MB: Final = 500
+_BLANK: Final = 8  # grey levels between the darkest and the brightest pixel of a covered lens
+# What tflite-runtime 2.14 differs from the runtime that made the golden outputs.
+_USUAL_LSB: Final = 13
+_USUAL_TOP1: Final = 0.9
+# Bits of get_throttled; the same 16 higher tell what has happened since the start.
+_THROTTLED_BITS: Final = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+
+_NUMPY_1: Final = f"{sys.executable} -m pip install 'numpy<2' 'opencv-python-headless<4.12'"
+_PICAMERA2: Final = "sudo apt install --no-install-recommends python3-picamera2 (and a venv --system-site-packages)"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found; ``mend`` is the command or the step that puts it right, empty when there is none."""
+
+    name: str
+    level: Level
+    sentence: str
+    mend: str = ""
+
+
+def doctor(arguments: Namespace) -> int:
+    """Carry out ``fer-edge doctor``: 0 when no check fails, 1 when one does; a warning is no failure."""
+    findings = []
+    for finding in examine(arguments.config):
+        findings.append(finding)
+        if not arguments.json:
+            print(as_text(finding), flush=True)
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    return 1 if any(finding.level == "fail" for finding in findings) else 0
+
+
+def as_text(finding: Finding) -> str:
+    """One aligned line for a person, and under it what to do."""
+    line = f"{finding.level:4}  {finding.name:10}  {finding.sentence}"
+    return f"{line}\n{'':18}-> {finding.mend}" if finding.mend else line
+
+
+def examine(config: Path | None, python: str = sys.executable) -> Iterator[Finding]:
+    """All checks of this device; those that need settings come last."""
+    yield check_system(Path("/etc/os-release"), Path("/proc/device-tree/model"), platform.machine())
+    yield check_python(platform.python_version(), sys.prefix if sys.prefix != sys.base_prefix else None)
+    yield check_clock(clock_synced())
+    yield check_throttling(THROTTLED, ("vcgencmd", "get_throttled"))
+    yield check_disk(STATE)
+    finding, settings = check_config(config, INSTALLED_CONFIG)
+    yield finding
+    if settings is None:
+        for name in ("packages", "groups", "camera", "model", "broker"):
+            yield Finding(name, "warn", "not checked, because the settings cannot be read")
+        return
+    user = service_user(SERVICE_USER)
+    yield check_packages((python,), settings.camera)
+    yield check_groups(user, groups_of(user), {group.gr_name for group in grp.getgrall()}, settings.camera)
+    yield check_camera((python,), settings.camera)
+    yield check_model((python,), settings.model)
+    yield check_broker(with_password(settings.mqtt, config), needed=config is not None)
+
+
+def check_system(os_release: Path, model: Path, machine: str) -> Finding:
+    """The operating system and the board."""
+    fields = dict(line.split("=", 1) for line in _text(os_release).splitlines() if "=" in line)
+    system = fields.get("PRETTY_NAME", "an unknown system").strip('"')
+    board = _text(model).strip("\0\n ")
+    sentence = f"{system}, {machine}, {board or 'not a Raspberry Pi'}"
+    if machine not in ("aarch64", "x86_64"):
+        return Finding(
+            "system", "warn", f"{sentence}: there are wheels for aarch64 and x86_64", "use 64-bit Raspberry Pi OS"
+        )
+    return Finding("system", "ok", sentence)
+
+
+def check_python(version: str, environment: str | None) -> Finding:
+    """The Python, and whether it is a virtual environment's (``environment``), as PEP 668 wants it."""
+    known = ", ".join(f"{python} ({system})" for python, system in _SUPPORTED.items())
+    if version.rpartition(".")[0] not in _SUPPORTED:
+        return Finding("python", "warn", f"{version}; tested are {known}")
+    if environment is None:
+        mend = "python3 -m venv --system-site-packages /opt/fer-edge, and install there"
+        return Finding("python", "warn", f"{version}, outside a virtual environment", mend)
+    return Finding("python", "ok", f"{version} in {environment}")
+
+
+def check_clock(synced: bool) -> Finding:
+    """Whether the times of events can be trusted."""
+    if synced:
+        return Finding("clock", "ok", "set by a time server")
+    sentence = "not set by a time server: events carry clock_synced false"
+    return Finding("clock", "warn", sentence, "sudo timedatectl set-ntp true; then look at timedatectl timesync-status")
+
+
+def check_throttling(file: Path, command: Sequence[str]) -> Finding:
+    """What the firmware says about power and heat: ``file`` of the kernel, else the output of ``command``."""
+    stored = _text(file).strip()
+    if not stored and shutil.which(command[0]):
+        stored = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
+    try:
+        bits = int(stored.rpartition("=")[2], 16)
+    except ValueError:
+        return Finding("throttling", "ok", "this board tells nothing about it")
+    now = [word for bit, word in _THROTTLED_BITS.items() if bits >> bit & 1]
+    since = [word for bit, word in _THROTTLED_BITS.items() if bits >> bit + 16 & 1]
+    mend = "use the board's own power supply and a heat sink or fan"
+    if now:
+        return Finding("throttling", "fail", f"now: {', '.join(now)}", mend)
+    if since:
+        return Finding("throttling", "warn", f"since the start: {', '.join(since)}", mend)
+    return Finding("throttling", "ok", "full power, full speed since the start")
+
+
+def check_disk(state: Path) -> Finding:
+    """Room for what must outlive a restart."""
+    existing = next(folder for folder in (state, *state.parents) if folder.is_dir())
+    return judge_disk(state, shutil.disk_usage(existing).free // 1_000_000)
+
+
+def judge_disk(state: Path, free_mb: int) -> Finding:
+    """Whether so many free megabytes are enough."""
+    level: Level = "fail" if free_mb < _DISK_FAIL_MB else "warn" if free_mb < _DISK_WARN_MB else "ok"
+    mend = "" if level == "ok" else "sudo apt clean; sudo journalctl --vacuum-size=50M"
+    return Finding("disk", level, f"{free_mb:,} MB free for {state}", mend)
+
+
+def check_config(file: Path | None, installed: Path) -> tuple[Finding, Settings | None]:
+    """The settings file, and its settings when they are valid."""
+    try:
+        settings = load_settings(file)
+    except SettingsError as error:
+        return Finding("config", "fail", str(error), f"sudoedit {file}"), None
+    if file is None and installed.exists():
+        sentence = f"the built-in defaults were checked, not {installed}"
+        return Finding("config", "warn", sentence, f"fer-edge doctor --config {installed}"), settings
+    return Finding("config", "ok", f"{file}: valid" if file else "no file: the built-in defaults"), settings
+
+
+def check_packages(python: Sequence[str], camera: Camera, seconds: float = 60) -> Finding:
+    """Whether one process can hold numpy, OpenCV, the TFLite runtime and, if it is there, picamera2."""
+    child = _probe(python, "imports", "", seconds)
+    versions = {told["imported"]: told["version"] for told in child.told if "imported" in told}
+    have = ", ".join(f"{name} {version}" for name, version in versions.items())
+    [failed] = [told for told in child.told if "failed" in told] or [{}]
+    guilty = failed.get("failed") or (child.told[-1].get("importing") if child.problem and child.told else None)
+    if guilty or child.problem:
+        why = failed.get("error") or child.problem
+        numpy_2 = not versions.get("numpy", "1").startswith("1.")
+        mend = _NUMPY_1 if numpy_2 and guilty in ("picamera2", "tflite-runtime") else _reinstall(guilty)
+        return Finding(
+            "packages", "fail", f"{guilty or 'Python'} cannot be imported ({why}) beside {have or '-'}", mend
+        )
+    if not versions.keys() & {"ai-edge-litert", "tflite-runtime"}:
+        return Finding("packages", "fail", f"no TFLite runtime beside {have}", _reinstall("ai-edge-litert"))
+    if camera.source.startswith("picamera2") and "picamera2" not in versions:
+        return Finding("packages", "fail", f"the camera wants picamera2, and there is only {have}", _PICAMERA2)
+    return Finding("packages", "ok", have)
+
+
+def check_groups(user: str, has: AbstractSet[str], existing: AbstractSet[str], camera: Camera) -> Finding:
+    """Whether the user that fer-edge runs as may open cameras, the GPU's buffers and a Coral stick."""
+    missing = sorted({"video", "render", "plugdev"} & existing - has)
+    if user == "root" or not missing:
+        return Finding("groups", "ok", f"{user} may open cameras and accelerators")
+    needed = "video" in missing and camera.source.startswith(("/dev/", "picamera2"))
+    sentence = f"{user} is not in {', '.join(missing)}"
+    return Finding("groups", "fail" if needed else "warn", sentence, f"sudo usermod -aG {','.join(missing)} {user}")
+
+
+def check_camera(python: Sequence[str], camera: Camera, seconds: float = 20) -> Finding:
+    """A frame from the configured source within a time limit."""
+    child = _probe(python, "frame", msgspec.json.encode(camera).decode(), seconds)
+    if child.problem or not child.told:
+        return Finding("camera", "fail", f"{camera.source}: {child.problem or 'no frame'}", _camera_mend(camera))
+    told = child.told[0]
+    sentence = f"{camera.source}: a frame of {told['width']}x{told['height']}"
+    if told["brightest"] - told["darkest"] < _BLANK:
+        return Finding("camera", "warn", f"{sentence}, but it is blank", "take the cap off the lens, or turn on light")
+    return Finding("camera", "ok", sentence)
+
+
+def check_model(python: Sequence[str], model: Model, seconds: float = 60) -> Finding:
+    """The bundle opens, and its network gives here what it gave where it was made."""
+    child = _probe(python, "golden", msgspec.json.encode(model).decode(), seconds)
+    if child.problem or not child.told:
+        return Finding("model", "fail", child.problem or "no answer", f"look at model.bundle ({model.bundle})")
+    told = child.told[0]
+    sentence = (
+        f"{told['name']} on {told['runtime']}: {told['n']} golden outputs, largest difference {told['largest_lsb']} "
+        f"steps, {told['top1']:.0%} the same expression"
+    )
+    reinstall = _reinstall("ai-edge-litert")
+    if told["top1"] < _USUAL_TOP1:
+        return Finding("model", "fail", sentence, reinstall)
+    if told["top1"] < 1 or told["largest_lsb"] > _USUAL_LSB:
+        return Finding("model", "warn", sentence, reinstall)
+    return Finding("model", "ok", sentence)
+
+
+def check_broker(settings: Mqtt, *, needed: bool, seconds: float = 5) -> Finding:
+    """Whether the broker can be reached, speaks TLS if it shall, and accepts this device. Nothing is published."""
+    where = f"{settings.host}:{settings.port}"
+    try:
+        reason = _connect(settings, seconds)
+    except ssl.SSLError as error:
+        sentence, mend = f"{where}: no TLS: {error}", "check mqtt.ca_file, mqtt.host and mqtt.port"
+    except (OSError, FerEdgeError) as error:
+        sentence, mend = (
+            f"{where} cannot be reached: {error}",
+            f"is it running? check mqtt.host and mqtt.port ({where})",
+        )
+    else:
+        if reason is None:
+            sentence = f"{where} takes the connection, but gives no MQTT answer"
+            mend = "does this port want TLS (mqtt.ca_file), or is it another service's?"
+        elif reason.is_failure:
+            who = f"user {settings.username}" if settings.username else "a device without a user name"
+            sentence, mend = f"{where} refuses {who}: {reason}", "check mqtt.username and mqtt.password_file"
+        else:
+            tls = "TLS" if settings.ca_file else "no TLS"
+            return Finding("broker", "ok", f"{where} accepts {settings.username or 'this device'} ({tls})")
+    return Finding("broker", "fail" if needed else "warn", sentence, mend)
+
+
+def with_password(settings: Mqtt, config: Path | None) -> Mqtt:
+    """The settings with the password file that the service is handed, which lies beside its settings."""
+    beside = config.parent / "mqtt-password" if config else None
+    if settings.password_file or beside is None or not beside.exists():
+        return settings
+    return msgspec.structs.replace(settings, password_file=str(beside))
+
+
+def service_user(service: str) -> str:
+    """The service's own user once it is installed, else who asks."""
+    try:
+        return pwd.getpwnam(service).pw_name
+    except KeyError:
+        return pwd.getpwuid(os.getuid()).pw_name
+
+
+def groups_of(user: str) -> set[str]:
+    """Names of the groups that a user is in, by the system's own records."""
+    ids = os.getgrouplist(user, pwd.getpwnam(user).pw_gid)
+    return {group.gr_name for group in grp.getgrall() if group.gr_gid in ids}
+
+
+def _connect(settings: Mqtt, seconds: float) -> Any:
+    """The broker's reason code; None when it gave none in time."""
+    # Its own client id: with the service's, the broker would throw the running service out.
+    name = f"{settings.prefix}-{device_id(settings)}-doctor".replace("/", "-")
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
+    secure(client, settings)
+    reasons: list[Any] = []
+    client.on_connect = lambda _client, _data, _flags, reason, _properties: reasons.append(reason)
+    client.connect_timeout = seconds
+    client.connect(settings.host, settings.port)
+    deadline = time.monotonic() + seconds
+    while not reasons and time.monotonic() < deadline and client.loop(0.1) == paho.MQTT_ERR_SUCCESS:
+        pass
+    client.disconnect()
+    return reasons[0] if reasons else None
+
+
+@dataclass(frozen=True)
+class _Child:
+    """What a child process told, line by line, and the sentence about how it went wrong, if it did."""
+
+    told: list[dict[str, Any]]
+    problem: str
+
+
+def _probe(python: Sequence[str], name: str, argument: str, seconds: float) -> _Child:
+    command = [*python, "-m", "edge.probes", name, argument]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired as late:
+        output = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
+        return _Child(_lines(output), f"no answer within {seconds:g} s")
+    problem = ""
+    if done.returncode < 0:
+        problem = f"crashed with {signal.Signals(-done.returncode).name}"
+    elif done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        problem = last.removeprefix("probe: error: ")
+    return _Child(_lines(done.stdout), problem)
+
+
+def _lines(output: str) -> list[dict[str, Any]]:
+    """The JSON objects among the lines; libraries print there too."""
+    return [json.loads(line) for line in output.splitlines() if line.startswith("{") and line.endswith("}")]
+
+
+def _camera_mend(camera: Camera) -> str:
+    if camera.source.startswith("picamera2"):
+        return "rpicam-hello --list-cameras (is it plugged in?); sudo systemctl stop fer-edge (is it in use?)"
+    if camera.source.startswith("/dev/"):
+        return "ls -l /dev/video* (is it plugged in?); sudo systemctl stop fer-edge (is it in use?)"
+    return "check camera.source"
+
+
+def _reinstall(package: str | None) -> str:
+    extra = package if package == "tflite-runtime" else "litert"
+    return _PICAMERA2 if package == "picamera2" else f"{sys.executable} -m pip install 'fer-edge[{extra}]'"
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
