@@ -11,10 +11,8 @@ import platform
 import pwd
 import shutil
 import signal
-import ssl
 import subprocess
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -23,12 +21,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.errors import FerEdgeError, SettingsError
+from edge.errors import SettingsError
 from edge.events import clock_synced
-from edge.mqtt import device_id, secure
 from edge.settings import Camera, Model, Mqtt, Settings, load_settings
 
 Level = Literal["ok", "warn", "fail"]
@@ -98,7 +93,7 @@ def examine(config: Path | None, python: str = sys.executable) -> Iterator[Findi
     yield check_groups(user, groups_of(user), {group.gr_name for group in grp.getgrall()}, settings.camera)
     yield check_camera((python,), settings.camera)
     yield check_model((python,), settings.model)
-    yield check_broker(with_password(settings.mqtt, config), needed=config is not None)
+    yield check_broker((python,), with_password(settings.mqtt, config), needed=config is not None)
 
 
 def check_system(os_release: Path, model: Path, machine: str) -> Finding:
@@ -182,18 +177,16 @@ def check_packages(python: Sequence[str], camera: Camera, seconds: float = 60) -
     child = _probe(python, "imports", "", seconds)
     versions = {told["imported"]: told["version"] for told in child.told if "imported" in told}
     have = ", ".join(f"{name} {version}" for name, version in versions.items())
-    [failed] = [told for told in child.told if "failed" in told] or [{}]
-    guilty = failed.get("failed") or (child.told[-1].get("importing") if child.problem and child.told else None)
-    if guilty or child.problem:
-        why = failed.get("error") or child.problem
+    wants_picamera2 = camera.source.startswith("picamera2")
+    if child.problem:
+        guilty = next((told["importing"] for told in reversed(child.told) if "importing" in told), "fer-edge")
         numpy_2 = not versions.get("numpy", "1").startswith("1.")
-        mend = _NUMPY_1 if numpy_2 and guilty in ("picamera2", "tflite-runtime") else _reinstall(guilty)
-        return Finding(
-            "packages", "fail", f"{guilty or 'Python'} cannot be imported ({why}) beside {have or '-'}", mend
-        )
+        mend = _NUMPY_1 if numpy_2 and guilty in ("picamera2", "tflite-runtime") else _install(guilty)
+        level: Level = "warn" if guilty == "picamera2" and not wants_picamera2 else "fail"
+        return Finding("packages", level, f"{guilty} cannot be imported beside {have or '-'}: {child.problem}", mend)
     if not versions.keys() & {"ai-edge-litert", "tflite-runtime"}:
-        return Finding("packages", "fail", f"no TFLite runtime beside {have}", _reinstall("ai-edge-litert"))
-    if camera.source.startswith("picamera2") and "picamera2" not in versions:
+        return Finding("packages", "fail", f"no TFLite runtime beside {have}", _install("ai-edge-litert"))
+    if wants_picamera2 and "picamera2" not in versions:
         return Finding("packages", "fail", f"the camera wants picamera2, and there is only {have}", _PICAMERA2)
     return Finding("packages", "ok", have)
 
@@ -212,7 +205,7 @@ def check_camera(python: Sequence[str], camera: Camera, seconds: float = 20) -> 
     """A frame from the configured source within a time limit."""
     child = _probe(python, "frame", msgspec.json.encode(camera).decode(), seconds)
     if child.problem or not child.told:
-        return Finding("camera", "fail", f"{camera.source}: {child.problem or 'no frame'}", _camera_mend(camera))
+        return Finding("camera", "fail", child.problem or f"{camera.source}: no frame", _camera_mend(camera))
     told = child.told[0]
     sentence = f"{camera.source}: a frame of {told['width']}x{told['height']}"
     if told["brightest"] - told["darkest"] < _BLANK:
@@ -230,7 +223,7 @@ def check_model(python: Sequence[str], model: Model, seconds: float = 60) -> Fin
         f"{told['name']} on {told['runtime']}: {told['n']} golden outputs, largest difference {told['largest_lsb']} "
         f"steps, {told['top1']:.0%} the same expression"
     )
-    reinstall = _reinstall("ai-edge-litert")
+    reinstall = _install("ai-edge-litert")
     if told["top1"] < _USUAL_TOP1:
         return Finding("model", "fail", sentence, reinstall)
     if told["top1"] < 1 or told["largest_lsb"] > _USUAL_LSB:
@@ -238,28 +231,20 @@ def check_model(python: Sequence[str], model: Model, seconds: float = 60) -> Fin
     return Finding("model", "ok", sentence)
 
 
-def check_broker(settings: Mqtt, *, needed: bool, seconds: float = 5) -> Finding:
+def check_broker(python: Sequence[str], settings: Mqtt, *, needed: bool, seconds: float = 20) -> Finding:
     """Whether the broker can be reached, speaks TLS if it shall, and accepts this device. Nothing is published."""
+    child = _probe(python, "broker", msgspec.json.encode(settings).decode(), seconds)
+    outcome, detail = next(((told["outcome"], told["detail"]) for told in child.told), ("", child.problem))
     where = f"{settings.host}:{settings.port}"
-    try:
-        reason = _connect(settings, seconds)
-    except ssl.SSLError as error:
-        sentence, mend = f"{where}: no TLS: {error}", "check mqtt.ca_file, mqtt.host and mqtt.port"
-    except (OSError, FerEdgeError) as error:
-        sentence, mend = (
-            f"{where} cannot be reached: {error}",
-            f"is it running? check mqtt.host and mqtt.port ({where})",
-        )
-    else:
-        if reason is None:
-            sentence = f"{where} takes the connection, but gives no MQTT answer"
-            mend = "does this port want TLS (mqtt.ca_file), or is it another service's?"
-        elif reason.is_failure:
-            who = f"user {settings.username}" if settings.username else "a device without a user name"
-            sentence, mend = f"{where} refuses {who}: {reason}", "check mqtt.username and mqtt.password_file"
-        else:
-            tls = "TLS" if settings.ca_file else "no TLS"
-            return Finding("broker", "ok", f"{where} accepts {settings.username or 'this device'} ({tls})")
+    user = f"user {settings.username}" if settings.username else "a device without a user name"
+    if outcome == "accepted":
+        return Finding("broker", "ok", f"{where} accepts {user}, {'TLS' if settings.ca_file else 'without TLS'}")
+    sentence, mend = {
+        "unreachable": (f"{where} cannot be reached: {detail}", "is it running? check mqtt.host and mqtt.port"),
+        "tls": (f"{where}: no TLS: {detail}", "check mqtt.ca_file, mqtt.host and mqtt.port"),
+        "silent": (f"{where} gives no MQTT answer", "does it want TLS (mqtt.ca_file)? check mqtt.host and mqtt.port"),
+        "refused": (f"{where} refuses {user}: {detail}", "check mqtt.username and mqtt.password_file"),
+    }.get(outcome, (detail, "check mqtt.password_file and mqtt.ca_file, and who may read them"))
     return Finding("broker", "fail" if needed else "warn", sentence, mend)
 
 
@@ -283,23 +268,6 @@ def groups_of(user: str) -> set[str]:
     """Names of the groups that a user is in, by the system's own records."""
     ids = os.getgrouplist(user, pwd.getpwnam(user).pw_gid)
     return {group.gr_name for group in grp.getgrall() if group.gr_gid in ids}
-
-
-def _connect(settings: Mqtt, seconds: float) -> Any:
-    """The broker's reason code; None when it gave none in time."""
-    # Its own client id: with the service's, the broker would throw the running service out.
-    name = f"{settings.prefix}-{device_id(settings)}-doctor".replace("/", "-")
-    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
-    secure(client, settings)
-    reasons: list[Any] = []
-    client.on_connect = lambda _client, _data, _flags, reason, _properties: reasons.append(reason)
-    client.connect_timeout = seconds
-    client.connect(settings.host, settings.port)
-    deadline = time.monotonic() + seconds
-    while not reasons and time.monotonic() < deadline and client.loop(0.1) == paho.MQTT_ERR_SUCCESS:
-        pass
-    client.disconnect()
-    return reasons[0] if reasons else None
 
 
 @dataclass(frozen=True)
@@ -339,7 +307,7 @@ def _camera_mend(camera: Camera) -> str:
     return "check camera.source"
 
 
-def _reinstall(package: str | None) -> str:
+def _install(package: str) -> str:
     extra = package if package == "tflite-runtime" else "litert"
     return _PICAMERA2 if package == "picamera2" else f"{sys.executable} -m pip install 'fer-edge[{extra}]'"
 

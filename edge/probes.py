@@ -1,4 +1,4 @@
-"""What the doctor does in a child process, because a camera may hang and a mismatched library may crash.
+"""What the doctor does in a child process, because a camera or network may hang and a library may crash.
 
 ``python -m edge.probes NAME ARGUMENT`` prints one JSON object a line. An error of ours ends it with its exit code and
 its sentence on stderr.
@@ -7,17 +7,23 @@ its sentence on stderr.
 import importlib
 import importlib.util
 import json
+import ssl
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
 from typing import Final
 
 import msgspec
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import guarded
-from edge.settings import Camera, Model
+from edge.settings import Camera, Model, Mqtt
 
+_ANSWER_SECONDS: Final = 5
 _DISTRIBUTIONS: Final = {
     "numpy": "numpy",
     "cv2": "opencv-python-headless",
@@ -28,22 +34,13 @@ _DISTRIBUTIONS: Final = {
 
 
 def imports(_argument: str) -> None:
-    """Import, one after the other into this one process, what is there; each is named before and told after."""
+    """Import what is there into this one process; each is named before, so that a crash has a name, and told after."""
     for module, distribution in _DISTRIBUTIONS.items():
-        if importlib.util.find_spec(module.partition(".")[0]) is None:
-            continue
-        _tell({"importing": distribution})
-        try:
+        package = module.partition(".")[0]
+        if importlib.util.find_spec(package) and not (package == "tflite_runtime" and _has_litert()):
+            _tell({"importing": distribution})
             importlib.import_module(module)
-        except (
-            ImportError,
-            ValueError,
-            AttributeError,
-            SystemError,
-        ) as error:  # what a wrong numpy has been seen to do
-            _tell({"failed": distribution, "error": f"{type(error).__name__}: {error}"})
-            return
-        _tell({"imported": distribution, "version": _version(distribution)})
+            _tell({"imported": distribution, "version": _version(distribution)})
 
 
 def frame(argument: str) -> None:
@@ -67,6 +64,43 @@ def golden(argument: str) -> None:
     _tell({"name": bundle.card.name, "runtime": classifier.runtime, **agreed})
 
 
+def broker(argument: str) -> None:
+    """Connect to the broker of these MQTT settings and tell how it answers."""
+    from edge.mqtt import device_id, secure  # noqa: PLC0415
+
+    settings = msgspec.json.decode(argument, type=Mqtt)
+    # Its own client id: with the service's, the broker would throw the running service out.
+    name = f"{settings.prefix}-{device_id(settings)}-doctor".replace("/", "-")
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
+    secure(client, settings)
+    outcome, detail = _connect(client, settings)
+    _tell({"outcome": outcome, "detail": detail})
+
+
+def _connect(client: paho.Client, settings: Mqtt) -> tuple[str, str]:
+    reasons: list[ReasonCode] = []
+    client.on_connect = lambda _client, _data, _flags, reason, _properties: reasons.append(reason)
+    client.connect_timeout = _ANSWER_SECONDS
+    try:
+        client.connect(settings.host, settings.port, keepalive=_ANSWER_SECONDS)  # which bounds the TLS handshake too
+    except (ssl.SSLError, ConnectionResetError) as error:
+        return "tls", str(error)
+    except OSError as error:
+        return "unreachable", error.strerror or str(error)
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while not reasons and time.monotonic() < deadline and client.loop(0.1) == paho.MQTT_ERR_SUCCESS:
+        pass
+    client.disconnect()
+    if not reasons:
+        return "silent", ""
+    return ("refused" if reasons[0].is_failure else "accepted"), str(reasons[0])
+
+
+def _has_litert() -> bool:
+    """Whether the runtime is there that edge.classify prefers."""
+    return importlib.util.find_spec("ai_edge_litert") is not None
+
+
 def _version(distribution: str) -> str:
     try:
         return metadata.version(distribution)
@@ -79,7 +113,7 @@ def _tell(told: dict[str, object]) -> None:
 
 
 def _main(name: str, argument: str) -> int:
-    probes: dict[str, Callable[[str], None]] = {"imports": imports, "frame": frame, "golden": golden}
+    probes: dict[str, Callable[[str], None]] = {"imports": imports, "frame": frame, "golden": golden, "broker": broker}
     probes[name](argument)
     return 0
 
