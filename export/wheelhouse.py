@@ -80,13 +80,13 @@ def target(arch: str, python: str) -> Target:
     return Target(arch, python)
 
 
-def build(wanted: Target, dist: Path) -> Path:
-    """Make the wheelhouse anew below ``dist``; returns its folder. Raises WheelhouseError."""
+def build(wanted: Target, dist: Path, project: Path = PROJECT) -> Path:
+    """Make the wheelhouse of a source checkout anew below ``dist``; returns its folder. Raises WheelhouseError."""
     folder = dist / wanted.folder
     making = folder.with_suffix(".part")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
-    _pip("wheel", "--no-deps", "--wheel-dir", str(making), str(PROJECT))
+    _pip("wheel", "--no-deps", "--wheel-dir", str(making), str(project))
     [ours] = making.glob("fer_edge-*.whl")
     requirement = f"{REQUIREMENT} @ {ours.resolve().as_uri()}"
     _pip("download", *wanted.pip_options(), "--dest", str(making), requirement, *SYSTEMS[wanted.python].constraints)

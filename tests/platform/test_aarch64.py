@@ -15,6 +15,7 @@ import cv2
 import pytest
 
 from edge.camera import Demo
+from export.wheelhouse import LIMIT_MB, installed_sizes, table, target
 from tests.platform.roots import debian_root, require_root
 
 pytestmark = pytest.mark.slow
@@ -124,6 +125,14 @@ def pi4(device: Device, clip: Path) -> dict[str, Any]:
 def test_the_wheels_of_the_wheelhouse_are_those_of_the_device(pi4: dict[str, Any]) -> None:
     assert pi4["machine"] == "aarch64"
     assert pi4["versions"]["numpy"].startswith("1."), "Bookworm's picamera2 needs numpy 1"
+
+
+def test_the_device_side_takes_at_most_300_mb(wheelhouse: Path) -> None:
+    sizes = installed_sizes(target("aarch64", "3.11"), wheelhouse)
+    print(table(sizes))
+    assert {"fer-edge", "numpy", "opencv-python-headless", "ai-edge-litert"} <= sizes.keys()
+    assert all(size > 0 for size in sizes.values())
+    assert sum(sizes.values()) <= LIMIT_MB * 1e6
 
 
 def test_golden_outputs_are_identical_on_a_pi_4(pi4: dict[str, Any]) -> None:
