@@ -205,9 +205,9 @@ def check_camera(python: Sequence[str], camera: Camera, seconds: float = 20) -> 
     """A frame from the configured source within a time limit."""
     child = _probe(python, "frame", msgspec.json.encode(camera).decode(), seconds)
     if child.problem or not child.told:
-        return Finding("camera", "fail", child.problem or f"{camera.source}: no frame", _camera_mend(camera))
+        return Finding("camera", "fail", child.problem or f"{kind_of(camera.source)}: no frame", _camera_mend(camera))
     told = child.told[0]
-    sentence = f"{camera.source}: a frame of {told['width']}x{told['height']}"
+    sentence = f"{kind_of(camera.source)}: a frame of {told['width']}x{told['height']}"
     if told["brightest"] - told["darkest"] < _BLANK:
         return Finding("camera", "warn", f"{sentence}, but it is blank", "take the cap off the lens, or turn on light")
     return Finding("camera", "ok", sentence)
@@ -297,6 +297,18 @@ def _probe(python: Sequence[str], name: str, argument: str, seconds: float) -> _
 def _lines(output: str) -> list[dict[str, Any]]:
     """The JSON objects among the lines; libraries print there too."""
     return [json.loads(line) for line in output.splitlines() if line.startswith("{") and line.endswith("}")]
+
+
+def kind_of(source: str) -> str:
+    """The kind of a camera source, and its name without a stream's password."""
+    scheme, separator, address = source.partition("://")
+    if separator:
+        return f"stream {scheme}://{address.rpartition('@')[2]}"
+    if source.startswith("picamera2"):
+        return f"Raspberry Pi camera {source}"
+    if source.startswith("/dev/"):
+        return f"V4L2 camera {source}"
+    return f"source {source}"
 
 
 def _camera_mend(camera: Camera) -> str:

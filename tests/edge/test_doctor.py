@@ -196,8 +196,14 @@ def test_the_groups_of_this_very_user() -> None:
 
 def test_camera() -> None:
     found = doctor.check_camera(PYTHON, Camera(source="demo"))
-    assert (found.level, found.sentence) == ("ok", "demo: a frame of 640x480")
+    assert (found.level, found.sentence) == ("ok", "source demo: a frame of 640x480")
     assert "no answer within 0.01 s" in doctor.check_camera(PYTHON, Camera(source="demo"), seconds=0.01).sentence
+
+
+def test_a_source_is_named_by_its_kind_and_without_its_password() -> None:
+    assert doctor.kind_of("rtsp://kiosk:secret@10.0.0.7/live") == "stream rtsp://10.0.0.7/live"
+    assert doctor.kind_of("/dev/video0") == "V4L2 camera /dev/video0"
+    assert doctor.kind_of("picamera2:1") == "Raspberry Pi camera picamera2:1"
 
 
 def test_a_camera_that_is_not_there() -> None:
@@ -374,5 +380,5 @@ def test_without_valid_settings_the_rest_is_told_as_unchecked(tmp_path: Path) ->
 def test_the_command_on_a_healthy_device(broker: Broker, tmp_path: Path) -> None:
     done = run_doctor(tmp_path, broker.port)
     assert done.returncode == 0, done.stdout
-    assert "ok    camera      demo: a frame of 640x480\n" in done.stdout
+    assert "ok    camera      source demo: a frame of 640x480\n" in done.stdout
     assert "\nfail" not in done.stdout
