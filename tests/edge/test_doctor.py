@@ -8,13 +8,16 @@ import sysconfig
 from pathlib import Path
 
 import numpy as np
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from edge import doctor
 from edge.bundle import find_bundle
 from edge.doctor import Finding
+from edge.mqtt import MqttSink
 from edge.settings import Camera, Model, Mqtt
-from tests.conftest import Broker, free_port
+from tests.conftest import Broker, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 PYTHON = (sys.executable,)
@@ -382,3 +385,23 @@ def test_the_command_on_a_healthy_device(broker: Broker, tmp_path: Path) -> None
     assert done.returncode == 0, done.stdout
     assert "ok    camera      source demo: a frame of 640x480\n" in done.stdout
     assert "\nfail" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_running_service_stays_connected(broker: Broker) -> None:
+    """A client that comes with the same id would throw it out."""
+    settings = Mqtt(host="127.0.0.1", port=broker.port, device="kiosk")
+    seen: list[bytes] = []
+    watcher = paho.Client(CallbackAPIVersion.VERSION2)
+    watcher.on_connect = lambda client, *_: client.subscribe("fer-edge/kiosk/availability", qos=1)
+    watcher.on_message = lambda _client, _data, message: seen.append(message.payload)
+    watcher.connect("127.0.0.1", broker.port)
+    watcher.loop_start()
+    service = MqttSink(settings)
+    wait_until(lambda: seen == [b"online"], 10)
+    assert doctor.check_broker(PYTHON, settings, needed=True).level == "ok"
+    service.close(5)
+    wait_until(lambda: seen[-1] == b"offline", 10)
+    watcher.loop_stop()
+    watcher.disconnect()
+    assert seen == [b"online", b"offline"]
