@@ -131,11 +131,11 @@ def check_clock(synced: bool) -> Finding:
 def check_throttling(file: Path, command: Sequence[str]) -> Finding:
     """What the firmware says about power and heat: ``file`` of the kernel, else the output of ``command``."""
     stored = _text(file).strip()
-    if not stored and shutil.which(command[0]):
-        stored = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
     try:
+        if not stored and shutil.which(command[0]):
+            stored = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
         bits = int(stored.rpartition("=")[2], 16)
-    except ValueError:
+    except (ValueError, subprocess.TimeoutExpired):
         return Finding("throttling", "ok", "this board tells nothing about it")
     now = [word for bit, word in _THROTTLED_BITS.items() if bits >> bit & 1]
     since = [word for bit, word in _THROTTLED_BITS.items() if bits >> bit + 16 & 1]

@@ -71,7 +71,8 @@ class Device:
         root.mkdir()
         (root / "usr").symlink_to(pristine / "usr")
         for name in ("bin", "lib"):
-            (root / name).symlink_to(pristine / "usr" / name)
+            own = pristine / name  # an unpacked Trixie has these only below /usr
+            (root / name).symlink_to(own if own.exists() else pristine / "usr" / name)
         (root / "proc").mkdir()
         cores = [CORE.format(core=core, part=self.board.part) for core in range(4)]
         (root / "proc" / "cpuinfo").write_text("\n".join(cores))
