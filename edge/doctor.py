@@ -113,7 +113,9 @@ def check_python(version: str, environment: str | None) -> Finding:
     """The Python, and whether it is a virtual environment's (``environment``), as PEP 668 wants it."""
     known = ", ".join(f"{python} ({system})" for python, system in _SUPPORTED.items())
     if version.rpartition(".")[0] not in _SUPPORTED:
-        return Finding("python", "warn", f"{version}; tested are {known}")
+        return Finding(
+            "python", "warn", f"{version}; tested are {known}", "make the virtual environment with one of these"
+        )
     if environment is None:
         mend = "python3 -m venv --system-site-packages /opt/fer-edge, and install there"
         return Finding("python", "warn", f"{version}, outside a virtual environment", mend)

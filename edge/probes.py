@@ -6,7 +6,9 @@ its sentence on stderr.
 
 import importlib
 import importlib.util
+import itertools
 import json
+import os
 import ssl
 import sys
 import time
@@ -24,6 +26,7 @@ from edge.errors import guarded
 from edge.settings import Camera, Model, Mqtt
 
 _ANSWER_SECONDS: Final = 5
+_SETTLING_FRAMES: Final = 10
 _DISTRIBUTIONS: Final = {
     "numpy": "numpy",
     "cv2": "opencv-python-headless",
@@ -44,11 +47,14 @@ def imports(_argument: str) -> None:
 
 
 def frame(argument: str) -> None:
-    """Open the source of these camera settings and take one frame."""
+    """Open the source of these camera settings and take a frame; not the first, which many cameras give too dark."""
     from edge.camera import open_source  # noqa: PLC0415  OpenCV may be what is broken; `imports` must get that far
 
-    gray = next(open_source(msgspec.json.decode(argument, type=Camera)).frames()).gray
+    frames = open_source(msgspec.json.decode(argument, type=Camera)).frames()
+    *_, last = itertools.islice(frames, _SETTLING_FRAMES)
+    gray = last.gray
     _tell({"width": gray.shape[1], "height": gray.shape[0], "darkest": int(gray.min()), "brightest": int(gray.max())})
+    os._exit(0)  # closing a camera that hangs may never return
 
 
 def golden(argument: str) -> None:
