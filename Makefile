@@ -26,6 +26,9 @@ check: $(DEV)/.ready    ## lint, types, import rules and the fast tests
 schema: $(DEV)/.ready   ## write docs/event.schema.json from the code
 	$(DEV)/bin/python -m edge.events > docs/event.schema.json
 
+sample: $(DEV)/.ready   ## write systemd/config.toml from the docstrings of edge/settings.py
+	$(DEV)/bin/python -m edge.sample > systemd/config.toml
+
 wheelhouse: $(DEVICE)/.ready  ## wheels for a device without internet: ARCH=aarch64|x86_64 PY=3.11|3.13
 	$(DEVICE)/bin/python -m export.wheelhouse wheelhouse --arch $(ARCH) --python $(PY)
 
@@ -43,5 +46,5 @@ $(FULL)/.ready:   EXTRAS := dev,export
 	.venv/$*/bin/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $@
 
-.PHONY: help demo test check schema wheelhouse size clean
+.PHONY: help demo test check schema sample wheelhouse size clean
 .DEFAULT_GOAL := help

@@ -19,6 +19,8 @@ class Classifier:
     runtime is installed.
     """
 
+    accelerator = "cpu"
+
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         self.card = bundle.card
         interpreter_class, self.runtime = find_runtime()

@@ -22,8 +22,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from edge.clock import clock_synced
 from edge.errors import SettingsError
-from edge.events import clock_synced
 from edge.settings import Camera, Model, Mqtt, Settings, load_settings
 
 Level = Literal["ok", "warn", "fail"]

@@ -1,9 +1,5 @@
 """The errors a user can meet, each with the exit code that the command line and the service document."""
 
-import os
-import sys
-from collections.abc import Callable
-
 
 class FerEdgeError(Exception):
     """Root of every error that fer-edge raises on purpose; its text says what to do.
@@ -56,24 +52,20 @@ class DeliveryError(FerEdgeError):
     exit_code = 8
 
 
+class SystemCommandError(FerEdgeError):
+    """A command of the operating system that installing the service needs has failed."""
+
+    exit_code = 9
+
+
 class CameraStalled(FerEdgeError):  # noqa: N818  it says what happened
     """A live camera gives no new picture; only opening it again, best in a new process, can help."""
 
     exit_code = 10
 
 
-def guarded(program: str, action: Callable[[], int]) -> int:
-    """Run a command; turn the errors above into one sentence on stderr and their exit code.
-
-    Ctrl-C gives 130, and a reader that went away (``fer-edge run | head``) ends the command quietly.
-    """
-    try:
-        return action()
-    except FerEdgeError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would complain
-        return 0
+def exit_meanings() -> dict[int, str]:
+    """What each exit code of the device's commands says, from the first lines above."""
+    kinds = (kind for kind in FerEdgeError.__subclasses__() if kind.__module__ == __name__)
+    told = {kind.exit_code: (kind.__doc__ or "").partition("\n")[0] for kind in kinds}
+    return {0: "It ended as it should.", 1: "An error without a code of its own: see the journal.", **told}

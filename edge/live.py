@@ -2,13 +2,10 @@
 
 A camera can hang in any call: opening, reading, even letting go of it. So all three are made in one daemon thread, and
 whoever waits for its frames waits with a limit. A thread that hangs cannot be ended: the process has to end without it
-(``leave``).
+(edge.ending.leave).
 """
 
 import contextlib
-import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +13,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from edge.ending import Abandonable
 from edge.errors import CameraStalled, SourceError
 from edge.records import Frame, Gray
 
@@ -166,7 +164,7 @@ class Live:
         self._newest.put(Frame(picture, self._clock()))
 
 
-class _Reader(threading.Thread):
+class _Reader(Abandonable):
     """Makes every call to the camera that could hang; ``opened`` is set once opening has succeeded or failed."""
 
     def __init__(
@@ -176,7 +174,7 @@ class _Reader(threading.Thread):
         saw: Callable[[Gray], None],
         fail: Callable[[SourceError], None],
     ) -> None:
-        super().__init__(name="camera", daemon=True)
+        super().__init__("camera")
         self._camera = camera
         self.opened = threading.Event()
         self.stop = threading.Event()
@@ -198,18 +196,3 @@ class _Reader(threading.Thread):
         finally:  # whoever waits is told at once, even of a bug
             self._fail(ended)
             self.opened.set()
-
-
-def leave(exit_code: int) -> None:
-    """End the process at once when a camera hangs; otherwise do nothing.
-
-    Python's own ending would wait for ever: picamera2 registers an ``atexit`` hook that stops the camera, and a
-    thread that comes back into an ending interpreter from OpenCV's code aborts the process with another exit code.
-    """
-    if not any(isinstance(thread, _Reader) and thread.is_alive() for thread in threading.enumerate()):
-        return
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # its reader may have gone away
-            stream.flush()
-    os._exit(exit_code)

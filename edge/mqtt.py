@@ -1,11 +1,13 @@
 """Telling a broker: availability by last will, retained state, events at QoS 1. Nothing here waits for the network.
 
 Topics, under ``PREFIX/DEVICE``: ``availability`` (retained, ``online``/``offline``), ``state`` (retained JSON: how many
-faces, and what the one that has been there longest shows) and ``event`` (not retained, see edge.records.Event).
+faces, and what the one that has been there longest shows), ``event`` (not retained, see edge.records.Event) and
+``fault`` (retained, see edge.records.Fault: why the service ended; empty while it works).
 """
 
 import logging
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +20,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import SettingsError
 from edge.events import to_json
-from edge.records import Event, Expression
+from edge.records import Event, Expression, Fault
 from edge.settings import Mqtt
 
 _log = logging.getLogger(__name__)
@@ -64,19 +66,28 @@ class MqttSink:
             self._faces[event.track] = event.expression
         self._publish("state", msgspec.json.encode(self._state()), retain=True)
 
+    def fault(self, fault: Fault | None) -> None:
+        """Queue the retained fault; None says that there is none (an empty payload, which ends its retention)."""
+        self._publish("fault", msgspec.json.encode(fault) if fault else b"", retain=True)
+
     def close(self, timeout: float) -> int:
-        """Wait up to ``timeout`` seconds for the broker to acknowledge everything, say offline, and disconnect.
+        """Within ``timeout`` seconds let the broker acknowledge everything, say offline, and disconnect.
 
         Returns how many messages the broker has not acknowledged.
         """
         deadline = time.monotonic() + timeout
-        while self.unacknowledged() and time.monotonic() < deadline:
+        offline_takes = min(1.0, timeout / 4)
+        while self.unacknowledged() and time.monotonic() < deadline - offline_takes:
             time.sleep(0.02)
         left = self.unacknowledged()
         if self._client.is_connected():
-            self._client.publish(f"{self._base}/availability", "offline", qos=1, retain=True).wait_for_publish(1.0)
+            offline = self._client.publish(f"{self._base}/availability", "offline", qos=1, retain=True)
+            offline.wait_for_publish(offline_takes)
         self._client.disconnect()
-        self._client.loop_stop()
+        # paho's thread may sit in a name look-up or a connect that nothing interrupts: join it only so long.
+        stopping = threading.Thread(target=self._client.loop_stop, daemon=True)
+        stopping.start()
+        stopping.join(max(0.1, deadline - time.monotonic()))
         return left
 
     def unacknowledged(self) -> int:

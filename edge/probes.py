@@ -22,7 +22,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.errors import guarded
+from edge.ending import guarded
 from edge.settings import Camera, Model, Mqtt
 
 _ANSWER_SECONDS: Final = 5

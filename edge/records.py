@@ -71,3 +71,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     track: int
     kind: EventKind
     expression: Expression
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Why the service ended: the exit code, a sentence that says what to do, and when (RFC 3339, with zone)."""
+
+    code: int
+    sentence: str
+    time: str

@@ -1,5 +1,8 @@
 """``fer-edge run``: put the steps of the stream together, and carry what they tell to where it was asked for."""
 
+import contextlib
+import logging
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -8,44 +11,101 @@ from datetime import UTC, datetime
 import msgspec
 
 from edge.bundle import find_bundle, open_bundle
-from edge.camera import Source, open_source, paced
+from edge.camera import open_source, paced
 from edge.classify import Classifier
-from edge.episodes import Narrator
-from edge.errors import DeliveryError
-from edge.events import EventMaker, clock_synced, live_time, media_time, to_json
+from edge.clock import clock_synced, live_time, media_time
+from edge.episodes import Change, Narrator
+from edge.errors import DeliveryError, FerEdgeError
+from edge.events import EventMaker, to_json
 from edge.faces import FaceDetector
 from edge.mqtt import MqttSink
 from edge.pipeline import Pipeline
-from edge.records import Event
-from edge.settings import Mqtt, Settings, load_settings
+from edge.service import STOP_SECONDS, Service, credential, fault_of
+from edge.settings import Settings, load_settings
 from edge.summary import ContactSheet, Summary
 from edge.tracks import Tracker
+
+_log = logging.getLogger(__name__)
 
 _DELIVERY_SECONDS = 5.0
 
 
 def run(arguments: Namespace) -> int:
-    """Carry out ``fer-edge run`` with its parsed arguments."""
+    """Carry out ``fer-edge run`` with its parsed arguments, by hand or as a service."""
+    with Service(os.environ) as service:
+        if not service.wait_for_turn():
+            return 0
+        try:
+            code = _run(arguments, service)
+        except FerEdgeError as error:
+            service.failed(error)
+            raise
+        service.forget_failures()
+        return code
+
+
+def _run(arguments: Namespace, service: Service) -> int:
+    settings = _settings(arguments)
+    # The broker comes first, so that it can be told why the camera or the model does not work.
+    broker = MqttSink(settings.mqtt) if arguments.events == "mqtt" else None
+    service.farewell = lambda: broker.close(1.0) if broker else None
+    seconds = STOP_SECONDS if service.managed else _DELIVERY_SECONDS
+    try:
+        _watch(arguments, settings, service, broker)
+    except FerEdgeError as error:
+        if broker and service.managed:
+            broker.fault(fault_of(error, datetime.now(UTC).astimezone()))
+        raise
+    finally:
+        undelivered = broker.close(seconds) if broker else 0
+    if undelivered:
+        sentence = (
+            f"{undelivered} messages were not acknowledged by the MQTT broker at {settings.mqtt.host}:"
+            f"{settings.mqtt.port} within {seconds:.0f} s. Is it running, and may this device publish?"
+        )
+        if not service.stopping.is_set():
+            raise DeliveryError(sentence)
+        _log.warning(sentence)  # stopping is what was asked for, and that worked
+    return 0
+
+
+def _watch(arguments: Namespace, settings: Settings, service: Service, broker: MqttSink | None) -> None:
+    """Go through all frames of the source, until it ends or a stop is asked for."""
+    pipeline = make_pipeline(settings)
+    summary = Summary()
+    sheet = ContactSheet(arguments.sheet) if arguments.sheet else None
+    with contextlib.closing(open_source(settings.camera)) as source:
+        tell = _teller(source.live, broker)
+        frames = source.frames()
+        for seen in pipeline.run(paced(frames) if arguments.realtime and not source.live else frames):
+            tell(seen.changes)
+            summary.add(seen)
+            if sheet:
+                sheet.add(seen)
+            if service.frame(pipeline.classifier.accelerator) and broker:
+                broker.fault(None)
+            if service.stopping.is_set():
+                break
+    left = pipeline.finish()
+    tell(left)
+    for change in left:
+        summary.count(change)
+    if sheet:
+        sheet.write()
+    print(summary.text(pipeline, source.dropped), file=sys.stderr)
+
+
+def _settings(arguments: Namespace) -> Settings:
+    """The settings file, with what the command line and systemd put in its place."""
     settings = load_settings(arguments.config)
     if arguments.source:
         camera = msgspec.structs.replace(settings.camera, source=arguments.source)
         settings = msgspec.structs.replace(settings, camera=camera)
-    pipeline = make_pipeline(settings)
-    source = open_source(settings.camera)
-    summary = Summary()
-    sheet = ContactSheet(arguments.sheet) if arguments.sheet else None
-    broker = MqttSink(settings.mqtt) if arguments.events == "mqtt" else None
-    try:
-        _watch(source, pipeline, broker.tell if broker else _print_event, summary, sheet, realtime=arguments.realtime)
-    finally:
-        source.close()
-        undelivered = broker.close(_DELIVERY_SECONDS) if broker else 0
-    if sheet:
-        sheet.write()
-    print(summary.text(pipeline, source.dropped), file=sys.stderr)
-    if undelivered:
-        raise DeliveryError(_undelivered(undelivered, settings.mqtt))
-    return 0
+    if password := credential(os.environ, "mqtt-password"):
+        settings = msgspec.structs.replace(
+            settings, mqtt=msgspec.structs.replace(settings.mqtt, password_file=str(password))
+        )
+    return settings
 
 
 def make_pipeline(settings: Settings) -> Pipeline:
@@ -60,34 +120,16 @@ def make_classifier(settings: Settings) -> Classifier:
     return Classifier(open_bundle(find_bundle(settings.model.bundle)), settings.model.threads)
 
 
-def _watch(
-    source: Source,
-    pipeline: Pipeline,
-    tell: Callable[[Event], None],
-    summary: Summary,
-    sheet: ContactSheet | None,
-    *,
-    realtime: bool,
-) -> None:
-    maker = EventMaker(live_time() if source.live else media_time(datetime.now(UTC).astimezone()), clock_synced)
-    frames = source.frames()
-    for seen in pipeline.run(paced(frames) if realtime and not source.live else frames):
-        for change in seen.changes:
-            tell(maker.event(change))
-        summary.add(seen)
-        if sheet:
-            sheet.add(seen)
-    for change in pipeline.finish():
-        tell(maker.event(change))
-        summary.count(change)
+def _teller(live: bool, broker: MqttSink | None) -> Callable[[list[Change]], None]:
+    """Makes events of changes and carries them to the broker, or to stdout."""
+    maker = EventMaker(live_time() if live else media_time(datetime.now(UTC).astimezone()), clock_synced)
 
+    def tell(changes: list[Change]) -> None:
+        for change in changes:
+            event = maker.event(change)
+            if broker:
+                broker.tell(event)
+            else:
+                print(to_json(event).decode(), flush=True)
 
-def _print_event(event: Event) -> None:
-    print(to_json(event).decode(), flush=True)
-
-
-def _undelivered(count: int, mqtt: Mqtt) -> str:
-    return (
-        f"{count} messages were not acknowledged by the MQTT broker at {mqtt.host}:{mqtt.port} "
-        f"within {_DELIVERY_SECONDS:.0f} s. Is it running, and may this device publish?"
-    )
+    return tell

@@ -84,12 +84,12 @@ class Mqtt(Section, frozen=True):
     host: str = "localhost"
     port: Port = 1883
     prefix: Annotated[str, Meta(pattern=r"^[^/+#\s][^+#\s]*$")] = "fer-edge"
-    """Topics are PREFIX/DEVICE/availability, .../state and .../event."""
+    """Topics are PREFIX/DEVICE/availability, .../state, .../event and .../fault."""
     device: Annotated[str, Meta(pattern=r"^[^/+#\s]*$")] = ""
     """Unique name of this device; empty: the board's serial number, or else the host name."""
     username: str = ""
     password_file: str = ""
-    """A file that holds the password; never the password itself."""
+    """A file that holds the password; never the password itself. The service reads /etc/fer-edge/mqtt-password."""
     ca_file: str = ""
     """Certificate authority; when given, the connection uses TLS."""
 

@@ -1,6 +1,8 @@
 """The accuracy of the deployed file, on this device, on labelled faces."""
 
+import json
 import time
+from argparse import Namespace
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +11,10 @@ import numpy as np
 from edge.bundle import Golden
 from edge.classify import Classifier
 from edge.contract import LABELS
-from edge.fer2013 import LabelledFaces
+from edge.fer2013 import LabelledFaces, read_faces
 from edge.metrics import Figures, measure
+from edge.run import make_classifier
+from edge.settings import load_settings
 
 
 @dataclass(frozen=True)
@@ -89,3 +93,12 @@ def table(told: dict[str, Any]) -> str:
             "          " + " ".join(f"{count:>5}" for count in row)
         )
     return "\n".join(lines)
+
+
+def command(arguments: Namespace) -> int:
+    """Carry out ``fer-edge verify`` with its parsed arguments."""
+    split = arguments.split or ("PublicTest" if arguments.data.is_file() else None)
+    classifier = make_classifier(load_settings(arguments.config))
+    told = report(classifier, *verify(classifier, read_faces(arguments.data, split)), split)
+    print(json.dumps(told) if arguments.json else table(told))
+    return 0

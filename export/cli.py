@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from edge.errors import guarded
+from edge.ending import guarded
 
 _EXAMPLES = """examples:
   fer-export bundle runs/student-small --data fer2013.csv --out student-small

@@ -27,7 +27,7 @@ _LEARNING_RATE: Final = 1e-4
 class ConversionError(FerEdgeError):
     """The network cannot be turned into an int8 file that keeps the contract."""
 
-    exit_code = 9
+    exit_code = 11
 
 
 def quantize_aware(

@@ -15,7 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from edge.errors import FerEdgeError, UsageError, guarded
+from edge.ending import guarded
+from edge.errors import FerEdgeError, UsageError
 
 PROJECT: Final = Path(__file__).parent.parent
 REQUIREMENT: Final = "fer-edge[litert]"

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.errors import UsageError, guarded
+from edge.ending import guarded
+from edge.errors import UsageError
 from train.recipes import RECIPES, Recipe
 
 _EXAMPLES = """examples:

@@ -1,6 +1,7 @@
 """The doctor: real child processes, real brokers; what a Pi tells stands in files given as arguments."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -351,12 +352,27 @@ def test_tls_asked_of_a_broker_that_has_none(broker: Broker, tmp_path: Path) -> 
     assert "TLS" in found.sentence
 
 
-def run_doctor(tmp_path: Path, port: int, *options: str) -> subprocess.CompletedProcess[str]:
+def run_doctor(
+    tmp_path: Path, port: int, *options: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     config = tmp_path / "config.toml"
     config.write_text(f'[camera]\nsource = "demo"\n[mqtt]\nhost = "127.0.0.1"\nport = {port}\n')
     program = Path(sys.executable).with_name("fer-edge")
     command = [program, "doctor", "--config", config, *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, env=os.environ | (environment or {})
+    )
+
+
+def test_a_numpy_that_does_not_import_is_a_finding_and_not_the_end_of_the_doctor(tmp_path: Path) -> None:
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy" / "__init__.py").write_text("raise ImportError('built for another Python')\n")
+    done = run_doctor(tmp_path, free_port(), "--json", environment={"PYTHONPATH": str(tmp_path)})
+    findings = {told["name"]: told for told in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert findings["packages"]["level"] == "fail"
+    assert "built for another Python" in findings["packages"]["sentence"]
+    assert findings["config"]["level"] == "ok"
 
 
 def test_the_command_fails_with_the_worst_finding(tmp_path: Path) -> None:

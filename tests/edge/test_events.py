@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from edge.classify import expression
+from edge.clock import clock_synced, live_time, media_time
 from edge.episodes import Change
-from edge.events import EventMaker, clock_synced, live_time, media_time, schema, to_json
+from edge.events import EventMaker, schema, to_json
 from tests.conftest import ROOT
 
 STARTED = datetime(2026, 11, 22, 10, 0, tzinfo=timezone(timedelta(hours=1)))

@@ -229,7 +229,8 @@ def test_a_bug_in_reading_is_told_at_once_and_not_as_a_stall() -> None:
 HUNG = """
 import sys
 import cv2
-from edge.live import Live, leave
+from edge.ending import leave
+from edge.live import Live
 
 class Hung:
     def read(self):

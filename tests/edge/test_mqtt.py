@@ -13,10 +13,11 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.classify import expression
+from edge.clock import live_time
 from edge.contract import LABELS
 from edge.episodes import Change
 from edge.errors import SettingsError
-from edge.events import EventMaker, live_time, schema
+from edge.events import EventMaker, schema
 from edge.mqtt import MqttSink, device_id
 from edge.records import Event, EventKind
 from edge.settings import Mqtt

@@ -1,0 +1,49 @@
+"""How a command ends: errors become a sentence and an exit code, and a thread that hangs in a camera is left behind."""
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+from edge.errors import FerEdgeError
+
+
+class Abandonable(threading.Thread):
+    """A thread that may hang in a driver for ever; the process ends without it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+
+
+def guarded(program: str, action: Callable[[], int]) -> int:
+    """Run a command; turn the errors of edge.errors into one sentence on stderr and their exit code.
+
+    Ctrl-C gives 130, and a reader that went away (``fer-edge run | head``) ends the command quietly.
+    """
+    try:
+        return action()
+    except FerEdgeError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would complain
+        return 0
+
+
+def leave(exit_code: int) -> None:
+    """End the process at once when an abandonable thread still runs; otherwise do nothing.
+
+    Python's own ending would wait for ever: picamera2 registers an ``atexit`` hook that stops the camera, and a
+    thread that comes back into an ending interpreter from OpenCV's code aborts the process with another exit code.
+    """
+    if not any(isinstance(thread, Abandonable) and thread.is_alive() for thread in threading.enumerate()):
+        return
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # its reader may have gone away
+            stream.flush()
+    os._exit(exit_code)

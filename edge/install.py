@@ -1,0 +1,274 @@
+"""``fer-edge service``: make this virtual environment a systemd service, take it away again, say how it is.
+
+What is to be done is first made into a list of steps; ``--dry-run`` prints that list, and without it the same list is
+carried out. A second ``install`` finds nothing to write.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from edge.errors import SystemCommandError, UsageError, exit_meanings
+from edge.settings import load_settings
+
+UNIT: Final = "fer-edge.service"
+UNIT_FILE: Final = "etc/systemd/system/fer-edge.service"
+USERS_FILE: Final = "etc/sysusers.d/fer-edge.conf"
+UDEV_FILE: Final = "etc/udev/rules.d/60-fer-edge.rules"
+CONFIG_FILE: Final = "etc/fer-edge/config.toml"
+PASSWORD_FILE: Final = "etc/fer-edge/mqtt-password"
+
+_UNIT_PREFIX: Final = "/opt/fer-edge"  # the virtual environment that stands in the unit as it is shipped
+_HIDDEN: Final = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+_SHOWN: Final = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "StatusText",
+    "Result",
+    "ExecMainCode",
+    "ExecMainStatus",
+    "MainPID",
+    "NRestarts",
+)
+_EXITED: Final = 1  # of waitid(2): CLD_EXITED
+
+Run: TypeAlias = Callable[[Sequence[str]], str]
+
+
+@dataclass(frozen=True)
+class Write:
+    """Bring a file to this content and mode."""
+
+    file: Path
+    content: str
+    mode: int = 0o644
+
+    def __str__(self) -> str:
+        return f"{'write' if self._differs() else 'keep '} {self.file} (mode {self.mode:04o})"
+
+    def apply(self, _: Run) -> None:
+        """Write the file unless it is as it should be."""
+        if not self._differs():
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.touch(self.mode)  # a secret's file is never wider open than this, not even before it is filled
+        self.file.chmod(self.mode)
+        self.file.write_text(self.content)
+
+    def _differs(self) -> bool:
+        if not self.file.is_file():
+            return True
+        return self.file.read_text() != self.content or self.file.stat().st_mode & 0o777 != self.mode
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Take a file away."""
+
+    file: Path
+
+    def __str__(self) -> str:
+        return f"remove {self.file}"
+
+    def apply(self, _: Run) -> None:
+        """Remove the file if it is there."""
+        self.file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Command:
+    """Run a command of the operating system."""
+
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"run   {' '.join(self.words)}"
+
+    def apply(self, run: Run) -> None:
+        """Run it."""
+        run(self.words)
+
+
+Step: TypeAlias = Write | Remove | Command
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where to install to, and what is known about that machine."""
+
+    root: Path = Path("/")
+    prefix: Path = Path(sys.prefix)
+    base_prefix: Path = Path(sys.base_prefix)
+    superuser: bool = os.geteuid() == 0
+
+    def require_systemd(self) -> None:
+        """Raise UsageError where no systemd runs."""
+        if not (self.root / "run/systemd/system").is_dir():
+            raise UsageError("systemd does not run here, so there is no service to handle. fer-edge run needs none.")
+
+    def require_root(self, action: str) -> None:
+        """Raise UsageError naming the command to use instead when this is not root."""
+        if not self.superuser:
+            raise UsageError(f"this needs root: sudo {self.prefix}/bin/fer-edge service {action}")
+
+    def require_visible(self) -> None:
+        """Raise UsageError when the service's sandbox would hide the program from itself."""
+        for folder in (self.prefix, self.base_prefix):
+            if f"{folder}/".startswith(_HIDDEN):
+                raise UsageError(
+                    f"{folder} is hidden from the service, which sees no home and no temporary folder. Make the "
+                    f"virtual environment with the system's Python, in {_UNIT_PREFIX}."
+                )
+
+
+def install_steps(machine: Machine) -> list[Step]:
+    """What ``service install`` does on this machine. Raises SettingsError when the existing settings are not valid."""
+    root = machine.root
+    users, rules = root / USERS_FILE, root / UDEV_FILE
+    unit = _shipped(UNIT).replace(_UNIT_PREFIX, str(machine.prefix))
+    return [
+        *_config_steps(root / CONFIG_FILE),
+        *([] if (root / PASSWORD_FILE).exists() else [Write(root / PASSWORD_FILE, "", 0o600)]),
+        Write(users, _shipped("sysusers.conf")),
+        Command(("systemd-sysusers", str(users))),
+        Write(rules, _shipped("udev.rules")),
+        *_udev_commands(root),
+        Write(root / UNIT_FILE, unit),
+        Command(("systemctl", "daemon-reload")),
+        Command(("systemctl", "enable", UNIT)),
+        # Without waiting: a camera or broker that is missing must not make the installation hang.
+        Command(("systemctl", "restart", "--no-block", UNIT)),
+    ]
+
+
+def uninstall_steps(machine: Machine) -> list[Step]:
+    """What ``service uninstall`` does; the settings, the state and the user stay."""
+    root = machine.root
+    installed = (root / UNIT_FILE).exists()
+    return [
+        *([Command(("systemctl", "disable", "--now", UNIT))] if installed else []),
+        *(Remove(root / file) for file in (UNIT_FILE, USERS_FILE, UDEV_FILE) if (root / file).exists()),
+        *_udev_commands(root),
+        Command(("systemctl", "daemon-reload")),
+    ]
+
+
+def _config_steps(file: Path) -> list[Step]:
+    """The settings file is never overwritten; a sample that differs from it is put beside it."""
+    sample = _shipped("config.toml")
+    if not file.exists():
+        return [Write(file, sample)]
+    load_settings(file)
+    return [] if file.read_text() == sample else [Write(file.with_name(f"{file.name}.new"), sample)]
+
+
+def _udev_commands(root: Path) -> list[Step]:
+    if not (root / "run/udev/control").exists():  # as in a container
+        return []
+    return [
+        Command(("udevadm", "control", "--reload")),
+        Command(("udevadm", "trigger", "--subsystem-match=usb", "--subsystem-match=apex")),
+    ]
+
+
+def _shipped(name: str) -> str:
+    return (resources.files("edge") / "systemd" / name).read_text()
+
+
+def run_command(words: Sequence[str]) -> str:
+    """Run a command and return what it prints. Raises SystemCommandError with what it says when it fails."""
+    try:
+        done = subprocess.run(words, check=False, capture_output=True, text=True)
+    except OSError as error:
+        raise SystemCommandError(f"{words[0]} cannot be run: {error.strerror}") from error
+    if done.returncode:
+        raise SystemCommandError(f"{' '.join(words)} failed ({done.returncode}): {done.stderr.strip()}")
+    return done.stdout
+
+
+def install(arguments: Namespace, machine: Machine | None = None, run: Run = run_command) -> int:
+    """Carry out ``fer-edge service install``."""
+    machine = machine or Machine()
+    machine.require_systemd()
+    machine.require_visible()
+    _carry_out(arguments, machine, run, install_steps(machine))
+    if not arguments.dry_run:
+        print(f"Installed and started. Settings: {machine.root / CONFIG_FILE}; state: fer-edge service status")
+    return 0
+
+
+def uninstall(arguments: Namespace, machine: Machine | None = None, run: Run = run_command) -> int:
+    """Carry out ``fer-edge service uninstall``."""
+    machine = machine or Machine()
+    machine.require_systemd()
+    _carry_out(arguments, machine, run, uninstall_steps(machine))
+    if not arguments.dry_run:
+        print("Removed. Kept, for you to delete: /etc/fer-edge, /var/lib/fer-edge and the user fer-edge")
+    return 0
+
+
+def _carry_out(arguments: Namespace, machine: Machine, run: Run, steps: list[Step]) -> None:
+    if not arguments.dry_run:
+        machine.require_root(arguments.action)
+    for step in steps:
+        print(step)
+        if not arguments.dry_run:
+            step.apply(run)
+
+
+def status(arguments: Namespace, machine: Machine | None = None, run: Run = run_command) -> int:
+    """Carry out ``fer-edge service status``: 0 when the service is up and has seen a frame, else 1."""
+    machine = machine or Machine()
+    machine.require_systemd()
+    shown = run(("systemctl", "show", UNIT, f"--property={','.join(_SHOWN)}"))
+    told = describe(dict(line.split("=", 1) for line in shown.splitlines() if "=" in line))
+    print(json.dumps(told) if arguments.json else _as_text(told))
+    return 0 if told["state"] == "active" else 1
+
+
+def describe(shown: dict[str, str]) -> dict[str, Any]:
+    """What ``systemctl show`` says, in the words of ``fer-edge service status --json``."""
+    installed = shown["LoadState"] != "not-found"
+    return {
+        "state": shown["ActiveState"] if installed else "not installed",
+        "sub_state": shown["SubState"],
+        "enabled": shown["UnitFileState"] == "enabled",
+        "status": shown.get("StatusText", ""),
+        "pid": int(shown["MainPID"]) or None,
+        "restarts": int(shown["NRestarts"]),
+        "exit_code": int(shown["ExecMainStatus"]) if int(shown["ExecMainCode"]) == _EXITED else None,
+        "exit_meaning": _exit_meaning(shown["Result"], int(shown["ExecMainCode"]), int(shown["ExecMainStatus"])),
+    }
+
+
+def _exit_meaning(result: str, how: int, status: int) -> str | None:
+    """Why the last process ended; None while none has."""
+    if how == 0:
+        return None
+    if result == "watchdog":
+        return "No frame went through in time, so the watchdog ended it: see the journal for where it hung."
+    if how != _EXITED:
+        return f"It was killed by {signal.Signals(status).name}."
+    return exit_meanings().get(status, f"systemd could not run it ({status}): see systemctl status fer-edge.")
+
+
+def _as_text(told: dict[str, Any]) -> str:
+    lines = [
+        f"state     {told['state']} ({told['sub_state']}), {'enabled' if told['enabled'] else 'not enabled'}",
+        f"status    {told['status'] or '-'}",
+        f"restarts  {told['restarts']}",
+    ]
+    if told["exit_meaning"]:
+        code = "" if told["exit_code"] is None else f"{told['exit_code']}: "
+        lines.append(f"last end  {code}{told['exit_meaning']}")
+    return "\n".join(lines)
