@@ -28,13 +28,10 @@ def test_limited_range_is_refused() -> None:
         require_full_range("picamera2:0", False, "SMPTE170M")
 
 
-@pytest.mark.parametrize("pixel_format", ["YUV420", "NV12", "R8"])
-def test_a_format_with_a_plane_of_luma_passes(pixel_format: str) -> None:
-    require_luma("picamera2:0", pixel_format)
-
-
 @pytest.mark.parametrize("pixel_format", ["YUYV", "MJPEG", "XBGR8888"])
-def test_a_format_without_a_plane_of_luma_is_refused(pixel_format: str) -> None:
+def test_only_a_format_with_a_plane_of_luma_passes(pixel_format: str) -> None:
+    for good in ("YUV420", "NV12", "R8"):
+        require_luma("picamera2:0", good)
     with pytest.raises(SourceError, match=rf"picamera2:0: the camera gives {pixel_format}"):
         require_luma("picamera2:0", pixel_format)
 

@@ -131,8 +131,9 @@ def test_messages_reach_the_socket(tmp_path: Path, abstract: bool) -> None:
     systemd.close()
 
 
-def test_without_a_socket_nothing_is_sent() -> None:
+def test_without_a_socket_nothing_is_sent_and_nothing_is_wrong(caplog: pytest.LogCaptureFixture) -> None:
     Notifier(None).send(READY="1")
+    assert caplog.text == ""
 
 
 def test_a_socket_without_a_reader_is_only_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -461,6 +461,7 @@ def test_it_comes_back_after_a_reboot(installed: Container) -> None:
     later = Subscriber(installed, "fer-edge/kiosk/availability")
     later.wait(lambda _, payload: payload == "online", 10)
     later.close()
+    assert installed.status()["state"] == "active"
 
 
 def test_uninstalling_leaves_the_settings(installed: Container) -> None:
