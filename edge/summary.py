@@ -68,24 +68,29 @@ def _counts(counter: Counter[str]) -> str:
 
 
 class ContactSheet:
-    """Keeps a few annotated frames in memory and writes them as one picture."""
+    """Keeps a few annotated frames in memory, spread over a run of any length, and writes them as one picture."""
 
-    def __init__(self, file: Path, expected_frames: int = 250) -> None:
+    def __init__(self, file: Path) -> None:
         self._file = file
-        self._every = max(1, expected_frames // (_COLUMNS * _ROWS))
+        self._every = 1
         self._count = 0
         self._tiles: list[NDArray[np.uint8]] = []
 
     def add(self, seen: Seen) -> None:
-        """Annotate and keep every n-th frame."""
-        if self._count % self._every == self._every // 2 and len(self._tiles) < _COLUMNS * _ROWS:
+        """Annotate and keep every n-th frame; when there are too many, keep every other and look half as often."""
+        if self._count % self._every == 0:
             self._tiles.append(_annotate(seen))
         self._count += 1
+        if len(self._tiles) > 2 * _COLUMNS * _ROWS:
+            self._tiles = self._tiles[::2]
+            self._every *= 2
 
     def write(self) -> None:
         """Write the picture. Raises SourceError when the file cannot be written."""
         blank = np.zeros((_TILE[1], _TILE[0], 3), np.uint8)
-        tiles = self._tiles + [blank] * (_COLUMNS * _ROWS - len(self._tiles))
+        chosen = np.linspace(0, len(self._tiles) - 1, min(len(self._tiles), _COLUMNS * _ROWS)).round().astype(int)
+        tiles = [self._tiles[index] for index in chosen]
+        tiles += [blank] * (_COLUMNS * _ROWS - len(tiles))
         rows = [np.hstack(tiles[start : start + _COLUMNS]) for start in range(0, len(tiles), _COLUMNS)]
         encoded = cv2.imencode(".png", np.vstack(rows))[1]
         try:
