@@ -41,11 +41,14 @@ class Classifier:
         self._interpreter.invoke()
         return np.asarray(self._interpreter.get_tensor(self._output)[0], np.int8)
 
+    def probabilities(self, face: Gray) -> NDArray[np.float64]:
+        """Probabilities of a cropped face, ``(48, 48)`` uint8 to ``(7,)`` in the order of LABELS."""
+        quantization = self.card.output
+        return decode(self.logits(face), quantization.scale, quantization.zero_point, self.card.temperature)
+
     def classify(self, face: Gray) -> Expression:
         """Expression of a cropped face, ``(48, 48)`` uint8."""
-        quantization = self.card.output
-        probabilities = decode(self.logits(face), quantization.scale, quantization.zero_point, self.card.temperature)
-        return expression(probabilities)
+        return expression(self.probabilities(face))
 
 
 def expression(probabilities: NDArray[np.float64]) -> Expression:

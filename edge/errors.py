@@ -1,5 +1,8 @@
 """The errors a user can meet, each with the exit code that the command line and the service document."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class FerEdgeError(Exception):
     """Root of every error that fer-edge raises on purpose; its text says what to do.
@@ -62,6 +65,13 @@ class CameraStalled(FerEdgeError):  # noqa: N818  it says what happened
     """A live camera gives no new picture; only opening it again, best in a new process, can help."""
 
     exit_code = 10
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known one that was probably meant, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(names) or 'none'}"
 
 
 def exit_meanings() -> dict[int, str]:
