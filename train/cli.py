@@ -12,7 +12,7 @@ from train.recipes import RECIPES, Recipe
 
 _EXAMPLES = """examples:
   fer-train run student-small --data fer2013.csv
-  fer-train run student --data fer2013.csv.xz --init package/models/faceres.json --out runs/student
+  fer-train run student --data fer2013.csv.xz --weights package/models/faceres.json --out runs/student
   fer-train run student-small --data fer2013.csv --set epochs=2 --out /tmp/trial
 
 The data is FER2013's CSV as Kaggle ships it, plain or .gz, .xz, .zip. A run that was interrupted is continued by the
@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
     folder = arguments.out or Path("runs") / recipe.name
     from train.run import execute  # noqa: PLC0415  as above
 
-    run = execute(recipe, arguments.data, folder, arguments.init, arguments.votes)
+    run = execute(recipe, arguments.data, folder, arguments.weights, arguments.votes)
     assert run.best is not None
     print(
         f"{folder}: epoch {run.best.epoch + 1}, chosen by PublicTest: accuracy {run.best.accuracy:.2%}, "
@@ -84,10 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE)")
     run.add_argument(
-        "--init",
-        type=Path,
-        metavar="MANIFEST",
-        help="start from faceres.json of the npm package @vladmandic/human 3.3.6",
+        "--weights",
+        default="none",
+        metavar="imagenet|vggface|none|PATH",
+        help="start from published weights (docs/models.md); default: none, random weights",
     )
     run.add_argument(
         "--votes", type=Path, metavar="CSV", help="FERPlus votes, fer2013new.csv, for recipes that learn from them"

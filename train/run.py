@@ -14,7 +14,7 @@ from edge.fer2013 import LabelledFaces
 from train.data import read_splits
 from train.ferplus import read_votes
 from train.models import MODELS
-from train.pretrained import PROVENANCE, load_backbone
+from train.pretrained import load_weights, provenance
 from train.recipes import RECIPES, Recipe
 from train.trainer import BEST, Epoch, TrainingSet, fit, prepare
 
@@ -58,10 +58,10 @@ class Run:
         return model
 
 
-def execute(recipe: Recipe, data: Path, folder: Path, init: Path | None, votes: Path | None) -> Run:
+def execute(recipe: Recipe, data: Path, folder: Path, weights: str, votes: Path | None) -> Run:
     """Train ``recipe`` on FER2013 at ``data`` into ``folder``, or continue the run that was interrupted there.
 
-    ``init`` is the manifest of the face-pretrained backbone, or None for random weights. ``votes`` are FERPlus's
+    ``weights`` is what ``train.pretrained`` takes: a name, a path or "none". ``votes`` are FERPlus's
     ``fer2013new.csv``; a recipe that weighs them raises UsageError without.
     """
     if recipe.votes and votes is None:
@@ -75,12 +75,12 @@ def execute(recipe: Recipe, data: Path, folder: Path, init: Path | None, votes: 
     shares = read_votes(votes, training) if votes and recipe.votes else None
     run = Run(
         recipe=recipe,
-        command=command_of(recipe, init, votes),
+        command=command_of(recipe, weights, votes),
         training_sha256=training.sha256(),
         public_sha256=public.sha256(),
         votes="" if shares is None else f"FERPlus fer2013new.csv, sha256 {_sha256(votes)}",
         excluded=splits.excluded,
-        init=f"{PROVENANCE}; manifest sha256 {_sha256(init)}" if init else "random",
+        init=provenance(MODELS[recipe.model], weights),
         best=None,
     )
     _refuse_another_run(folder, run)
@@ -88,20 +88,19 @@ def execute(recipe: Recipe, data: Path, folder: Path, init: Path | None, votes: 
     run.save(folder)
     prepare(recipe)
     model = MODELS[recipe.model].build(recipe.dropout)
-    if init:
-        load_backbone(model, init, _statistics_faces(training))
+    load_weights(model, MODELS[recipe.model], weights, _statistics_faces(training))
     run = dataclasses.replace(run, best=fit(model, recipe, TrainingSet(training, shares), public, folder))
     run.save(folder)
     return run
 
 
-def command_of(recipe: Recipe, init: Path | None, votes: Path | None) -> str:
+def command_of(recipe: Recipe, weights: str, votes: Path | None) -> str:
     """The command that repeats a run; paths by name only, since they differ between machines."""
     named = RECIPES[recipe.name]
     keys = [field.name for field in dataclasses.fields(recipe)]
     changed = [f" --set {key}={getattr(recipe, key)}" for key in keys if getattr(recipe, key) != getattr(named, key)]
     crowd = f" --votes {votes.name}" if votes and recipe.votes else ""
-    start = f" --init {init.name}" if init else ""
+    start = f" --weights {Path(weights).name}" if weights != "none" else ""
     return f"fer-train run {recipe.name} --data fer2013.csv{start}{crowd}{''.join(changed)}"
 
 
