@@ -105,10 +105,11 @@ def _downloaded(name: str, file: str, download: Download) -> Path:
             fetched = keras.utils.get_file(
                 file, download.url, cache_dir=home, cache_subdir=download.folder, file_hash=download.md5
             )
-    except Exception as error:  # Keras raises plain Exception when a download fails
+    except Exception as error:  # Keras wraps what urllib raises in a plain Exception
+        checked = f" (MD5 {download.md5})" if download.md5 else ""
         raise DataError(
-            f"--weights {name}: {file} is not in {home / download.folder} and could not be downloaded ({error}). "
-            f"Get it from {download.url} and put it there, or give its path: --weights PATH"
+            f"--weights {name}: {file} is not in {home / download.folder} and could not be downloaded: "
+            f"{error.__context__ or error}. Put it there from {download.url}{checked}, or give its path: --weights PATH"
         ) from error
     return Path(fetched)
 
@@ -134,7 +135,7 @@ def _text(name: bytes | str) -> str:
 PUBLISHED: Final = {
     "imagenet": Published(
         file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        origin="keras.applications ResNet50, trained on ImageNet (ILSVRC 2012), whose terms are for research",
+        origin="keras.applications ResNet50, trained on ImageNet (ILSVRC 2012); take it as for research",
         load=_load_keras,
         download=Download(
             "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
@@ -145,8 +146,8 @@ PUBLISHED: Final = {
     ),
     "vggface": Published(
         file="rcmalli_vggface_tf_notop_resnet50.h5",
-        origin="keras-vggface 2.0 ResNet50 (MIT code; converted from the VGG group's, trained on VGGFace2, whose terms "
-        "are for research)",
+        origin="keras-vggface 2.0 ResNet50 (MIT code; converted from the VGG group's, trained on VGGFace2; take "
+        "it as for research)",
         load=_load_keras,
         download=Download(
             "https://github.com/rcmalli/keras-vggface/releases/download/v2.0/rcmalli_vggface_tf_notop_resnet50.h5",
@@ -157,7 +158,7 @@ PUBLISHED: Final = {
     "faceres": Published(
         file="faceres.json",
         origin="npm @vladmandic/human 3.3.6 models/faceres (HSE-FaceRes, MobileNetV1, MIT package; trained on "
-        "VGGFace2, whose terms are for research)",
+        "VGGFace2; take it as for research)",
         load=load_backbone,
     ),
 }

