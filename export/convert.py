@@ -16,8 +16,9 @@ from edge.classify import find_runtime
 from edge.contract import INPUT_SIZE
 from edge.errors import FerEdgeError
 from edge.fer2013 import LabelledFaces
+from train.batches import TrainingSet
 from train.recipes import Recipe
-from train.trainer import Epoch, TrainingSet, fit, prepare
+from train.trainer import Epoch, fit, prepare
 
 _EPOCHS: Final = 2
 _LEARNING_RATE: Final = 1e-4

@@ -14,8 +14,6 @@ pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
 from edge.errors import UsageError  # noqa: E402
-from train.cli import customize  # noqa: E402
-from train.recipes import RECIPES  # noqa: E402
 from train.run import Run  # noqa: E402
 
 PROGRAM = Path(sys.executable).with_name("fer-train")
@@ -72,15 +70,6 @@ def test_models_and_recipes_are_listed() -> None:
     for line in ("paper              3,823,367   3,819,399", "student-small      1,070,599"):
         assert line in models
     assert "student-small   model=student-small" in fer_train("recipes").stdout
-
-
-def test_overrides_take_the_keys_own_type() -> None:
-    recipe = customize(RECIPES["student"], ["epochs=2", "mixup=0.5"])
-    assert (recipe.epochs, recipe.mixup) == (2, 0.5)
-    with pytest.raises(UsageError, match="epochs"):
-        customize(recipe, ["epochs=many"])
-    with pytest.raises(UsageError, match="a recipe's keys are"):
-        customize(recipe, ["optimiser=sgd"])
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
