@@ -17,6 +17,7 @@ from edge.contract import INPUT_SIZE, LABELS
 from edge.errors import BundleError
 
 MODEL_FILE: Final = "model.tflite"
+EDGE_TPU_FILE: Final = "model_edgetpu.tflite"
 CARD_FILE: Final = "card.json"
 GOLDEN_FILE: Final = "golden.npz"
 
@@ -51,6 +52,18 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chosen: str
 
 
+class EdgeTpuFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The same network compiled for the Edge TPU: what the file is, and how much of it runs there.
+
+    ``compiler`` is the version that the compiler's output or log gave, None when there was neither.
+    """
+
+    sha256: str
+    compiler: str | None
+    mapped_ops: int
+    cpu_ops: int
+
+
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The contract that travels with a model. ``crop_margin`` and ``temperature`` are as in edge.contract."""
 
@@ -69,6 +82,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     origin: Origin
     licence: str
     intended_use: str
+    edgetpu: EdgeTpuFile | None = None
 
 
 @dataclass(frozen=True)
@@ -85,12 +99,13 @@ class Golden:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle whose parts agree with each other."""
+    """An opened bundle whose parts agree with each other; ``edgetpu_model`` is None when it has none."""
 
     folder: Path
     model: bytes
     card: Card
     golden: Golden
+    edgetpu_model: bytes | None = None
 
 
 def find_bundle(name: str) -> Path:
@@ -104,20 +119,29 @@ def find_bundle(name: str) -> Path:
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Read a bundle and check its parts against its card. Raises BundleError saying what differs."""
+    """Read a bundle and check its parts against its card. Raises BundleError saying what differs.
+
+    An Edge TPU file that the card does not name is left alone: an interrupted ``fer-export add-tpu`` leaves that.
+    """
     card = _read_card(folder / CARD_FILE)
     if card.labels != LABELS:
         raise BundleError(f"{folder}: its labels are {', '.join(card.labels)}; this program's are {', '.join(LABELS)}")
     if card.input_shape != (1, INPUT_SIZE, INPUT_SIZE, 1):
         raise BundleError(f"{folder}: its input is {card.input_shape}; this program gives (1, 48, 48, 1)")
-    model = _read(folder / MODEL_FILE)
+    model = _read_model(folder / MODEL_FILE, card.sha256)
+    compiled = _read_model(folder / EDGE_TPU_FILE, card.edgetpu.sha256) if card.edgetpu else None
+    return Bundle(folder, model, card, _read_golden(folder / GOLDEN_FILE, card), compiled)
+
+
+def _read_model(file: Path, sha256: str) -> bytes:
+    model = _read(file)
     found = hashlib.sha256(model).hexdigest()
-    if found != card.sha256:
+    if found != sha256:
         raise BundleError(
-            f"{folder / MODEL_FILE}: its sha256 is {found[:12]}..., the card says {card.sha256[:12]}...: "
+            f"{file}: its sha256 is {found[:12]}..., the card says {sha256[:12]}...: "
             "the file was damaged or replaced. Copy the bundle again."
         )
-    return Bundle(folder, model, card, _read_golden(folder / GOLDEN_FILE, card))
+    return model
 
 
 def _read_card(file: Path) -> Card:
