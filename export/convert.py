@@ -16,6 +16,9 @@ from edge.classify import find_runtime
 from edge.contract import INPUT_SIZE
 from edge.errors import FerEdgeError
 from edge.fer2013 import LabelledFaces
+from export.edgetpu import predict
+from export.flatbuffer import read_graph
+from export.tpu_rules import Status
 from train.batches import TrainingSet
 from train.recipes import Recipe
 from train.trainer import Epoch, fit, prepare
@@ -65,10 +68,19 @@ def convert(quantized: Any) -> bytes:
 
 
 def gate(file: bytes) -> None:
-    """Refuse a TFLite file with a float tensor or a dynamic shape. Raises ConversionError naming the tensor."""
+    """Refuse a TFLite file with a float tensor, a dynamic shape, or an op that the Edge TPU compiler cannot read.
+
+    Raises ConversionError naming the tensor or op.
+    """
     interpreter = find_runtime()[0](model_content=file)
     for tensor in interpreter.get_tensor_details():
         if np.issubdtype(tensor["dtype"], np.floating):
             raise ConversionError(f"tensor {tensor['name']} of the converted file is {np.dtype(tensor['dtype']).name}")
         if any(size < 0 for size in tensor["shape_signature"]):
             raise ConversionError(f"tensor {tensor['name']} of the converted file has a dynamic shape")
+    prediction = predict(read_graph(file, "the converted file"))
+    if prediction.refused:
+        raise ConversionError(f"the Edge TPU compiler would refuse the converted file: {prediction.refused}")
+    for op in prediction.ops:
+        if op.status in {Status.DTYPE, Status.VERSION}:
+            raise ConversionError(f"op {op.index}, {op.op}, of the converted file: {op.reason}")
