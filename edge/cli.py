@@ -82,10 +82,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="PATH",
-        help="FER2013 CSV (.xz, .gz, .zip too) or label/*.png folders",
+        help="FER2013: its CSV (plain, .gz, .xz, .zip, .tar.gz) or a tree of pictures; see docs/data.md",
     )
     check.add_argument(
-        "--split", metavar="NAME", help="Training, PublicTest, PrivateTest (CSV default: PublicTest), or a sub-folder"
+        "--split",
+        metavar="NAME",
+        help="Training, PublicTest, PrivateTest, validation or test (default: PublicTest; of a tree without it, "
+        "validation, test, or all there is)",
     )
     check.add_argument("--json", action="store_true", help="print JSON")
     health = add(

@@ -11,7 +11,7 @@ import numpy as np
 from edge.bundle import Golden
 from edge.classify import Classifier
 from edge.contract import LABELS
-from edge.fer2013 import LabelledFaces, read_faces
+from edge.fer2013 import LabelledFaces, measured_split, read_faces
 from edge.metrics import Figures, measure
 from edge.run import make_classifier
 from edge.settings import load_settings
@@ -77,9 +77,9 @@ def table(told: dict[str, Any], figures: Figures) -> str:
 
 def command(arguments: Namespace) -> int:
     """Carry out ``fer-edge verify`` with its parsed arguments."""
-    split = arguments.split or ("PublicTest" if arguments.data.is_file() else None)
     classifier = make_classifier(load_settings(arguments.config))
-    figures, milliseconds = verify(classifier, read_faces(arguments.data, split))
-    told = report(classifier, figures, milliseconds, split)
+    faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
+    figures, milliseconds = verify(classifier, faces)
+    told = report(classifier, figures, milliseconds, faces.split)
     print(json.dumps(told) if arguments.json else table(told, figures))
     return 0
