@@ -52,7 +52,7 @@ def make_bundle(folder: Path, data: Path, out: Path) -> Card:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists and is not an empty folder. Give another --out, or remove it.")
     run = Run.load(folder)
-    splits = read_splits(data)
+    splits = read_splits(data, skip_bad=run.skipped > 0)
     training, public = splits.training, splits.public
     if (training.sha256(), public.sha256()) != (run.training_sha256, run.public_sha256):
         raise UsageError(f"{data} is not the data that {folder} was trained on")
@@ -82,7 +82,7 @@ def _card(file: bytes, run: Run, float_figures: Figures, parameters: int, multip
         temperature=1.0,
         parameters=parameters,
         macs=multiplications,
-        figures=_split_figures(float_figures),
+        figures=_split_figures(run.measured, float_figures),
         origin=Origin(
             train_command=run.command,
             export_command=f"fer-export bundle runs/{run.recipe.name} --data fer2013.csv --out {run.recipe.name}",
@@ -91,8 +91,8 @@ def _card(file: bytes, run: Run, float_figures: Figures, parameters: int, multip
             training_data=_training_data(run),
             training_sha256=run.training_sha256,
             public_sha256=run.public_sha256,
-            float_figures=_split_figures(float_figures),
-            chosen="the epoch best on PublicTest",
+            float_figures=_split_figures(run.measured, float_figures),
+            chosen=f"the epoch best on {run.measured}",
         ),
         licence=_LICENCE,
         intended_use=_INTENDED_USE,
@@ -100,7 +100,9 @@ def _card(file: bytes, run: Run, float_figures: Figures, parameters: int, multip
 
 
 def _training_data(run: Run) -> str:
-    told = f"FER2013 Training, without {run.excluded} pictures that PublicTest holds too"
+    told = f"FER2013 Training, without {run.excluded} pictures that other splits hold too"
+    if run.skipped:
+        told += f" and without {run.skipped} bad rows"
     return f"{told}; votes: {run.votes}" if run.votes else told
 
 
@@ -111,8 +113,8 @@ def _quantization(file: bytes) -> tuple[Quantization, Quantization]:
     return made[0], made[1]
 
 
-def _split_figures(figures: Figures) -> SplitFigures:
-    return SplitFigures("PublicTest", figures.n, round(figures.accuracy, 5), round(figures.macro_f1, 5))
+def _split_figures(split: str, figures: Figures) -> SplitFigures:
+    return SplitFigures(split, figures.n, round(figures.accuracy, 5), round(figures.macro_f1, 5))
 
 
 def _measure(file: bytes, draft: Card, public: LabelledFaces) -> tuple[Card, Golden]:
@@ -122,7 +124,8 @@ def _measure(file: bytes, draft: Card, public: LabelledFaces) -> tuple[Card, Gol
     classifier = Classifier(Bundle(Path("new bundle"), file, draft, empty))
     outputs = np.stack([classifier.logits(face) for face in faces])
     figures, _milliseconds = verify(classifier, public)
-    return msgspec.structs.replace(draft, figures=_split_figures(figures)), Golden(faces, outputs, LABELS)
+    told = _split_figures(draft.figures.split, figures)
+    return msgspec.structs.replace(draft, figures=told), Golden(faces, outputs, LABELS)
 
 
 def golden_faces() -> NDArray[np.uint8]:

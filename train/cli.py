@@ -18,8 +18,9 @@ _EXAMPLES = """examples:
   fer-train evaluate runs/paper --data fer2013.csv
   fer-train bank runs/co-teacher --data fer2013.csv --out co-teacher.npz
 
-A run that was interrupted is continued by the same command. Its result is turned into a deployable bundle by:
-fer-export bundle RUN --out DIR
+The data is FER2013 as a CSV (plain, .gz, .xz, .zip, .tar.gz) or a tree of pictures: see docs/data.md. A run that was
+interrupted is continued by the same command. Its result is turned into a deployable bundle by:
+fer-export bundle RUN --data fer2013.csv --out DIR
 """
 
 
@@ -65,22 +66,23 @@ def _run(arguments: argparse.Namespace) -> int:
     from train.run import Sources, execute  # noqa: PLC0415  as above
     from train.workers import Workers  # noqa: PLC0415
 
-    sources = Sources(arguments.data, arguments.weights, arguments.votes)
+    sources = Sources(arguments.data, arguments.weights, arguments.votes, arguments.skip_bad)
     run = execute(recipe, sources, folder, Workers(arguments.strategy))
     assert run.best is not None
     print(
-        f"{folder}: epoch {run.best.epoch + 1}, chosen by PublicTest: accuracy {run.best.accuracy:.2%}, "
+        f"{folder}: epoch {run.best.epoch + 1}, chosen by {run.measured}: accuracy {run.best.accuracy:.2%}, "
         f"macro-F1 {run.best.macro_f1:.2%} (Keras, single crop); see {folder / 'report.html'}"
     )
     return 0
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from edge.fer2013 import read_faces  # noqa: PLC0415
+    from edge.fer2013 import measured_split, read_faces  # noqa: PLC0415
     from train.evaluate import as_json, evaluate, table  # noqa: PLC0415
 
-    told = evaluate(arguments.subject, read_faces(arguments.data, arguments.split), arguments.tta)
-    print(json.dumps(as_json(told, arguments.split)) if arguments.json else table(told, arguments.split))
+    faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
+    told = evaluate(arguments.subject, faces, arguments.tta)
+    print(json.dumps(as_json(told)) if arguments.json else table(told))
     return 0
 
 
@@ -101,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     data = argparse.ArgumentParser(add_help=False)
-    data.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013; docs/data.md lists its forms")
+    data.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013: its CSV in any form, or a tree of pictures")
     _add_run(commands, data)
     _add_evaluate(commands, data)
     _add_bank(commands, data)
@@ -122,6 +124,9 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", da
     )
     run.set_defaults(command=_run)
     run.add_argument("recipe", help=f"what to train: {', '.join(RECIPES)}")
+    run.add_argument(
+        "--skip-bad", action="store_true", help="list the rows that cannot be used, and go on without them"
+    )
     run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE)")
     run.add_argument(
         "--weights",
@@ -147,7 +152,7 @@ def _add_evaluate(
     evaluate = commands.add_parser("evaluate", help="measure a run or a bundle on labelled faces", parents=[data])
     evaluate.set_defaults(command=_evaluate)
     evaluate.add_argument("subject", type=Path, metavar="RUN|BUNDLE", help="a run folder, a bundle or its name")
-    evaluate.add_argument("--split", default="PublicTest", help="which part of the data (default: %(default)s)")
+    evaluate.add_argument("--split", help="which part of the data (default: PublicTest where there is one)")
     evaluate.add_argument(
         "--tta", type=int, default=1, metavar="N", help="average N test-time views, 2 to 10 (default: single crop)"
     )

@@ -32,6 +32,7 @@ class Evaluation:
     """What was measured, of what, and with how many test-time views (1: single crop)."""
 
     subject: str
+    split: str | None
     views: int
     figures: Figures
     calibration: Calibration
@@ -47,7 +48,7 @@ def evaluate(subject: Path, faces: LabelledFaces, views: int = 1) -> Evaluation:
         raise UsageError(f"--tta {views}: test-time augmentation has 1 to {MOST_VIEWS} views")
     name, ask = _opened(subject)
     averaged = np.mean([ask(_view(faces.pixels, number)) for number in range(views)], axis=0)
-    return Evaluation(name, views, measure(faces.labels, averaged.argmax(axis=1)), calibration(faces.labels, averaged))
+    return Evaluation(name, faces.split, views, measure(faces.labels, averaged.argmax(axis=1)), calibration(faces.labels, averaged))
 
 
 def _opened(subject: Path) -> tuple[str, Probabilities]:
@@ -68,12 +69,12 @@ def _view(pixels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
     return shifted[:, :, ::-1] if mirrored else shifted
 
 
-def table(told: Evaluation, split: str | None) -> str:
+def table(told: Evaluation) -> str:
     """The evaluation for a person."""
     figures = told.figures
     how = "single crop" if told.views == 1 else f"WITH TEST-TIME AUGMENTATION ({told.views} views)"
     lines = [
-        f"{told.subject}: {figures.n} faces{', ' + split if split else ''}, {how}",
+        f"{told.subject}: {figures.n} faces{', ' + told.split if told.split else ''}, {how}",
         f"accuracy {figures.accuracy:.2%}   macro-F1 {figures.macro_f1:.2%}   expected calibration error "
         f"{told.calibration.ece:.3f}   negative log-likelihood {told.calibration.nll:.3f}",
         "",
@@ -82,11 +83,11 @@ def table(told: Evaluation, split: str | None) -> str:
     return "\n".join(lines)
 
 
-def as_json(told: Evaluation, split: str | None) -> dict[str, Any]:
+def as_json(told: Evaluation) -> dict[str, Any]:
     """The evaluation for a machine."""
     return {
         "subject": told.subject,
-        "split": split,
+        "split": told.split,
         "test_time_views": told.views,
         **told.figures.as_json(),
         "ece": round(told.calibration.ece, 5),

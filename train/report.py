@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from edge.contract import LABELS, softmax
+from edge.fer2013 import LabelledFaces
 from edge.metrics import Calibration, Figures, calibration, measure
 from train.trainer import Epoch
 
@@ -28,19 +29,20 @@ $sections
 
 
 def write_report(
-    folder: Path, command: str, history: list[Epoch], labels: NDArray[np.int64], logits: NDArray[np.float32]
+    folder: Path, command: str, history: list[Epoch], measured: LabelledFaces, logits: NDArray[np.float32]
 ) -> None:
     """Write ``report.html`` of a finished run into its folder.
 
-    ``labels`` is ``(n,)``, ``logits`` ``(n, 7)``: the best epoch's on PublicTest, single crop.
+    ``logits`` is ``(n, 7)``: what the best epoch says of the ``measured`` faces in single crop.
     """
     probabilities = softmax(logits.astype(np.float64))
-    figures, trust = measure(labels, probabilities.argmax(axis=1)), calibration(labels, probabilities)
+    figures = measure(measured.labels, probabilities.argmax(axis=1))
+    trust = calibration(measured.labels, probabilities)
     best = max(history, key=lambda line: line.accuracy)
     summary = (
-        f"PublicTest, {figures.n} faces, single crop, Keras: accuracy {figures.accuracy:.2%}, macro-F1 "
+        f"{measured.split}, {figures.n} faces, single crop, Keras: accuracy {figures.accuracy:.2%}, macro-F1 "
         f"{figures.macro_f1:.2%}, expected calibration error {trust.ece:.3f}. Epoch {best.epoch + 1} of "
-        f"{len(history)}, chosen by PublicTest."
+        f"{len(history)}, chosen by {measured.split}."
     )
     page = render(
         folder.name,
@@ -91,7 +93,7 @@ def _curves(figure: Figure, history: list[Epoch]) -> None:
     epochs = [line.epoch + 1 for line in history]
     panels: list[tuple[str, list[float]]] = [
         ("training loss", [line.loss for line in history]),
-        ("PublicTest accuracy", [line.accuracy for line in history]),
+        ("accuracy", [line.accuracy for line in history]),
         ("learning rate", [line.learning_rate for line in history]),
     ]
     for axes, (title, values) in zip(figure.subplots(1, 3), panels, strict=True):

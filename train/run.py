@@ -29,18 +29,23 @@ _STATISTICS_FACES = 512
 
 @dataclass(frozen=True)
 class Sources:
-    """What a run reads: FER2013, pretrained weights (see train.pretrained), FERPlus votes."""
+    """What a run reads: FER2013, pretrained weights (see train.pretrained), FERPlus votes.
+
+    ``skip_bad`` is as of train.data.read_splits.
+    """
 
     data: Path
     weights: str = "none"
     votes: Path | None = None
+    skip_bad: bool = False
 
 
 @dataclass(frozen=True)
 class Run:
     """What ``run.json`` says: the recipe, the data it saw, where the weights started, and what it reached.
 
-    ``revision`` is the Git commit of the program, with ``+`` when files differed from it, or empty when unknown.
+    ``excluded`` counts the Training pictures left out because other splits hold them too, ``skipped`` the bad rows;
+    ``measured`` is the split that accuracy is measured on. ``revision`` is the Git commit of the program, with ``+`` when files differed from it, or empty when unknown.
     """
 
     recipe: Recipe
@@ -51,6 +56,8 @@ class Run:
     votes: str
     teachers: tuple[str, ...]
     excluded: int
+    skipped: int
+    measured: str
     init: str
     best: Epoch | None
 
@@ -82,7 +89,7 @@ class Run:
 
     def faces(self, folder: Path, data: Path) -> Splits:
         """The faces that the run was trained and measured on. Raises UsageError when ``data`` holds others."""
-        splits = read_splits(data)
+        splits = read_splits(data, skip_bad=self.skipped > 0)
         if (splits.training.sha256(), splits.public.sha256()) != (self.training_sha256, self.public_sha256):
             raise UsageError(f"{data} is not the data that {folder} was trained on")
         return splits
@@ -95,12 +102,9 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
     """
     if recipe.votes and sources.votes is None:
         raise UsageError(f"recipe {recipe.name} learns from FERPlus: give --votes fer2013new.csv, or --set votes=0")
-    splits = read_splits(sources.data)
-    print(
-        f"{len(splits.training)} faces to learn from; {splits.excluded} that PublicTest holds too are left out",
-        file=sys.stderr,
-    )
-    training = _training_set(recipe, sources, splits.training)
+    splits = read_splits(sources.data, sources.skip_bad)
+    print(splits, file=sys.stderr)
+    training = _training_set(recipe, sources, splits)
     run = _begun(recipe, sources, splits, training)
     if workers.chief:
         _refuse_another_run(folder, run)
@@ -117,7 +121,7 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
     logits = predict(model, splits.public.pixels)  # by every worker, since batch norms are shared
     if workers.chief:
         run.save(folder)
-        write_report(folder, run.command, read_history(folder), splits.public.labels, logits)
+        write_report(folder, run.command, read_history(folder), splits.public, logits)
     return run
 
 
@@ -145,15 +149,17 @@ def command_of(recipe: Recipe, sources: Sources) -> str:
     ]
     crowd = f" --votes {sources.votes.name}" if sources.votes and recipe.votes else ""
     start = f" --weights {Path(sources.weights).name}" if sources.weights != "none" else ""
-    return f"fer-train run {recipe.name} --data fer2013.csv{start}{crowd}{''.join(changed)}"
+    skipping = " --skip-bad" if sources.skip_bad else ""
+    return f"fer-train run {recipe.name} --data fer2013.csv{start}{crowd}{skipping}{''.join(changed)}"
 
 
 def _typed(value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _training_set(recipe: Recipe, sources: Sources, faces: LabelledFaces) -> TrainingSet:
-    votes = read_votes(sources.votes, faces) if sources.votes and recipe.votes else None
+def _training_set(recipe: Recipe, sources: Sources, splits: Splits) -> TrainingSet:
+    faces = splits.training
+    votes = read_votes(sources.votes, faces, splits.public) if sources.votes and recipe.votes else None
     banks = tuple(find_bank(name) for name in recipe.teachers)
     for name, teacher in zip(recipe.teachers, banks, strict=True):
         teacher.check(name, faces)
@@ -173,6 +179,8 @@ def _begun(recipe: Recipe, sources: Sources, splits: Splits, training: TrainingS
         votes=votes,
         teachers=tuple(f"{teacher.teacher}; logits sha256 {teacher.sha256()}" for teacher in training.banks),
         excluded=splits.excluded,
+        skipped=splits.bad,
+        measured=str(splits.public.split),
         init=provenance(MODELS[recipe.model], sources.weights),
         best=None,
     )

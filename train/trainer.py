@@ -40,7 +40,7 @@ class CheckpointError(FerEdgeError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of a run's history. ``accuracy`` and ``macro_f1`` are of the averaged weights on PublicTest.
+    """One line of a run's history. ``accuracy`` and ``macro_f1`` are of the averaged weights on the measured split, PublicTest.
 
     ``input_share`` is the part of the time that went into reading and augmenting pictures.
     """
@@ -179,7 +179,7 @@ class _Fit:
         self._folder.note(self._history)
         loop.epoch.assign(epoch + 1)
         self._folder.checkpoint()
-        _say(_told(self._recipe, line, len(self._training)))
+        _say(_told(self._recipe, line, len(self._training), self._public))
 
     def _best(self) -> Epoch:
         return max(self._history, key=lambda line: line.accuracy)
@@ -374,10 +374,10 @@ def _show_progress(recipe: Recipe, epoch: int, step: int, steps: int) -> None:
         print(f"\r{told}", end="", file=sys.stderr)
 
 
-def _told(recipe: Recipe, line: Epoch, faces: int) -> str:
+def _told(recipe: Recipe, line: Epoch, faces: int, public: LabelledFaces) -> str:
     left = (recipe.all_epochs - line.epoch - 1) * faces / line.images_per_second / 60
     return (
-        f"{recipe.name} epoch {line.epoch + 1}/{recipe.all_epochs}: loss {line.loss:.3f}, PublicTest "
+        f"{recipe.name} epoch {line.epoch + 1}/{recipe.all_epochs}: loss {line.loss:.3f}, {public.split} "
         f"{line.accuracy:.2%}, {line.images_per_second:.0f} img/s ({line.input_share:.1%} input), {left:.0f} min left"
     )
 
