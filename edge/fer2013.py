@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 from typing import Final
 
 import numpy as np
@@ -73,7 +73,7 @@ _LABEL_NAMES: Final = {
         )
     },
 }
-_PICTURES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".pgm"})
+_PICTURES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
 _NAMED_FOR_SPLIT: Final = re.compile(r"(Training|PublicTest|PrivateTest)_", re.IGNORECASE)
 
 
@@ -199,14 +199,14 @@ def measured_split(path: Path) -> Split | None:
     return next((split for split in MEASURED if split in held), Split.PUBLIC)
 
 
-def pictures(folder: Path) -> list[PurePosixPath]:
+def pictures(folder: Path) -> list[str]:
     """The pictures anywhere below ``folder``, relative to it and sorted; what is hidden does not count."""
     found = []
     for top, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        below = PurePosixPath(Path(top).relative_to(folder).as_posix())
-        found += [below / f for f in files if not f.startswith(".") and PurePosixPath(f).suffix.lower() in _PICTURES]
-    return sorted(found, key=str)
+        below = "" if Path(top) == folder else f"{Path(top).relative_to(folder)}/"
+        found += [f"{below}{name}" for name in files if name.lower().endswith(_PICTURES) and name[0] != "."]
+    return sorted(found)
 
 
 def _entries(path: Path) -> Iterator[_Entry | BadRow]:
@@ -269,15 +269,15 @@ def _tree_entries(folder: Path) -> Iterator[_Entry | BadRow]:
     for file in pictures(folder):
         entry = _place(file)
         if isinstance(entry, str):
-            yield BadRow(str(file), entry)
+            yield BadRow(file, entry)
         else:
             split, label = entry
             yield _Entry(split, partial(_load, folder, file, label))
 
 
-def _place(file: PurePosixPath) -> tuple[Split, int] | str:
+def _place(file: str) -> tuple[Split, int] | str:
     """Split and label that a picture's folders and name state, or why they state none."""
-    folders = list(file.parts[:-1])
+    *folders, name = PurePath(file).parts
     split = _SPLIT_NAMES.get(folders[0].lower()) if folders else None
     if split:
         folders.pop(0)
@@ -286,7 +286,7 @@ def _place(file: PurePosixPath) -> tuple[Split, int] | str:
         told = f"in no folder named {', '.join(LABELS)}"
         numbered = folders and folders[0].isdigit()
         return f"{told}; numbers are not read, since trees differ in their order" if numbered else told
-    match = _NAMED_FOR_SPLIT.match(file.name)
+    match = _NAMED_FOR_SPLIT.match(name)
     named = Split.named(match[1]) if match else None
     if split is None:
         return named or Split.UNSPLIT, label
@@ -297,9 +297,9 @@ def _place(file: PurePosixPath) -> tuple[Split, int] | str:
     return f"is in the folder of {split}, and its name says {named}"
 
 
-def _load(folder: Path, file: PurePosixPath, label: int) -> _Face | BadRow:
+def _load(folder: Path, file: str, label: int) -> _Face | BadRow:
     try:
         gray = read_gray(folder / file)
     except SourceError:
-        return BadRow(str(file), "not a readable picture")
+        return BadRow(file, "not a readable picture")
     return _Face(resize(gray).tobytes(), label, None)
