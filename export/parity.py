@@ -23,7 +23,7 @@ _MOST_POINTS: Final = 0.5
 class ParityError(FerEdgeError):
     """Two forms of one network differ by more than rounding explains."""
 
-    exit_code = 13
+    exit_code = 16
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ np.save(sys.argv[3], np.stack(outputs))
 class SecondRuntimeError(FerEdgeError):
     """The older runtime cannot be installed, or cannot run the file."""
 
-    exit_code = 14
+    exit_code = 17
 
 
 def available() -> bool:

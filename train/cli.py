@@ -103,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     data = argparse.ArgumentParser(add_help=False)
-    data.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013: its CSV in any form, or a tree of pictures")
+    data.add_argument(
+        "--data", type=Path, required=True, metavar="PATH", help="FER2013: its CSV in any form, or a tree of pictures"
+    )
     _add_run(commands, data)
     _add_evaluate(commands, data)
     _add_bank(commands, data)

@@ -48,7 +48,9 @@ def evaluate(subject: Path, faces: LabelledFaces, views: int = 1) -> Evaluation:
         raise UsageError(f"--tta {views}: test-time augmentation has 1 to {MOST_VIEWS} views")
     name, ask = _opened(subject)
     averaged = np.mean([ask(_view(faces.pixels, number)) for number in range(views)], axis=0)
-    return Evaluation(name, faces.split, views, measure(faces.labels, averaged.argmax(axis=1)), calibration(faces.labels, averaged))
+    return Evaluation(
+        name, faces.split, views, measure(faces.labels, averaged.argmax(axis=1)), calibration(faces.labels, averaged)
+    )
 
 
 def _opened(subject: Path) -> tuple[str, Probabilities]:

@@ -45,7 +45,8 @@ class Run:
     """What ``run.json`` says: the recipe, the data it saw, where the weights started, and what it reached.
 
     ``excluded`` counts the Training pictures left out because other splits hold them too, ``skipped`` the bad rows;
-    ``measured`` is the split that accuracy is measured on. ``revision`` is the Git commit of the program, with ``+`` when files differed from it, or empty when unknown.
+    ``measured`` is the split that accuracy is measured on. ``revision`` is the Git commit of the program, with ``+``
+    when files differed from it, or empty when unknown.
     """
 
     recipe: Recipe

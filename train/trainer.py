@@ -35,13 +35,14 @@ _PREDICT_BATCH: Final = 256
 class CheckpointError(FerEdgeError):
     """A run's state cannot be written or read; what was written before is kept."""
 
-    exit_code = 12
+    exit_code = 15
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of a run's history. ``accuracy`` and ``macro_f1`` are of the averaged weights on the measured split, PublicTest.
+    """One line of a run's history.
 
+    ``accuracy`` and ``macro_f1`` are of the averaged weights on the measured split, PublicTest where there is one.
     ``input_share`` is the part of the time that went into reading and augmenting pictures.
     """
 

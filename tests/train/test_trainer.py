@@ -115,7 +115,7 @@ def test_a_disk_that_fills_is_said_and_the_run_goes_on_when_there_is_room(blobs:
     free = os.statvfs(small_disk)
     filler.write_bytes(b"\0" * (free.f_bavail * free.f_bsize))
     told = process.stderr.read()
-    assert process.wait() == 12, told
+    assert process.wait() == 15, told
     assert "cannot be written" in told
     assert "run the same command again" in told
     filler.unlink()
