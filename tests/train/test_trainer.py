@@ -60,11 +60,10 @@ def test_the_large_networks_learn_and_survive_kill_9_between_stages(
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     done = subprocess.run(command(recipe, few, whole, *settings), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    process = subprocess.Popen(command(recipe, few, cut, *settings), stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    next(line for line in process.stderr if "epoch 1/3" in line)  # it is noted after the checkpoint
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with subprocess.Popen(command(recipe, few, cut, *settings), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        next(line for line in process.stderr if "epoch 1/3" in line)  # it is said after the checkpoint
+        process.send_signal(signal.SIGKILL)
     assert len(history(cut)) == 1
     subprocess.run(command(recipe, few, cut, *settings), capture_output=True, check=True)
     losses = [[line["loss"] for line in history(folder)] for folder in (cut, whole)]
@@ -109,13 +108,13 @@ def test_a_disk_that_fills_is_said_and_the_run_goes_on_when_there_is_room(blobs:
     settings = ["teachers=", "epochs=2", "batch=16"]
     filler = small_disk / "filler"
     run = command("shallow", blobs, small_disk / "run", *settings)
-    process = subprocess.Popen(run, stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    next(line for line in process.stderr if "epoch 1/2" in line)
-    free = os.statvfs(small_disk)
-    filler.write_bytes(b"\0" * (free.f_bavail * free.f_bsize))
-    told = process.stderr.read()
-    assert process.wait() == 15, told
+    with subprocess.Popen(run, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        next(line for line in process.stderr if "epoch 1/2" in line)
+        free = os.statvfs(small_disk)
+        filler.write_bytes(b"\0" * (free.f_bavail * free.f_bsize))
+        told = process.stderr.read()
+    assert process.returncode == 15, told
     assert "cannot be written" in told
     assert "run the same command again" in told
     filler.unlink()
