@@ -83,7 +83,10 @@ def add_to_bundle(folder: Path, file: bytes, split: Split, compiler: str | None)
     new one takes its place, and last the card names it. Raises UsageError when the bundle cannot be written.
     """
     card = open_bundle(folder).card
-    entry = EdgeTpuFile(hashlib.sha256(file).hexdigest(), compiler, split.mapped_ops, split.cpu_ops)
+    sha256 = hashlib.sha256(file).hexdigest()
+    if compiler is None and card.edgetpu and card.edgetpu.sha256 == sha256:
+        compiler = card.edgetpu.compiler  # the same file again, without its log: what is known stays known
+    entry = EdgeTpuFile(sha256, compiler, split.mapped_ops, split.cpu_ops)
     named = msgspec.structs.replace(card, edgetpu=entry)
     try:
         if card.edgetpu and card.edgetpu.sha256 != entry.sha256:

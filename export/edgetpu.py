@@ -15,6 +15,7 @@ ON_CHIP_BYTES: Final = 8 * 2**20
 """The Edge TPU's memory for parameters, of which the compiled program takes a part; what does not fit is streamed."""
 
 _INNER_DIMENSIONS: Final = 3
+_NAME_LENGTH: Final = 40
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -148,13 +149,15 @@ def _dtype(data: list[Tensor], weights: list[Tensor], op: Op) -> Verdict | None:
     wanted = {"INT8", "UINT8"} if op.name in RULES else {"INT8", "UINT8", "INT32", "INT64", "BOOL"}
     for tensor in data:
         if tensor.dtype not in wanted:
-            return Verdict(Status.DTYPE, _advised(op, f"{tensor.name} is {tensor.dtype}, not INT8 or UINT8"))
+            return Verdict(Status.DTYPE, _advised(op, f"{_short(tensor.name)} is {tensor.dtype}, not INT8 or UINT8"))
         if op.name in RULES and len(tensor.scales) != 1:
             held = "has one scale a channel" if tensor.scales else "has no scale"
-            return Verdict(Status.DTYPE, f"{tensor.name} is {tensor.dtype} but {held}: not quantized as a whole")
+            return Verdict(
+                Status.DTYPE, f"{_short(tensor.name)} is {tensor.dtype} but {held}: not quantized as a whole"
+            )
     for tensor in weights:
         if tensor.dtype not in {"INT8", "UINT8", "INT32"}:
-            return Verdict(Status.DTYPE, f"{tensor.name} is {tensor.dtype}, not INT8, UINT8 or INT32")
+            return Verdict(Status.DTYPE, f"{_short(tensor.name)} is {tensor.dtype}, not INT8, UINT8 or INT32")
     return None
 
 
@@ -168,7 +171,7 @@ def _rank(data: list[Tensor]) -> Verdict | None:
 def _constants(weights: list[Tensor]) -> Verdict | None:
     for tensor in weights:
         if not tensor.constant:
-            return Verdict(Status.NOT_CONSTANT, f"{tensor.name} is computed at run time")
+            return Verdict(Status.NOT_CONSTANT, f"{_short(tensor.name)} is computed at run time")
     return None
 
 
@@ -194,6 +197,12 @@ def _limits(op: Op, rule: Rule | None) -> Verdict | None:
 
 def _advised(op: Op, reason: str) -> str:
     return f"{reason}; {ADVICE[op.name]}" if op.name in ADVICE else reason
+
+
+def _short(name: str) -> str:
+    """A tensor's name for a person: the converter joins those of all layers that it made one of."""
+    last = name.rpartition(";")[2]
+    return last if len(last) <= _NAME_LENGTH else f"...{last[-_NAME_LENGTH:]}"
 
 
 def _partition(can_map: list[bool]) -> tuple[int, int]:
@@ -242,7 +251,7 @@ def _warnings(graph: Graph, parameter_bytes: int) -> Iterator[str]:
 def table(prediction: Prediction, name: object) -> str:
     """The prediction for a person: one line an op, then a summary that says it is a prediction."""
     width = max((len(op.op) for op in prediction.ops), default=2)
-    lines = [f"{'':>3} {'op':{width}} {'version':>7}  {'output':20} predicted"]
+    lines = [str(name), f"{'':>3} {'op':{width}} {'version':>7}  {'output':20} predicted"]
     mapping = {"tpu": "Edge TPU", "cpu": "CPU", "none": "nothing"}
     for op in prediction.ops:
         output = f"{shape_text(op.output.shape)} {op.output.dtype}"
@@ -252,11 +261,11 @@ def table(prediction: Prediction, name: object) -> str:
     lines += [f"warning: {warning}" for warning in prediction.warnings]
     total = len(prediction.ops)
     verdict = (
-        f"nothing of {name} maps: {prediction.refused}"
+        f"nothing maps: {prediction.refused}"
         if prediction.refused
         else (
-            f"{prediction.mapped_ops} of {total} ops of {name} map to the Edge TPU, {prediction.cpu_ops} stay on the "
-            f"CPU; {prediction.parameter_bytes / 2**20:.2f} of {ON_CHIP_BYTES // 2**20} MiB of parameters"
+            f"{prediction.mapped_ops} of {total} ops map to the Edge TPU, {prediction.cpu_ops} stay on the CPU; "
+            f"{prediction.parameter_bytes / 2**20:.2f} of {ON_CHIP_BYTES // 2**20} MiB of parameters"
         )
     )
     lines.append(f"PREDICTED (no compiler was run): {verdict}")

@@ -201,7 +201,7 @@ RULES: Final[dict[str, Rule]] = {
 ADVICE: Final = {
     "ARG_MAX": "leave the arg max to the program that reads the scores",
     "BIDIRECTIONAL_SEQUENCE_LSTM": "only a unidirectional LSTM maps",
-    "DEQUANTIZE": "convert with inference_output_type=tf.int8, so that no float comes out",
+    "DEQUANTIZE": "fold a BatchNormalization that follows a Dense layer into it, and convert to int8 output",
     "ELU": "use ReLU or ReLU6 instead",
     "GELU": "use ReLU or ReLU6 instead",
     "HARD_SWISH": "use ReLU6 instead",

@@ -232,6 +232,9 @@ def test_the_log_beside_it_is_read(bundle: Path, standin: Standin) -> None:
     card = plain(bundle).card
     assert card.edgetpu is not None
     assert card.edgetpu.compiler == VERSION
+    again = bundle / "model_edgetpu.tflite"  # has no log beside it
+    assert command("add-tpu", bundle, again).returncode == 0
+    assert plain(bundle).card == card
 
 
 def test_a_log_of_another_model_or_another_run_is_refused(bundle: Path, standin: Standin) -> None:
