@@ -244,7 +244,7 @@ def _nothing(path: Path, wanted: Split | None, held: Mapping[Split, int]) -> Dat
 
 
 def _table_entries(path: Path) -> Iterator[_Entry | BadRow]:
-    for row in read_table(path, ("emotion", "pixels"), preferred=_CSV_NAMES):
+    for row in read_table(path, "FER2013", ("emotion", "pixels"), preferred=_CSV_NAMES):
         usage = row.values.get("Usage", Split.TRAINING)  # the challenge's train.csv has no such column
         if usage in _USAGES:
             yield _Entry(_USAGES[usage], partial(_parse, row))

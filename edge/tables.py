@@ -50,11 +50,12 @@ class Row:
         return f"data row {self.number} (line {self.line})"
 
 
-def read_table(path: Path, required: Sequence[str], preferred: Sequence[str] = ()) -> Iterator[Row]:
+def read_table(path: Path, kind: str, required: Sequence[str], preferred: Sequence[str] = ()) -> Iterator[Row]:
     """Yield the rows of a CSV; blanks around names and values do not count, empty lines neither.
 
-    ``preferred`` names the file to read from an archive that holds several. Raises DataError when the file cannot be
-    read, a ``required`` column is missing, or an archive does not hold one CSV.
+    ``kind`` says in errors what the table should be; ``preferred`` names the file to read from an archive that holds
+    several. Raises DataError when the file cannot be read, a ``required`` column is missing, or an archive does not
+    hold one CSV.
     """
     reached = ""
     try:
@@ -64,7 +65,7 @@ def read_table(path: Path, required: Sequence[str], preferred: Sequence[str] = (
             missing = [name for name in required if name not in header]
             if missing:
                 found = ", ".join(header)[:80] or "an empty file"
-                raise DataError(f"{path}: no column {', '.join(missing)}; found {found!r}")
+                raise DataError(f"{path}: not a {kind} CSV: no column {', '.join(missing)}; found {found!r}")
             for number, fields in enumerate(filter(None, reader)):
                 values = dict.fromkeys(header, "") | dict(zip(header, map(str.strip, fields), strict=False))
                 row = Row(number, reader.line_num, values)

@@ -42,7 +42,7 @@ def read_votes(file: Path, faces: LabelledFaces, *others: LabelledFaces) -> NDAr
             f"{file}: votes align with the rows of FER2013's CSV, and a tree of pictures has none. "
             "Give --data the CSV, or --set votes=0."
         )
-    table = list(read_table(file, VOTES))
+    table = list(read_table(file, "FERPlus", VOTES))
     for split in (faces, *others):
         _check_rows(file, table, split)
     return np.array([_shares(file, table[row]) for row in faces.rows], np.float32).reshape(-1, len(VOTES))
