@@ -39,17 +39,60 @@ class SplitFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the model was made, so that it can be made again."""
+    """How the model was made, so that it can be made again.
+
+    ``revision`` is the Git commit of the program that trained it, ``teachers`` whose answers it learned from.
+    ``quantization`` is the way that was taken, the better one on the measured split; ``quantization_figures`` has every
+    way that was tried, ``float_figures`` the network before.
+    """
 
     train_command: str
     export_command: str
+    revision: str
     seed: int
     init: str
+    teachers: tuple[str, ...]
     training_data: str
     training_sha256: str
     public_sha256: str
     float_figures: SplitFigures
+    quantization: str
+    quantization_figures: dict[str, SplitFigures]
     chosen: str
+
+
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether the int8 model's confidences can be believed, cross-fitted over two halves of the measured split.
+
+    A model whose ``ece`` (expected calibration error, ten bins) is below ``perfect_p95`` cannot be told from a perfectly
+    calibrated one with the same confidences. ``nll`` is the mean negative log-likelihood in nats.
+    """
+
+    ece_before: float
+    ece: float
+    perfect_p95: float
+    nll_before: float
+    nll: float
+
+
+class Abstention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From confidence ``threshold`` on the model speaks: of the share ``coverage`` of faces, right ``accuracy`` times."""
+
+    threshold: float
+    coverage: float
+    accuracy: float
+
+
+class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far one runtime's int8 logits were from those of the runtime that made the golden outputs.
+
+    ``largest_lsb`` is the largest difference on any face that was tried, in quantization steps; ``agreement`` the share
+    of the measured split's faces with the same likeliest label.
+    """
+
+    runtime: str
+    largest_lsb: int
+    agreement: float
 
 
 class EdgeTpuFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,9 +108,13 @@ class EdgeTpuFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The contract that travels with a model. ``crop_margin`` and ``temperature`` are as in edge.contract."""
+    """The contract that travels with a model. ``crop_margin`` and ``temperature`` are as in edge.contract.
 
-    schema_version: Literal[1]
+    ``ops`` counts the network's ops by name. The golden outputs were made by ``golden_runtime`` on ``golden_machine``,
+    where they must come out exactly; ``tolerances`` says how far other runtimes were from them.
+    """
+
+    schema_version: Literal[2]
     name: str
     sha256: str
     labels: tuple[str, ...]
@@ -76,13 +123,30 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output: Quantization
     crop_margin: float
     temperature: float
+    abstention: Abstention
     parameters: int
     macs: int
+    ops: dict[str, int]
     figures: SplitFigures
+    calibration: Calibration
+    golden_runtime: str
+    golden_machine: str
+    tolerances: tuple[Tolerance, ...]
     origin: Origin
     licence: str
     intended_use: str
+    limits: str
     edgetpu: EdgeTpuFile | None = None
+
+    def allowed_lsb(self, runtime: str, machine: str) -> int:
+        """By how many quantization steps an int8 logit may differ from the golden one in ``runtime`` on ``machine``.
+
+        0 where the golden outputs were made; elsewhere what was measured for that runtime, or the most of any.
+        """
+        if (runtime, machine) == (self.golden_runtime, self.golden_machine):
+            return 0
+        measured = {tolerance.runtime: tolerance.largest_lsb for tolerance in self.tolerances}
+        return measured.get(runtime, max(measured.values(), default=0))
 
 
 @dataclass(frozen=True)
@@ -148,7 +212,7 @@ def _read_card(file: Path) -> Card:
     try:
         return msgspec.json.decode(_read(file), type=Card)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{file}: not a card of version 1: {error}") from error
+        raise BundleError(f"{file}: not a card of version 2: {error}") from error
 
 
 def _read_golden(file: Path, card: Card) -> Golden:

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle import Abstention, Calibration
 from edge.contract import softmax
 from edge.metrics import CALIBRATION_BINS, bin_numbers, calibration
 
@@ -19,34 +20,17 @@ _SIMULATIONS: Final = 2000
 
 
 @dataclass(frozen=True)
-class Abstention:
-    """From ``threshold`` on the model speaks: for the share ``coverage`` of faces, with ``accuracy`` on those."""
-
-    threshold: float
-    coverage: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
 class Trust:
-    """What calibrating did, cross-fitted: each half of the faces is judged by the temperature of the other half.
-
-    ``perfect_p95`` is the expected calibration error that a perfectly calibrated model with the same confidences stays
-    under 95 times in 100: a model below it cannot be told from one.
-    """
+    """The temperature fitted on all faces, and how the procedure was judged on two halves of them."""
 
     temperature: float
-    nll_before: float
-    nll_after: float
-    ece_before: float
-    ece_after: float
-    perfect_p95: float
+    judged: Calibration
 
 
 def calibrate(logits: NDArray[np.float64], labels: NDArray[np.int64], seed: int) -> Trust:
     """Fit the temperature on all faces, and judge the procedure on two seeded halves.
 
-    ``logits`` is ``(n, 7)`` in real units, ``labels`` ``(n,)``.
+    ``logits`` is ``(n, 7)`` in real units, ``labels`` ``(n,)``. Each half is judged by the temperature of the other.
     """
     rng = np.random.default_rng(seed)
     first = rng.permutation(len(labels)) % 2 == 0
@@ -55,14 +39,8 @@ def calibrate(logits: NDArray[np.float64], labels: NDArray[np.int64], seed: int)
         temperature = fit_temperature(logits[~half], labels[~half])
         probabilities[half] = softmax(logits[half] / temperature)
     before, after = calibration(labels, softmax(logits)), calibration(labels, probabilities)
-    return Trust(
-        temperature=fit_temperature(logits, labels),
-        nll_before=before.nll,
-        nll_after=after.nll,
-        ece_before=before.ece,
-        ece_after=after.ece,
-        perfect_p95=perfect_ece(probabilities, rng),
-    )
+    judged = (before.ece, after.ece, perfect_ece(probabilities, rng), before.nll, after.nll)
+    return Trust(fit_temperature(logits, labels), Calibration(*(round(figure, 5) for figure in judged)))
 
 
 def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
@@ -92,7 +70,7 @@ def abstain(probabilities: NDArray[np.float64], labels: NDArray[np.int64], cover
     threshold = float(np.quantile(confidence, 1 - coverage))
     spoken = confidence >= threshold
     right = probabilities[spoken].argmax(axis=1) == labels[spoken]
-    return Abstention(threshold, float(spoken.mean()), float(right.mean()))
+    return Abstention(*(round(float(figure), 5) for figure in (threshold, spoken.mean(), right.mean())))
 
 
 def _nll(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float) -> float:

@@ -47,11 +47,13 @@ def bundle(arguments: argparse.Namespace) -> int:
     """Carry out ``fer-export bundle``."""
     from export.bundle import make_bundle  # noqa: PLC0415  TensorFlow
 
-    card = make_bundle(arguments.run, arguments.data, arguments.out)
-    floats = card.origin.float_figures
+    card = make_bundle(arguments.run, arguments.data, arguments.out, arguments.coverage)
+    floats, speaking = card.origin.float_figures, card.abstention
     print(
         f"{arguments.out}: {card.name}, int8 {card.figures.accuracy:.2%} on {card.figures.split} "
-        f"(float {floats.accuracy:.2%}), {card.parameters:,} parameters, {card.macs / 1e6:.1f} MMAC"
+        f"(float {floats.accuracy:.2%}) by {card.origin.quantization}; {card.parameters:,} parameters, "
+        f"{card.macs / 1e6:.1f} MMAC; expected calibration error {card.calibration.ece:.3f}; from confidence "
+        f"{speaking.threshold:.2f} on, {speaking.accuracy:.1%} right about {speaking.coverage:.0%} of the faces"
     )
     return 0
 
@@ -77,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument("run", type=Path, metavar="RUN", help="a run folder of fer-train")
     making.add_argument("--data", type=Path, required=True, metavar="PATH", help="the FER2013 CSV that the run saw")
     making.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder, new or empty")
+    making.add_argument(
+        "--coverage",
+        type=_share,
+        default=0.9,
+        metavar="SHARE",
+        help="the share of faces that the model is to speak of; sets the card's threshold (default: %(default)s)",
+    )
     looking = add("check", ("export.tpu", "check"), "predict what of a network an Edge TPU will run", _CHECK)
     looking.add_argument("model", type=Path, metavar="MODEL", help="a .tflite file, or a bundle's folder")
     looking.add_argument("--json", action="store_true", help="print JSON (docs/edge-tpu.md explains it)")
@@ -102,6 +111,13 @@ def _parser() -> argparse.ArgumentParser:
             "--allow-cpu-ops", type=_count, default=0, metavar="N", help="how many ops may stay on the CPU (default: 0)"
         )
     return top
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError("more than 0, at most 1")
+    return share
 
 
 def _seconds(text: str) -> int:

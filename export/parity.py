@@ -18,6 +18,7 @@ CLEAR_MARGIN: Final = 4
 
 _LEAST_AGREEMENT: Final = 0.995
 _MOST_POINTS: Final = 0.5
+_FEW_FACES: Final = 3  # so many decide nothing, however few were measured
 
 
 class ParityError(FerEdgeError):
@@ -55,6 +56,7 @@ class Pair:
 
     first: str
     second: str
+    n: int
     points: float
     agreement: float
     clear: int
@@ -90,6 +92,7 @@ def _pair(first: Form, second: Form, labels: NDArray[np.int64]) -> Pair:
     return Pair(
         first=first.name,
         second=second.name,
+        n=len(labels),
         points=round(100 * (second.accuracy(labels) - first.accuracy(labels)), 3),
         agreement=float(same.mean()),
         clear=int(clear.sum()),

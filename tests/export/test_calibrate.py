@@ -22,10 +22,12 @@ def test_the_temperature_undoes_logits_that_are_too_sharp_or_too_flat(factor: fl
 def test_calibrating_brings_an_overconfident_model_below_the_noise_of_a_perfect_one() -> None:
     logits, labels = honest(3_589, 2)
     trust = calibrate(logits * 2, labels, seed=1)
-    assert trust.ece_before > 3 * trust.perfect_p95
-    assert trust.ece_after < trust.perfect_p95
-    assert trust.nll_after < trust.nll_before - 0.1
-    assert 0.01 < trust.perfect_p95 < 0.04
+    assert trust.temperature == pytest.approx(2, rel=0.05)
+    judged = trust.judged
+    assert judged.ece_before > 3 * judged.perfect_p95
+    assert judged.ece < judged.perfect_p95
+    assert judged.nll < judged.nll_before - 0.1
+    assert 0.01 < judged.perfect_p95 < 0.04
 
 
 def test_abstaining_speaks_for_the_share_that_was_asked_for_and_is_right_more_often() -> None:

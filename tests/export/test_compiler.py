@@ -187,7 +187,7 @@ def test_a_bundle_gets_the_compiled_file_and_its_card_names_it(standin: Standin,
         19,
         0,
     )
-    assert sorted(files(bundle)) == ["card.json", "golden.npz", "model.tflite", "model_edgetpu.tflite"]
+    assert sorted(files(bundle)) == ["card.json", "golden.npz", "labels.txt", "model.tflite", "model_edgetpu.tflite"]
     assert {file.stat().st_mode & 0o777 for file in bundle.iterdir()} == {0o644}
 
 
@@ -339,6 +339,7 @@ def test_a_disk_that_cannot_be_written_leaves_the_bundle_as_it_was(bundle: Path)
     assert sorted(file.name for file in bundle.iterdir()) == [
         "card.json",
         "golden.npz",
+        "labels.txt",
         "model.tflite",
         "model_edgetpu.tflite",
     ]
