@@ -64,8 +64,8 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the int8 model's confidences can be believed, cross-fitted over two halves of the measured split.
 
-    A model whose ``ece`` (expected calibration error, ten bins) is below ``perfect_p95`` cannot be told from a perfectly
-    calibrated one with the same confidences. ``nll`` is the mean negative log-likelihood in nats.
+    A model whose ``ece`` (expected calibration error, ten bins) is below ``perfect_p95`` cannot be told from a
+    perfectly calibrated one with the same confidences. ``nll`` is the mean negative log-likelihood in nats.
     """
 
     ece_before: float
@@ -76,7 +76,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Abstention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """From confidence ``threshold`` on the model speaks: of the share ``coverage`` of faces, right ``accuracy`` times."""
+    """Below ``threshold`` the model abstains; it speaks of the share ``coverage``, and is right with ``accuracy``."""
 
     threshold: float
     coverage: float

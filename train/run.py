@@ -103,16 +103,17 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
     """
     if recipe.votes and sources.votes is None:
         raise UsageError(f"recipe {recipe.name} learns from FERPlus: give --votes fer2013new.csv, or --set votes=0")
+    architecture = MODELS[recipe.model]
+    init = provenance(architecture, sources.weights)
     splits = read_splits(sources.data, sources.skip_bad)
     print(splits, file=sys.stderr)
     training = _training_set(recipe, sources, splits)
-    run = _begun(recipe, sources, splits, training)
+    run = _begun(recipe, sources, splits, training, init)
     if workers.chief:
         _refuse_another_run(folder, run)
         folder.mkdir(parents=True, exist_ok=True)
         run.save(folder)
     prepare(recipe)
-    architecture = MODELS[recipe.model]
     with workers.strategy.scope():
         model = architecture.build(recipe.dropout)
         load_weights(model, architecture, sources.weights, _statistics_faces(splits.training))
@@ -169,7 +170,7 @@ def _training_set(recipe: Recipe, sources: Sources, splits: Splits) -> TrainingS
     return TrainingSet(faces, votes, banks)
 
 
-def _begun(recipe: Recipe, sources: Sources, splits: Splits, training: TrainingSet) -> Run:
+def _begun(recipe: Recipe, sources: Sources, splits: Splits, training: TrainingSet, init: str) -> Run:
     votes = "" if training.votes is None else f"FERPlus fer2013new.csv, sha256 {_sha256(sources.votes)}"
     return Run(
         recipe=recipe,
@@ -182,7 +183,7 @@ def _begun(recipe: Recipe, sources: Sources, splits: Splits, training: TrainingS
         excluded=splits.excluded,
         skipped=splits.bad,
         measured=str(splits.public.split),
-        init=provenance(MODELS[recipe.model], sources.weights),
+        init=init,
         best=None,
     )
 
