@@ -69,14 +69,14 @@ RECIPES: Final = {
         Recipe(
             "paper",
             model="paper",
-            epochs=40,
+            epochs=36,
             learning_rate=2e-3,
             dropout=0.25,
             votes=0.5,
             teachers=("co-teacher",),
             precision="mixed_bfloat16",
         ),
-        Recipe("shallow", model="shallow", epochs=24, learning_rate=2e-3, dropout=0.25, teachers=("co-teacher",)),
+        Recipe("shallow", model="shallow", epochs=16, learning_rate=2e-3, dropout=0.25, teachers=("co-teacher",)),
         Recipe(
             "teacher",
             model="teacher",
