@@ -38,12 +38,12 @@ def _main(argv: list[str]) -> int:
 def _models(_arguments: argparse.Namespace) -> int:
     from train.models import MODELS, macs  # noqa: PLC0415  TensorFlow takes seconds to load; --help must not
 
-    print(f"{'model':16}{'parameters':>12}{'trainable':>12}{'MMAC':>8}  what")
+    print(f"{'model':18}{'parameters':>12}{'trainable':>12}{'MMAC':>8}  what")
     for architecture in MODELS.values():
         model = architecture.build(0.0)
         trainable = sum(weight.shape.num_elements() for weight in model.trainable_weights)
         print(
-            f"{architecture.name:16}{model.count_params():>12,}{trainable:>12,}{macs(model) / 1e6:>8.1f}  "
+            f"{architecture.name:18}{model.count_params():>12,}{trainable:>12,}{macs(model) / 1e6:>8.1f}  "
             f"{architecture.source}"
         )
     return 0
@@ -55,8 +55,8 @@ def _recipes(_arguments: argparse.Namespace) -> int:
     for recipe in RECIPES.values():
         values = dataclasses.asdict(recipe)
         told = (f"{key}={value}" for key, value in values.items() if key != "name" and value != defaults[key])
-        print(f"{recipe.name:16}{' '.join(told)}")
-    print(f"{'otherwise':16}{' '.join(f'{k}={v}' for k, v in defaults.items() if v is not dataclasses.MISSING)}")
+        print(f"{recipe.name:18}{' '.join(told)}")
+    print(f"{'otherwise':18}{' '.join(f'{k}={v}' for k, v in defaults.items() if v is not dataclasses.MISSING)}")
     return 0
 
 

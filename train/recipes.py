@@ -91,7 +91,15 @@ RECIPES: Final = {
         ),
         Recipe("student", model="student", epochs=20, mixup=0.2),
         Recipe("student-small", model="student-small", epochs=10, votes=0.5),
-        Recipe("vgg16", model="vgg16", epochs=60, learning_rate=2e-4, patience=6, precision="mixed_bfloat16"),
+        Recipe(
+            "vgg16",
+            model="vgg16",
+            epochs=60,
+            learning_rate=2e-4,
+            dropout=0.5,
+            patience=6,
+            precision="mixed_bfloat16",
+        ),
         Recipe(
             "resnet50-imagenet", model="resnet50-imagenet", head_epochs=10, epochs=20, learning_rate=1e-4, dropout=0.2
         ),
