@@ -90,7 +90,7 @@ RECIPES: Final = {
             precision="mixed_bfloat16",
         ),
         Recipe("student", model="student", epochs=20, mixup=0.2),
-        Recipe("student-small", model="student-small", epochs=10, votes=0.5),
+        Recipe("student-small", model="student-small", epochs=12, votes=0.5, teachers=("co-teacher",)),
         Recipe(
             "vgg16",
             model="vgg16",
