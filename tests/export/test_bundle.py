@@ -20,6 +20,7 @@ from edge.fer2013 import Split, read_faces  # noqa: E402
 from edge.verify import verify  # noqa: E402
 from export.bundle import golden_faces  # noqa: E402
 from export.convert import ConversionError, gate  # noqa: E402
+from export.flatbuffer import read_graph  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 
 CONTRACT = ROOT / "tests" / "golden" / "contract.npz"
@@ -35,7 +36,7 @@ def command(program: object, *arguments: object) -> subprocess.CompletedProcess[
 @pytest.fixture(scope="module")
 def run(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "student-small"
-    recipe = ["--set", "votes=0", "--set", "epochs=4", "--set", "batch=8", "--set", "ema=0.5"]
+    recipe = ["--set", "votes=0", "--set", "teachers=", "--set", "epochs=4", "--set", "batch=8", "--set", "ema=0.5"]
     done = command("fer-train", "run", "student-small", "--data", blobs, "--out", folder, *recipe)
     assert done.returncode == 0, done.stderr
     return folder
@@ -57,13 +58,29 @@ def test_the_bundle_opens_and_gives_its_goldens_and_its_accuracy(bundle: Path, b
     assert np.array_equal(outputs, opened.golden.outputs)
     figures, _ = verify(classifier, read_faces(blobs, "PublicTest"))
     assert figures.accuracy == pytest.approx(opened.card.figures.accuracy, abs=1e-4)
-    assert opened.card.origin.training_sha256 == read_faces(blobs, "Training").sha256()
+    card = opened.card
+    assert card.origin.training_sha256 == read_faces(blobs, "Training").sha256()
+    assert card.origin.quantization in card.origin.quantization_figures
+    assert len(card.origin.quantization_figures) == 2
+    assert card.figures.accuracy == max(figures.accuracy for figures in card.origin.quantization_figures.values())
+    assert card.input.scale == pytest.approx(1 / 128, rel=1e-3)
+    assert card.ops["CONV_2D"] == 9
+    assert (bundle / "labels.txt").read_text().split() == list(LABELS)
+    assert "<h2>Do all forms say the same?</h2>" in (bundle / "report.html").read_text()
+
+
+def test_the_same_run_gives_the_same_bytes(bundle: Path, run: Path, blobs: Path, tmp_path: Path) -> None:
+    again = tmp_path / bundle.name
+    done = command("fer-export", "bundle", run, "--data", blobs, "--out", again)
+    assert done.returncode == 0, done.stderr
+    for file in bundle.iterdir():
+        assert (again / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def test_every_tensor_of_the_file_is_an_integer(bundle: Path) -> None:
-    gate((bundle / "model.tflite").read_bytes())
-    kinds = {np.dtype(t["dtype"]).name for t in Classifier(open_bundle(bundle))._interpreter.get_tensor_details()}
-    assert kinds <= {"int8", "int32"}
+    file = (bundle / "model.tflite").read_bytes()
+    gate(file)
+    assert {tensor.dtype for tensor in read_graph(file, bundle).tensors} <= {"INT8", "INT32"}
 
 
 def test_a_float_file_does_not_pass_the_gate() -> None:
@@ -94,7 +111,7 @@ def test_a_run_on_a_tree_with_a_bad_picture_is_exported_from_the_same_tree(blobs
             cv2.imwrite(str(file), pixels)
     (tmp_path / "tree" / "train" / "sad" / "bad.png").write_text("no picture")
     train = ["fer-train", "run", "student-small", "--data", tmp_path / "tree", "--out", tmp_path / "run"]
-    recipe = ["--set", "votes=0", "--set", "epochs=1", "--set", "batch=16"]
+    recipe = ["--set", "votes=0", "--set", "teachers=", "--set", "epochs=1", "--set", "batch=16"]
     done = command(*train, *recipe)
     assert (done.returncode, "train/sad/bad.png: not a readable picture" in done.stderr) == (7, True), done.stderr
     done = command(*train, *recipe, "--skip-bad")
@@ -103,7 +120,11 @@ def test_a_run_on_a_tree_with_a_bad_picture_is_exported_from_the_same_tree(blobs
     done = command("fer-export", "bundle", tmp_path / "run", "--data", tmp_path / "tree", "--out", tmp_path / "bundle")
     assert done.returncode == 0, done.stderr
     card = open_bundle(tmp_path / "bundle").card
-    assert (card.figures.split, card.figures.n, card.origin.chosen) == ("test", 28, "the epoch best on test")
+    assert (card.figures.split, card.figures.n, card.origin.chosen) == (
+        "test",
+        28,
+        "epoch and quantization, both by test",
+    )
     assert "without 1 bad row" in card.origin.training_data
     assert " --skip-bad " in card.origin.train_command
 

@@ -68,7 +68,7 @@ def test_the_co_teacher_computes_what_the_published_network_computes(faceres: Pa
 
 
 def test_a_run_says_where_its_weights_come_from(faceres: Path, blobs: Path, tmp_path: Path) -> None:
-    sizes = ["--set", "votes=0", "--set", "batch=16", "--set", "epochs=1"]
+    sizes = ["--set", "votes=0", "--set", "teachers=", "--set", "batch=16", "--set", "epochs=1"]
     done = fer_train("run", "student-small", "--data", blobs, "--weights", faceres, "--out", tmp_path / "run", *sizes)
     assert done.returncode == 0, done.stderr
     run = Run.load(tmp_path / "run")

@@ -17,7 +17,7 @@ from edge.errors import UsageError  # noqa: E402
 from train.run import Run  # noqa: E402
 
 PROGRAM = Path(sys.executable).with_name("fer-train")
-SMALL = ["--set", "votes=0", "--set", "batch=16", "--set", "epochs=3"]
+SMALL = ["--set", "votes=0", "--set", "teachers=", "--set", "batch=16", "--set", "epochs=3"]
 
 
 def fer_train(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -54,7 +54,20 @@ def test_a_run_is_repeatable_and_survives_kill_9(blobs: Path, tmp_path: Path) ->
 
 def test_another_data_set_or_recipe_is_not_mixed_into_a_run(blobs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = ["run", "student-small", "--data", blobs, "--out", folder, "--set", "batch=16", "--set", "votes=0"]
+    command = [
+        "run",
+        "student-small",
+        "--data",
+        blobs,
+        "--out",
+        folder,
+        "--set",
+        "batch=16",
+        "--set",
+        "votes=0",
+        "--set",
+        "teachers=",
+    ]
     assert fer_train(*command, "--set", "epochs=1").returncode == 0
     done = fer_train(*command, "--set", "epochs=1", "--set", "seed=2")
     assert (done.returncode, "another recipe, command" in done.stderr) == (2, True), done.stderr
