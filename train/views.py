@@ -80,8 +80,8 @@ class ViewBank:
         """Refuse other faces than those the teacher saw, and an augmentation that draws other views."""
         if training.sha256() != self.training_sha256:
             raise DataError(
-                f"view bank {name}: made for other training faces. It needs FER2013's Training as Kaggle ships it. For other "
-                "faces make one with `fer-train bank`, or go without: --set teachers="
+                f"view bank {name}: made for other training faces. It needs FER2013's Training as Kaggle ships it. "
+                "For others make one with `fer-train bank`, or go without: --set teachers="
             )
         drawn = _means(draw_view(training.pixels[:_CHUNK], self.seed, 0))
         if np.abs(drawn - self.probes).max() > 1.0:
