@@ -64,6 +64,12 @@ class CameraStalled(FerEdgeError):  # noqa: N818  it says what happened
     exit_code = 10
 
 
+class StoreError(FerEdgeError):
+    """What must outlive a restart cannot be kept: its file is in use, or cannot be written."""
+
+    exit_code = 12
+
+
 def exit_meanings() -> dict[int, str]:
     """What each exit code of the device's commands says, from the first lines above."""
     kinds = (kind for kind in FerEdgeError.__subclasses__() if kind.__module__ == __name__)

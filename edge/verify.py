@@ -13,7 +13,6 @@ from edge.classify import Classifier
 from edge.contract import LABELS
 from edge.fer2013 import LabelledFaces, read_faces
 from edge.metrics import Figures, measure
-from edge.run import make_classifier
 from edge.settings import load_settings
 
 
@@ -97,6 +96,8 @@ def table(told: dict[str, Any]) -> str:
 
 def command(arguments: Namespace) -> int:
     """Carry out ``fer-edge verify`` with its parsed arguments."""
+    from edge.run import make_classifier  # noqa: PLC0415  edge.run needs this module, for the command `verify`
+
     split = arguments.split or ("PublicTest" if arguments.data.is_file() else None)
     classifier = make_classifier(load_settings(arguments.config))
     told = report(classifier, *verify(classifier, read_faces(arguments.data, split)), split)

@@ -18,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.errors import SourceError
 from edge.mqtt import MqttSink
+from edge.outbox import Outbox
 from edge.records import Fault
 from edge.service import (
     STOP_SECONDS,
@@ -328,12 +329,13 @@ def test_by_hand_no_fault_is_published(tmp_path: Path, broker: Broker) -> None:
 
 
 @pytest.mark.parametrize("listening", [False, True])
-def test_a_fault_waits_no_longer_than_two_seconds_for_a_broker(listening: bool) -> None:
+def test_a_fault_waits_no_longer_than_two_seconds_for_a_broker(tmp_path: Path, listening: bool) -> None:
     # A socket that accepts and then says nothing is worse than a closed port: paho waits for its CONNACK.
     with socket.create_server(("127.0.0.1", 0)) as mute:
         port = mute.getsockname()[1] if listening else free_port()
-        sink = MqttSink(Mqtt(host="127.0.0.1", port=port, device="kiosk"))
+        sink = MqttSink(Mqtt(host="127.0.0.1", port=port, device="kiosk"), Outbox(tmp_path / "outbox.db", 10))
+        sink.start()
         began = time.monotonic()
         sink.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
-        assert sink.close(STOP_SECONDS) == 1
+        assert sink.close(STOP_SECONDS) == 0, "a fault is no event, and not kept"
         assert time.monotonic() - began < 2.2
