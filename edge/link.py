@@ -34,6 +34,8 @@ _LASTING: Final = 30.0  # a connection that ends sooner does not make the waitin
 _SUSPICIOUS: Final = 3  # so many short connections in a row may be two devices that throw each other out
 _LARGEST_RECEIVED: Final = 8192  # bytes; nothing that a device is told is nearly as long
 _USUAL_WINDOW: Final = 20  # of mosquitto and others; MQTT 3.1.1 has no way to say it
+_BLAMING: Final = (0x81, 0x82, 0x83, 0x87, 0x90, 0x95, 0x97, 0x99)  # MQTT 5.0, 2.4: malformed .. too large .. quota
+_ABOUT_THE_DEVICE: Final = (0x87, 0x97)  # not authorized, quota exceeded: not about this very message
 _PROTOCOLS: Final = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 
 
@@ -75,12 +77,19 @@ class Talk(Protocol):
         """A connection was accepted; nothing that was sent before is under way any more."""
         ...
 
+    def lost(self, *, blamed: bool) -> None:
+        """The connection has ended; ``blamed`` when that was said to be for what was sent."""
+        ...
+
     def turn(self) -> float:
         """Send what is due; returns the seconds after which there may be more without a wake."""
         ...
 
-    def answered(self, mid: int, refusal: str) -> None:
-        """The broker has answered a publish; ``refusal`` is empty when it has acknowledged it."""
+    def answered(self, mid: int, refusal: str, *, everything: bool) -> None:
+        """The broker has answered a publish; ``refusal`` is empty when it has acknowledged it.
+
+        ``everything`` says that it would refuse any other message too.
+        """
         ...
 
     def received(self, topic: str, payload: bytes, retained: bool) -> None:
@@ -106,7 +115,7 @@ class Link(threading.Thread):
         self._stopping = threading.Event()
         self._client: paho.Client | None = None
         self._accepted: float | None = None
-        self._refused = False
+        self._refused = self._blamed = False
         self._said = ""
         self._short_ones = 0
 
@@ -151,15 +160,17 @@ class Link(threading.Thread):
                 self._connection(woken)
             except SettingsError as error:  # a password file that is just being replaced
                 self._say(f"{error}; trying again.")
-            if self._accepted is not None and time.monotonic() - self._accepted >= _LASTING:
-                self._backoff.reset()
-                self._short_ones = 0
+            if self._accepted is not None:
+                self.talk.lost(blamed=self._blamed)
+                if time.monotonic() - self._accepted >= _LASTING:
+                    self._backoff.reset()
+                    self._short_ones = 0
             self._accepted = self._client = None
             self._stopping.wait(self._backoff.next())
 
     def _connection(self, woken: socket.socket) -> None:
         """One connection from its beginning to its end."""
-        self._refused = False
+        self._refused = self._blamed = False
         self._client = client = self._make_client()
         settings = self._settings
         try:
@@ -226,10 +237,13 @@ class Link(threading.Thread):
             client.subscribe([(topic, 1) for topic in self._topics])
 
     def _on_disconnect(self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _p: Any) -> None:
-        if not self.up and not self._refused:
+        if not reason.is_failure or self._refused:
+            return
+        if not self.up:
             wanted = "a certificate of this device (mqtt.cert_file)" if self._settings.encrypted else "TLS (mqtt.tls)"
             self._say(f"{self._where()} ends the connection without a word. Does it want {wanted}? Trying again.")
-        elif self.up and reason.is_failure:
+        else:
+            self._blamed = reason.value in _BLAMING
             self._short_ones += 1
             again = self._short_ones >= _SUSPICIOUS or "taken over" in str(reason)
             hint = " Does another device have the same name?" if again else ""
@@ -241,7 +255,7 @@ class Link(threading.Thread):
                 _log.warning("the MQTT broker does not let this device listen to %s: %s", topic, reason)
 
     def _on_publish(self, _client: paho.Client, _data: Any, mid: int, reason: ReasonCode, _p: Properties) -> None:
-        self.talk.answered(mid, str(reason) if reason.is_failure else "")
+        self.talk.answered(mid, str(reason) if reason.is_failure else "", everything=reason.value in _ABOUT_THE_DEVICE)
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         self.talk.received(message.topic, bytes(message.payload), message.retain)

@@ -26,6 +26,7 @@ from edge.outbox import Committer, Outbox
 from edge.records import Event, Expression, Fault
 from edge.service import fault_of
 from edge.settings import Mqtt
+from edge.suspects import Suspects
 
 _log = logging.getLogger(__name__)
 
@@ -57,8 +58,13 @@ class _Sent:
     """A message that waits for the broker's answer, since ``at``; ``event`` is its id in the outbox if it is one."""
 
     at: float
+    topic: str
     event: int | None = None
-    topic: str = ""
+
+    @property
+    def name(self) -> int | str:
+        """What tells it from others, from one connection to the next."""
+        return self.topic if self.event is None else self.event
 
 
 class MqttSink:
@@ -88,11 +94,13 @@ class MqttSink:
         self._replies: deque[Reply] = deque(maxlen=_MOST_REPLIES)
         self._limits = Limits()
         self._flying: dict[int, _Sent] = {}
+        self._suspects = Suspects()
         self._refused: set[int] = set()
         self._refused_topics: set[str] = set()
         self._refusals = 0
         self._refusal_backoff = Backoff(min(1.0, longest_wait), longest_wait)
         self._resume_at = 0.0
+        self._probing = False
         self._announce_at: float | None = None
         self._committer = Committer(outbox, self._moved)
         self._link = Link(
@@ -189,14 +197,26 @@ class MqttSink:
     def connected(self, limits: Limits) -> None:
         """Begin anew: whatever was under way is sent again, and everything retained is set to the truth of now."""
         self._limits = limits
-        self._flying.clear()
         self._refused.clear()
         self._outbox.start_over()
         self._retained.start_over()
 
+    def lost(self, *, blamed: bool) -> None:
+        """What was under way may have arrived or not."""
+        names = [sent.name for sent in self._flying.values()]
+        self._flying.clear()
+        guilty = self._suspects.lost(names, time.monotonic(), blamed=blamed)
+        if isinstance(guilty, int):
+            self._refuse(guilty, "it ends the connection whenever one of them comes")
+        elif guilty:
+            _log.warning("the MQTT broker ends the connection whenever %s comes; it is not sent for a while", guilty)
+
     def turn(self) -> float:
         """Send what is due and fits the broker's window."""
         at = time.monotonic()
+        for name in self._suspects.released(at):
+            if isinstance(name, int):
+                self._outbox.give_back(name)
         if any(at - sent.at > _ANSWER_SECONDS for sent in self._flying.values()):
             self._link.drop(f"no acknowledgement in {_ANSWER_SECONDS:.0f} s")
             return 0.0
@@ -205,13 +225,14 @@ class MqttSink:
             for topic in self._announcements:
                 self._retained.renew(topic)
         while self._room() and (newest := self._retained.take()):
-            self._fly(_Sent(at, topic=newest[0]), *newest, retain=True)
+            topic, payload = newest
+            if self._suspects.held(topic) or self._too_large(topic, payload):
+                self._retained.answered(topic)
+                self._say_refused(topic, "too large for it")
+            else:
+                self._fly(_Sent(at, topic), payload, retain=True)
         while self._room() and self._replies:
-            self._fly(
-                _Sent(at, topic=self._topic("reply")),
-                self._topic("reply"),
-                msgspec.json.encode(self._replies.popleft()),
-            )
+            self._fly(_Sent(at, self._topic("reply")), msgspec.json.encode(self._replies.popleft()))
         if statistics := self._statistics:
             self._statistics = None
             self._link.publish(self._topic("statistics"), msgspec.json.encode(statistics), qos=0)
@@ -219,27 +240,32 @@ class MqttSink:
             self._send_events(at)
         return min((due - at for due in (self._announce_at, self._resume_at) if due and due > at), default=1.0)
 
-    def answered(self, mid: int, refusal: str) -> None:
+    def answered(self, mid: int, refusal: str, *, everything: bool) -> None:
         """Take an answer of the broker."""
         sent = self._flying.pop(mid, None)
         if sent is None:
             return
-        if sent.event is None:
-            self._retained.answered(sent.topic)
-            if refusal and sent.topic not in self._refused_topics:
-                self._refused_topics.add(sent.topic)
-                _log.warning("the MQTT broker refuses %s: %s", sent.topic, refusal)
-            if not refusal and sent.topic in self._announcements:
-                self._announcements[sent.topic].done()
+        self._suspects.answered(sent.name)
+        if sent.event is not None:
+            self._event_answered(sent.event, refusal, everything=everything)
             return
+        self._retained.answered(sent.topic)
         if refusal:
-            self._outbox.give_back(sent.event)
+            self._say_refused(sent.topic, refusal)
+        elif sent.topic in self._announcements:
+            self._announcements[sent.topic].done()
+
+    def _event_answered(self, event: int, refusal: str, *, everything: bool) -> None:
+        if refusal:
+            self._probing = self._probing or everything
+            self._outbox.give_back(event)
             self._resume_at = time.monotonic() + self._refusal_backoff.next()
-            self._refuse(sent.event, refusal)
+            self._refuse(event, refusal)
             return
-        self._outbox.acknowledge(sent.event)
+        self._outbox.acknowledge(event)
+        self._probing = False
         self._refusal_backoff.reset()
-        self._refused.discard(sent.event)
+        self._refused.discard(event)
         if not self._refused:
             self._set_fault("broker", None)
         if self._outbox.untidy:
@@ -253,21 +279,34 @@ class MqttSink:
             self._announce_at = time.monotonic() + random.uniform(0, _BIRTH_SECONDS)  # not all devices at once
 
     def _send_events(self, at: float) -> None:
-        topic = self._topic("event")
-        for stored in self._outbox.take(self._room()):
-            size = len(topic) + len(stored.payload) + _PACKET_OVERHEAD
-            if self._limits.packet is not None and size > self._limits.packet:
+        topic, room = self._topic("event"), self._room()
+        if self._probing:  # one at a time, or a right that is given amid many would change their order
+            room = min(room, 0 if any(sent.event is not None for sent in self._flying.values()) else 1)
+        for stored in self._outbox.take(room):
+            if self._suspects.held(stored.id):
+                self._outbox.leave(stored.id)
+            elif self._too_large(topic, stored.payload):
                 # It would end the connection, again and again. Another connection may allow more.
                 self._outbox.leave(stored.id)
                 self._refuse(stored.id, f"Packet too large: this broker takes {self._limits.packet} bytes")
             else:
-                self._fly(_Sent(at, event=stored.id), topic, stored.payload)
+                self._fly(_Sent(at, topic, stored.id), stored.payload)
 
-    def _fly(self, sent: _Sent, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        self._flying[self._link.publish(topic, payload, retain=retain)] = sent
+    def _fly(self, sent: _Sent, payload: bytes, *, retain: bool = False) -> None:
+        self._flying[self._link.publish(sent.topic, payload, retain=retain)] = sent
 
     def _room(self) -> int:
-        return self._limits.window - len(self._flying)
+        window = 1 if self._suspects.alone else self._limits.window
+        return max(0, window - len(self._flying))
+
+    def _too_large(self, topic: str, payload: bytes) -> bool:
+        most = self._limits.packet
+        return most is not None and len(topic) + len(payload) + _PACKET_OVERHEAD > most
+
+    def _say_refused(self, topic: str, reason: str) -> None:
+        if topic not in self._refused_topics:
+            self._refused_topics.add(topic)
+            _log.warning("the MQTT broker refuses %s: %s", topic, reason)
 
     def _refuse(self, event: int, reason: str) -> None:
         if event not in self._refused:
