@@ -23,7 +23,7 @@ from edge.verify import check_golden
 _LARGEST: Final = 1024  # bytes; every command is far smaller
 _BURST: Final = 5
 _SECONDS_EACH: Final = 2.0
-_RELOAD_SECONDS: Final = 60.0
+_RELOAD_SECONDS: Final = 30.0
 _FACES_A_STEP: Final = 2  # a frame waits for no more than so many inferences
 
 
