@@ -197,7 +197,7 @@ class MqttSink:
     def connected(self, limits: Limits) -> None:
         """Begin anew: whatever was under way is sent again, and everything retained is set to the truth of now."""
         self._limits = limits
-        self._refused.clear()
+        self._refused = {event for event in self._refused if self._suspects.held(event)}  # the others come again
         self._outbox.start_over()
         self._retained.start_over()
 
