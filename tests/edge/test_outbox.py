@@ -324,6 +324,7 @@ def test_closing_commits_what_is_left_but_does_not_wait_for_ever(file: Path) -> 
     outbox.close()
 
 
+@pytest.mark.slow
 def test_an_event_costs_the_disk_a_few_pages(tmp_path: Path) -> None:
     """The kernel's own count of what a process has written, for events of the usual size that come one by one."""
     if not Path("/proc/self/io").exists():

@@ -198,7 +198,7 @@ def test_pause_closes_the_camera_survives_kill_9_and_ends_when_it_is_told(
 
 
 @pytest.mark.slow
-def test_reload_ends_in_order_for_systemd_to_start_it_again(broker: Broker, kiosk: Starting, tmp_path: Path) -> None:
+def test_a_reload_just_after_the_start_is_refused_and_nothing_ends(broker: Broker, kiosk: Starting) -> None:
     with listening(broker.port) as listener:
         running = kiosk()
         wait_until(lambda: listener.of("statistics"), 60)

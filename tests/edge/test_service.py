@@ -124,6 +124,23 @@ def test_a_start_lasts_after_a_minute_of_frames() -> None:
     assert progress.lasts(1060.0)
 
 
+def test_resting_makes_it_ready_and_feeds_the_watchdog() -> None:
+    progress = Progress(20.0, "cpu")
+    assert progress.rest(0.0) == {"READY": "1", "STATUS": "paused: the camera is closed", "WATCHDOG": "1"}
+    told = [at / 5 for at in range(1, 301) if progress.rest(at / 5)]
+    assert told == [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
+    assert progress.lasts(60.0), "a device that is paused has not failed"
+    assert progress.frame(61.0) == {"STATUS": "seeing again, on cpu"}
+
+
+def test_the_status_after_a_rest_counts_only_what_was_seen() -> None:
+    progress = Progress(None, "cpu")
+    progress.frame(0.0)
+    progress.rest(1.0)
+    told = [message["STATUS"] for n in range(301) if "STATUS" in (message := progress.frame(1000 + n / 25))]
+    assert told == ["seeing again, on cpu", "25.0 frames/s on cpu"]
+
+
 @pytest.mark.parametrize("abstract", [False, True])
 def test_messages_reach_the_socket(tmp_path: Path, abstract: bool) -> None:
     systemd = Systemd(f"@fer-edge-{os.getpid()}" if abstract else str(tmp_path / "notify"))
@@ -227,6 +244,13 @@ def test_a_signal_stops_the_service_cleanly(tmp_path: Path, systemd: Systemd, nu
         assert process.wait(10) == 0
         assert time.monotonic() - began < 5
     assert FailureLog(str(tmp_path)).read() == Failures(0)
+
+
+def test_it_can_ask_itself_to_stop_from_any_thread(systemd: Systemd) -> None:
+    with Service({"NOTIFY_SOCKET": systemd.address}) as service:
+        threading.Thread(target=service.stop).start()
+        assert service.stopping.wait(5)
+        assert systemd.until("STOPPING")["STOPPING"] == "1"
 
 
 @pytest.mark.slow
