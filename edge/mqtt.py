@@ -217,6 +217,9 @@ class MqttSink:
         for name in self._suspects.released(at):
             if isinstance(name, int):
                 self._outbox.give_back(name)
+        if self._refused and not self._outbox.figures.waiting:  # dropped meanwhile
+            self._refused.clear()
+            self._set_fault("broker", None)
         if any(at - sent.at > _ANSWER_SECONDS for sent in self._flying.values()):
             self._link.drop(f"no acknowledgement in {_ANSWER_SECONDS:.0f} s")
             return 0.0

@@ -12,6 +12,7 @@ _ALONE: Final = 3
 _GUILTY: Final = 10
 _FIRST_HOLD: Final = 600.0
 _LONGEST_HOLD: Final = 3600.0
+_FORGOTTEN: Final = 600.0
 
 
 class Suspects:
@@ -23,6 +24,7 @@ class Suspects:
 
     def __init__(self) -> None:
         self._weights: dict[Hashable, int] = {}
+        self._last_seen: dict[Hashable, float] = {}
         self._held_until: dict[Hashable, float] = {}
         self._holds: dict[Hashable, int] = {}
 
@@ -35,6 +37,7 @@ class Suspects:
         """A connection was lost with these messages under way; returns the one that is found guilty now, if one is."""
         for name in under_way:
             self._weights[name] = self._weights.get(name, 0) + (_BLAMED if blamed else 1)
+            self._last_seen[name] = now
         if len(under_way) != 1:
             return None
         [name] = under_way
@@ -48,6 +51,7 @@ class Suspects:
     def answered(self, name: Hashable) -> None:
         """The broker has answered this message: it is innocent."""
         self._weights.pop(name, None)
+        self._last_seen.pop(name, None)
         self._holds.pop(name, None)
 
     def held(self, name: Hashable) -> bool:
@@ -55,7 +59,14 @@ class Suspects:
         return name in self._held_until
 
     def released(self, now: float) -> list[Hashable]:
-        """The messages that have been held back for long enough, and may be tried once more."""
+        """The messages that have been held back for long enough, and may be tried once more.
+
+        Call it now and then: suspicions that nothing has renewed for long are forgotten here, as of dropped messages.
+        """
+        for name in [
+            name for name, at in self._last_seen.items() if now - at >= _FORGOTTEN and name not in self._holds
+        ]:
+            self.answered(name)
         free = [name for name, until in self._held_until.items() if now >= until]
         for name in free:
             del self._held_until[name]

@@ -49,3 +49,13 @@ def test_whatever_is_answered_is_innocent() -> None:
         suspects.lost([1], 0.0, blamed=False)
     suspects.answered(1)
     assert suspects.lost([1], 0.0, blamed=False) is None
+
+
+def test_what_is_suspected_and_never_comes_again_is_forgotten() -> None:
+    suspects = Suspects()
+    suspects.lost([1, 2], 0.0, blamed=True)
+    assert suspects.alone
+    suspects.released(599.0)
+    assert suspects.alone
+    suspects.released(600.0)
+    assert not suspects.alone
