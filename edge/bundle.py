@@ -17,6 +17,7 @@ from edge.contract import INPUT_SIZE, LABELS
 from edge.errors import BundleError
 
 MODEL_FILE: Final = "model.tflite"
+EDGE_TPU_FILE: Final = "model_edgetpu.tflite"
 CARD_FILE: Final = "card.json"
 GOLDEN_FILE: Final = "golden.npz"
 
@@ -38,23 +39,82 @@ class SplitFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the model was made, so that it can be made again."""
+    """How the model was made, so that it can be made again.
+
+    ``revision`` is the Git commit of the program that trained it, ``teachers`` whose answers it learned from.
+    ``quantization`` is the way that was taken, the better one on the measured split; ``quantization_figures`` has every
+    way that was tried, ``float_figures`` the network before.
+    """
 
     train_command: str
     export_command: str
+    revision: str
     seed: int
     init: str
+    teachers: tuple[str, ...]
     training_data: str
     training_sha256: str
     public_sha256: str
     float_figures: SplitFigures
+    quantization: str
+    quantization_figures: dict[str, SplitFigures]
     chosen: str
 
 
-class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The contract that travels with a model. ``crop_margin`` and ``temperature`` are as in edge.contract."""
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether the int8 model's confidences can be believed, cross-fitted over two halves of the measured split.
 
-    schema_version: Literal[1]
+    A model whose ``ece`` (expected calibration error, ten bins) is below ``perfect_p95`` cannot be told from a
+    perfectly calibrated one with the same confidences. ``nll`` is the mean negative log-likelihood in nats.
+    """
+
+    ece_before: float
+    ece: float
+    perfect_p95: float
+    nll_before: float
+    nll: float
+
+
+class Abstention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Below ``threshold`` the model abstains; it speaks of the share ``coverage``, and is right with ``accuracy``."""
+
+    threshold: float
+    coverage: float
+    accuracy: float
+
+
+class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far one runtime's int8 logits were from those of the runtime that made the golden outputs.
+
+    ``largest_lsb`` is the largest difference on any face that was tried, in quantization steps; ``agreement`` the share
+    of the measured split's faces with the same likeliest label.
+    """
+
+    runtime: str
+    largest_lsb: int
+    agreement: float
+
+
+class EdgeTpuFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The same network compiled for the Edge TPU: what the file is, and how much of it runs there.
+
+    ``compiler`` is the version that the compiler's output or log gave, None when there was neither.
+    """
+
+    sha256: str
+    compiler: str | None
+    mapped_ops: int
+    cpu_ops: int
+
+
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The contract that travels with a model. ``crop_margin`` and ``temperature`` are as in edge.contract.
+
+    ``ops`` counts the network's ops by name. The golden outputs were made by ``golden_runtime`` on ``golden_machine``,
+    where they must come out exactly; ``tolerances`` says how far other runtimes were from them.
+    """
+
+    schema_version: Literal[2]
     name: str
     sha256: str
     labels: tuple[str, ...]
@@ -63,12 +123,30 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output: Quantization
     crop_margin: float
     temperature: float
+    abstention: Abstention
     parameters: int
     macs: int
+    ops: dict[str, int]
     figures: SplitFigures
+    calibration: Calibration
+    golden_runtime: str
+    golden_machine: str
+    tolerances: tuple[Tolerance, ...]
     origin: Origin
     licence: str
     intended_use: str
+    limits: str
+    edgetpu: EdgeTpuFile | None = None
+
+    def allowed_lsb(self, runtime: str, machine: str) -> int:
+        """By how many quantization steps an int8 logit may differ from the golden one in ``runtime`` on ``machine``.
+
+        0 where the golden outputs were made; elsewhere what was measured for that runtime, or the most of any.
+        """
+        if (runtime, machine) == (self.golden_runtime, self.golden_machine):
+            return 0
+        measured = {tolerance.runtime: tolerance.largest_lsb for tolerance in self.tolerances}
+        return measured.get(runtime, max(measured.values(), default=0))
 
 
 @dataclass(frozen=True)
@@ -85,12 +163,13 @@ class Golden:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle whose parts agree with each other."""
+    """An opened bundle whose parts agree with each other; ``edgetpu_model`` is None when it has none."""
 
     folder: Path
     model: bytes
     card: Card
     golden: Golden
+    edgetpu_model: bytes | None = None
 
 
 def find_bundle(name: str) -> Path:
@@ -104,27 +183,36 @@ def find_bundle(name: str) -> Path:
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Read a bundle and check its parts against its card. Raises BundleError saying what differs."""
+    """Read a bundle and check its parts against its card. Raises BundleError saying what differs.
+
+    An Edge TPU file that the card does not name is left alone: an interrupted ``fer-export add-tpu`` leaves that.
+    """
     card = _read_card(folder / CARD_FILE)
     if card.labels != LABELS:
         raise BundleError(f"{folder}: its labels are {', '.join(card.labels)}; this program's are {', '.join(LABELS)}")
     if card.input_shape != (1, INPUT_SIZE, INPUT_SIZE, 1):
         raise BundleError(f"{folder}: its input is {card.input_shape}; this program gives (1, 48, 48, 1)")
-    model = _read(folder / MODEL_FILE)
+    model = _read_model(folder / MODEL_FILE, card.sha256)
+    compiled = _read_model(folder / EDGE_TPU_FILE, card.edgetpu.sha256) if card.edgetpu else None
+    return Bundle(folder, model, card, _read_golden(folder / GOLDEN_FILE, card), compiled)
+
+
+def _read_model(file: Path, sha256: str) -> bytes:
+    model = _read(file)
     found = hashlib.sha256(model).hexdigest()
-    if found != card.sha256:
+    if found != sha256:
         raise BundleError(
-            f"{folder / MODEL_FILE}: its sha256 is {found[:12]}..., the card says {card.sha256[:12]}...: "
+            f"{file}: its sha256 is {found[:12]}..., the card says {sha256[:12]}...: "
             "the file was damaged or replaced. Copy the bundle again."
         )
-    return Bundle(folder, model, card, _read_golden(folder / GOLDEN_FILE, card))
+    return model
 
 
 def _read_card(file: Path) -> Card:
     try:
         return msgspec.json.decode(_read(file), type=Card)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{file}: not a card of version 1: {error}") from error
+        raise BundleError(f"{file}: not a card of version 2: {error}") from error
 
 
 def _read_golden(file: Path, card: Card) -> Golden:

@@ -12,40 +12,60 @@ from edge.errors import BundleError, RuntimeMissingError
 from edge.records import Expression, Gray
 
 
-class Classifier:
-    """Holds one interpreter for the life of the process. Not for use from several threads at once.
+class Network:
+    """An int8 network in the TFLite runtime that is installed. Not for use from several threads at once.
 
-    Raises BundleError when the network's tensors are not what the card states, RuntimeMissingError when no TFLite
-    runtime is installed.
+    ``entry`` and ``leaving`` are the quantization that the file states for its input and output. Raises BundleError
+    when ``file`` is no network of one face to seven logits, RuntimeMissingError when no TFLite runtime is installed.
+    """
+
+    def __init__(self, file: bytes, name: object, threads: int = 1) -> None:
+        interpreter_class, self.runtime = find_runtime()
+        try:
+            self._interpreter = interpreter_class(model_content=file, num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(f"{name}: {self.runtime} cannot run its network: {error}") from error
+        [entry] = self._interpreter.get_input_details()
+        [leaving] = self._interpreter.get_output_details()
+        self._input, self._output = entry["index"], leaving["index"]
+        self.entry = _quantization(name, "input", entry, (1, INPUT_SIZE, INPUT_SIZE, 1))
+        self.leaving = _quantization(name, "output", leaving, (1, len(LABELS)))
+
+    def logits(self, face: Gray) -> NDArray[np.int8]:
+        """Quantized logits of a cropped face: ``(48, 48)`` uint8 to ``(7,)`` int8."""
+        self._interpreter.set_tensor(self._input, encode(face, self.entry.scale, self.entry.zero_point))
+        self._interpreter.invoke()
+        return np.asarray(self._interpreter.get_tensor(self._output)[0], np.int8)
+
+
+class Classifier:
+    """Says what faces show, by the network of one bundle. Holds one interpreter for the life of the process.
+
+    Raises BundleError when the network's tensors are not what the card states, and as Network does.
     """
 
     accelerator = "cpu"
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         self.card = bundle.card
-        interpreter_class, self.runtime = find_runtime()
-        try:
-            self._interpreter = interpreter_class(model_content=bundle.model, num_threads=threads)
-            self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise BundleError(f"{bundle.folder}: {self.runtime} cannot run its network: {error}") from error
-        [entry] = self._interpreter.get_input_details()
-        [leaving] = self._interpreter.get_output_details()
-        self._input, self._output = entry["index"], leaving["index"]
-        _expect(bundle, "input", entry, (1, INPUT_SIZE, INPUT_SIZE, 1), self.card.input)
-        _expect(bundle, "output", leaving, (1, len(LABELS)), self.card.output)
+        self._network = Network(bundle.model, bundle.folder, threads)
+        self.runtime = self._network.runtime
+        _expect(bundle, "input", self._network.entry, self.card.input)
+        _expect(bundle, "output", self._network.leaving, self.card.output)
 
     def logits(self, face: Gray) -> NDArray[np.int8]:
         """Quantized logits of a cropped face: ``(48, 48)`` uint8 to ``(7,)`` int8."""
-        self._interpreter.set_tensor(self._input, encode(face, self.card.input.scale, self.card.input.zero_point))
-        self._interpreter.invoke()
-        return np.asarray(self._interpreter.get_tensor(self._output)[0], np.int8)
+        return self._network.logits(face)
+
+    def probabilities(self, face: Gray) -> NDArray[np.float64]:
+        """Probabilities of a cropped face, ``(48, 48)`` uint8 to ``(7,)`` in the order of LABELS."""
+        quantization = self.card.output
+        return decode(self.logits(face), quantization.scale, quantization.zero_point, self.card.temperature)
 
     def classify(self, face: Gray) -> Expression:
         """Expression of a cropped face, ``(48, 48)`` uint8."""
-        quantization = self.card.output
-        probabilities = decode(self.logits(face), quantization.scale, quantization.zero_point, self.card.temperature)
-        return expression(probabilities)
+        return expression(self.probabilities(face))
 
 
 def expression(probabilities: NDArray[np.float64]) -> Expression:
@@ -55,17 +75,19 @@ def expression(probabilities: NDArray[np.float64]) -> Expression:
     return Expression(LABELS[best], scores[LABELS[best]], scores)
 
 
-def _expect(
-    bundle: Bundle, which: str, tensor: dict[str, Any], shape: tuple[int, ...], quantization: Quantization
-) -> None:
+def _quantization(name: object, which: str, tensor: dict[str, Any], shape: tuple[int, ...]) -> Quantization:
     found = (tuple(int(size) for size in tensor["shape"]), np.dtype(tensor["dtype"]).name)
     if found != (shape, "int8"):
-        raise BundleError(f"{bundle.folder}: the network's {which} is {found[1]} {found[0]}, expected int8 {shape}")
+        raise BundleError(f"{name}: the network's {which} is {found[1]} {found[0]}, expected int8 {shape}")
     scale, zero_point = tensor["quantization"]
-    if not np.isclose(scale, quantization.scale) or zero_point != quantization.zero_point:
+    return Quantization(float(scale), int(zero_point))
+
+
+def _expect(bundle: Bundle, which: str, found: Quantization, stated: Quantization) -> None:
+    if not np.isclose(found.scale, stated.scale) or found.zero_point != stated.zero_point:
         raise BundleError(
-            f"{bundle.folder}: the network's {which} has scale {scale} and zero point {zero_point}, "
-            f"the card says {quantization.scale} and {quantization.zero_point}"
+            f"{bundle.folder}: the network's {which} has scale {found.scale} and zero point {found.zero_point}, "
+            f"the card says {stated.scale} and {stated.zero_point}"
         )
 
 

@@ -23,7 +23,7 @@ _EXAMPLES = """examples:
 
 exit codes: 0 done; 1 some input could not be read, or doctor found a fault; 2 usage; 3 settings; 4 model bundle;
   5 camera, video or picture; 6 no TFLite runtime; 7 labelled data; 8 events not delivered; 9 a system command failed;
-  10 camera stalled; 12 outbox in use; 130 interrupted
+  10 camera stalled; 18 outbox in use; 130 interrupted
 """
 
 
@@ -82,10 +82,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="PATH",
-        help="FER2013 CSV (.xz, .gz, .zip too) or label/*.png folders",
+        help="FER2013: its CSV (plain, .gz, .xz, .zip, .tar.gz) or a tree of pictures; see docs/data.md",
     )
     check.add_argument(
-        "--split", metavar="NAME", help="Training, PublicTest, PrivateTest (CSV default: PublicTest), or a sub-folder"
+        "--split",
+        metavar="NAME",
+        help="Training, PublicTest, PrivateTest, validation or test (default: PublicTest; of a tree without it, "
+        "validation, test, or all there is)",
     )
     check.add_argument("--json", action="store_true", help="print JSON")
     health = add(

@@ -1,5 +1,8 @@
 """The errors a user can meet, each with the exit code that the command line and the service document."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class FerEdgeError(Exception):
     """Root of every error that fer-edge raises on purpose; its text says what to do.
@@ -67,7 +70,14 @@ class CameraStalled(FerEdgeError):  # noqa: N818  it says what happened
 class StoreError(FerEdgeError):
     """What must outlive a restart cannot be kept: its file is in use, or cannot be written."""
 
-    exit_code = 12
+    exit_code = 18
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known one that was probably meant, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(names) or 'none'}"
 
 
 def exit_meanings() -> dict[int, str]:

@@ -9,6 +9,7 @@ import importlib.util
 import itertools
 import json
 import os
+import platform
 import ssl
 import sys
 import time
@@ -66,7 +67,8 @@ def golden(argument: str) -> None:
     bundle = open_bundle(find_bundle(settings.bundle))
     classifier = Classifier(bundle, settings.threads)
     agreed = asdict(check_golden(classifier, bundle.golden))
-    _tell({"name": bundle.card.name, "runtime": classifier.runtime, **agreed})
+    allowed = bundle.card.allowed_lsb(classifier.runtime, platform.machine())
+    _tell({"name": bundle.card.name, "runtime": classifier.runtime, "allowed_lsb": allowed, **agreed})
 
 
 def broker(argument: str) -> None:

@@ -1,6 +1,5 @@
 """The typed settings, read from one TOML file. Unknown keys are refused and the nearest known one is named."""
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -8,7 +7,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from edge.errors import SettingsError
+from edge.errors import SettingsError, nearest
 
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -167,8 +166,7 @@ def _refuse_unknown(file: Path, values: dict[str, Any], section: type[Section], 
     types = get_type_hints(section, include_extras=True)
     for key, value in values.items():
         if key not in types:
-            near = difflib.get_close_matches(key, types, n=1, cutoff=0.5)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(types)}"
+            hint = nearest(f"{prefix}{key}", [f"{prefix}{known}" for known in types])
             raise SettingsError(f"{file}: unknown key {prefix}{key}; {hint}")
         if isinstance(value, dict) and isinstance(types[key], type) and issubclass(types[key], Section):
             _refuse_unknown(file, value, types[key], f"{prefix}{key}.")

@@ -11,7 +11,7 @@ import numpy as np
 from edge.bundle import Golden
 from edge.classify import Classifier
 from edge.contract import LABELS
-from edge.fer2013 import LabelledFaces, read_faces
+from edge.fer2013 import LabelledFaces, measured_split, read_faces
 from edge.metrics import Figures, measure
 from edge.settings import load_settings
 
@@ -56,25 +56,12 @@ def report(classifier: Classifier, figures: Figures, milliseconds: list[float], 
         "sha256": classifier.card.sha256,
         "runtime": classifier.runtime,
         "split": split,
-        "n": figures.n,
-        "accuracy": round(figures.accuracy, 5),
-        "macro_f1": round(figures.macro_f1, 5),
         "ms_per_face": {"p50": round(float(p50), 3), "p99": round(float(p99), 3)},
-        "per_class": {
-            label: {
-                "precision": round(c.precision, 4),
-                "recall": round(c.recall, 4),
-                "f1": round(c.f1, 4),
-                "n": c.support,
-            }
-            for label, c in figures.per_class.items()
-        },
-        "confusion": figures.confusion.tolist(),
-        "labels": list(LABELS),
+        **figures.as_json(),
     }
 
 
-def table(told: dict[str, Any]) -> str:
+def table(told: dict[str, Any], figures: Figures) -> str:
     """The same report for a person."""
     lines = [
         f"{told['model']} ({told['sha256'][:12]}) on {told['runtime']}: "
@@ -82,15 +69,8 @@ def table(told: dict[str, Any]) -> str:
         f"accuracy {told['accuracy']:.2%}   macro-F1 {told['macro_f1']:.2%}   "
         f"{told['ms_per_face']['p50']} ms a face (p99 {told['ms_per_face']['p99']})",
         "",
-        f"{'':10}{'precision':>10}{'recall':>8}{'F1':>7}{'n':>7}   called "
-        + " ".join(f"{x[:5]:>5}" for x in told["labels"]),
+        *figures.rows(),
     ]
-    for label, row in zip(told["labels"], told["confusion"], strict=True):
-        figures = told["per_class"][label]
-        lines.append(
-            f"{label:10}{figures['precision']:>10.1%}{figures['recall']:>8.1%}{figures['f1']:>7.1%}{figures['n']:>7}"
-            "          " + " ".join(f"{count:>5}" for count in row)
-        )
     return "\n".join(lines)
 
 
@@ -98,8 +78,9 @@ def command(arguments: Namespace) -> int:
     """Carry out ``fer-edge verify`` with its parsed arguments."""
     from edge.run import make_classifier  # noqa: PLC0415  edge.run needs this module, for the command `verify`
 
-    split = arguments.split or ("PublicTest" if arguments.data.is_file() else None)
     classifier = make_classifier(load_settings(arguments.config))
-    told = report(classifier, *verify(classifier, read_faces(arguments.data, split)), split)
-    print(json.dumps(told) if arguments.json else table(told))
+    faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
+    figures, milliseconds = verify(classifier, faces)
+    told = report(classifier, figures, milliseconds, faces.split)
+    print(json.dumps(told) if arguments.json else table(told, figures))
     return 0

@@ -1,7 +1,8 @@
-"""``fer-export``: turn a training run into a deployable bundle."""
+"""``fer-export``: turn a training run into a deployable bundle, and make its network ready for an Edge TPU."""
 
 import argparse
-import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from edge.ending import guarded
@@ -9,39 +10,125 @@ from edge.ending import guarded
 _EXAMPLES = """examples:
   fer-export bundle runs/student-small --data fer2013.csv --out student-small
   fer-edge verify --data fer2013.csv --config my.toml      with [model] bundle = "student-small" in my.toml
+  fer-export check student-small                           will it run on an Edge TPU? needs no compiler
+  fer-export compile student-small                         where edgetpu_compiler is installed
+  fer-export add-tpu student-small model_edgetpu.tflite    after compiling elsewhere
+
+exit codes: 0 done; 2 usage; 4 model file or bundle damaged, or not what it should be; 11 cannot be converted to int8;
+  12 not every op is predicted to map (check); 13 the Edge TPU compiler failed or mapped too little; 14 there is no
+  Edge TPU compiler; 130 interrupted
 """
+_CHECK = """Predict, op by op, what the Edge TPU compiler of 2021 would map, and why not. No compiler is run: it is a
+prediction from the file and from Coral's published rules. One partition maps: the first op that cannot ends it, and
+all that follows runs on the CPU. Exit code 0 when every op is predicted to map, 12 when not."""
+_COMPILE = """Run Coral's edgetpu_compiler, and believe it only when exit code, output, log and file agree. It fails
+when nothing maps, when more ops stay on the CPU than allowed, and says what to do. A bundle gets the compiled file at
+once, named on its card; of a MODEL.tflite, MODEL_edgetpu.tflite and its log are written to --out. The compiler runs on
+x86-64 Linux only; docs/edge-tpu.md tells how to compile elsewhere."""
+_ADD_TPU = """Put a file that edgetpu_compiler made of the bundle's model.tflite, on another machine, into the bundle.
+It must have this model's inputs and outputs (names, shapes, types, quantization), and the compiler's log, when there
+is one, this model's ops. Its weights are packed and cannot be compared: the golden outputs show on a device whether
+they are the same."""
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the ``fer-export`` console script."""
-    return guarded("fer-export", lambda: _main(sys.argv[1:]))
+    return guarded("fer-export", lambda: _main(argv))
 
 
-def _main(argv: list[str]) -> int:
+def _main(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
-    from export.bundle import make_bundle  # noqa: PLC0415  TensorFlow takes seconds to load; --help must not
+    # Loaded only now: TensorFlow takes seconds; --help and what needs no TensorFlow must not wait for it.
+    command: Callable[[argparse.Namespace], int] = getattr(import_module(arguments.module), arguments.function)
+    return command(arguments)
 
-    card = make_bundle(arguments.run, arguments.data, arguments.out)
-    floats = card.origin.float_figures
+
+def bundle(arguments: argparse.Namespace) -> int:
+    """Carry out ``fer-export bundle``."""
+    from export.bundle import make_bundle  # noqa: PLC0415  TensorFlow
+
+    card = make_bundle(arguments.run, arguments.data, arguments.out, arguments.coverage)
+    floats, speaking = card.origin.float_figures, card.abstention
     print(
         f"{arguments.out}: {card.name}, int8 {card.figures.accuracy:.2%} on {card.figures.split} "
-        f"(float {floats.accuracy:.2%}), {card.parameters:,} parameters, {card.macs / 1e6:.1f} MMAC"
+        f"(float {floats.accuracy:.2%}) by {card.origin.quantization}; {card.parameters:,} parameters, "
+        f"{card.macs / 1e6:.1f} MMAC; expected calibration error {card.calibration.ece:.3f}; from confidence "
+        f"{speaking.threshold:.2f} on, {speaking.accuracy:.1%} right about {speaking.coverage:.0%} of the faces"
     )
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    def add(name: str, command: tuple[str, str], summary: str, description: str) -> argparse.ArgumentParser:
+        parser = commands.add_parser(
+            name,
+            help=summary,
+            description=description,
+            epilog=_EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        parser.set_defaults(module=command[0], function=command[1])
+        return parser
+
+    top = argparse.ArgumentParser(
         "fer-export", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    bundle = commands.add_parser(
-        "bundle",
-        help="quantize a run and write its bundle",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    summary = "quantize a run and write its bundle"
+    making = add("bundle", ("export.cli", "bundle"), summary, summary)
+    making.add_argument("run", type=Path, metavar="RUN", help="a run folder of fer-train")
+    making.add_argument("--data", type=Path, required=True, metavar="PATH", help="the FER2013 CSV that the run saw")
+    making.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder, new or empty")
+    making.add_argument(
+        "--coverage",
+        type=_share,
+        default=0.9,
+        metavar="SHARE",
+        help="the share of faces that the model is to speak of; sets the card's threshold (default: %(default)s)",
     )
-    bundle.add_argument("run", type=Path, metavar="RUN", help="a run folder of fer-train")
-    bundle.add_argument("--data", type=Path, required=True, metavar="PATH", help="the FER2013 CSV that the run saw")
-    bundle.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder, new or empty")
-    return parser
+    looking = add("check", ("export.tpu", "check"), "predict what of a network an Edge TPU will run", _CHECK)
+    looking.add_argument("model", type=Path, metavar="MODEL", help="a .tflite file, or a bundle's folder")
+    looking.add_argument("--json", action="store_true", help="print JSON (docs/edge-tpu.md explains it)")
+    compiling = add(
+        "compile", ("export.tpu", "compile_command"), "compile a model or bundle for the Edge TPU", _COMPILE
+    )
+    compiling.add_argument("model", type=Path, metavar="MODEL", help="a .tflite file, or a bundle's folder")
+    compiling.add_argument("--out", type=Path, metavar="DIR", help="where files go (default: beside MODEL.tflite)")
+    compiling.add_argument(
+        "--timeout", type=_seconds, default=180, metavar="S", help="seconds that the compiler may take (default: 180)"
+    )
+    compiling.add_argument(
+        "--compiler", default="edgetpu_compiler", metavar="PATH", help="default: edgetpu_compiler on the PATH"
+    )
+    adding = add("add-tpu", ("export.tpu", "add_tpu"), "add a file that was compiled elsewhere to its bundle", _ADD_TPU)
+    adding.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
+    adding.add_argument("file", type=Path, metavar="FILE", help="model_edgetpu.tflite from edgetpu_compiler")
+    adding.add_argument(
+        "--log", type=Path, metavar="LOG", help="the compiler's log (default: model_edgetpu.log beside FILE, if there)"
+    )
+    for parser in (compiling, adding):
+        parser.add_argument(
+            "--allow-cpu-ops", type=_count, default=0, metavar="N", help="how many ops may stay on the CPU (default: 0)"
+        )
+    return top
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError("more than 0, at most 1")
+    return share
+
+
+def _seconds(text: str) -> int:
+    seconds = int(text)
+    if seconds < 1:
+        raise argparse.ArgumentTypeError("at least 1 second")
+    return seconds
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError("0 or more")
+    return count

@@ -1,9 +1,10 @@
-"""Quantization-aware training and conversion to an int8 TFLite file, gated so that no float op slips through.
+"""Two ways from a float network to an int8 TFLite file, and the gate that lets no float op slip through.
 
-Quantization-aware training follows Jacob et al. 2018 (arXiv 1712.05877) as tensorflow-model-optimization does it.
+Quantization-aware training follows Jacob et al. 2018 (arXiv 1712.05877) as tensorflow-model-optimization does it;
+post-training quantization is TensorFlow Lite's.
 """
 
-import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,16 +12,22 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
+from numpy.typing import NDArray
 
-from edge.classify import find_runtime
-from edge.contract import INPUT_SIZE
+from edge.contract import INPUT_SIZE, normalize
 from edge.errors import FerEdgeError
 from edge.fer2013 import LabelledFaces
+from export.edgetpu import predict as predict_mapping
+from export.flatbuffer import read_graph
+from export.tpu_rules import Status
+from train.batches import TrainingSet
 from train.recipes import Recipe
-from train.trainer import Epoch, TrainingSet, fit, prepare
+from train.trainer import fit, predict, prepare
+from train.views import make_bank
 
 _EPOCHS: Final = 2
 _LEARNING_RATE: Final = 1e-4
+_REPRESENTATIVE_FACES: Final = 512
 
 
 class ConversionError(FerEdgeError):
@@ -29,24 +36,32 @@ class ConversionError(FerEdgeError):
     exit_code = 11
 
 
-def quantize_aware(
-    model: Any, recipe: Recipe, training: LabelledFaces, public: LabelledFaces, folder: Path
-) -> tuple[Any, Epoch]:
-    """Train the quantized form of a trained float model for a short while; resumable in ``folder``.
+def quantize_aware(model: Any, recipe: Recipe, training: LabelledFaces, public: LabelledFaces, folder: Path) -> Any:
+    """Train the quantized form of a prepared float network for a short while; resumable in ``folder``.
 
-    Returns it with the epoch it is from. Quantisation ranges are learned from Training faces alone.
+    The float network is its teacher, on views that both see. Quantization ranges are learned from Training faces alone.
     """
-    prepare(recipe)
+    short = _short(recipe)
+    prepare(short)
     quantized = tfmot.quantization.keras.quantize_model(model)
-    short = dataclasses.replace(
-        recipe,
-        name=f"{recipe.name} (quantization-aware)",
+    itself = make_bank(lambda pixels: predict(model, pixels), training, _EPOCHS, recipe.seed, recipe.name)
+    fit(quantized, short, TrainingSet(training, banks=(itself,)), public, folder)
+    return quantized
+
+
+def _short(recipe: Recipe) -> Recipe:
+    return Recipe(
+        f"{recipe.name} (quantization-aware)",
+        model=recipe.model,
         epochs=_EPOCHS,
         learning_rate=_LEARNING_RATE,
-        mixup=0.0,
-        votes=0.0,
+        batch=recipe.batch,
+        weight_decay=0.0,
+        dropout=0.0,
+        distillation=0.9,
+        temperature=2.0,
+        seed=recipe.seed,
     )
-    return quantized, fit(quantized, short, TrainingSet(training), public, folder)
 
 
 def convert(quantized: Any) -> bytes:
@@ -54,20 +69,57 @@ def convert(quantized: Any) -> bytes:
 
     Raises ConversionError when a tensor is float or a shape is dynamic.
     """
+    return _converted(_converter(quantized))
+
+
+def post_training(model: Any, training: LabelledFaces) -> bytes:
+    """Quantize a prepared float network after its training, by the ranges it shows on some Training faces.
+
+    A black and a white picture are among them, so that the input's scale is exactly 1/128. Raises as ``convert`` does.
+    """
+    faces = training.pixels[:_REPRESENTATIVE_FACES]
+    plain = np.stack([np.zeros_like(faces[0]), np.full_like(faces[0], 255)])
+
+    def shown() -> Iterator[list[NDArray[np.float32]]]:
+        for face in np.concatenate([plain, faces]):
+            yield [normalize(face)[np.newaxis, :, :, np.newaxis]]
+
+    converter = _converter(model)
+    converter.representative_dataset = shown
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    # The Edge TPU reads dense layers with one scale only.
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    return _converted(converter)
+
+
+def _converter(model: Any) -> Any:
     fixed = keras.Input((INPUT_SIZE, INPUT_SIZE, 1), batch_size=1, name="face")  # else the batch becomes dynamic ops
-    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(fixed, quantized(fixed, training=False)))
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(fixed, model(fixed, training=False)))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = tf.int8
+    return converter
+
+
+def _converted(converter: Any) -> bytes:
     file = bytes(converter.convert())
     gate(file)
     return file
 
 
 def gate(file: bytes) -> None:
-    """Refuse a TFLite file with a float tensor or a dynamic shape. Raises ConversionError naming the tensor."""
-    interpreter = find_runtime()[0](model_content=file)
-    for tensor in interpreter.get_tensor_details():
-        if np.issubdtype(tensor["dtype"], np.floating):
-            raise ConversionError(f"tensor {tensor['name']} of the converted file is {np.dtype(tensor['dtype']).name}")
-        if any(size < 0 for size in tensor["shape_signature"]):
-            raise ConversionError(f"tensor {tensor['name']} of the converted file has a dynamic shape")
+    """Refuse a TFLite file with a float tensor, a dynamic shape, or an op that the Edge TPU compiler cannot read.
+
+    Raises ConversionError naming the tensor or op.
+    """
+    graph = read_graph(file, "the converted file")
+    for tensor in graph.tensors:
+        if tensor.dtype.startswith("FLOAT"):
+            raise ConversionError(f"tensor {tensor.name} of the converted file is {tensor.dtype.lower()}")
+        if tensor.dynamic:
+            raise ConversionError(f"tensor {tensor.name} of the converted file has a dynamic shape")
+    prediction = predict_mapping(graph)
+    if prediction.refused:
+        raise ConversionError(f"the Edge TPU compiler would refuse the converted file: {prediction.refused}")
+    for op in prediction.ops:
+        if op.status in {Status.DTYPE, Status.VERSION}:
+            raise ConversionError(f"op {op.index}, {op.op}, of the converted file: {op.reason}")

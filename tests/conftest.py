@@ -102,10 +102,20 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fer2013() -> Path:
-    """The real FER2013 CSV; its path comes from the environment."""
-    path = os.environ.get("FER2013")
+    """The real FER2013 CSV."""
+    return _named_by("FER2013", "the data set's CSV")
+
+
+@pytest.fixture(scope="session")
+def faceres() -> Path:
+    """The published face-pretrained network."""
+    return _named_by("FACERES", "models/faceres.json of the npm package @vladmandic/human 3.3.6")
+
+
+def _named_by(variable: str, what: str) -> Path:
+    path = os.environ.get(variable)
     if not path:
-        pytest.skip("FER2013 is not set to the path of the data set's CSV")
+        pytest.skip(f"{variable} is not set to the path of {what}")
     return Path(path)
 
 

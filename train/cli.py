@@ -2,21 +2,25 @@
 
 import argparse
 import dataclasses
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from edge.ending import guarded
-from edge.errors import UsageError
-from train.recipes import RECIPES, Recipe
+from train import recipes
+from train.recipes import RECIPES, Recipe, customize, find_recipe
 
 _EXAMPLES = """examples:
-  fer-train run student-small --data fer2013.csv
-  fer-train run student --data fer2013.csv.xz --init package/models/faceres.json --out runs/student
-  fer-train run student-small --data fer2013.csv --set epochs=2 --out /tmp/trial
+  fer-train run student-small --data fer2013.csv --votes fer2013new.csv --weights package/models/faceres.json
+  fer-train run paper --data fer2013.csv.xz --out runs/paper
+  fer-train run shallow --data fer2013.csv --set epochs=2 --set optimizer=sgd --out /tmp/trial
+  fer-train evaluate runs/paper --data fer2013.csv
+  fer-train bank runs/co-teacher --data fer2013.csv --out co-teacher.npz
 
-The data is FER2013's CSV as Kaggle ships it, plain or .gz, .xz, .zip. A run that was interrupted is continued by the
-same command. Its result is turned into a deployable bundle by: fer-export bundle RUN --out DIR
+The data is FER2013 as a CSV (plain, .gz, .xz, .zip, .tar.gz) or a tree of pictures: see docs/data.md. A run that was
+interrupted is continued by the same command. Its result is turned into a deployable bundle by:
+fer-export bundle RUN --data fer2013.csv --out DIR
 """
 
 
@@ -46,6 +50,7 @@ def _models(_arguments: argparse.Namespace) -> int:
 
 
 def _recipes(_arguments: argparse.Namespace) -> int:
+    print(f"{(recipes.__doc__ or '').strip()}\n")
     defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
     for recipe in RECIPES.values():
         values = dataclasses.asdict(recipe)
@@ -56,15 +61,38 @@ def _recipes(_arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    recipe = customize(RECIPES[arguments.recipe], arguments.set)
+    recipe = customize(find_recipe(arguments.recipe), arguments.set)
     folder = arguments.out or Path("runs") / recipe.name
-    from train.run import execute  # noqa: PLC0415  as above
+    from train.run import Sources, execute  # noqa: PLC0415  as above
+    from train.workers import Workers  # noqa: PLC0415
 
-    run = execute(recipe, arguments.data, folder, arguments.init, arguments.votes)
+    sources = Sources(arguments.data, arguments.weights, arguments.votes, arguments.skip_bad)
+    run = execute(recipe, sources, folder, Workers(arguments.strategy))
     assert run.best is not None
     print(
-        f"{folder}: epoch {run.best.epoch + 1}, chosen by PublicTest: accuracy {run.best.accuracy:.2%}, "
-        f"macro-F1 {run.best.macro_f1:.2%} (Keras float32, single crop)"
+        f"{folder}: epoch {run.best.epoch + 1}, chosen by {run.measured}: accuracy {run.best.accuracy:.2%}, "
+        f"macro-F1 {run.best.macro_f1:.2%} (Keras, single crop); see {folder / 'report.html'}"
+    )
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from edge.fer2013 import measured_split, read_faces  # noqa: PLC0415
+    from train.evaluate import as_json, evaluate, table  # noqa: PLC0415
+
+    faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
+    told = evaluate(arguments.subject, faces, arguments.tta)
+    print(json.dumps(as_json(told)) if arguments.json else table(told))
+    return 0
+
+
+def _bank(arguments: argparse.Namespace) -> int:
+    from train.run import bank  # noqa: PLC0415
+
+    made = bank(arguments.run, arguments.data, arguments.views, arguments.seed)
+    made.save(arguments.out)
+    print(
+        f"{arguments.out}: {len(made.logits)} views of {made.logits.shape[1]} faces; int8 logits, step {made.scale:.3f}"
     )
     return 0
 
@@ -74,40 +102,69 @@ def _parser() -> argparse.ArgumentParser:
         "fer-train", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument(
+        "--data", type=Path, required=True, metavar="PATH", help="FER2013: its CSV in any form, or a tree of pictures"
+    )
+    _add_run(commands, data)
+    _add_evaluate(commands, data)
+    _add_bank(commands, data)
+    commands.add_parser("models", help="list the networks with their size and source").set_defaults(command=_models)
+    commands.add_parser("recipes", help="list the recipes with their commands, hours and figures").set_defaults(
+        command=_recipes
+    )
+    return parser
+
+
+def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser) -> None:
     run = commands.add_parser(
-        "run", help="train one recipe", epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        "run",
+        help="train one recipe",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[data],
     )
     run.set_defaults(command=_run)
-    run.add_argument("recipe", choices=sorted(RECIPES), help="what to train")
+    run.add_argument("recipe", help=f"what to train: {', '.join(RECIPES)}")
     run.add_argument(
-        "--data", type=Path, required=True, metavar="PATH", help="FER2013 CSV with Training and PublicTest"
+        "--skip-bad", action="store_true", help="list the rows that cannot be used, and go on without them"
     )
     run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE)")
     run.add_argument(
-        "--init",
-        type=Path,
-        metavar="MANIFEST",
-        help="start from faceres.json of the npm package @vladmandic/human 3.3.6",
+        "--weights",
+        default="none",
+        metavar="imagenet|vggface|none|PATH",
+        help="pretrained weights to start from; docs/models.md says which network takes which",
     )
     run.add_argument(
         "--votes", type=Path, metavar="CSV", help="FERPlus votes, fer2013new.csv, for recipes that learn from them"
     )
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one value of the recipe")
-    commands.add_parser("models", help="list the networks with their size and source").set_defaults(command=_models)
-    commands.add_parser("recipes", help="list the recipes").set_defaults(command=_recipes)
-    return parser
+    run.add_argument(
+        "--strategy",
+        choices=["single", "mirrored", "multiworker"],
+        default="single",
+        help="one process; all GPUs of this machine; or the machines that TF_CONFIG names",
+    )
 
 
-def customize(recipe: Recipe, assignments: list[str]) -> Recipe:
-    """Apply ``key=value`` assignments to a recipe, each value read as the key's own type."""
-    changes: dict[str, object] = {}
-    types = {f.name: type(getattr(recipe, f.name)) for f in dataclasses.fields(recipe) if f.name != "name"}
-    for assignment in assignments:
-        key, _, value = assignment.partition("=")
-        if key not in types:
-            raise UsageError(f"--set {assignment}: a recipe's keys are {', '.join(types)}")
-        try:
-            changes[key] = types[key](value)
-        except ValueError as error:
-            raise UsageError(f"--set {assignment}: {key} takes a value of type {types[key].__name__}") from error
-    return dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
+def _add_evaluate(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser
+) -> None:
+    evaluate = commands.add_parser("evaluate", help="measure a run or a bundle on labelled faces", parents=[data])
+    evaluate.set_defaults(command=_evaluate)
+    evaluate.add_argument("subject", type=Path, metavar="RUN|BUNDLE", help="a run folder, a bundle or its name")
+    evaluate.add_argument("--split", help="which part of the data (default: PublicTest where there is one)")
+    evaluate.add_argument(
+        "--tta", type=int, default=1, metavar="N", help="average N test-time views, 2 to 10 (default: single crop)"
+    )
+    evaluate.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_bank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser) -> None:
+    bank = commands.add_parser("bank", help="keep what a trained teacher says, for distillation", parents=[data])
+    bank.set_defaults(command=_bank)
+    bank.add_argument("run", type=Path, metavar="RUN", help="the teacher's run folder")
+    bank.add_argument("--out", type=Path, required=True, metavar="FILE", help="the view bank to write (.npz)")
+    bank.add_argument("--views", type=int, default=8, metavar="K", help="augmented views a face (default: %(default)s)")
+    bank.add_argument("--seed", type=int, default=1, help="draws the views; teachers that are averaged share it")

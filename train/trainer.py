@@ -6,6 +6,8 @@ PublicTest only measures and chooses the epoch; it never enters a gradient or a 
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,80 +17,64 @@ import tensorflow as tf
 import tf_keras as keras
 from numpy.typing import NDArray
 
-from edge.contract import LABELS, normalize
-from edge.errors import UsageError
+from edge.contract import normalize
+from edge.errors import FerEdgeError, UsageError
 from edge.fer2013 import LabelledFaces
 from edge.metrics import Figures, measure
-from train.augment import augment
+from train.batches import Batch, TrainingSet, batches
 from train.ferplus import VOTES
+from train.models import MODELS
 from train.recipes import Recipe
+from train.workers import Workers
 
 BEST: Final = "best.weights.h5"
-_HISTORY: Final = "history.jsonl"
+HISTORY: Final = "history.jsonl"
+_PREDICT_BATCH: Final = 256
+
+
+class CheckpointError(FerEdgeError):
+    """A run's state cannot be written or read; what was written before is kept."""
+
+    exit_code = 15
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of a run's history. ``accuracy`` and ``macro_f1`` are of the averaged weights on PublicTest."""
+    """One line of a run's history.
+
+    ``accuracy`` and ``macro_f1`` are of the averaged weights on the measured split, PublicTest where there is one.
+    ``input_share`` is the part of the time that went into reading and augmenting pictures.
+    """
 
     epoch: int
     loss: float
     accuracy: float
     macro_f1: float
+    learning_rate: float
     images_per_second: float
+    input_share: float
 
 
 @dataclass(frozen=True)
-class TrainingSet:
-    """Faces to learn from and, where the recipe asks for them, their FERPlus votes, ``(n, 10)`` float32."""
+class Stage:
+    """A part of a run with one learning-rate schedule and one set of layers that learn."""
 
-    faces: LabelledFaces
-    votes: NDArray[np.float32] | None = None
+    first: int
+    epochs: int
+    learning_rate: float
+    head_only: bool
 
-    def __len__(self) -> int:
-        return len(self.faces)
-
-
-def fit(model: Any, recipe: Recipe, training: TrainingSet, public: LabelledFaces, folder: Path) -> Epoch:
-    """Train ``model`` in place and leave it with its best averaged weights; returns the epoch that they are from.
-
-    ``folder`` receives ``history.jsonl``, ``best.weights.h5`` and a checkpoint per epoch. An interrupted run found
-    there is continued. Raises UsageError when the folder holds a run of another recipe.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    loop = _Loop(model, recipe, training)
-    manager = tf.train.CheckpointManager(loop.state, folder / "checkpoint", max_to_keep=1)
-    history = _read_history(folder)
-    if manager.latest_checkpoint:
-        loop.state.restore(manager.latest_checkpoint).assert_existing_objects_matched()
-    history = history[: int(loop.epoch)]  # an epoch that was noted but not checkpointed is done again
-    for epoch in range(int(loop.epoch), recipe.epochs):
-        started = time.monotonic()
-        loss = loop.run_epoch(epoch)
-        speed = len(training) / (time.monotonic() - started)
-        with loop.averaged():
-            figures = evaluate(model, public)
-            line = Epoch(epoch, loss, figures.accuracy, figures.macro_f1, speed)
-            if line.accuracy > max((past.accuracy for past in history), default=-1.0):
-                model.save_weights(folder / BEST)
-        history.append(line)
-        _write_history(folder, history)
-        loop.epoch.assign(epoch + 1)
-        manager.save()
-        _say(recipe, line, len(training))
-    model.load_weights(folder / BEST)
-    return max(history, key=lambda line: line.accuracy)
+    @property
+    def end(self) -> int:
+        """The epoch after the last."""
+        return self.first + self.epochs
 
 
-def predict(model: Any, faces: LabelledFaces) -> NDArray[np.float32]:
-    """Logits of every face in single crop, ``(n, 7)`` float32."""
-    inputs = normalize(faces.pixels)[..., np.newaxis]
-    return np.asarray(model.predict(inputs, batch_size=256, verbose=0), np.float32)
-
-
-def evaluate(model: Any, faces: LabelledFaces) -> Figures:
-    """Figures of a Keras model, single crop, no test-time augmentation."""
-    return measure(faces.labels, predict(model, faces).argmax(axis=1))
+def stages(recipe: Recipe) -> list[Stage]:
+    """The head alone, if the recipe says so, then everything."""
+    head = Stage(0, recipe.head_epochs, recipe.head_learning_rate, head_only=True)
+    whole = Stage(recipe.head_epochs, recipe.epochs, recipe.learning_rate, head_only=False)
+    return [stage for stage in (head, whole) if stage.epochs]
 
 
 def prepare(recipe: Recipe) -> None:
@@ -101,91 +87,274 @@ def prepare(recipe: Recipe) -> None:
     keras.mixed_precision.set_global_policy(recipe.precision)
 
 
-class _Loop:
-    """The state of a run: model, optimizer, averaged weights and the number of finished epochs."""
+def fit(
+    model: Any,
+    recipe: Recipe,
+    training: TrainingSet,
+    public: LabelledFaces,
+    folder: Path,
+    workers: Workers | None = None,
+) -> Epoch:
+    """Train ``model`` in place and leave it with its best averaged weights; returns the epoch that they are from.
 
-    def __init__(self, model: Any, recipe: Recipe, training: TrainingSet) -> None:
-        self._model = model if training.votes is None else _with_votes(model)
-        model = self._model
-        self._recipe = recipe
-        self._training = training
-        self._steps = len(training) // recipe.batch
-        if not self._steps:
-            raise UsageError(f"{len(training)} training faces are fewer than one batch of {recipe.batch}")
-        self._optimizer = keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay)
-        self._optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        self._optimizer.build(model.trainable_variables)
-        self._variables = [v for v in model.variables if v.dtype.is_floating]
-        self._ema = [tf.Variable(v, trainable=False) for v in self._variables]
-        self.epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
+    ``folder`` receives the history, the best weights, a TensorBoard log and a checkpoint per epoch. An interrupted
+    run found there is continued. Raises UsageError when the recipe cannot be carried out on these faces, and
+    CheckpointError when the folder cannot be written.
+    """
+    if len(training) < recipe.batch:
+        raise UsageError(f"{len(training)} training faces are fewer than one batch of {recipe.batch}")
+    if recipe.head_epochs and not MODELS[recipe.model].freeze:
+        raise UsageError(f"head_epochs={recipe.head_epochs}: {recipe.model} has no pretrained backbone to freeze")
+    return _Fit(model, recipe, training, public, _Folder(folder, workers or Workers())).run()
+
+
+def predict(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits of faces ``(n, 48, 48)`` uint8 in single crop, ``(n, 7)`` float32."""
+    forward = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+    starts = range(0, len(pixels), _PREDICT_BATCH)
+    parts = [forward(tf.constant(_inputs(pixels[start : start + _PREDICT_BATCH]))) for start in starts]
+    return np.concatenate([np.asarray(part, np.float32) for part in parts])
+
+
+def evaluate(model: Any, faces: LabelledFaces) -> Figures:
+    """Figures of a Keras model, single crop, no test-time augmentation."""
+    return measure(faces.labels, predict(model, faces.pixels).argmax(axis=1))
+
+
+def read_history(folder: Path) -> list[Epoch]:
+    """The finished epochs of a run."""
+    file = folder / HISTORY
+    return [Epoch(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def _inputs(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return normalize(pixels)[..., np.newaxis]
+
+
+class _Fit:
+    """One run, from its first or its last finished epoch to its end."""
+
+    def __init__(
+        self,
+        model: Any,
+        recipe: Recipe,
+        training: TrainingSet,
+        public: LabelledFaces,
+        folder: "_Folder",
+    ) -> None:
+        self._model, self._recipe, self._training, self._public = model, recipe, training, public
+        self._folder = folder
+        self._learning = model if training.votes is None else _with_votes(model)
+        self._history = read_history(folder.path)[: folder.finished()]  # noted but not checkpointed: done again
+
+    def run(self) -> Epoch:
+        for stage in stages(self._recipe):
+            if len(self._history) < stage.end and not self._stuck():
+                self._run_stage(stage)
+        self._model.load_weights(self._folder.path / BEST)
+        return self._best()
+
+    def _run_stage(self, stage: Stage) -> None:
+        freeze = MODELS[self._recipe.model].freeze
+        if freeze and self._recipe.head_epochs:
+            freeze(self._model, stage.head_only)
+        loop = _Loop(self._learning, self._recipe, stage, len(self._training), self._folder.workers)
+        self._folder.restore(loop.state, whole=len(self._history) > stage.first)
+        for epoch in range(len(self._history), stage.end):
+            self._run_epoch(loop, epoch)
+            if self._stuck():
+                _say(f"{self._recipe.name}: no better epoch for {self._recipe.patience}; stopped early")
+                return
+
+    def _run_epoch(self, loop: "_Loop", epoch: int) -> None:
+        started = time.monotonic()
+        loss, waited = loop.run_epoch(batches(self._recipe, self._training, epoch), epoch)
+        seconds = time.monotonic() - started
+        with loop.averaged():
+            figures = evaluate(self._model, self._public)
+            speed, share = len(self._training) / seconds, waited / seconds
+            line = Epoch(epoch, loss, figures.accuracy, figures.macro_f1, loop.learning_rate, speed, share)
+            if not self._history or line.accuracy > self._best().accuracy:
+                self._folder.save_best(self._model)
+        self._history.append(line)
+        self._folder.note(self._history)
+        loop.epoch.assign(epoch + 1)
+        self._folder.checkpoint()
+        _say(_told(self._recipe, line, len(self._training), self._public))
+
+    def _best(self) -> Epoch:
+        return max(self._history, key=lambda line: line.accuracy)
+
+    def _stuck(self) -> bool:
+        patience = self._recipe.patience
+        return bool(patience and self._history) and self._history[-1].epoch - self._best().epoch >= patience
+
+
+class _Loop:
+    """The state of one stage: optimizer, averaged weights and the number of finished epochs; and its step."""
+
+    def __init__(self, model: Any, recipe: Recipe, stage: Stage, faces: int, workers: Workers) -> None:
+        self._model, self._recipe, self._stage, self._workers = model, recipe, stage, workers
+        self._steps = faces // recipe.batch
+        with workers.strategy.scope():
+            self._optimizer = _optimizer(recipe, stage.learning_rate)
+            self._optimizer.build(model.trainable_variables)
+            self._variables = [v for v in model.variables if v.dtype.is_floating]
+            self._ema = [tf.Variable(v, trainable=False) for v in self._variables]
+            self.epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
         self.state = tf.train.Checkpoint(model=model, optimizer=self._optimizer, ema=self._ema, epoch=self.epoch)
         self._step = tf.function(self._train_step)
 
-    def run_epoch(self, epoch: int) -> float:
-        """Go once over the training faces; returns the mean loss. Its random draws depend on seed and epoch only."""
-        recipe, training = self._recipe, self._training
-        rng = np.random.default_rng([recipe.seed, epoch])
-        order = rng.permutation(len(training))[: self._steps * recipe.batch]
+    @property
+    def learning_rate(self) -> float:
+        """That of the step done last."""
+        return float(self._optimizer.learning_rate.numpy())
+
+    def run_epoch(self, feed: Iterator[Batch], epoch: int) -> tuple[float, float]:
+        """Take one step a batch; returns the mean loss, and the seconds that were spent waiting for batches."""
         for number, generator in enumerate(_generators(self._model)):
-            generator.reset_from_seed(hash((recipe.seed, epoch, number)))
-        mixing = recipe.mixup > 0 and epoch < 0.8 * recipe.epochs
-        losses = []
-        for step, chosen in enumerate(np.split(order, self._steps)):
-            inputs = normalize(augment(training.faces.pixels[chosen], rng))[..., np.newaxis]
-            targets = [_smooth(training.faces.labels[chosen], recipe.label_smoothing)]
-            if training.votes is not None:
-                targets.append(training.votes[chosen])
-            if mixing:
-                inputs, *targets = _mix([inputs, *targets], recipe.mixup, rng)
-            done = epoch * self._steps + step
-            self._optimizer.learning_rate.assign(self._learning_rate(done))
-            decay = min(recipe.ema, (1 + done) / (10 + done))
-            losses.append(
-                self._step(tf.constant(inputs), [tf.constant(t) for t in targets], tf.constant(decay, tf.float32))
-            )
-            _show_progress(recipe, epoch, step, self._steps)
-        return float(np.mean([float(loss) for loss in losses]))
+            generator.reset_from_seed(hash((self._recipe.seed, epoch, number)))
+        losses, waited = [], 0.0
+        for step in range(self._steps):
+            asked = time.monotonic()
+            batch = next(feed)
+            waited += time.monotonic() - asked
+            done = (epoch - self._stage.first) * self._steps + step
+            self._optimizer.learning_rate.assign(self._scheduled(done))
+            decay = tf.constant(min(self._recipe.ema, (1 + done) / (10 + done)), tf.float32)
+            losses.append(self._step(self._workers.spread(batch), decay))
+            _show_progress(self._recipe, epoch, step, self._steps)
+        return float(np.mean([float(loss) for loss in losses])), waited
 
-    def averaged(self) -> "_Swap":
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
         """A context in which the model carries its averaged weights."""
-        return _Swap(self._variables, self._ema)
+        kept = [variable.numpy() for variable in self._variables]
+        for variable, average in zip(self._variables, self._ema, strict=True):
+            variable.assign(average)
+        try:
+            yield
+        finally:
+            for variable, value in zip(self._variables, kept, strict=True):
+                variable.assign(value)
 
-    def _train_step(self, inputs: Any, targets: Any, decay: Any) -> Any:
-        with tf.GradientTape() as tape:
-            outputs = self._model(inputs, training=True)
-            outputs = outputs if isinstance(outputs, list) else [outputs]
-            weights = (1.0, self._recipe.votes)
-            loss = sum(
-                weight * tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(target, logits))
-                for weight, target, logits in zip(weights, targets, outputs, strict=False)
-            )
-        gradients = tape.gradient(loss, self._model.trainable_variables)
-        self._optimizer.apply_gradients(zip(gradients, self._model.trainable_variables, strict=True))
+    def _train_step(self, batch: Batch, decay: Any) -> Any:
+        strategy = self._workers.strategy
+        loss = strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(self._replica_step, (batch,)), axis=None)
         for average, variable in zip(self._ema, self._variables, strict=True):
             average.assign(decay * average + (1.0 - decay) * variable)
         return loss
 
-    def _learning_rate(self, step: int) -> float:
+    def _replica_step(self, batch: Batch) -> Any:
+        with tf.GradientTape() as tape:
+            loss = self._loss(batch)
+        gradients = tape.gradient(loss, self._model.trainable_variables)
+        self._optimizer.apply_gradients(zip(gradients, self._model.trainable_variables, strict=True))
+        return loss
+
+    def _loss(self, batch: Batch) -> Any:
+        """Of the mean loss of the whole batch, the part of this replica."""
+        recipe, outputs = self._recipe, self._model(batch.inputs, training=True)
+        logits, votes = outputs if isinstance(outputs, list) else (outputs, None)
+        loss = batch.weights * _cross_entropy(batch.labels, logits)
+        if batch.teacher is not None:  # Hinton et al. 2015, arXiv 1503.02531
+            soft = recipe.temperature**2 * _cross_entropy(batch.teacher, logits / recipe.temperature)
+            loss = (1 - recipe.distillation) * loss + recipe.distillation * soft
+        if votes is not None:
+            loss += recipe.votes * _cross_entropy(batch.votes, votes)
+        penalty = tf.add_n([tf.cast(extra, tf.float32) for extra in self._model.losses] or [tf.constant(0.0)])
+        return tf.reduce_sum(loss) / recipe.batch + penalty / self._workers.count
+
+    def _scheduled(self, step: int) -> float:
         """Linear warm-up, then a cosine to zero (Loshchilov and Hutter, arXiv 1608.03983)."""
-        warmup = self._recipe.warmup * self._steps
+        warmup = min(self._recipe.warmup, self._stage.epochs) * self._steps
         if step < warmup:
-            return self._recipe.learning_rate * (step + 1) / warmup
-        progress = (step - warmup) / max(1, self._recipe.epochs * self._steps - warmup)
-        return float(self._recipe.learning_rate * 0.5 * (1 + np.cos(np.pi * progress)))
+            return self._stage.learning_rate * (step + 1) / warmup
+        progress = (step - warmup) / max(1, self._stage.epochs * self._steps - warmup)
+        return float(self._stage.learning_rate * 0.5 * (1 + np.cos(np.pi * progress)))
 
 
-class _Swap:
-    def __init__(self, variables: list[Any], averages: list[Any]) -> None:
-        self._pairs = list(zip(variables, averages, strict=True))
+class _Folder:
+    """A run's folder on disk.
 
-    def __enter__(self) -> None:
-        self._kept = [variable.numpy() for variable, _ in self._pairs]
-        for variable, average in self._pairs:
-            variable.assign(average)
+    Of several workers only the first writes to it; what TensorFlow makes the others write goes to a temporary place.
+    """
 
-    def __exit__(self, *_: object) -> None:
-        for (variable, _average), kept in zip(self._pairs, self._kept, strict=True):
-            variable.assign(kept)
+    def __init__(self, path: Path, workers: Workers) -> None:
+        self.path, self.workers = path, workers
+        with _writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+            self._board = tf.summary.create_file_writer(str(workers.place(path) / "tensorboard"))
+        self._read = tf.train.latest_checkpoint(path / "checkpoint")
+        self._manager: Any = None
+
+    def finished(self) -> int:
+        """How many epochs the last checkpoint holds."""
+        if not self._read:
+            return 0
+        return int(tf.train.load_checkpoint(self._read).get_tensor("epoch/.ATTRIBUTES/VARIABLE_VALUE"))
+
+    def restore(self, state: Any, *, whole: bool) -> None:
+        """Continue from the last checkpoint: the ``whole`` state, or, where a stage begins, only the weights."""
+        self._manager = tf.train.CheckpointManager(state, self.workers.place(self.path) / "checkpoint", max_to_keep=1)
+        if not self._read:
+            return
+        if whole:
+            state.restore(self._read).assert_existing_objects_matched()
+        else:
+            tf.train.Checkpoint(model=state.model).restore(self._read).expect_partial()
+
+    def checkpoint(self) -> None:
+        """Keep the restored state as it is now; the one before is removed only when this one is complete."""
+        with _writing(self.path):
+            self._read = self._manager.save()
+
+    def save_best(self, model: Any) -> None:
+        """Keep the weights, whole or not at all."""
+        making = self.workers.place(self.path) / f"making.{BEST}"
+        with _writing(self.path):
+            model.save_weights(making)
+            if self.workers.chief:
+                making.replace(self.path / BEST)
+
+    def note(self, history: list[Epoch]) -> None:
+        """Write the history, and its last line for TensorBoard."""
+        if not self.workers.chief:
+            return
+        making = self.path / f"{HISTORY}.part"
+        with _writing(self.path):
+            making.write_text("".join(json.dumps(asdict(line)) + "\n" for line in history))
+            making.replace(self.path / HISTORY)
+            with self._board.as_default(step=history[-1].epoch):
+                for name, value in asdict(history[-1]).items():
+                    tf.summary.scalar(name, value)
+            self._board.flush()
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say what to do when the disk is full or the folder cannot be written."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        raise CheckpointError(
+            f"{folder}: cannot be written: {error}. What the last finished epoch left is kept: make room, then run "
+            "the same command again to continue."
+        ) from error
+
+
+def _optimizer(recipe: Recipe, learning_rate: float) -> Any:
+    match recipe.optimizer:
+        case "adamw":
+            made = keras.optimizers.AdamW(learning_rate, weight_decay=recipe.weight_decay)
+        case "sgd":
+            made = keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay)
+    made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return made
+
+
+def _cross_entropy(targets: Any, logits: Any) -> Any:
+    return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
 
 def _generators(model: Any) -> list[Any]:
@@ -194,48 +363,26 @@ def _generators(model: Any) -> list[Any]:
     return [layer._random_generator._generator for layer in layers]  # no public way to them
 
 
-def _smooth(labels: NDArray[np.int64], smoothing: float) -> NDArray[np.float32]:
-    classes = len(LABELS)
-    onehot = np.eye(classes, dtype=np.float32)[labels]
-    return onehot * np.float32(1 - smoothing) + np.float32(smoothing / classes)
-
-
-def _mix(parts: list[NDArray[np.float32]], alpha: float, rng: np.random.Generator) -> list[NDArray[np.float32]]:
-    """Blend each face and its targets with another one's (mixup, Zhang et al., arXiv 1710.09412)."""
-    n = len(parts[0])
-    weight, other = rng.beta(alpha, alpha, n).astype(np.float32), rng.permutation(n)
-    shares = [weight.reshape(n, *[1] * (part.ndim - 1)) for part in parts]
-    return [share * part + (1 - share) * part[other] for share, part in zip(shares, parts, strict=True)]
-
-
 def _with_votes(model: Any) -> Any:
     """The same network with a second head that predicts the FERPlus votes; it is dropped after training."""
     votes = keras.layers.Dense(len(VOTES), name="votes", dtype="float32")(model.layers[-1].input)
     return keras.Model(model.input, [model.output, votes])
 
 
-def _read_history(folder: Path) -> list[Epoch]:
-    file = folder / _HISTORY
-    return [Epoch(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def _write_history(folder: Path, history: list[Epoch]) -> None:
-    making = folder / f"{_HISTORY}.part"
-    making.write_text("".join(json.dumps(asdict(line)) + "\n" for line in history))
-    making.replace(folder / _HISTORY)
-
-
 def _show_progress(recipe: Recipe, epoch: int, step: int, steps: int) -> None:
     if sys.stderr.isatty():
-        print(f"\r{recipe.name} epoch {epoch + 1}/{recipe.epochs}, step {step + 1}/{steps}", end="", file=sys.stderr)
+        told = f"{recipe.name} epoch {epoch + 1}/{recipe.all_epochs}, step {step + 1}/{steps}"
+        print(f"\r{told}", end="", file=sys.stderr)
 
 
-def _say(recipe: Recipe, line: Epoch, n: int) -> None:
-    left = (recipe.epochs - line.epoch - 1) * n / line.images_per_second / 60
-    start = "\r" if sys.stderr.isatty() else ""
-    print(
-        f"{start}{recipe.name} epoch {line.epoch + 1}/{recipe.epochs}: loss {line.loss:.3f}, "
-        f"PublicTest {line.accuracy:.2%}, {line.images_per_second:.0f} img/s, {left:.0f} min left",
-        file=sys.stderr,
-        flush=True,
+def _told(recipe: Recipe, line: Epoch, faces: int, public: LabelledFaces) -> str:
+    left = (recipe.all_epochs - line.epoch - 1) * faces / line.images_per_second / 60
+    return (
+        f"{recipe.name} epoch {line.epoch + 1}/{recipe.all_epochs}: loss {line.loss:.3f}, {public.split} "
+        f"{line.accuracy:.2%}, {line.images_per_second:.0f} img/s ({line.input_share:.1%} input), {left:.0f} min left"
     )
+
+
+def _say(sentence: str) -> None:
+    start = "\r" if sys.stderr.isatty() else ""
+    print(f"{start}{sentence}", file=sys.stderr, flush=True)

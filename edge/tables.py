@@ -1,0 +1,113 @@
+"""Read a CSV table as people have it: plain, gzip, xz or zip, or the one CSV inside a zip or tar archive.
+
+What a file is says its content, not its name. Everything streams, so a table of any size takes little memory.
+"""
+
+import csv
+import gzip
+import io
+import lzma
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Final, TextIO
+
+from edge.errors import DataError
+
+_UNREADABLE: Final = (
+    OSError,
+    EOFError,
+    ValueError,  # malformed archive headers; text that is not UTF-8
+    RuntimeError,  # an encrypted zip, or one compressed in a way that Python does not know
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    csv.Error,
+)
+"""What Python's readers raise for a file that is damaged or something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table.
+
+    ``number`` counts data rows from 0, ``line`` the lines of the text from 1, as an editor shows them. ``values`` has
+    every column of the header; what the row does not have is empty.
+    """
+
+    number: int
+    line: int
+    values: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"data row {self.number} (line {self.line})"
+
+
+def read_table(path: Path, kind: str, required: Sequence[str], preferred: Sequence[str] = ()) -> Iterator[Row]:
+    """Yield the rows of a CSV; blanks around names and values do not count, empty lines neither.
+
+    ``kind`` says in errors what the table should be; ``preferred`` names the file to read from an archive that holds
+    several. Raises DataError when the file cannot be read, a ``required`` column is missing, or an archive does not
+    hold one CSV.
+    """
+    reached = ""
+    try:
+        with _open_text(path, preferred) as text:
+            reader = csv.reader(text)
+            header = [name.strip() for name in next(reader, [])]
+            missing = [name for name in required if name not in header]
+            if missing:
+                found = ", ".join(header)[:80] or "an empty file"
+                raise DataError(f"{path}: not a {kind} CSV: no column {', '.join(missing)}; found {found!r}")
+            for number, fields in enumerate(filter(None, reader)):
+                values = dict.fromkeys(header, "") | dict(zip(header, map(str.strip, fields), strict=False))
+                row = Row(number, reader.line_num, values)
+                yield row
+                reached = f" after {row}"
+    except _UNREADABLE as error:
+        raise DataError(f"{path}: cannot be read{reached}: {error or type(error).__name__}") from error
+
+
+@contextmanager
+def _open_text(path: Path, preferred: Sequence[str]) -> Iterator[TextIO]:
+    with ExitStack() as opened:
+        content = _open_content(path, preferred, opened)
+        yield opened.enter_context(io.TextIOWrapper(content, encoding="utf-8-sig", newline=""))
+
+
+def _open_content(path: Path, preferred: Sequence[str], opened: ExitStack) -> IO[bytes] | gzip.GzipFile | lzma.LZMAFile:
+    """The bytes of the CSV, which the caller closes; what they are read from is left to ``opened``."""
+    raw = opened.enter_context(path.open("rb"))
+    magic = raw.peek(6)
+    if magic.startswith(b"PK"):
+        zipped = opened.enter_context(zipfile.ZipFile(raw))
+        return zipped.open(_choose(path, zipped.namelist(), preferred))
+    if tarfile.is_tarfile(path):  # compressed or not
+        tar = opened.enter_context(tarfile.open(path))  # noqa: SIM115  it is closed there
+        files = {member.name: member for member in tar if member.isfile()}
+        content = tar.extractfile(files[_choose(path, list(files), preferred)])
+        assert content is not None  # a regular file always opens
+        return content
+    if magic.startswith(b"\x1f\x8b"):
+        return gzip.open(raw)
+    if magic.startswith(b"\xfd7zXZ\x00"):
+        return lzma.open(raw)
+    return raw
+
+
+def _choose(path: Path, names: Sequence[str], preferred: Sequence[str]) -> str:
+    """The one CSV of an archive, or the one of a preferred name when there are several."""
+    files = {name: PurePosixPath(name).name for name in names}
+    tables = [name for name, file in files.items() if file.lower().endswith(".csv") and not file.startswith(".")]
+    for found in (tables, [name for name in tables if files[name] in preferred]):
+        if len(found) == 1:
+            return found[0]
+    held = f" ({', '.join(tables[:5])})" if tables else ""
+    raise DataError(f"{path}: holds {len(tables)} CSV files{held}, expected one. Unpack it and give what it holds.")

@@ -1,0 +1,77 @@
+"""How far the confidences of an int8 model can be believed, and from which on it should speak.
+
+The temperature is one number fitted on held-out logits (Guo et al. 2017, arXiv 1706.04599). Whether what remains is
+noise is judged against a simulated model that is calibrated perfectly and has the same confidences.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle import Abstention, Calibration
+from edge.contract import softmax
+from edge.metrics import CALIBRATION_BINS, bin_numbers, calibration
+
+_LOWEST, _HIGHEST, _STEPS = 0.2, 5.0, 60
+_GOLDEN: Final = (np.sqrt(5) - 1) / 2
+_SIMULATIONS: Final = 2000
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The temperature fitted on all faces, and how the procedure was judged on two halves of them."""
+
+    temperature: float
+    judged: Calibration
+
+
+def calibrate(logits: NDArray[np.float64], labels: NDArray[np.int64], seed: int) -> Trust:
+    """Fit the temperature on all faces, and judge the procedure on two seeded halves.
+
+    ``logits`` is ``(n, 7)`` in real units, ``labels`` ``(n,)``. Each half is judged by the temperature of the other.
+    """
+    rng = np.random.default_rng(seed)
+    first = rng.permutation(len(labels)) % 2 == 0
+    probabilities = np.empty_like(logits)
+    for half in (first, ~first):
+        temperature = fit_temperature(logits[~half], labels[~half])
+        probabilities[half] = softmax(logits[half] / temperature)
+    before, after = calibration(labels, softmax(logits)), calibration(labels, probabilities)
+    judged = (before.ece, after.ece, perfect_ece(probabilities, rng), before.nll, after.nll)
+    return Trust(fit_temperature(logits, labels), Calibration(*(round(figure, 5) for figure in judged)))
+
+
+def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """The temperature with the smallest negative log-likelihood, by golden-section search; it has one minimum."""
+    low, high = np.log(_LOWEST), np.log(_HIGHEST)
+    for _ in range(_STEPS):
+        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        if _nll(logits, labels, np.exp(left)) < _nll(logits, labels, np.exp(right)):
+            high = right
+        else:
+            low = left
+    return float(np.exp((low + high) / 2))
+
+
+def perfect_ece(probabilities: NDArray[np.float64], rng: np.random.Generator) -> float:
+    """The 95th percentile of the expected calibration error when every confidence is exactly right."""
+    confidence = probabilities.max(axis=1)
+    in_bin = np.eye(CALIBRATION_BINS)[bin_numbers(confidence)]
+    right = rng.random((_SIMULATIONS, len(confidence))) < confidence
+    errors = np.abs(right @ in_bin - confidence @ in_bin).sum(axis=1) / len(confidence)
+    return float(np.percentile(errors, 95))
+
+
+def abstain(probabilities: NDArray[np.float64], labels: NDArray[np.int64], coverage: float) -> Abstention:
+    """The confidence above which the share ``coverage`` of the faces lies, and how accurate the model is there."""
+    confidence = probabilities.max(axis=1)
+    threshold = float(np.quantile(confidence, 1 - coverage))
+    spoken = confidence >= threshold
+    right = probabilities[spoken].argmax(axis=1) == labels[spoken]
+    return Abstention(*(round(float(figure), 5) for figure in (threshold, spoken.mean(), right.mean())))
+
+
+def _nll(logits: NDArray[np.float64], labels: NDArray[np.int64], temperature: float) -> float:
+    return calibration(labels, softmax(logits / temperature)).nll

@@ -1,0 +1,83 @@
+"""``report.html`` of a bundle: what its card says, for people."""
+
+import html
+
+from edge.bundle import Card, SplitFigures
+from edge.metrics import Calibration, Figures
+from export.parity import CLEAR_MARGIN, Pair
+from train.report import classifier_sections, render
+
+
+def bundle_report(card: Card, figures: Figures, trust: Calibration, pairs: list[Pair]) -> str:
+    """The page. ``figures`` and ``trust`` are the int8 file's on the measured split, with the card's temperature."""
+    return render(
+        f"{card.name}, int8",
+        [
+            ("", _summary(card)),
+            ("Before and after quantization", _quantization(card)),
+            ("Do all forms say the same?", _parity(pairs)),
+            ("Confidence", _confidence(card)),
+            *classifier_sections(figures, trust),
+            ("The network", _network(card)),
+            ("What it is for", f"<p>{html.escape(card.intended_use)}</p><p>{html.escape(card.limits)}</p>"),
+        ],
+    )
+
+
+def _summary(card: Card) -> str:
+    figures = card.figures
+    return (
+        f"<p>{figures.split}, {figures.n} faces, single crop: accuracy {figures.accuracy:.2%}, macro-F1 "
+        f"{figures.macro_f1:.2%}, measured with {html.escape(card.golden_runtime)}.</p>"
+        f"<p><code>{html.escape(card.origin.train_command)}</code></p>"
+        f"<p><code>{html.escape(card.origin.export_command)}</code></p>"
+    )
+
+
+def _quantization(card: Card) -> str:
+    forms: dict[str, SplitFigures] = {"float32": card.origin.float_figures, **card.origin.quantization_figures}
+    rows = [
+        [f"{name} (taken)" if name == card.origin.quantization else name, f"{f.accuracy:.2%}", f"{f.macro_f1:.2%}"]
+        for name, f in forms.items()
+    ]
+    return _table(["form", "accuracy", "macro-F1"], rows)
+
+
+def _parity(pairs: list[Pair]) -> str:
+    rows = [
+        [
+            f"{pair.first} → {pair.second}",
+            f"{pair.points:+.2f}",
+            f"{pair.agreement:.2%}",
+            f"{pair.clear_agreement:.2%} of {pair.clear}" if pair.clear else "",
+            str(pair.ties),
+            " ".join(map(str, pair.histogram)),
+        ]
+        for pair in pairs
+    ]
+    heads = ["forms", "points", "same label", "where clear", "ties", "logits by steps of difference: 0, 1, 2, …"]
+    told = f"<p>Clear: the first two int8 logits are more than {CLEAR_MARGIN} steps apart.</p>"
+    return told + _table(heads, rows)
+
+
+def _confidence(card: Card) -> str:
+    judged, abstention = card.calibration, card.abstention
+    verdict = "cannot be told from" if judged.ece < judged.perfect_p95 else "is worse than"
+    return (
+        f"<p>Temperature {card.temperature}. Cross-fitted, the expected calibration error is {judged.ece:.3f} (before: "
+        f"{judged.ece_before:.3f}); a perfectly calibrated model with these confidences stays under "
+        f"{judged.perfect_p95:.3f} in 95 of 100 cases, so this one {verdict} such a model. Negative log-likelihood "
+        f"{judged.nll_before:.3f} → {judged.nll:.3f}.</p><p>From confidence {abstention.threshold:.2f} on it speaks of "
+        f"{abstention.coverage:.0%} of the faces and is right about {abstention.accuracy:.1%} of those.</p>"
+    )
+
+
+def _network(card: Card) -> str:
+    ops = ", ".join(f"{count} {name}" for name, count in card.ops.items())
+    return f"<p>{card.parameters:,} parameters, {card.macs / 1e6:.1f} million multiply-accumulates a face. {ops}.</p>"
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{html.escape(text)}" for text in heads)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(text)}" for text in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"

@@ -1,0 +1,90 @@
+"""What a run and a bundle are measured by, and the bank that a run leaves."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tensorflow", reason="the train extra is not installed")
+pytestmark = pytest.mark.slow
+
+from edge.fer2013 import read_faces  # noqa: E402
+from train.data import read_splits  # noqa: E402
+from train.evaluate import evaluate  # noqa: E402
+from train.views import ViewBank  # noqa: E402
+
+PROGRAM = Path(sys.executable).with_name("fer-train")
+
+
+def fer_train(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def run(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    values = ("teachers=", "batch=16", "epochs=4", "ema=0.5")
+    done = fer_train("run", "shallow", "--data", blobs, "--out", folder, *(x for v in values for x in ("--set", v)))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_run_is_measured_as_its_history_says(run: Path, blobs: Path) -> None:
+    best = json.loads((run / "run.json").read_text())["best"]
+    done = fer_train("evaluate", run, "--data", blobs, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["accuracy"] == pytest.approx(best["accuracy"], abs=1e-5)
+    assert (told["n"], told["test_time_views"], told["split"]) == (28, 1, "PublicTest")
+    assert sum(map(sum, told["confusion"])) == 28
+    assert 0 <= told["ece"] <= 1
+
+
+def test_test_time_augmentation_is_always_said(run: Path, blobs: Path) -> None:
+    done = fer_train("evaluate", run, "--data", blobs, "--tta", 10)
+    assert "WITH TEST-TIME AUGMENTATION (10 views)" in done.stdout
+    assert "single crop" in fer_train("evaluate", run, "--data", blobs).stdout
+    assert fer_train("evaluate", run, "--data", blobs, "--tta", 11).returncode == 2
+
+
+def test_a_bundle_is_measured_by_its_int8_file(blobs: Path) -> None:
+    told = evaluate(Path("student-small"), read_faces(blobs, "PublicTest"))
+    assert "int8 on" in told.subject
+    assert told.figures.n == 28
+
+
+def test_the_report_shows_curves_and_diagrams_and_no_picture(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    for heading in ("Learning curves", "Per class", "Confusion matrix", "Reliability diagram"):
+        assert f"<h2>{heading}</h2>" in page
+    assert page.count("<svg") == 3
+    assert "<img" not in page
+    assert "fer-train run shallow" in page
+
+
+def test_tensorboard_can_read_the_log(run: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: PLC0415
+
+    log = EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0})
+    log.Reload()
+    assert len(log.Tensors("accuracy")) == 4
+
+
+def test_a_run_leaves_a_bank_that_a_student_learns_from(run: Path, blobs: Path, tmp_path: Path) -> None:
+    file = tmp_path / "teacher.npz"
+    done = fer_train("bank", run, "--data", blobs, "--out", file, "--views", 2)
+    assert done.returncode == 0, done.stderr
+    bank = ViewBank.load(file)
+    training = read_splits(blobs).training
+    assert bank.logits.shape == (2, 112, 7)
+    right = bank.probabilities(0, 1.0).argmax(axis=1) == training.labels
+    assert right.mean() > 0.3  # a seventh by chance: the teacher has learned, and rows are faces
+    values = ("batch=16", "epochs=1", "votes=0", f"teachers={file}")
+    settings = [x for value in values for x in ("--set", value)]
+    done = fer_train("run", "student-small", "--data", blobs, "--out", tmp_path / "student", *settings)
+    assert done.returncode == 0, done.stderr
+    [teacher] = json.loads((tmp_path / "student" / "run.json").read_text())["teachers"]
+    assert teacher.startswith("fer-train run shallow")
+    assert bank.sha256() in teacher

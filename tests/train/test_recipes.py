@@ -1,0 +1,33 @@
+import pytest
+
+from edge.errors import UsageError
+from train.recipes import RECIPES, customize, find_recipe
+
+
+def test_overrides_take_the_keys_own_type() -> None:
+    recipe = customize(
+        RECIPES["student"],
+        ["epochs=2", "mixup=0.5", "class_balance=true", "optimizer=sgd", "teachers=co-teacher,mine.npz"],
+    )
+    assert (recipe.epochs, recipe.mixup, recipe.class_balance) == (2, 0.5, True)
+    assert (recipe.optimizer, recipe.teachers) == ("sgd", ("co-teacher", "mine.npz"))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "told"),
+    [
+        ("epochs=many", "--set epochs=many: "),
+        ("optimiser=sgd", "did you mean optimizer"),
+        ("optimizer=adam", "Invalid enum value"),
+        ("zzz=1", "known here: model, epochs"),
+        ("name=other", "a recipe has no name"),
+    ],
+)
+def test_a_wrong_override_says_what_the_key_takes_or_the_nearest_key(assignment: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        customize(RECIPES["student"], [assignment])
+
+
+def test_an_unknown_recipe_is_answered_by_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean student-small"):
+        find_recipe("student_smal")

@@ -1,0 +1,122 @@
+"""Stages, early stopping, a full disk: through the real program, on a few made-up faces."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the train extra is not installed")
+pytestmark = pytest.mark.slow
+
+from train.recipes import Recipe  # noqa: E402
+from train.trainer import Stage, stages  # noqa: E402
+
+PROGRAM = Path(sys.executable).with_name("fer-train")
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def command(recipe: str, data: Path, out: Path, *settings: str) -> list[str]:
+    values = [part for setting in settings for part in ("--set", setting)]
+    return [str(PROGRAM), "run", recipe, "--data", str(data), "--out", str(out), *values]
+
+
+def test_a_head_is_trained_before_everything() -> None:
+    recipe = Recipe("trial", model="resnet50-imagenet", head_epochs=2, head_learning_rate=0.1, epochs=5)
+    assert stages(recipe) == [Stage(0, 2, 0.1, head_only=True), Stage(2, 5, 1e-3, head_only=False)]
+    assert stages(Recipe("trial", model="paper", epochs=5)) == [Stage(0, 5, 1e-3, head_only=False)]
+
+
+@pytest.fixture
+def few(blobs: Path, tmp_path: Path) -> Path:
+    """16 faces to learn from and 7 to measure on: enough for the networks that take seconds a step."""
+    lines = blobs.read_text().splitlines(keepends=True)
+    file = tmp_path / "few.csv"
+    file.write_text("".join(lines[:17] + lines[-7:]))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [
+        ("vgg16", ["epochs=3"]),
+        ("resnet50-imagenet", ["head_epochs=1", "epochs=2"]),
+        ("resnet50-vggface", ["head_epochs=1", "epochs=2"]),
+    ],
+)
+def test_the_large_networks_learn_and_survive_kill_9_between_stages(
+    recipe: str, settings: list[str], few: Path, tmp_path: Path
+) -> None:
+    """Steps through their real code; no accuracy is claimed for them."""
+    settings = [*settings, "batch=4", "precision=float32"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    done = subprocess.run(command(recipe, few, whole, *settings), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with subprocess.Popen(command(recipe, few, cut, *settings), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        next(line for line in process.stderr if "epoch 1/3" in line)  # it is said after the checkpoint
+        process.send_signal(signal.SIGKILL)
+    assert len(history(cut)) == 1
+    subprocess.run(command(recipe, few, cut, *settings), capture_output=True, check=True)
+    losses = [[line["loss"] for line in history(folder)] for folder in (cut, whole)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
+    assert len(losses[1]) == 3
+
+
+def test_a_run_that_gets_no_better_stops_early(blobs: Path, tmp_path: Path) -> None:
+    settings = ["teachers=", "epochs=12", "patience=2", "learning_rate=0", "batch=16"]
+    done = subprocess.run(
+        command("shallow", blobs, tmp_path / "run", *settings), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no better epoch for 2; stopped early" in done.stderr
+    assert len(history(tmp_path / "run")) < 12
+
+
+def test_head_epochs_need_a_backbone_to_freeze(blobs: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("shallow", blobs, tmp_path / "run", "teachers=", "head_epochs=1", "batch=16"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "shallow has no pretrained backbone to freeze" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 100 MB; one checkpoint of the shallow network takes about 55 MB."""
+    if os.getuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", folder], check=False).returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_disk_that_fills_is_said_and_the_run_goes_on_when_there_is_room(blobs: Path, small_disk: Path) -> None:
+    settings = ["teachers=", "epochs=2", "batch=16"]
+    filler = small_disk / "filler"
+    run = command("shallow", blobs, small_disk / "run", *settings)
+    with subprocess.Popen(run, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        next(line for line in process.stderr if "epoch 1/2" in line)
+        free = os.statvfs(small_disk)
+        filler.write_bytes(b"\0" * (free.f_bavail * free.f_bsize))
+        told = process.stderr.read()
+    assert process.returncode == 15, told
+    assert "cannot be written" in told
+    assert "run the same command again" in told
+    filler.unlink()
+    subprocess.run(run, check=True, capture_output=True)
+    assert [line["epoch"] for line in history(small_disk / "run")] == [0, 1]

@@ -1,0 +1,97 @@
+"""Measure a run or a bundle on labelled faces: accuracy, macro-F1, confusion, calibration.
+
+Test-time augmentation is off unless asked for, and is named wherever its figures are shown.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle import CARD_FILE, find_bundle, open_bundle
+from edge.classify import Classifier
+from edge.contract import softmax
+from edge.errors import UsageError
+from edge.fer2013 import LabelledFaces
+from edge.metrics import Calibration, Figures, calibration, measure
+from train.run import Run
+from train.trainer import predict
+
+Probabilities = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+"""Maps faces ``(n, 48, 48)`` uint8 to probabilities ``(n, 7)``."""
+
+_SHIFTS: Final = ((0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2))
+MOST_VIEWS: Final = 2 * len(_SHIFTS)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, of what, and with how many test-time views (1: single crop)."""
+
+    subject: str
+    split: str | None
+    views: int
+    figures: Figures
+    calibration: Calibration
+
+
+def evaluate(subject: Path, faces: LabelledFaces, views: int = 1) -> Evaluation:
+    """Measure a run folder (Keras, float32) or a bundle (its int8 file); ``views`` from 1 to 10.
+
+    Two views are the face and its mirror image; ten add four shifts by two pixels, each with its mirror image. Their
+    probabilities are averaged.
+    """
+    if not 1 <= views <= MOST_VIEWS:
+        raise UsageError(f"--tta {views}: test-time augmentation has 1 to {MOST_VIEWS} views")
+    name, ask = _opened(subject)
+    averaged = np.mean([ask(_view(faces.pixels, number)) for number in range(views)], axis=0)
+    return Evaluation(
+        name, faces.split, views, measure(faces.labels, averaged.argmax(axis=1)), calibration(faces.labels, averaged)
+    )
+
+
+def _opened(subject: Path) -> tuple[str, Probabilities]:
+    if (subject / CARD_FILE).exists() or not subject.is_dir():
+        classifier = Classifier(open_bundle(find_bundle(str(subject))), threads=1)
+        name = f"bundle {subject}, int8 on {classifier.runtime}"
+        return name, lambda pixels: np.stack([classifier.probabilities(face) for face in pixels])
+    model = Run.load(subject).model(subject)
+    return f"run {subject}, Keras float32", lambda pixels: softmax(predict(model, pixels).astype(np.float64))
+
+
+def _view(pixels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    """Shift the faces, repeating their border, then mirror every second view."""
+    (down, right), mirrored = _SHIFTS[number // 2], number % 2
+    padded = np.pad(pixels, ((0, 0), (2, 2), (2, 2)), mode="edge")
+    height, width = pixels.shape[1:]
+    shifted = padded[:, 2 - down : 2 - down + height, 2 - right : 2 - right + width]
+    return shifted[:, :, ::-1] if mirrored else shifted
+
+
+def table(told: Evaluation) -> str:
+    """The evaluation for a person."""
+    figures = told.figures
+    how = "single crop" if told.views == 1 else f"WITH TEST-TIME AUGMENTATION ({told.views} views)"
+    lines = [
+        f"{told.subject}: {figures.n} faces{', ' + told.split if told.split else ''}, {how}",
+        f"accuracy {figures.accuracy:.2%}   macro-F1 {figures.macro_f1:.2%}   expected calibration error "
+        f"{told.calibration.ece:.3f}   negative log-likelihood {told.calibration.nll:.3f}",
+        "",
+        *figures.rows(),
+    ]
+    return "\n".join(lines)
+
+
+def as_json(told: Evaluation) -> dict[str, Any]:
+    """The evaluation for a machine."""
+    return {
+        "subject": told.subject,
+        "split": told.split,
+        "test_time_views": told.views,
+        **told.figures.as_json(),
+        "ece": round(told.calibration.ece, 5),
+        "nll": round(told.calibration.nll, 5),
+    }

@@ -1,0 +1,102 @@
+"""ResNet50 (He et al. 2015, arXiv 1512.03385), three times.
+
+``teacher`` is our own for 48x48 faces. ``resnet50-imagenet`` and ``resnet50-vggface`` are fine-tuned in two stages from
+weights published for 224x224; their backbone is one layer, a nested model, and always called in inference mode, so that
+its batch norms keep the statistics that it was published with.
+"""
+
+from typing import Any, Final
+
+import tf_keras as keras
+from tf_keras import layers
+
+from train.models.parts import colour, picture, with_logits
+
+BACKBONE: Final = "resnet50"
+"""The layer that published weights are for: the name that Keras gives its own."""
+
+PUBLISHED_SIZE: Final = 224
+"""Height and width that published ResNet50 weights were trained at; what is frozen is only right at that size."""
+
+IMAGENET_MEANS: Final = (103.939, 116.779, 123.68)
+"""Blue, green, red: what Keras's ImageNet ResNet50 subtracts from pixels 0..255."""
+VGGFACE2_MEANS: Final = (91.4953, 103.8827, 131.0912)
+"""Blue, green, red: what keras-vggface's VGGFace2 networks subtract ("version 2" of its preprocessing)."""
+
+_STAGES: Final = ((64, 3), (128, 4), (256, 6), (512, 3))  # filters of the inner convolutions, blocks
+_FROZEN_LAYERS: Final = 155
+
+
+def teacher(dropout: float) -> Any:
+    """ResNet50 that keeps the resolution of 48x48 faces: stages of 24, 12, 6 and 3 pixels instead of 12 to 2.
+
+    The stem is ResNet-C's (He et al. 2018, arXiv 1812.01187): three 3x3 convolutions, the first of stride 2, instead
+    of 7x7 and a max-pool, which together would throw away 15 of every 16 positions at once. Strides are in the 3x3
+    convolutions (v1.5), and each block starts as the identity (gamma 0 in its last batch norm, Goyal et al. 2017,
+    arXiv 1706.02677), since it learns from random weights.
+    """
+    face = x = picture()
+    for number, (filters, stride) in enumerate(((32, 2), (32, 1), (64, 1)), start=1):
+        x = layers.ReLU()(_conv_norm(x, f"conv1_{number}_3x3", filters, 3, stride))
+    x = layers.GlobalAveragePooling2D(name="pool")(_stages(x, stride_at="3x3", last_gamma="zeros"))
+    return with_logits("teacher", face, layers.Dropout(dropout, name="dropout")(x))
+
+
+def imagenet(dropout: float) -> Any:
+    """Keras's own ResNet50 under a pooled, dropped-out seven-way head."""
+    size = (PUBLISHED_SIZE, PUBLISHED_SIZE, 3)
+    backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=size)
+    face, x = _features(backbone, IMAGENET_MEANS)
+    return with_logits("resnet50-imagenet", face, layers.Dropout(dropout, name="dropout")(x))
+
+
+def vggface(dropout: float) -> Any:
+    """The ResNet50 of keras-vggface, its layer names included, under two hidden layers."""
+    colours = keras.Input((PUBLISHED_SIZE, PUBLISHED_SIZE, 3))
+    x = layers.ReLU()(_conv_norm(colours, "conv1/7x7_s2", 64, 7, 2))
+    x = _stages(layers.MaxPooling2D(3, 2)(x), stride_at="1x1_reduce", last_gamma="ones")
+    face, x = _features(keras.Model(colours, x, name=BACKBONE), VGGFACE2_MEANS)
+    for number, units in enumerate((2048, 1024), start=1):
+        x = layers.Dense(units, "relu", name=f"fc{number}")(layers.Dropout(dropout, name=f"dropout{number}")(x))
+    model = with_logits("resnet50-vggface", face, x)
+    freeze_vggface(model, head_only=False)
+    return model
+
+
+def freeze_imagenet(model: Any, head_only: bool) -> None:
+    """First stage: the backbone's first 155 layers (through ``conv5_block1_out``) are fixed. Second: nothing is."""
+    for number, layer in enumerate(model.get_layer(BACKBONE).layers):
+        layer.trainable = not (head_only and number < _FROZEN_LAYERS)
+
+
+def freeze_vggface(model: Any, head_only: bool) -> None:
+    """First stage: the whole backbone is fixed. Second: its batch norms are."""
+    for layer in model.get_layer(BACKBONE).layers:
+        layer.trainable = not (head_only or isinstance(layer, layers.BatchNormalization))
+
+
+def _features(backbone: Any, means: tuple[float, float, float]) -> tuple[Any, Any]:
+    """The picture, and the 2048 pooled features that a published backbone sees in it."""
+    face = picture()
+    x = layers.Resizing(PUBLISHED_SIZE, PUBLISHED_SIZE, "bilinear", name="resize")(face)
+    return face, layers.GlobalAveragePooling2D(name="pool")(backbone(colour(x, means), training=False))
+
+
+def _stages(x: Any, stride_at: str, last_gamma: str) -> Any:
+    """The sixteen bottleneck blocks; ``stride_at`` is the convolution that halves the resolution."""
+    for stage, (filters, blocks) in enumerate(_STAGES, start=2):
+        for block in range(1, blocks + 1):
+            stride = 2 if stage > 2 and block == 1 else 1
+            shortcut, name = x, f"conv{stage}_{block}"
+            if block == 1:
+                shortcut = _conv_norm(x, f"{name}_1x1_proj", 4 * filters, 1, stride)
+            for part, size in (("1x1_reduce", 1), ("3x3", 3)):
+                x = layers.ReLU()(_conv_norm(x, f"{name}_{part}", filters, size, stride if part == stride_at else 1))
+            x = _conv_norm(x, f"{name}_1x1_increase", 4 * filters, 1, 1, last_gamma)
+            x = layers.ReLU()(layers.Add()([x, shortcut]))
+    return x
+
+
+def _conv_norm(x: Any, name: str, filters: int, size: int, stride: int, gamma: str = "ones") -> Any:
+    x = layers.Conv2D(filters, size, stride, padding="same", use_bias=False, name=name)(x)
+    return layers.BatchNormalization(gamma_initializer=gamma, name=f"{name}/bn")(x)

@@ -1,0 +1,130 @@
+"""``report.html``: what a run or a bundle reached, in one file without scripts. Figures, never faces."""
+
+import html
+import io
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from string import Template
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from edge.contract import LABELS, softmax
+from edge.fer2013 import LabelledFaces
+from edge.metrics import Calibration, Figures, calibration, measure
+from train.trainer import Epoch
+
+_PAGE: Final = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>$title</title><style>
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse } td, th { padding: .15rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
+td:first-child, th:first-child { text-align: left } svg { max-width: 100%; height: auto } code { background: #f3f3f3 }
+</style></head><body><h1>$title</h1>
+$sections
+</body></html>
+""")
+
+
+def write_report(
+    folder: Path, command: str, history: list[Epoch], measured: LabelledFaces, logits: NDArray[np.float32]
+) -> None:
+    """Write ``report.html`` of a finished run into its folder.
+
+    ``logits`` is ``(n, 7)``: what the best epoch says of the ``measured`` faces in single crop.
+    """
+    probabilities = softmax(logits.astype(np.float64))
+    figures = measure(measured.labels, probabilities.argmax(axis=1))
+    trust = calibration(measured.labels, probabilities)
+    best = max(history, key=lambda line: line.accuracy)
+    summary = (
+        f"{measured.split}, {figures.n} faces, single crop, Keras: accuracy {figures.accuracy:.2%}, macro-F1 "
+        f"{figures.macro_f1:.2%}, expected calibration error {trust.ece:.3f}. Epoch {best.epoch + 1} of "
+        f"{len(history)}, chosen by {measured.split}."
+    )
+    page = render(
+        folder.name,
+        [
+            ("", f"<p>{summary}</p><p><code>{html.escape(command)}</code></p>"),
+            ("Learning curves", drawn(lambda figure: _curves(figure, history), 9, 3.2)),
+            *classifier_sections(figures, trust),
+        ],
+    )
+    (folder / "report.html").write_text(page)
+
+
+def render(title: str, sections: Iterable[tuple[str, str]]) -> str:
+    """A page of headed sections, each already HTML."""
+    bodies = (f"<h2>{heading}</h2>\n{body}" if heading else body for heading, body in sections)
+    return _PAGE.substitute(title=html.escape(title), sections="\n".join(bodies))
+
+
+def classifier_sections(figures: Figures, trust: Calibration) -> list[tuple[str, str]]:
+    """What every report says of a classifier: classes, confusion matrix, reliability diagram."""
+    return [
+        ("Per class", _class_table(figures)),
+        ("Confusion matrix", drawn(lambda figure: _confusion(figure, figures), 6, 5)),
+        ("Reliability diagram", drawn(lambda figure: _reliability(figure, trust), 5, 4)),
+    ]
+
+
+def drawn(draw: Callable[[Figure], None], width: float, height: float) -> str:
+    """An inline SVG of ``width`` x ``height`` inches; the same figures give the same bytes."""
+    with mpl.rc_context({"svg.hashsalt": "fer-edge", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        draw(figure)
+        target = io.StringIO()
+        figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None})
+    svg = target.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _class_table(figures: Figures) -> str:
+    rows = "".join(
+        f"<tr><td>{label}<td>{c.precision:.1%}<td>{c.recall:.1%}<td>{c.f1:.1%}<td>{c.support}</tr>"
+        for label, c in figures.per_class.items()
+    )
+    return f"<table><tr><th>label<th>precision<th>recall<th>F1<th>faces</tr>{rows}</table>"
+
+
+def _curves(figure: Figure, history: list[Epoch]) -> None:
+    epochs = [line.epoch + 1 for line in history]
+    panels: list[tuple[str, list[float]]] = [
+        ("training loss", [line.loss for line in history]),
+        ("accuracy", [line.accuracy for line in history]),
+        ("learning rate", [line.learning_rate for line in history]),
+    ]
+    for axes, (title, values) in zip(figure.subplots(1, 3), panels, strict=True):
+        axes.plot(epochs, values, marker="." if len(epochs) < 30 else "")
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+
+
+def _confusion(figure: Figure, figures: Figures) -> None:
+    axes: Any = figure.subplots()
+    share = figures.confusion / np.maximum(figures.confusion.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(share):
+        axes.text(column, row, f"{value:.0%}", ha="center", va="center", color="white" if value > 0.5 else "black")
+    axes.set_xticks(range(len(LABELS)), LABELS, rotation=45, ha="right")
+    axes.set_yticks(range(len(LABELS)), LABELS)
+    axes.set(xlabel="called", ylabel="labelled", title="share of each label's faces")
+
+
+def _reliability(figure: Figure, trust: Calibration) -> None:
+    axes: Any = figure.subplots()
+    filled = [b for b in trust.bins if b.n]
+    axes.plot([0, 1], [0, 1], color="grey", linestyle="--", label="perfect")
+    axes.bar(
+        [(i + 0.5) / len(trust.bins) for i in range(len(trust.bins))],
+        [b.accuracy for b in trust.bins],
+        width=1 / len(trust.bins),
+        alpha=0.5,
+        edgecolor="white",
+        label="accuracy",
+    )
+    axes.plot([b.confidence for b in filled], [b.accuracy for b in filled], "o", label="mean confidence")
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=f"ECE {trust.ece:.3f}, 10 bins")
+    axes.legend()
