@@ -23,8 +23,8 @@ check: $(DEV)/.ready    ## lint, types, import rules and the fast tests
 	$(DEV)/bin/lint-imports
 	$(DEV)/bin/pytest -m "not slow"
 
-schema: $(DEV)/.ready   ## write docs/event.schema.json from the code
-	$(DEV)/bin/python -m edge.events > docs/event.schema.json
+schema: $(DEV)/.ready   ## write docs/*.schema.json, of every MQTT payload, from the code
+	$(DEV)/bin/python -m edge.messages docs
 
 sample: $(DEV)/.ready   ## write systemd/config.toml from the docstrings of edge/settings.py
 	$(DEV)/bin/python -m edge.sample > systemd/config.toml

@@ -78,6 +78,11 @@ def _open(camera: Camera) -> Source:
     )
 
 
+def is_live(camera: Camera) -> bool:
+    """Whether the settings name a camera or a stream, and not a file."""
+    return _live_device(camera) is not None
+
+
 def _live_device(camera: Camera) -> Callable[[], Device] | None:
     """What opens the live camera that the settings name; None when they name something else."""
     name = camera.source

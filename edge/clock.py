@@ -15,6 +15,11 @@ _TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronized
 _TIMEX_BYTES: Final = 208  # sizeof(struct timex) on 64-bit Linux, and more than enough on 32-bit
 
 
+def now() -> datetime:
+    """Wall-clock time with zone."""
+    return datetime.now(UTC).astimezone()
+
+
 def media_time(started: datetime) -> Stamp:
     """Time of a file's frames: the run's start plus the media time."""
     return lambda at: started + timedelta(seconds=at)

@@ -22,6 +22,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from edge.board import MODEL, THROTTLED, text_of, throttling
 from edge.clock import clock_synced
 from edge.errors import SettingsError
 from edge.settings import Camera, Model, Mqtt, Settings, load_settings
@@ -31,7 +32,6 @@ Level = Literal["ok", "warn", "fail"]
 INSTALLED_CONFIG: Final = Path("/etc/fer-edge/config.toml")
 STATE: Final = Path("/var/lib/fer-edge")
 SERVICE_USER: Final = "fer-edge"
-THROTTLED: Final = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 
 _SUPPORTED: Final = {"3.11": "Bookworm", "3.13": "Trixie"}
 _DISK_FAIL_MB: Final = 50
@@ -39,8 +39,6 @@ _DISK_WARN_MB: Final = 500
 _BLANK: Final = 8  # grey levels between the darkest and the brightest pixel of a covered lens
 # What tflite-runtime 2.14 differs from the runtime that made the golden outputs.
 _USUAL_TOP1: Final = 0.9
-# Bits of get_throttled; the same 16 higher tell what has happened since the start.
-_THROTTLED_BITS: Final = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 
 _NUMPY_1: Final = f"{sys.executable} -m pip install 'numpy<2' 'opencv-python-headless<4.12'"
 _PICAMERA2: Final = "sudo apt install --no-install-recommends python3-picamera2 (and a venv --system-site-packages)"
@@ -76,7 +74,7 @@ def as_text(finding: Finding) -> str:
 
 def examine(config: Path | None, python: str = sys.executable) -> Iterator[Finding]:
     """All checks of this device; those that need settings come last."""
-    yield check_system(Path("/etc/os-release"), Path("/proc/device-tree/model"), platform.machine())
+    yield check_system(Path("/etc/os-release"), MODEL, platform.machine())
     yield check_python(platform.python_version(), sys.prefix if sys.prefix != sys.base_prefix else None)
     yield check_clock(clock_synced())
     yield check_throttling(THROTTLED, ("vcgencmd", "get_throttled"))
@@ -97,9 +95,9 @@ def examine(config: Path | None, python: str = sys.executable) -> Iterator[Findi
 
 def check_system(os_release: Path, model: Path, machine: str) -> Finding:
     """The operating system and the board."""
-    fields = dict(line.split("=", 1) for line in _text(os_release).splitlines() if "=" in line)
+    fields = dict(line.split("=", 1) for line in text_of(os_release).splitlines() if "=" in line)
     system = fields.get("PRETTY_NAME", "an unknown system").strip('"')
-    board = _text(model).strip("\0\n ")
+    board = text_of(model)
     sentence = f"{system}, {machine}, {board or 'not a Raspberry Pi'}"
     if machine not in ("aarch64", "x86_64"):
         return Finding(
@@ -131,15 +129,13 @@ def check_clock(synced: bool) -> Finding:
 
 def check_throttling(file: Path, command: Sequence[str]) -> Finding:
     """What the firmware says about power and heat: ``file`` of the kernel, else the output of ``command``."""
-    stored = _text(file).strip()
+    stored = text_of(file)
     try:
         if not stored and shutil.which(command[0]):
             stored = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
-        bits = int(stored.rpartition("=")[2], 16)
+        now, since = throttling(stored)
     except (ValueError, subprocess.TimeoutExpired):
         return Finding("throttling", "ok", "this board tells nothing about it")
-    now = [word for bit, word in _THROTTLED_BITS.items() if bits >> bit & 1]
-    since = [word for bit, word in _THROTTLED_BITS.items() if bits >> bit + 16 & 1]
     mend = "use the board's own power supply and a heat sink or fan"
     if now:
         return Finding("throttling", "fail", f"now: {', '.join(now)}", mend)
@@ -239,7 +235,7 @@ def check_broker(python: Sequence[str], settings: Mqtt, *, needed: bool, seconds
     where = f"{settings.host}:{settings.port}"
     user = f"user {settings.username}" if settings.username else "a device without a user name"
     if outcome == "accepted":
-        return Finding("broker", "ok", f"{where} accepts {user}, {'TLS' if settings.ca_file else 'without TLS'}")
+        return Finding("broker", "ok", f"{where} accepts {user}, {'TLS' if settings.encrypted else 'without TLS'}")
     sentence, mend = {
         "unreachable": (f"{where} cannot be reached: {detail}", "is it running? check mqtt.host and mqtt.port"),
         "tls": (f"{where}: no TLS: {detail}", "check mqtt.ca_file, mqtt.host and mqtt.port"),
@@ -250,11 +246,12 @@ def check_broker(python: Sequence[str], settings: Mqtt, *, needed: bool, seconds
 
 
 def with_password(settings: Mqtt, config: Path | None) -> Mqtt:
-    """The settings with the password file that the service is handed, which lies beside its settings."""
-    beside = config.parent / "mqtt-password" if config else None
-    if settings.password_file or beside is None or not beside.exists():
-        return settings
-    return msgspec.structs.replace(settings, password_file=str(beside))
+    """The settings with the files of secrets that the service is handed, which lie beside its settings."""
+    for key, name in (("password_file", "mqtt-password"), ("key_file", "mqtt-key")):
+        beside = config.parent / name if config else None
+        if beside and beside.exists() and not getattr(settings, key):
+            settings = msgspec.structs.replace(settings, **{key: str(beside)})
+    return settings
 
 
 def service_user(service: str) -> str:
@@ -323,10 +320,3 @@ def _camera_mend(camera: Camera) -> str:
 def _install(package: str) -> str:
     extra = package if package == "tflite-runtime" else "litert"
     return _PICAMERA2 if package == "picamera2" else f"{sys.executable} -m pip install 'fer-edge[{extra}]'"
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError:
-        return ""

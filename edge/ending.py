@@ -34,13 +34,18 @@ def guarded(program: str, action: Callable[[], int]) -> int:
         return 0
 
 
+def hanging() -> bool:
+    """Whether an abandonable thread still runs."""
+    return any(isinstance(thread, Abandonable) and thread.is_alive() for thread in threading.enumerate())
+
+
 def leave(exit_code: int) -> None:
     """End the process at once when an abandonable thread still runs; otherwise do nothing.
 
     Python's own ending would wait for ever: picamera2 registers an ``atexit`` hook that stops the camera, and a
     thread that comes back into an ending interpreter from OpenCV's code aborts the process with another exit code.
     """
-    if not any(isinstance(thread, Abandonable) and thread.is_alive() for thread in threading.enumerate()):
+    if not hanging():
         return
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

@@ -67,6 +67,12 @@ class CameraStalled(FerEdgeError):  # noqa: N818  it says what happened
     exit_code = 10
 
 
+class StoreError(FerEdgeError):
+    """What must outlive a restart cannot be kept: its file is in use, or cannot be written."""
+
+    exit_code = 18
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the known one that was probably meant, or all of them."""
     names = list(known)

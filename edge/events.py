@@ -1,6 +1,5 @@
 """From what happened to the message that is sent: ids, JSON, and the schema that documents it."""
 
-import json
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -40,9 +39,5 @@ def to_json(event: Event) -> bytes:
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of an event, made from its type; ``docs/event.schema.json`` is this."""
+    """JSON Schema of an event, made from its type; ``docs/event.schema.json`` is this (edge.messages)."""
     return msgspec.json.schema(Event)
-
-
-if __name__ == "__main__":
-    print(json.dumps(schema(), indent=2))

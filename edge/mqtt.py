@@ -1,180 +1,434 @@
-"""Telling a broker: availability by last will, retained state, events at QoS 1. Nothing here waits for the network.
+"""Telling a broker: availability by last will, retained state, events from the outbox. Nothing waits for the network.
 
-Topics, under ``PREFIX/DEVICE``: ``availability`` (retained, ``online``/``offline``), ``state`` (retained JSON: how many
-faces, and what the one that has been there longest shows), ``event`` (not retained, see edge.records.Event) and
-``fault`` (retained, see edge.records.Fault: why the service ended; empty while it works).
+Topics, under ``PREFIX/DEVICE``, are described in docs/mqtt.md. Events come from the outbox (edge.outbox), a few at
+once, and leave it when the broker acknowledges them. Of everything else only the newest is kept, in memory.
 """
 
 import logging
+import random
 import socket
 import threading
 import time
-from pathlib import Path
-from typing import Any, Final
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import msgspec
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.errors import SettingsError
+from edge import board
+from edge.clock import now
+from edge.errors import DeliveryError, StoreError
 from edge.events import to_json
+from edge.link import Backoff, Limits, Link, new_client
+from edge.messages import Reply, State, Statistics
+from edge.outbox import Committer, Outbox
 from edge.records import Event, Expression, Fault
+from edge.service import fault_of
 from edge.settings import Mqtt
+from edge.suspects import Suspects
 
 _log = logging.getLogger(__name__)
 
-_KEEPALIVE: Final = 30
-_LONGEST_RETRY: Final = 30
-_MOST_QUEUED: Final = 10_000
-_SERIAL: Final = Path("/proc/device-tree/serial-number")
+_ANSWER_SECONDS: Final = 30.0
+_MOST_REPLIES: Final = 20
+_PACKET_OVERHEAD: Final = 16  # bytes around topic and payload, generously
+_BIRTH_SECONDS: Final = 5.0
+_LONGEST_WAIT: Final = 60.0
+
+Obey = Callable[[str, bytes, bool], None]
+"""Takes a command: its name, its payload, and whether the broker had retained it."""
 
 
-class State(msgspec.Struct, frozen=True):
-    """The retained state: faces in view, and the expression of the one that has been there longest."""
+@dataclass(frozen=True)
+class Announcement:
+    """A retained payload for others, such as Home Assistant; an empty one takes back what was there.
 
-    faces: int
-    track: int | None = None
-    expression: str | None = None
-    confidence: float | None = None
+    It is sent again when ``birth_topic`` says online; ``done`` is called in the link's thread when the broker has it.
+    """
+
+    topic: str
+    payload: bytes
+    birth_topic: str = ""
+    done: Callable[[], object] = lambda: None
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A message that waits for the broker's answer, since ``at``; ``event`` is its id in the outbox if it is one."""
+
+    at: float
+    topic: str
+    event: int | None = None
+
+    @property
+    def name(self) -> int | str:
+        """What tells it from others, from one connection to the next."""
+        return self.topic if self.event is None else self.event
 
 
 class MqttSink:
-    """Publishes events; the connection is made, and made again, in paho's own thread.
+    """Publishes events; committing and sending have threads of their own, which ``start`` starts.
 
-    Raises SettingsError when the password or certificate file cannot be used.
+    Raises SettingsError when the password or a certificate file cannot be used. The outbox is closed with it.
     """
 
-    def __init__(self, settings: Mqtt) -> None:
-        self._settings = settings
-        self._base = f"{settings.prefix}/{device_id(settings)}"
+    def __init__(
+        self,
+        settings: Mqtt,
+        outbox: Outbox,
+        announcements: Sequence[Announcement] = (),
+        longest_wait: float = _LONGEST_WAIT,
+    ) -> None:
+        self._base = base_topic(settings)
+        new_client(settings, client_id(settings))  # a file that is missing is told now
+        self._outbox = outbox
+        self._announcements = {announcement.topic: announcement for announcement in announcements}
+        self._commands = f"{self._base}/command/"
+        self._obey: Obey = lambda *_: None
         self._faces: dict[int, Expression] = {}
-        self._sent: set[int] = set()
-        self._acknowledged: set[int] = set()
-        self._said = ""
-        self._client = self._make_client()
-        self._client.connect_async(settings.host, settings.port, keepalive=_KEEPALIVE)
-        self._client.loop_start()
+        self._faults: dict[str, Fault] = {}
+        self._fault_lock = threading.Lock()
+        self._retained = _Retained(last=self._topic("availability"))
+        self._statistics: Statistics | None = None
+        self._replies: deque[Reply] = deque(maxlen=_MOST_REPLIES)
+        self._limits = Limits()
+        self._flying: dict[int, _Sent] = {}
+        self._suspects = Suspects()
+        self._refused: set[int] = set()
+        self._refused_topics: set[str] = set()
+        self._refusals = 0
+        self._refusal_backoff = Backoff(min(1.0, longest_wait), longest_wait)
+        self._resume_at = 0.0
+        self._probing = False
+        self._announce_at: float | None = None
+        self._committer = Committer(outbox, self._moved)
+        self._link = Link(
+            settings,
+            client_id(settings),
+            will=self._topic("availability"),
+            topics=self._subscriptions(settings),
+            backoff=Backoff(min(2.0, longest_wait), longest_wait),
+        )
+        self._link.talk = self
+        self._publish_state()
+        self._set("availability", b"online")
+        for announcement in announcements:
+            self._retained.set(announcement.topic, announcement.payload)
+
+    def start(self, obey: Obey | None = None) -> None:
+        """Begin to connect; ``obey`` is called with commands, in the link's thread."""
+        if obey:
+            self._obey = obey
+        self._moved()
+        self._committer.start()
+        self._link.start()
+
+    @property
+    def refusals(self) -> int:
+        """How often the broker has refused an event since the start."""
+        return self._refusals
+
+    @property
+    def fault_code(self) -> int | None:
+        """The code of the fault that is retained."""
+        fault = next(iter(self._faults.values()), None)
+        return fault.code if fault else None
+
+    def check(self) -> None:
+        """Raise DeliveryError when a bug has ended one of the threads: only a new process can help."""
+        if not (self._committer.is_alive() and self._link.is_alive()):
+            raise DeliveryError("a thread that delivers events has ended with a bug; see the traceback above")
 
     def tell(self, event: Event) -> None:
-        """Queue an event and the state that follows from it; returns at once, connected or not."""
-        self._publish("event", to_json(event), retain=False)
+        """Hand over an event and the state that follows from it; returns at once, whatever network and disk do."""
+        self._committer.put(to_json(event))
         if event.kind == "left":
             self._faces.pop(event.track, None)
         else:
             self._faces[event.track] = event.expression
-        self._publish("state", msgspec.json.encode(self._state()), retain=True)
+        self._publish_state()
 
     def fault(self, fault: Fault | None) -> None:
-        """Queue the retained fault; None says that there is none (an empty payload, which ends its retention)."""
-        self._publish("fault", msgspec.json.encode(fault) if fault else b"", retain=True)
+        """Set the retained fault of the service; None says that it has none."""
+        self._set_fault("service", fault)
+
+    def paused(self, paused: bool) -> None:
+        """Set the retained word about the camera: ON while it is closed."""
+        self._set("paused", b"ON" if paused else b"OFF")
+
+    def statistics(self, statistics: Statistics) -> None:
+        """Send statistics; only the newest, when there is no connection."""
+        self._statistics = statistics
+        self._link.wake()
+
+    def reply(self, reply: Reply) -> None:
+        """Send what became of a command."""
+        self._replies.append(reply)
+        self._link.wake()
 
     def close(self, timeout: float) -> int:
-        """Within ``timeout`` seconds let the broker acknowledge everything, say offline, and disconnect.
+        """Within ``timeout`` seconds deliver what is left, say offline, disconnect, and close the outbox.
 
-        Returns how many messages the broker has not acknowledged.
+        Returns how many events the broker has not acknowledged; they stay in the outbox.
         """
         deadline = time.monotonic() + timeout
-        offline_takes = min(1.0, timeout / 4)
-        while self.unacknowledged() and time.monotonic() < deadline - offline_takes:
-            time.sleep(0.02)
-        left = self.unacknowledged()
-        if self._client.is_connected():
-            offline = self._client.publish(f"{self._base}/availability", "offline", qos=1, retain=True)
-            offline.wait_for_publish(offline_takes)
-        self._client.disconnect()
-        # paho's thread may sit in a name look-up or a connect that nothing interrupts: join it only so long.
-        stopping = threading.Thread(target=self._client.loop_stop, daemon=True)
-        stopping.start()
-        stopping.join(max(0.1, deadline - time.monotonic()))
-        return left
+        self._faces.clear()
+        self._publish_state()
+        farewell = min(1.0, timeout / 4)
+        self._wait(lambda: self.undelivered() or self._busy(), deadline - farewell)
+        self._set("availability", b"offline")
+        self._wait(lambda: self._link.up and self._busy(), deadline)
+        self._link.stop()
+        # The link may sit in a name look-up, the committer in a write, that nothing interrupts.
+        self._committer.close(max(0.1, deadline - time.monotonic()))
+        self._link.join(max(0.1, deadline - time.monotonic()))
+        undelivered = self.undelivered()
+        if not self._committer.is_alive():
+            self._outbox.close()
+        return undelivered
 
-    def unacknowledged(self) -> int:
-        """Messages handed over that the broker has not acknowledged yet."""
-        return len(self._sent - self._acknowledged)
+    def undelivered(self) -> int:
+        """Events told that the broker has not acknowledged yet."""
+        return self._committer.waiting + self._outbox.figures.waiting
 
-    def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
-        # No lock: paho calls _on_publish while it holds its own, which publish() needs too.
-        done = self._sent & self._acknowledged
-        self._sent -= done
-        self._acknowledged -= done
-        self._sent.add(self._client.publish(f"{self._base}/{topic}", payload, qos=1, retain=retain).mid)
+    # What follows is called by the link, in its thread (edge.link.Talk).
 
-    def _state(self) -> State:
-        if not self._faces:
-            return State(faces=0)
-        track = min(self._faces)
-        expression = self._faces[track]
-        return State(len(self._faces), track, expression.label, expression.confidence)
+    def connected(self, limits: Limits) -> None:
+        """Begin anew: whatever was under way is sent again, and everything retained is set to the truth of now."""
+        self._limits = limits
+        self._refused = {event for event in self._refused if self._suspects.held(event)}  # the others come again
+        self._outbox.start_over()
+        self._retained.start_over()
 
-    def _make_client(self) -> paho.Client:
-        settings = self._settings
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=self._base.replace("/", "-"), protocol=paho.MQTTv5)
-        client.will_set(f"{self._base}/availability", "offline", qos=1, retain=True)
-        client.reconnect_delay_set(1, _LONGEST_RETRY)
-        client.max_queued_messages_set(_MOST_QUEUED)
-        secure(client, settings)
-        client.on_connect = self._on_connect
-        client.on_connect_fail = self._on_connect_fail
-        client.on_disconnect = self._on_disconnect
-        client.on_publish = self._on_publish
-        return client
+    def lost(self, *, blamed: bool) -> None:
+        """What was under way may have arrived or not."""
+        names = [sent.name for sent in self._flying.values()]
+        self._flying.clear()
+        guilty = self._suspects.lost(names, time.monotonic(), blamed=blamed)
+        if isinstance(guilty, int):
+            self._refuse(guilty, "it ends the connection whenever one of them comes")
+        elif guilty:
+            _log.warning("the MQTT broker ends the connection whenever %s comes; it is not sent for a while", guilty)
 
-    def _on_connect(self, client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _p: Any) -> None:
-        if reason.is_failure:
-            self._say(
-                f"the MQTT broker at {self._where()} refuses the connection: {reason}. "
-                "Check mqtt.username and mqtt.password_file; trying again."
-            )
+    def turn(self) -> float:
+        """Send what is due and fits the broker's window."""
+        at = time.monotonic()
+        for name in self._suspects.released(at):
+            if isinstance(name, int):
+                self._outbox.give_back(name)
+        if self._refused and not self._outbox.figures.waiting:  # dropped meanwhile
+            self._refused.clear()
+            self._set_fault("broker", None)
+        if any(at - sent.at > _ANSWER_SECONDS for sent in self._flying.values()):
+            self._link.drop(f"no acknowledgement in {_ANSWER_SECONDS:.0f} s")
+            return 0.0
+        if self._announce_at is not None and at >= self._announce_at:
+            self._announce_at = None
+            for topic in self._announcements:
+                self._retained.renew(topic)
+        while self._room() and (newest := self._retained.take()):
+            topic, payload = newest
+            if self._suspects.held(topic) or self._too_large(topic, payload):
+                self._retained.answered(topic)
+                self._say_refused(topic, "too large for it")
+            else:
+                self._fly(_Sent(at, topic), payload, retain=True)
+        while self._room() and self._replies:
+            self._fly(_Sent(at, self._topic("reply")), msgspec.json.encode(self._replies.popleft()))
+        if statistics := self._statistics:
+            self._statistics = None
+            self._link.publish(self._topic("statistics"), msgspec.json.encode(statistics), qos=0)
+        if at >= self._resume_at:
+            self._send_events(at)
+        return min((due - at for due in (self._announce_at, self._resume_at) if due and due > at), default=1.0)
+
+    def answered(self, mid: int, refusal: str, *, everything: bool) -> None:
+        """Take an answer of the broker."""
+        sent = self._flying.pop(mid, None)
+        if sent is None:
             return
-        self._say(f"connected to the MQTT broker at {self._where()}")
-        client.publish(f"{self._base}/state", msgspec.json.encode(self._state()), qos=1, retain=True)
-        client.publish(f"{self._base}/availability", "online", qos=1, retain=True)
+        self._suspects.answered(sent.name)
+        if sent.event is not None:
+            self._event_answered(sent.event, refusal, everything=everything)
+            return
+        self._retained.answered(sent.topic)
+        if refusal:
+            self._say_refused(sent.topic, refusal)
+        elif sent.topic in self._announcements:
+            self._announcements[sent.topic].done()
 
-    def _on_connect_fail(self, _client: paho.Client, _data: Any) -> None:
-        self._say(
-            f"no MQTT broker answers at {self._where()}. Is it running, are mqtt.host and mqtt.port right? "
-            "Events are kept; trying again."
-        )
+    def _event_answered(self, event: int, refusal: str, *, everything: bool) -> None:
+        if refusal:
+            self._probing = self._probing or everything
+            self._outbox.give_back(event)
+            self._resume_at = time.monotonic() + self._refusal_backoff.next()
+            self._refuse(event, refusal)
+            return
+        self._outbox.acknowledge(event)
+        self._probing = False
+        self._refusal_backoff.reset()
+        self._refused.discard(event)
+        if not self._refused:
+            self._set_fault("broker", None)
+        if self._outbox.untidy:
+            self._committer.tidy()
 
-    def _on_disconnect(self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _p: Any) -> None:
-        if reason.is_failure:
-            self._say(f"lost the MQTT broker at {self._where()}: {reason}. Events are kept; trying again.")
+    def received(self, topic: str, payload: bytes, retained: bool) -> None:
+        """Take a command, or Home Assistant's word that it has just started."""
+        if topic.startswith(self._commands):
+            self._obey(topic.removeprefix(self._commands), payload, retained)
+        elif payload == b"online" and not retained:
+            self._announce_at = time.monotonic() + random.uniform(0, _BIRTH_SECONDS)  # not all devices at once
 
-    def _on_publish(self, _client: paho.Client, _data: Any, mid: int, _reason: ReasonCode, _p: Properties) -> None:
-        self._acknowledged.add(mid)
+    def _send_events(self, at: float) -> None:
+        topic, room = self._topic("event"), self._room()
+        if self._probing:  # one at a time, or a right that is given amid many would change their order
+            room = min(room, 0 if any(sent.event is not None for sent in self._flying.values()) else 1)
+        for stored in self._outbox.take(room):
+            if self._suspects.held(stored.id):
+                self._outbox.leave(stored.id)
+            elif self._too_large(topic, stored.payload):
+                # It would end the connection, again and again. Another connection may allow more.
+                self._outbox.leave(stored.id)
+                self._refuse(stored.id, f"Packet too large: this broker takes {self._limits.packet} bytes")
+            else:
+                self._fly(_Sent(at, topic, stored.id), stored.payload)
 
-    def _say(self, sentence: str) -> None:
-        """Log a change of the connection; the same failure over and over is logged once."""
-        if sentence != self._said:
-            self._said = sentence
-            _log.warning(sentence)
+    def _fly(self, sent: _Sent, payload: bytes, *, retain: bool = False) -> None:
+        self._flying[self._link.publish(sent.topic, payload, retain=retain)] = sent
 
-    def _where(self) -> str:
-        return f"{self._settings.host}:{self._settings.port}"
+    def _room(self) -> int:
+        window = 1 if self._suspects.alone else self._limits.window
+        return max(0, window - len(self._flying))
+
+    def _too_large(self, topic: str, payload: bytes) -> bool:
+        most = self._limits.packet
+        return most is not None and len(topic) + len(payload) + _PACKET_OVERHEAD > most
+
+    def _say_refused(self, topic: str, reason: str) -> None:
+        if topic not in self._refused_topics:
+            self._refused_topics.add(topic)
+            _log.warning("the MQTT broker refuses %s: %s", topic, reason)
+
+    def _refuse(self, event: int, reason: str) -> None:
+        if event not in self._refused:
+            self._refused.add(event)
+            self._refusals += 1
+        sentence = f"the MQTT broker refuses events: {reason}. May this device publish to {self._topic('event')}?"
+        self._set_fault("broker", fault_of(DeliveryError(sentence), now()))
+
+    def _moved(self) -> None:
+        """The committer has tried; called in its thread."""
+        trouble = self._outbox.trouble
+        self._set_fault("outbox", fault_of(StoreError(trouble), now()) if trouble else None)
+        self._link.wake()
+
+    # What follows is for any thread.
+
+    def _publish_state(self) -> None:
+        track = min(self._faces, default=None)
+        if track is None:
+            state = State(faces=0)
+        else:
+            expression = self._faces[track]
+            state = State(len(self._faces), track, expression.label, expression.confidence)
+        self._set("state", msgspec.json.encode(state))
+
+    def _set_fault(self, source: str, fault: Fault | None) -> None:
+        """Each source has one fault or none; the one that began first is told."""
+        with self._fault_lock:
+            former = self._faults.get(source)
+            if fault is None and former is None and source != "service":
+                return
+            if fault and former and (fault.code, fault.sentence) == (former.code, former.sentence):
+                return
+            if fault:
+                self._faults[source] = fault
+            else:
+                self._faults.pop(source, None)
+            told = next(iter(self._faults.values()), None)
+            self._set("fault", msgspec.json.encode(told) if told else b"")
+
+    def _set(self, name: str, payload: bytes) -> None:
+        if self._retained.set(self._topic(name), payload):
+            self._link.wake()
+
+    def _topic(self, name: str) -> str:
+        return f"{self._base}/{name}"
+
+    def _busy(self) -> bool:
+        return self._retained.pending or bool(self._replies)
+
+    def _subscriptions(self, settings: Mqtt) -> tuple[str, ...]:
+        births = sorted({a.birth_topic for a in self._announcements.values() if a.birth_topic})
+        return (*((f"{self._commands}+",) if settings.commands else ()), *births)
+
+    def _wait(self, condition: Callable[[], object], deadline: float) -> None:
+        while condition() and time.monotonic() < deadline:
+            time.sleep(0.02)
 
 
-def secure(client: paho.Client, settings: Mqtt) -> None:
-    """Give a client the user, the password and the certificate authority that the settings name.
+class _Retained:
+    """The newest payload of each retained topic, and which of them the broker does not have yet.
 
-    Raises SettingsError when one of the files cannot be used.
+    After :meth:`start_over` the topic ``last`` is sent last: a device is available once all else is true.
     """
-    try:
-        if settings.username:
-            file = settings.password_file
-            client.username_pw_set(settings.username, Path(file).read_text().rstrip("\n") if file else None)
-        if settings.ca_file:
-            client.tls_set(ca_certs=settings.ca_file)
-    except OSError as error:
-        raise SettingsError(f"mqtt: {error.filename or settings.ca_file} cannot be used: {error}") from error
+
+    def __init__(self, last: str) -> None:
+        self._lock = threading.Lock()
+        self._last = last
+        self._payloads: dict[str, bytes] = {}
+        self._due: dict[str, None] = {}
+        self._flying: set[str] = set()
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._due or self._flying)
+
+    def set(self, topic: str, payload: bytes) -> bool:
+        """Returns whether that is a change; otherwise there is nothing to send."""
+        with self._lock:
+            if self._payloads.get(topic) == payload:
+                return False
+            self._payloads[topic] = payload
+            self._due[topic] = None
+            return True
+
+    def renew(self, topic: str) -> None:
+        with self._lock:
+            self._due[topic] = None
+
+    def start_over(self) -> None:
+        with self._lock:
+            self._flying.clear()
+            self._due = dict.fromkeys(sorted(self._payloads, key=lambda topic: topic == self._last))
+
+    def take(self) -> tuple[str, bytes] | None:
+        """The next that is due; it then is under way until it is answered, whatever the answer is."""
+        with self._lock:
+            topic = next(iter(self._due), None)
+            if topic is None:
+                return None
+            del self._due[topic]
+            self._flying.add(topic)
+            return topic, self._payloads[topic]
+
+    def answered(self, topic: str) -> None:
+        with self._lock:
+            self._flying.discard(topic)
+
+
+def base_topic(settings: Mqtt) -> str:
+    """The topic under which everything of this device is."""
+    return f"{settings.prefix}/{device_id(settings)}"
+
+
+def client_id(settings: Mqtt) -> str:
+    """The name by which the broker knows this device, and its files are called."""
+    return base_topic(settings).replace("/", "-")
 
 
 def device_id(settings: Mqtt) -> str:
     """The configured device name; else the board's serial number (cloned SD cards share host names); else the host."""
-    if settings.device:
-        return settings.device
-    try:
-        return _SERIAL.read_text().strip("\0\n ")
-    except OSError:
-        return socket.gethostname()
+    return settings.device or board.text_of(board.SERIAL) or socket.gethostname()

@@ -20,7 +20,6 @@ from typing import Final
 
 import msgspec
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.ending import guarded
@@ -74,13 +73,12 @@ def golden(argument: str) -> None:
 
 def broker(argument: str) -> None:
     """Connect to the broker of these MQTT settings and tell how it answers."""
-    from edge.mqtt import device_id, secure  # noqa: PLC0415
+    from edge.link import new_client  # noqa: PLC0415
+    from edge.mqtt import client_id  # noqa: PLC0415
 
     settings = msgspec.json.decode(argument, type=Mqtt)
     # Its own client id: with the service's, the broker would throw the running service out.
-    name = f"{settings.prefix}-{device_id(settings)}-doctor".replace("/", "-")
-    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
-    secure(client, settings)
+    client = new_client(settings, f"{client_id(settings)}-doctor")
     outcome, detail = _connect(client, settings)
     _tell({"outcome": outcome, "detail": detail})
 

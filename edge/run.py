@@ -6,19 +6,21 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
 
 import msgspec
 
 from edge.bundle import find_bundle, open_bundle
 from edge.camera import open_source, paced
 from edge.classify import Classifier
-from edge.clock import clock_synced, live_time, media_time
+from edge.clock import clock_synced, live_time, media_time, now
+from edge.ending import hanging
 from edge.episodes import Change, Narrator
-from edge.errors import DeliveryError, FerEdgeError
+from edge.errors import CameraStalled, DeliveryError, FerEdgeError
 from edge.events import EventMaker, to_json
 from edge.faces import FaceDetector
 from edge.mqtt import MqttSink
+from edge.outside import Outside, make_outside
 from edge.pipeline import Pipeline
 from edge.service import STOP_SECONDS, Service, credential, fault_of
 from edge.settings import Settings, load_settings
@@ -47,21 +49,22 @@ def run(arguments: Namespace) -> int:
 def _run(arguments: Namespace, service: Service) -> int:
     settings = _settings(arguments)
     # The broker comes first, so that it can be told why the camera or the model does not work.
-    broker = MqttSink(settings.mqtt) if arguments.events == "mqtt" else None
-    service.farewell = lambda: broker.close(1.0) if broker else None
+    outside = make_outside(settings, arguments.config, service) if arguments.events == "mqtt" else None
+    service.farewell = lambda: outside.sink.close(1.0) if outside else None
     seconds = STOP_SECONDS if service.managed else _DELIVERY_SECONDS
     try:
-        _watch(arguments, settings, service, broker)
+        _watch(arguments, settings, service, outside)
     except FerEdgeError as error:
-        if broker and service.managed:
-            broker.fault(fault_of(error, datetime.now(UTC).astimezone()))
+        if outside and service.managed:
+            outside.sink.fault(fault_of(error, now()))
         raise
     finally:
-        undelivered = broker.close(seconds) if broker else 0
+        undelivered = outside.sink.close(seconds) if outside else 0
     if undelivered:
         sentence = (
-            f"{undelivered} messages were not acknowledged by the MQTT broker at {settings.mqtt.host}:"
-            f"{settings.mqtt.port} within {seconds:.0f} s. Is it running, and may this device publish?"
+            f"{undelivered} events were not acknowledged by the MQTT broker at {settings.mqtt.host}:"
+            f"{settings.mqtt.port} within {seconds:.0f} s. They are kept, and the next run sends them. Is it running, "
+            "and may this device publish?"
         )
         if not service.stopping.is_set():
             raise DeliveryError(sentence)
@@ -69,30 +72,45 @@ def _run(arguments: Namespace, service: Service) -> int:
     return 0
 
 
-def _watch(arguments: Namespace, settings: Settings, service: Service, broker: MqttSink | None) -> None:
-    """Go through all frames of the source, until it ends or a stop is asked for."""
+def _watch(arguments: Namespace, settings: Settings, service: Service, outside: Outside | None) -> None:
+    """Go through all frames of the source, until it ends or a stop is asked for; rest while it is paused."""
     pipeline = make_pipeline(settings)
     summary = Summary()
     sheet = ContactSheet(arguments.sheet) if arguments.sheet else None
-    with contextlib.closing(open_source(settings.camera)) as source:
-        tell = _teller(source.live, broker)
-        frames = source.frames()
-        for seen in pipeline.run(paced(frames) if arguments.realtime and not source.live else frames):
-            tell(seen.changes)
-            summary.add(seen)
-            if sheet:
-                sheet.add(seen)
-            if service.frame(pipeline.classifier.accelerator) and broker:
-                broker.fault(None)
-            if service.stopping.is_set():
-                break
-    left = pipeline.finish()
-    tell(left)
-    for change in left:
-        summary.count(change)
+    dropped = 0
+    while not service.stopping.is_set():
+        if outside and outside.remote.paused:
+            outside.rest(service, pipeline)
+            continue
+        with contextlib.closing(open_source(settings.camera)) as source:
+            tell = _teller(source.live, outside.sink if outside else None)
+            frames = source.frames()
+            try:
+                for seen in pipeline.run(paced(frames) if arguments.realtime and not source.live else frames):
+                    tell(seen.changes)
+                    summary.add(seen)
+                    if sheet:
+                        sheet.add(seen)
+                    ready = service.frame(pipeline.classifier.accelerator)
+                    if outside:
+                        outside.seen(pipeline, source.dropped, ready=ready)
+                    if service.stopping.is_set() or (outside and outside.remote.paused):
+                        break
+            finally:  # nobody is watched any more, whatever the reason
+                left = pipeline.finish()
+                tell(left)
+                for change in left:
+                    summary.count(change)
+        dropped += source.dropped
+        if not (outside and outside.remote.paused):
+            break
+        if hanging():
+            raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
+        # Time begins anew with the source, and so do tracks.
+        pipeline = replace(pipeline, tracker=Tracker(settings.track), narrator=Narrator(settings.events))
     if sheet:
         sheet.write()
-    print(summary.text(pipeline, source.dropped), file=sys.stderr)
+    print(summary.text(pipeline, dropped), file=sys.stderr)
 
 
 def _settings(arguments: Namespace) -> Settings:
@@ -101,10 +119,10 @@ def _settings(arguments: Namespace) -> Settings:
     if arguments.source:
         camera = msgspec.structs.replace(settings.camera, source=arguments.source)
         settings = msgspec.structs.replace(settings, camera=camera)
-    if password := credential(os.environ, "mqtt-password"):
-        settings = msgspec.structs.replace(
-            settings, mqtt=msgspec.structs.replace(settings.mqtt, password_file=str(password))
-        )
+    for key, name in (("password_file", "mqtt-password"), ("key_file", "mqtt-key")):
+        if secret := credential(os.environ, name):
+            mqtt = msgspec.structs.replace(settings.mqtt, **{key: str(secret)})
+            settings = msgspec.structs.replace(settings, mqtt=mqtt)
     return settings
 
 
@@ -120,15 +138,15 @@ def make_classifier(settings: Settings) -> Classifier:
     return Classifier(open_bundle(find_bundle(settings.model.bundle)), settings.model.threads)
 
 
-def _teller(live: bool, broker: MqttSink | None) -> Callable[[list[Change]], None]:
+def _teller(live: bool, sink: MqttSink | None) -> Callable[[list[Change]], None]:
     """Makes events of changes and carries them to the broker, or to stdout."""
-    maker = EventMaker(live_time() if live else media_time(datetime.now(UTC).astimezone()), clock_synced)
+    maker = EventMaker(live_time() if live else media_time(now()), clock_synced)
 
     def tell(changes: list[Change]) -> None:
         for change in changes:
             event = maker.event(change)
-            if broker:
-                broker.tell(event)
+            if sink:
+                sink.tell(event)
             else:
                 print(to_json(event).decode(), flush=True)
 

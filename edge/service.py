@@ -77,6 +77,7 @@ class Progress:
         self._fed = -math.inf
         self._counted = 0.0
         self._frames = 0
+        self._resting = False
 
     def frame(self, now: float) -> dict[str, str]:
         """Take a frame that went through the whole pipeline; returns the assignments for systemd, often none."""
@@ -84,19 +85,37 @@ class Progress:
         if self._ready is None:
             self._ready = self._counted = now
             told = {"READY": "1", "STATUS": f"the first frame has been seen, on {self._accelerator}"}
+        elif self._resting:
+            self._counted, self._frames = now, 0
+            told = {"STATUS": f"seeing again, on {self._accelerator}"}
         else:
             self._frames += 1
+        self._resting = False
         if now - self._counted >= _STATUS_SECONDS:
             told["STATUS"] = f"{self._frames / (now - self._counted):.1f} frames/s on {self._accelerator}"
             self._counted, self._frames = now, 0
-        if self._feed_every is not None and now - self._fed >= self._feed_every:
-            told["WATCHDOG"] = "1"
-            self._fed = now
-        return told
+        return told | self._feed(now)
+
+    def rest(self, now: float) -> dict[str, str]:
+        """The camera is closed on purpose: that too is being ready, and feeds the watchdog."""
+        told = {}
+        if self._ready is None:
+            self._ready = now
+            told["READY"] = "1"
+        if not self._resting:
+            self._resting = True
+            told["STATUS"] = "paused: the camera is closed"
+        return told | self._feed(now)
 
     def lasts(self, now: float) -> bool:
         """Whether this start has lasted."""
         return self._ready is not None and now - self._ready >= _LASTING_SECONDS
+
+    def _feed(self, now: float) -> dict[str, str]:
+        if self._feed_every is None or now - self._fed < self._feed_every:
+            return {}
+        self._fed = now
+        return {"WATCHDOG": "1"}
 
 
 class FailureLog:
@@ -182,10 +201,21 @@ class Service:
 
     def frame(self, accelerator: str) -> bool:
         """Take a frame that went through the whole pipeline; returns whether systemd was just told that it is ready."""
+        return self._progressed(accelerator, Progress.frame)
+
+    def rest(self, accelerator: str) -> bool:
+        """The camera is closed on purpose; call it again and again. Returns what :meth:`frame` returns."""
+        return self._progressed(accelerator, Progress.rest)
+
+    def stop(self) -> None:
+        """Ask this process to stop, as SIGTERM does. For any thread."""
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _progressed(self, accelerator: str, how: Callable[[Progress, float], dict[str, str]]) -> bool:
         now = self._clock()
         first = self._progress is None
         self._progress = self._progress or Progress(self._watchdog, accelerator)
-        if told := self._progress.frame(now):
+        if told := how(self._progress, now):
             self._notifier.send(**told)
         if not self._forgiven and self._progress.lasts(now):
             self._forgiven = True

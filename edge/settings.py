@@ -78,19 +78,58 @@ class Events(Section, frozen=True):
 
 
 class Mqtt(Section, frozen=True):
-    """``[mqtt]``: the broker that events go to."""
+    """``[mqtt]``: the broker that events go to. docs/mqtt.md describes every topic."""
 
-    host: str = "localhost"
+    host: Annotated[str, Meta(min_length=1)] = "localhost"
     port: Port = 1883
+    protocol: Literal["5", "3.1.1"] = "5"
+    """Version of MQTT. Only with 5 does a broker say that it refuses an event."""
+    keepalive: Annotated[int, Meta(ge=2, le=3600)] = 30
+    """A connection on which nothing comes for twice so many seconds is lost."""
     prefix: Annotated[str, Meta(pattern=r"^[^/+#\s][^+#\s]*$")] = "fer-edge"
-    """Topics are PREFIX/DEVICE/availability, .../state, .../event and .../fault."""
+    """Topics are PREFIX/DEVICE/availability, .../state, .../event and so on."""
     device: Annotated[str, Meta(pattern=r"^[^/+#\s]*$")] = ""
     """Unique name of this device; empty: the board's serial number, or else the host name."""
     username: str = ""
     password_file: str = ""
     """A file that holds the password; never the password itself. The service reads /etc/fer-edge/mqtt-password."""
+    tls: bool = False
+    """Encrypt, and trust the certificate authorities of the system."""
     ca_file: str = ""
-    """Certificate authority; when given, the connection uses TLS."""
+    """Encrypt, and trust this certificate authority instead of the system's."""
+    cert_file: str = ""
+    """This device's own certificate, for brokers that want one; encrypts too."""
+    key_file: str = ""
+    """The key of cert_file, unless it is in that file. The service reads /etc/fer-edge/mqtt-key."""
+    commands: bool = True
+    """Obey .../command/pause, .../command/verify and .../command/reload."""
+    statistics_seconds: Annotated[float, Meta(ge=1)] = 60.0
+    """Seconds from one .../statistics to the next."""
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether these settings ask for TLS."""
+        return bool(self.tls or self.ca_file or self.cert_file)
+
+
+class Store(Section, frozen=True):
+    """``[store]``: what must outlive a restart: events that the broker does not have yet, and whether it is paused."""
+
+    folder: str = ""
+    """Where; empty: /var/lib/fer-edge as a service, else ~/.local/state/fer-edge. A service can write nowhere else."""
+    events: Count = 50_000
+    """So many events are kept, some 20 MB; beyond that the oldest are dropped, and counted."""
+
+
+class HomeAssistant(Section, frozen=True):
+    """``[homeassistant]``: being found by Home Assistant through the same broker."""
+
+    enabled: bool = False
+    """Publish a device description; when this is turned off again, the description is taken back."""
+    prefix: Annotated[str, Meta(pattern=r"^[^/+#\s][^+#\s]*$")] = "homeassistant"
+    """Home Assistant's own discovery prefix."""
+    name: str = ""
+    """What Home Assistant calls this device; empty: fer-edge and its name in topics."""
 
 
 class Settings(Section, frozen=True):
@@ -102,6 +141,8 @@ class Settings(Section, frozen=True):
     model: Model = Model()
     events: Events = Events()
     mqtt: Mqtt = Mqtt()
+    store: Store = Store()
+    homeassistant: HomeAssistant = HomeAssistant()
 
 
 def load_settings(file: Path | None) -> Settings:

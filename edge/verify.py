@@ -13,7 +13,6 @@ from edge.classify import Classifier
 from edge.contract import LABELS
 from edge.fer2013 import LabelledFaces, measured_split, read_faces
 from edge.metrics import Figures, measure
-from edge.run import make_classifier
 from edge.settings import load_settings
 
 
@@ -77,6 +76,8 @@ def table(told: dict[str, Any], figures: Figures) -> str:
 
 def command(arguments: Namespace) -> int:
     """Carry out ``fer-edge verify`` with its parsed arguments."""
+    from edge.run import make_classifier  # noqa: PLC0415  edge.run needs this module, for the command `verify`
+
     classifier = make_classifier(load_settings(arguments.config))
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
     figures, milliseconds = verify(classifier, faces)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -37,6 +38,17 @@ class Broker:
             self.process.wait(10)
             self.process = None
 
+    def kill(self) -> None:
+        assert self.process
+        self.process.kill()
+        self.process.wait(10)
+        self.process = None
+
+    def reread(self) -> None:
+        """Take the files that the options name as they are now (SIGHUP)."""
+        assert self.process
+        self.process.send_signal(signal.SIGHUP)
+
     def _answers(self) -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
@@ -66,6 +78,12 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     made.start()
     yield made
     made.stop()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What commands that tests start by hand keep goes here, and not into the home of whoever runs the tests."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="session")

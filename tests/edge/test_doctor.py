@@ -17,6 +17,7 @@ from edge import doctor
 from edge.bundle import find_bundle
 from edge.doctor import Finding
 from edge.mqtt import MqttSink
+from edge.outbox import Outbox
 from edge.settings import Camera, Model, Mqtt
 from tests.conftest import Broker, free_port, wait_until
 
@@ -404,7 +405,7 @@ def test_the_command_on_a_healthy_device(broker: Broker, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_running_service_stays_connected(broker: Broker) -> None:
+def test_a_running_service_stays_connected(broker: Broker, tmp_path: Path) -> None:
     """A client that comes with the same id would throw it out."""
     settings = Mqtt(host="127.0.0.1", port=broker.port, device="kiosk")
     seen: list[bytes] = []
@@ -413,7 +414,8 @@ def test_a_running_service_stays_connected(broker: Broker) -> None:
     watcher.on_message = lambda _client, _data, message: seen.append(message.payload)
     watcher.connect("127.0.0.1", broker.port)
     watcher.loop_start()
-    service = MqttSink(settings)
+    service = MqttSink(settings, Outbox(tmp_path / "outbox.db", 10))
+    service.start()
     wait_until(lambda: seen == [b"online"], 10)
     assert doctor.check_broker(PYTHON, settings, needed=True).level == "ok"
     service.close(5)

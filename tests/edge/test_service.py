@@ -18,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.errors import SourceError
 from edge.mqtt import MqttSink
+from edge.outbox import Outbox
 from edge.records import Fault
 from edge.service import (
     STOP_SECONDS,
@@ -121,6 +122,23 @@ def test_a_start_lasts_after_a_minute_of_frames() -> None:
     progress.frame(1000.0)
     assert not progress.lasts(1059.9)
     assert progress.lasts(1060.0)
+
+
+def test_resting_makes_it_ready_and_feeds_the_watchdog() -> None:
+    progress = Progress(20.0, "cpu")
+    assert progress.rest(0.0) == {"READY": "1", "STATUS": "paused: the camera is closed", "WATCHDOG": "1"}
+    told = [at / 5 for at in range(1, 301) if progress.rest(at / 5)]
+    assert told == [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
+    assert progress.lasts(60.0), "a device that is paused has not failed"
+    assert progress.frame(61.0) == {"STATUS": "seeing again, on cpu"}
+
+
+def test_the_status_after_a_rest_counts_only_what_was_seen() -> None:
+    progress = Progress(None, "cpu")
+    progress.frame(0.0)
+    progress.rest(1.0)
+    told = [message["STATUS"] for n in range(301) if "STATUS" in (message := progress.frame(1000 + n / 25))]
+    assert told == ["seeing again, on cpu", "25.0 frames/s on cpu"]
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -228,6 +246,13 @@ def test_a_signal_stops_the_service_cleanly(tmp_path: Path, systemd: Systemd, nu
     assert FailureLog(str(tmp_path)).read() == Failures(0)
 
 
+def test_it_can_ask_itself_to_stop_from_any_thread(systemd: Systemd) -> None:
+    with Service({"NOTIFY_SOCKET": systemd.address}) as service:
+        threading.Thread(target=service.stop).start()
+        assert service.stopping.wait(5)
+        assert systemd.until("STOPPING")["STOPPING"] == "1"
+
+
 @pytest.mark.slow
 def test_by_hand_ctrl_c_still_interrupts() -> None:
     with subprocess.Popen([*FER_EDGE, "run", "--source", "demo", "--realtime"], stdout=subprocess.PIPE) as process:
@@ -328,12 +353,13 @@ def test_by_hand_no_fault_is_published(tmp_path: Path, broker: Broker) -> None:
 
 
 @pytest.mark.parametrize("listening", [False, True])
-def test_a_fault_waits_no_longer_than_two_seconds_for_a_broker(listening: bool) -> None:
+def test_a_fault_waits_no_longer_than_two_seconds_for_a_broker(tmp_path: Path, listening: bool) -> None:
     # A socket that accepts and then says nothing is worse than a closed port: paho waits for its CONNACK.
     with socket.create_server(("127.0.0.1", 0)) as mute:
         port = mute.getsockname()[1] if listening else free_port()
-        sink = MqttSink(Mqtt(host="127.0.0.1", port=port, device="kiosk"))
+        sink = MqttSink(Mqtt(host="127.0.0.1", port=port, device="kiosk"), Outbox(tmp_path / "outbox.db", 10))
+        sink.start()
         began = time.monotonic()
         sink.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
-        assert sink.close(STOP_SECONDS) == 1
+        assert sink.close(STOP_SECONDS) == 0, "a fault is no event, and not kept"
         assert time.monotonic() - began < 2.2

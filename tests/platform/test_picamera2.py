@@ -25,7 +25,7 @@ DEBIAN = ("base-files", "libc-bin", "python3", "python3-libcamera", "libcamera-i
 WHEELS = (
     "picamera2==0.3.38",
     *("numpy", "pillow", "piexif", "simplejpeg", "videodev2"),  # what it imports
-    *("opencv-python-headless<5", "msgspec", "paho-mqtt>=2.1,<3", "ai-edge-litert>=2.1,<3", "flatbuffers"),
+    *("opencv-python-headless<5", "msgspec", "paho-mqtt>=2.2,<3", "ai-edge-litert>=2.1,<3", "flatbuffers"),
 )
 # Without these, libcamera 0.4's virtual camera often hangs on its first frame.
 TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.perturb=255"

@@ -68,6 +68,7 @@ source = "http://127.0.0.1:8080/"
 width = 160
 [mqtt]
 device = "kiosk"
+statistics_seconds = 2
 """
 
 PROBE = """
@@ -353,6 +354,55 @@ def test_a_lost_camera_is_told_as_a_fault_and_waited_for(installed: Container) -
     assert not [topic for topic, _ in later.messages if topic.endswith("/fault")]
 
 
+def _ids(subscriber: Subscriber) -> list[str]:
+    return [json.loads(payload)["id"] for topic, payload in list(subscriber.messages) if topic.endswith("/event")]
+
+
+def test_events_outlive_kill_9_while_the_broker_is_away(installed: Container, events: Subscriber) -> None:
+    installed.restart("RestartSec=1\n")
+    wait_until(lambda: _ids(events), 30)
+    run, told = _ids(events)[-1].split("-")
+    installed.run("systemctl", "stop", "mosquitto")
+    time.sleep(15)  # the film shows the visitor once in ten seconds
+    installed.run("systemctl", "kill", "--signal=KILL", "fer-edge")
+    installed.run("systemctl", "start", "mosquitto")
+    later = Subscriber(installed, "fer-edge/kiosk/#")
+    try:
+        wait_until(
+            lambda: any(one.startswith(f"{run}-") and int(one.split("-")[1]) > int(told) for one in _ids(later)), 60
+        )
+    finally:
+        later.close()
+
+
+def test_statistics_tell_what_the_sandbox_lets_them_know(installed: Container, events: Subscriber) -> None:
+    installed.ready()
+    told = json.loads(events.wait(lambda topic, _: topic.endswith("/statistics"), 30))
+    print(told)
+    assert told["fps"] > 0
+    assert told["bytes_written_last_hour"] is not None
+    assert told["outbox"]["durable"]
+
+
+def _command(container: Container, name: str, payload: str) -> None:
+    container.run("mosquitto_pub", "-q", "1", "-t", f"fer-edge/kiosk/command/{name}", "-m", payload)
+
+
+def test_reload_starts_it_again_with_new_settings(installed: Container, events: Subscriber) -> None:
+    former = installed.restart()
+    installed.write("etc/fer-edge/config.toml", f'{CONFIG}user = "kiosk"\n')
+    time.sleep(31)  # a reload is not obeyed sooner
+    _command(installed, "reload", "")
+    refused = json.loads(events.wait(lambda topic, _: topic.endswith("/reply"), 10))
+    assert (refused["error"], "unknown key mqtt.user" in refused["sentence"]) == ("failed", True)
+    installed.write("etc/fer-edge/config.toml", CONFIG.replace("= 2", "= 1"))
+    _command(installed, "reload", '{"id":"new"}')
+    events.wait(lambda topic, payload: topic.endswith("/reply") and json.loads(payload)["ok"], 10)
+    installed.ready(after=former)
+    assert int(installed.show("NRestarts")) == 1
+    installed.write("etc/fer-edge/config.toml", CONFIG)
+
+
 @pytest.mark.parametrize("hangs", [False, True])
 def test_it_stops_within_five_seconds_even_when_the_camera_hangs(installed: Container, *, hangs: bool) -> None:
     installed.restart()
@@ -462,6 +512,20 @@ def test_it_comes_back_after_a_reboot(installed: Container) -> None:
     later.wait(lambda _, payload: payload == "online", 10)
     later.close()
     assert installed.status()["state"] == "active"
+
+
+def test_a_pause_survives_a_reboot(installed: Container, events: Subscriber) -> None:
+    _command(installed, "pause", '{"on":true}')
+    events.wait(lambda topic, payload: topic.endswith("/paused") and payload == "ON", 10)
+    installed.reboot()
+    installed.ready()
+    assert installed.status()["status"] == "paused: the camera is closed"
+    time.sleep(25)  # longer than the watchdog's patience
+    assert (installed.show("ActiveState"), installed.show("NRestarts")) == ("active", "0")
+    tcp = [line.split() for line in installed.run("cat", "/proc/net/tcp").splitlines()]
+    assert not [fields for fields in tcp if fields[2].endswith(":1F90") and fields[3] == "01"], "nobody watches"
+    _command(installed, "pause", '{"on":false}')
+    wait_until(lambda: "frames/s" in installed.show("StatusText"), 40)
 
 
 def test_uninstalling_leaves_the_settings(installed: Container) -> None:

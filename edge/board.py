@@ -1,0 +1,76 @@
+"""What the board tells of itself: its name, heat, power, and what this process has written to disks."""
+
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+THROTTLED: Final = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
+MODEL: Final = Path("/proc/device-tree/model")
+SERIAL: Final = Path("/proc/device-tree/serial-number")
+THERMAL: Final = Path("/sys/class/thermal")
+OWN_IO: Final = Path("/proc/self/io")
+
+_HOUR: Final = 3600.0
+_CPU_ZONES: Final = ("cpu", "soc", "x86_pkg")
+# Bits of get_throttled; the same 16 higher tell what has happened since the start.
+_THROTTLED_BITS: Final = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+
+
+def text_of(file: Path) -> str:
+    """Content of a file of the kernel without what surrounds it; empty when it cannot be read."""
+    try:
+        return file.read_text().strip("\0\n ")
+    except OSError:
+        return ""
+
+
+def throttling(told: str) -> tuple[list[str], list[str]]:
+    """What get_throttled says (``throttled=0x50005`` or ``50005``): what is wrong now, and what was since the start.
+
+    Raises ValueError when it says nothing of the kind.
+    """
+    bits = int(told.strip().rpartition("=")[2], 16)
+    now = [word for bit, word in _THROTTLED_BITS.items() if bits >> bit & 1]
+    return now, [word for bit, word in _THROTTLED_BITS.items() if bits >> bit + 16 & 1]
+
+
+def throttled_now(file: Path = THROTTLED) -> list[str] | None:
+    """What the firmware does now about power and heat; None on boards that don't tell.
+
+    vcgencmd is not asked: the service's sandbox has no /dev/vcio, and a process a minute is not worth it.
+    """
+    try:
+        return throttling(text_of(file))[0]
+    except ValueError:
+        return None
+
+
+def temperature(folder: Path = THERMAL) -> float | None:
+    """Degrees Celsius of the processor; None on boards that don't tell."""
+    for zone in sorted(folder.glob("thermal_zone*")):
+        if text_of(zone / "type").startswith(_CPU_ZONES):
+            try:
+                return int(text_of(zone / "temp")) / 1000
+            except ValueError:
+                continue
+    return None
+
+
+def bytes_written(file: Path = OWN_IO) -> int | None:
+    """Bytes that this process made the kernel send to disks (proc(5)); None where the kernel does not count."""
+    fields = dict(line.split(": ") for line in text_of(file).splitlines() if ": " in line)
+    return int(fields["write_bytes"]) if "write_bytes" in fields else None
+
+
+class LastHour:
+    """How much a growing count has grown in the last hour; ask it regularly."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def growth(self, now: float, count: int) -> int:
+        """Take the count at ``now`` (seconds); in the first hour the growth since the first call."""
+        self._samples.append((now, count))
+        while len(self._samples) > 1 and self._samples[1][0] <= now - _HOUR:
+            self._samples.popleft()
+        return count - self._samples[0][1]

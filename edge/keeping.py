@@ -1,0 +1,77 @@
+"""Where a device keeps what must outlive a restart, and the little that it keeps beside the outbox."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from edge.settings import Store
+
+_log = logging.getLogger(__name__)
+
+_FILE: Final = "state.json"
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Whether the camera is paused, and the topic on which Home Assistant was told of this device."""
+
+    paused: bool = False
+    discovery: str = ""
+
+
+def store_folder(store: Store, environ: Mapping[str, str]) -> Path:
+    """The folder of the settings; else the one that systemd gives a service; else the user's (XDG base directories)."""
+    if store.folder:
+        return Path(store.folder)
+    if service := environ.get("STATE_DIRECTORY"):
+        return Path(service.partition(":")[0])
+    state = environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "fer-edge"
+
+
+class Keeper:
+    """Reads and writes a small file so that after a power cut it is either the old or the new one."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._file = folder / f"{name}.{_FILE}"
+        self.kept = self._read()
+
+    def keep(self, **changes: bool | str) -> bool:
+        """Change what is kept; nothing is written when nothing differs. Returns whether it is on the disk."""
+        changed = msgspec.structs.replace(self.kept, **changes)
+        if changed == self.kept:
+            return True
+        self.kept = changed
+        new = self._file.with_suffix(".new")
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with new.open("wb") as opened:
+                opened.write(msgspec.json.encode(changed))
+                opened.flush()
+                os.fsync(opened.fileno())
+            new.replace(self._file)
+            _sync_folder(self._file.parent)
+        except OSError as error:
+            _log.error("%s cannot be written: %s", self._file, error.strerror)
+            return False
+        return True
+
+    def _read(self) -> Kept:
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=Kept)
+        except FileNotFoundError:
+            return Kept()
+        except (OSError, msgspec.DecodeError) as error:
+            _log.error("%s cannot be read, so nothing is remembered: %s", self._file, error)
+            return Kept()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,115 @@
+"""What is said over MQTT beside events (edge.records.Event): one type for each payload, and their JSON Schemas.
+
+``python -m edge.messages docs`` writes ``docs/*.schema.json`` from these types. docs/mqtt.md describes the topics.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from edge.outbox import OutboxFigures
+from edge.records import Event, Fault
+
+Correlation: TypeAlias = Annotated[str, Meta(max_length=64)]
+
+
+class State(msgspec.Struct, frozen=True):
+    """``…/state``, retained: faces in view, and the expression of the one that has been there longest."""
+
+    faces: int
+    track: int | None = None
+    expression: str | None = None
+    confidence: float | None = None
+
+
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+    """``…/statistics``, not retained: how the device does.
+
+    ``uptime`` is in seconds since the start; ``fps`` and ``stage_ms`` (milliseconds a frame) are of the time since the
+    last statistics; ``frames_dropped`` counts frames that came faster than they were wanted, since the camera was
+    opened. ``temperature`` is in °C; ``throttled`` says what the firmware of a Raspberry Pi does now. Both are null on
+    boards that don't tell. ``bytes_written_last_hour`` is what the process wrote to disks, null where the kernel does
+    not count. ``refused`` counts the refusals of events by the broker, ``commands_ignored`` what came too fast;
+    ``fault`` is the code of the retained fault.
+    """
+
+    time: str
+    uptime: float
+    paused: bool
+    fps: float
+    stage_ms: dict[str, float]
+    frames_dropped: int
+    model: str
+    accelerator: str
+    temperature: float | None
+    throttled: list[str] | None
+    outbox: OutboxFigures
+    bytes_written_last_hour: int | None
+    refused: int
+    commands_ignored: int
+    fault: int | None
+
+
+class Pause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``…/command/pause``: close the camera (``on`` true), or open it again."""
+
+    on: bool
+    id: Correlation = ""
+
+
+class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``…/command/verify``: run the golden inputs of the deployed model, between frames."""
+
+    id: Correlation = ""
+
+
+class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``…/command/reload``: end in order and start again, with the settings as they then are."""
+
+    id: Correlation = ""
+
+
+Command: TypeAlias = Pause | Verify | Reload
+
+COMMANDS: Final[dict[str, type[Command]]] = {"pause": Pause, "verify": Verify, "reload": Reload}
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """``…/reply``, not retained: what became of a command; ``id`` is the command's.
+
+    When not ``ok``, ``error`` is one of the words below and ``sentence`` says more.
+    """
+
+    command: str
+    id: str = ""
+    ok: bool
+    error: Literal["unknown", "malformed", "retained", "too-fast", "busy", "impossible", "failed"] | None = None
+    sentence: str | None = None
+    result: dict[str, Any] | None = None
+
+
+PAYLOADS: Final[dict[str, type[msgspec.Struct]]] = {
+    "event": Event,
+    "state": State,
+    "fault": Fault,
+    "statistics": Statistics,
+    "reply": Reply,
+    **{f"command.{name}": kind for name, kind in COMMANDS.items()},
+}
+"""What each ``docs/NAME.schema.json`` describes."""
+
+
+def schemas() -> dict[str, str]:
+    """The text of each schema file, by its name."""
+    return {
+        f"{name}.schema.json": json.dumps(msgspec.json.schema(kind), indent=2) + "\n" for name, kind in PAYLOADS.items()
+    }
+
+
+if __name__ == "__main__":
+    for name, text in schemas().items():
+        (Path(sys.argv[1]) / name).write_text(text)

@@ -1,0 +1,59 @@
+"""Subscribers to a real broker."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from tests.conftest import wait_until
+
+
+class Listener:
+    """A subscriber that notes every message: (topic, payload, retained). With a ``name`` its session outlives it."""
+
+    def __init__(self, port: int, name: str = "") -> None:
+        self.messages: list[tuple[str, str, bool]] = []
+        self._ready = False
+        self.client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
+        self.client.reconnect_delay_set(1, 1)
+        self.client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
+        self.client.on_subscribe = lambda *_: setattr(self, "_ready", True)
+        self.client.on_message = lambda _c, _d, m: self.messages.append((m.topic, m.payload.decode(), m.retain))
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = 3600 if name else 0
+        self.client.connect("127.0.0.1", port, clean_start=not name, properties=properties)
+        self.client.loop_start()
+        wait_until(lambda: self._ready, 5)
+
+    def of(self, topic: str) -> list[str]:
+        return [payload for heard, payload, _retained in self.messages if heard == f"fer-edge/kiosk/{topic}"]
+
+    def last(self, topic: str) -> str | None:
+        return next(iter(self.of(topic)[::-1]), None)
+
+    def json(self, topic: str) -> list[dict[str, Any]]:
+        return [json.loads(payload) for payload in self.of(topic) if payload]
+
+    def ids(self) -> list[str]:
+        return [event["id"] for event in self.json("event")]
+
+    def send(self, topic: str, payload: str = "", *, retain: bool = False) -> None:
+        self.client.publish(f"fer-edge/kiosk/{topic}", payload, qos=1, retain=retain).wait_for_publish(5)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@contextmanager
+def listening(port: int, name: str = "") -> Iterator[Listener]:
+    listener = Listener(port, name)
+    try:
+        yield listener
+    finally:
+        listener.close()

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from edge.keeping import Keeper, Kept, store_folder
+from edge.settings import Store
+
+
+@pytest.mark.parametrize(
+    ("store", "environ", "folder"),
+    [
+        ("/srv/kiosk", {"STATE_DIRECTORY": "/var/lib/fer-edge"}, "/srv/kiosk"),
+        ("", {"STATE_DIRECTORY": "/var/lib/fer-edge:/var/lib/other", "XDG_STATE_HOME": "/x"}, "/var/lib/fer-edge"),
+        ("", {"XDG_STATE_HOME": "/x"}, "/x/fer-edge"),
+        ("", {}, str(Path.home() / ".local/state/fer-edge")),
+    ],
+)
+def test_where_things_are_kept(store: str, environ: dict[str, str], folder: str) -> None:
+    assert store_folder(Store(folder=store), environ) == Path(folder)
+
+
+def test_what_is_kept_is_there_for_the_next_process_and_written_only_when_it_changes(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path / "state", "kiosk")
+    assert keeper.kept == Kept()
+    assert keeper.keep(paused=True)
+    [file] = (tmp_path / "state").iterdir()
+    assert file.name == "kiosk.state.json"
+    written = file.stat().st_mtime_ns
+    assert keeper.keep(paused=True)
+    assert file.stat().st_mtime_ns == written
+    assert Keeper(tmp_path / "state", "kiosk").kept == Kept(paused=True)
+
+
+@pytest.mark.parametrize("stored", [b"", b"{", b'{"paused": 3}', b"\xff"])
+def test_what_cannot_be_read_is_as_if_it_had_never_been(tmp_path: Path, stored: bytes) -> None:
+    (tmp_path / "kiosk.state.json").write_bytes(stored)
+    assert Keeper(tmp_path, "kiosk").kept == Kept()
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "state").write_text("a file")
+    assert not Keeper(tmp_path / "state" / "deeper", "kiosk").keep(paused=True)
+    assert "kiosk.state.json cannot be written" in caplog.text

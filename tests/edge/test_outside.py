@@ -1,0 +1,209 @@
+"""The whole program with a live camera (a server of MJPEG) and a real broker: what it publishes, and what it obeys."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+
+from edge.messages import PAYLOADS, schemas
+from tests.conftest import PORTRAIT, ROOT, Broker, wait_until
+from tests.edge.listener import Listener, listening
+from tests.edge.mjpeg import Mjpeg, jpeg
+
+FER_EDGE = [sys.executable, "-c", "import sys; from edge.cli import main; sys.exit(main())"]
+
+
+def test_the_committed_schemas_are_the_codes() -> None:
+    for name, text in schemas().items():
+        assert (ROOT / "docs" / name).read_text() == text, f"make schema: docs/{name}"
+
+
+class Kiosk:
+    """A running ``fer-edge`` as systemd starts it, and what it says to the broker and to systemd."""
+
+    def __init__(self, folder: Path, url: str, broker: Broker, more: str = "") -> None:
+        self.folder = folder
+        self.config = folder / "config.toml"
+        self.write(
+            f'[camera]\nsource = "{url}"\n[detect]\nwidth = 160\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\n'
+            f'device = "kiosk"\nstatistics_seconds = 1\n{more}'
+        )
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(str(folder / "notify"))
+        self._notify.settimeout(0.01)
+        self.notified: list[str] = []
+        self.process: subprocess.Popen[str] | None = None
+
+    def write(self, text: str) -> None:
+        self.config.write_text(text)
+
+    def start(self) -> None:
+        environ = {
+            **os.environ,
+            "NOTIFY_SOCKET": str(self.folder / "notify"),
+            "WATCHDOG_USEC": "4000000",
+            "STATE_DIRECTORY": str(self.folder / "state"),
+        }
+        command = [*FER_EDGE, "run", "--config", str(self.config), "--events", "mqtt"]
+        self.process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+
+    def hears(self, word: str) -> bool:
+        """Whether systemd was told this since it was last asked."""
+        try:
+            while True:
+                self.notified += self._notify.recv(4096).decode().split("\n")
+        except TimeoutError:
+            found = any(word in line for line in self.notified)
+            self.notified = []
+            return found
+
+    def end(self, *, kill: bool = False) -> int:
+        assert self.process
+        self.process.kill() if kill else self.process.terminate()
+        self.process.communicate(timeout=20)
+        return self.process.returncode
+
+    def close(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.end(kill=True)
+        self._notify.close()
+
+
+def visitor() -> Iterator[bytes]:
+    """A face near the camera, with a sensor's noise, for ever."""
+    portrait = cv2.imread(str(PORTRAIT))
+    assert portrait is not None
+    height, width = portrait.shape[:2]
+    near = portrait[int(0.05 * height) : int(0.55 * height), int(0.12 * width) : int(0.62 * width)]
+    near = cv2.resize(near, (320, 240), interpolation=cv2.INTER_AREA)
+    noise = np.random.default_rng(1)
+    while True:
+        yield jpeg(cv2.add(near, noise.integers(0, 12, near.shape, np.uint8)))
+
+
+class Camera(Mjpeg):
+    """A camera that knows whether somebody watches."""
+
+    @property
+    def watched(self) -> bool:
+        before = self.sent
+        time.sleep(0.5)
+        return self.sent > before
+
+
+@pytest.fixture
+def camera() -> Iterator[Camera]:
+    with Camera(visitor) as made:
+        yield made
+
+
+Starting = Callable[..., Kiosk]
+
+
+@pytest.fixture
+def kiosk(tmp_path: Path, broker: Broker, camera: Camera) -> Iterator[Starting]:
+    made: list[Kiosk] = []
+
+    def start(more: str = "") -> Kiosk:
+        one = Kiosk(tmp_path, camera.url, broker, more)
+        made.append(one)
+        one.start()
+        return one
+
+    yield start
+    for one in made:
+        one.close()
+
+
+def replies(listener: Listener, command: str) -> list[dict[str, Any]]:
+    return [reply for reply in listener.json("reply") if reply["command"] == command]
+
+
+@pytest.mark.slow
+def test_everything_that_is_published_fits_its_schema_and_is_described(broker: Broker, kiosk: Starting) -> None:
+    with listening(broker.port) as listener:
+        running = kiosk("[homeassistant]\nenabled = true\n")
+        wait_until(lambda: listener.of("statistics") and listener.of("event"), 60)
+        for name, payload in (("verify", '{"id":"1"}'), ("fly", ""), ("pause", '{"on":"yes"}')):
+            listener.send(f"command/{name}", payload)
+        wait_until(lambda: len(listener.of("reply")) == 3, 20)
+        listener.send("command/pause", '{"on":true,"id":"2"}')
+        wait_until(lambda: listener.last("paused") == "ON" and len(listener.of("reply")) == 4, 20)
+        assert running.end() == 0
+        wait_until(lambda: listener.last("availability") == "offline", 5)
+        messages = list(listener.messages)
+    described = (ROOT / "docs" / "mqtt.md").read_text()
+    seen = set()
+    for topic, payload, _ in messages:
+        name = topic.removeprefix("fer-edge/kiosk/")
+        if name.startswith("command/"):
+            continue
+        seen.add(name)
+        assert (f"`.../{name}`" if "homeassistant" not in name else "homeassistant/device/") in described, name
+        if name in PAYLOADS and payload:
+            schema = json.loads((ROOT / "docs" / f"{name}.schema.json").read_text())
+            jsonschema.validate(json.loads(payload), schema)
+    discovered = "homeassistant/device/fer-edge-kiosk/config"
+    assert seen == {"availability", "state", "event", "statistics", "fault", "paused", "reply", discovered}
+    verified = next(json.loads(payload) for topic, payload, _ in messages if '"command":"verify"' in payload)
+    assert verified["ok"]
+    assert verified["result"]["n"] == 16
+
+
+@pytest.mark.slow
+def test_pause_closes_the_camera_survives_kill_9_and_ends_when_it_is_told(
+    broker: Broker, kiosk: Starting, camera: Camera
+) -> None:
+    with listening(broker.port) as listener:
+        running = kiosk()
+        wait_until(lambda: listener.json("state") and listener.json("state")[-1]["faces"], 60)
+        assert camera.watched
+        listener.send("command/pause", '{"on":true,"id":"a"}')
+        wait_until(lambda: replies(listener, "pause"), 20)
+        assert replies(listener, "pause")[0] == {
+            "command": "pause",
+            "id": "a",
+            "ok": True,
+            "error": None,
+            "sentence": None,
+            "result": {"paused": True},
+        }
+        assert listener.last("paused") == "ON"
+        assert listener.json("state")[-1]["faces"] == 0
+        assert listener.json("event")[-1]["kind"] == "left"
+        wait_until(lambda: not camera.watched, 3)  # what was under way on the network still counts
+        assert running.hears("STATUS=paused: the camera is closed")
+        wait_until(lambda: running.hears("WATCHDOG=1"), 5)
+        running.end(kill=True)
+        running.start()
+        wait_until(lambda: running.hears("READY=1"), 60)
+        wait_until(lambda: running.hears("WATCHDOG=1"), 5)
+        assert not camera.watched, "the next process has not opened it"
+        wait_until(lambda: listener.json("statistics")[-1]["paused"], 10)
+        listener.send("command/pause", '{"on":false,"id":"b"}')
+        wait_until(lambda: len(replies(listener, "pause")) == 2 and listener.last("paused") == "OFF", 20)
+        assert camera.watched
+        wait_until(lambda: listener.json("state")[-1]["faces"], 20)
+        assert running.end() == 0
+
+
+@pytest.mark.slow
+def test_a_reload_just_after_the_start_is_refused_and_nothing_ends(broker: Broker, kiosk: Starting) -> None:
+    with listening(broker.port) as listener:
+        running = kiosk()
+        wait_until(lambda: listener.of("statistics"), 60)
+        listener.send("command/reload", '{"id":"early"}')
+        wait_until(lambda: replies(listener, "reload"), 10)
+        assert replies(listener, "reload")[0]["error"] == "too-fast"
+        assert running.process
+        assert running.process.poll() is None
