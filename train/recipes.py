@@ -1,11 +1,20 @@
 """Recipes: every experiment as frozen, named data. ``fer-train run NAME --data fer2013.csv`` repeats one.
 
 PublicTest is single crop without test-time augmentation, of the averaged weights of the epoch that PublicTest chose.
-Hours are on two AVX-512 cores with nothing beside.
+Hours are of a machine with two virtual AVX-512 cores that did little else. V stands for ``--votes fer2013new.csv``, W for
+``--weights package/models/faceres.json``; what is not measured says so.
 
-recipe         command (each also takes --data fer2013.csv)                               hours  PublicTest
--------------  -------------------------------------------------------------------------  -----  ----------
-@@
+recipe             command                               hours  PublicTest
+-----------------  ------------------------------------  -----  ----------------------------------------------
+co-teacher         fer-train run co-teacher ... W V      1.2    69.10 %
+student-small      fer-train run student-small ... W V   -      not measured yet
+student            fer-train run student ... W V         -      not measured yet
+paper              fer-train run paper ... V             -      not measured yet
+shallow            fer-train run shallow ...             -      not measured yet
+teacher            fer-train run teacher ... V           -      not measured yet
+vgg16              fer-train run vgg16 ...               -      not measured: hours too many for this machine
+resnet50-imagenet  ... --weights imagenet                -      not measured: its weights could not be had
+resnet50-vggface   ... --weights vggface                 -      not measured: its weights could not be had
 """
 
 import dataclasses
