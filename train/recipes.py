@@ -1,8 +1,8 @@
 """Recipes: every experiment as frozen, named data. ``fer-train run NAME --data fer2013.csv`` repeats one.
 
 PublicTest is single crop without test-time augmentation, of the averaged weights of the epoch that PublicTest chose.
-Hours are of a machine with two virtual AVX-512 cores that did little else. V stands for ``--votes fer2013new.csv``, W for
-``--weights package/models/faceres.json``; what is not measured says so.
+Hours are of a machine with two virtual AVX-512 cores that did little else. V stands for ``--votes fer2013new.csv``, W
+for ``--weights package/models/faceres.json``; what is not measured says so.
 
 recipe             command                               hours  PublicTest
 -----------------  ------------------------------------  -----  ----------------------------------------------
