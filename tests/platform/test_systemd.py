@@ -185,8 +185,20 @@ class Container:
 
     def ready(self, *, after: int = 0, seconds: float = 30) -> int:
         """Wait until the service is up with another process than ``after``; returns its process id."""
-        wait_until(lambda: self.show("ActiveState") == "active" and int(self.show("MainPID")) != after, seconds)
-        return int(self.show("MainPID"))
+        found = 0
+
+        def is_up() -> bool:
+            nonlocal found
+            # Both in one question: in between, a killed process may have been noticed, and its id be 0.
+            told = dict(line.split("=") for line in self._properties("ActiveState", "MainPID").split())
+            found = int(told["MainPID"])
+            return told["ActiveState"] == "active" and found not in (0, after)
+
+        wait_until(is_up, seconds)
+        return found
+
+    def _properties(self, *names: str) -> str:
+        return self.run("systemctl", "show", "fer-edge", f"--property={','.join(names)}")
 
     def restart(self, changes: str = "") -> int:
         """Start afresh, with the unit changed as `systemctl edit` does; returns the process id."""

@@ -93,12 +93,12 @@ def test_head_epochs_need_a_backbone_to_freeze(blobs: Path, tmp_path: Path) -> N
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 100 MB; one checkpoint of the shallow network takes about 55 MB."""
+    """A file system of 300 MB; a checkpoint of the shallow network takes 76, and the next one is written beside it."""
     if os.getuid() != 0:
         pytest.skip("mounting a small file system needs root")
     folder = tmp_path / "disk"
     folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", folder], check=False).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", folder], check=False).returncode:
         pytest.skip("mounting a small file system is not allowed here")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
