@@ -45,30 +45,34 @@ def few(blobs: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "settings"),
-    [
-        ("vgg16", ["epochs=3"]),
-        ("resnet50-imagenet", ["head_epochs=1", "epochs=2"]),
-        ("resnet50-vggface", ["head_epochs=1", "epochs=2"]),
-    ],
+    ("recipe", "settings"), [("vgg16", ["epochs=2"]), ("resnet50-vggface", ["head_epochs=1", "epochs=1"])]
 )
-def test_the_large_networks_learn_and_survive_kill_9_between_stages(
-    recipe: str, settings: list[str], few: Path, tmp_path: Path
-) -> None:
-    """Steps through their real code; no accuracy is claimed for them."""
-    settings = [*settings, "batch=4", "precision=float32"]
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    done = subprocess.run(command(recipe, few, whole, *settings), capture_output=True, text=True, check=False)
+def test_the_large_networks_take_their_steps(recipe: str, settings: list[str], few: Path, tmp_path: Path) -> None:
+    """Through their real code; no accuracy is claimed for them."""
+    run = command(recipe, few, tmp_path / "run", *settings, "batch=4", "precision=float32")
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    with subprocess.Popen(command(recipe, few, cut, *settings), stderr=subprocess.PIPE, text=True) as process:
+    assert all(np.isfinite(line["loss"]) for line in history(tmp_path / "run"))
+    assert len(history(tmp_path / "run")) == 2
+
+
+def test_a_run_of_two_stages_survives_kill_9_between_them(few: Path, tmp_path: Path) -> None:
+    settings = ["head_epochs=1", "epochs=1", "batch=4"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    done = subprocess.run(
+        command("resnet50-imagenet", few, whole, *settings), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    run = command("resnet50-imagenet", few, cut, *settings)
+    with subprocess.Popen(run, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
-        next(line for line in process.stderr if "epoch 1/3" in line)  # it is said after the checkpoint
+        next(line for line in process.stderr if "epoch 1/2" in line)  # it is said after the checkpoint
         process.send_signal(signal.SIGKILL)
     assert len(history(cut)) == 1
-    subprocess.run(command(recipe, few, cut, *settings), capture_output=True, check=True)
+    subprocess.run(run, capture_output=True, check=True)
     losses = [[line["loss"] for line in history(folder)] for folder in (cut, whole)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
-    assert len(losses[1]) == 3
+    assert len(losses[1]) == 2
 
 
 def test_a_run_that_gets_no_better_stops_early(blobs: Path, tmp_path: Path) -> None:
