@@ -1,7 +1,7 @@
 """Recipes: every experiment as frozen, named data. ``fer-train run NAME --data fer2013.csv`` repeats one.
 
 PublicTest is single crop without test-time augmentation, of the averaged weights of the epoch that PublicTest chose.
-Hours are of a machine with two virtual AVX-512 cores that did little else. V stands for ``--votes fer2013new.csv``, W
+Hours are of two virtual AVX-512 cores, with tests running beside. V stands for ``--votes fer2013new.csv``, W
 for ``--weights package/models/faceres.json``; what is not measured says so.
 
 recipe             command                               hours  PublicTest
@@ -12,7 +12,7 @@ student            fer-train run student ... W V         -      not measured yet
 paper              fer-train run paper ... V             -      not measured yet
 shallow            fer-train run shallow ...             -      not measured yet
 teacher            fer-train run teacher ... V           -      not measured yet
-vgg16              fer-train run vgg16 ...               -      not measured: hours too many for this machine
+vgg16              fer-train run vgg16 ...               -      not measured
 resnet50-imagenet  ... --weights imagenet                -      not measured: its weights could not be had
 resnet50-vggface   ... --weights vggface                 -      not measured: its weights could not be had
 """
