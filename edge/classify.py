@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle import Bundle, Quantization
-from edge.contract import INPUT_SIZE, LABELS, decode, encode
+from edge.contract import INPUT_SIZE, LABELS, dequantize, encode, expression, softmax
 from edge.errors import BundleError, RuntimeMissingError
-from edge.records import Expression, Gray
+from edge.records import Expression, Gray, Logits
 
 
 class Network:
@@ -58,21 +58,15 @@ class Classifier:
         """Quantized logits of a cropped face: ``(48, 48)`` uint8 to ``(7,)`` int8."""
         return self._network.logits(face)
 
-    def probabilities(self, face: Gray) -> NDArray[np.float64]:
-        """Probabilities of a cropped face, ``(48, 48)`` uint8 to ``(7,)`` in the order of LABELS."""
+    def read(self, face: Gray) -> Logits:
+        """Calibrated logits of a cropped face, ``(48, 48)`` uint8."""
         quantization = self.card.output
-        return decode(self.logits(face), quantization.scale, quantization.zero_point, self.card.temperature)
+        logits = dequantize(self.logits(face), quantization.scale, quantization.zero_point, self.card.temperature)
+        return tuple(logits.tolist())
 
     def classify(self, face: Gray) -> Expression:
         """Expression of a cropped face, ``(48, 48)`` uint8."""
-        return expression(self.probabilities(face))
-
-
-def expression(probabilities: NDArray[np.float64]) -> Expression:
-    """Name the likeliest of ``(7,)`` probabilities; they are rounded to four digits, which is what is told."""
-    best = int(probabilities.argmax())
-    scores = {label: round(float(p), 4) for label, p in zip(LABELS, probabilities, strict=True)}
-    return Expression(LABELS[best], scores[LABELS[best]], scores)
+        return expression(softmax(self.read(face)))
 
 
 def _quantization(name: object, which: str, tensor: dict[str, Any], shape: tuple[int, ...]) -> Quantization:

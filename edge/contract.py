@@ -8,9 +8,9 @@ from typing import Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from edge.records import Box, Gray
+from edge.records import Box, Expression, Gray
 
 LABELS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The seven expressions in FER2013's order; the index is the class number everywhere."""
@@ -82,16 +82,23 @@ def encode(face: Gray, scale: float, zero_point: int) -> NDArray[np.int8]:
     return quantize(normalize(face), scale, zero_point)[np.newaxis, :, :, np.newaxis]
 
 
-def decode(output: NDArray[np.int8], scale: float, zero_point: int, temperature: float) -> NDArray[np.float64]:
-    """Turn the network's int8 logits into probabilities in the order of LABELS, shape ``(7,)``.
+def dequantize(output: NDArray[np.int8], scale: float, zero_point: int, temperature: float) -> NDArray[np.float64]:
+    """Turn the network's int8 logits into calibrated ones in the order of LABELS, shape ``(7,)``.
 
-    ``temperature`` divides the logits before the softmax (Guo et al. 2017, arXiv 1706.04599).
+    ``temperature`` divides them, so that their softmax is believable (Guo et al. 2017, arXiv 1706.04599).
     """
-    logits = (output.reshape(-1).astype(np.float64) - zero_point) * scale
-    return softmax(logits / temperature)
+    return (output.reshape(-1).astype(np.float64) - zero_point) * scale / temperature
 
 
-def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def expression(probabilities: NDArray[np.float64]) -> Expression:
+    """Name the likeliest of ``(7,)`` probabilities; they are rounded to four digits, which is what is told."""
+    best = int(probabilities.argmax())
+    scores = {label: round(float(p), 4) for label, p in zip(LABELS, probabilities, strict=True)}
+    return Expression(LABELS[best], scores[LABELS[best]], scores)
+
+
+def softmax(logits: ArrayLike) -> NDArray[np.float64]:
     """Softmax along the last axis, stable for large logits."""
-    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shifted = np.asarray(logits, np.float64)
+    exponents = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
     return np.asarray(exponents / exponents.sum(axis=-1, keepdims=True), np.float64)

@@ -1,4 +1,4 @@
-"""The loop: frame, faces, tracks, expressions, changes. Everything it needs is passed in."""
+"""The loop: frame, faces, tracks, readings, changes. Everything it needs is passed in."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -8,17 +8,17 @@ from edge.classify import Classifier
 from edge.contract import crop
 from edge.episodes import Change, Narrator
 from edge.faces import FaceDetector
-from edge.records import Expression, Frame, Track
+from edge.records import Frame, Reading, Track
 from edge.tracks import Tracker
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one frame showed: the tracks in view, the expressions of those seen in this frame, and what changed."""
+    """What one frame showed: the tracks in view, the readings of those looked at in this frame, and what changed."""
 
     frame: Frame
     tracks: list[Track]
-    expressions: dict[int, Expression]
+    readings: dict[int, Reading]
     changes: list[Change]
 
 
@@ -52,15 +52,15 @@ class Pipeline:
         detected = time.perf_counter()
         tracks = self.tracker.update(boxes, frame.time)
         tracked = time.perf_counter()
-        expressions = {
-            track.id: self.classifier.classify(crop(frame.gray, track.box, self.classifier.card.crop_margin))
+        readings: dict[int, Reading] = {
+            track.id: self.classifier.read(crop(frame.gray, track.box, self.classifier.card.crop_margin))
             for track in tracks
             if track.seen == frame.time
         }
         classified = time.perf_counter()
-        changes = list(self.narrator.update([track.id for track in tracks], expressions, frame.time))
+        changes = list(self.narrator.update([track.id for track in tracks], readings, frame.time))
         told = time.perf_counter()
         marks = (started, detected, tracked, classified, told)
         for stage, begin, end in zip(self.stage_seconds, marks, marks[1:], strict=False):
             self.stage_seconds[stage] += end - begin
-        return Seen(frame, tracks, expressions, changes)
+        return Seen(frame, tracks, readings, changes)

@@ -9,9 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.contract import expression, softmax
 from edge.episodes import Change
 from edge.errors import SourceError
 from edge.pipeline import Pipeline, Seen
+from edge.records import Reading
 
 _TILE: Final = (320, 240)
 _COLUMNS: Final = 4
@@ -33,10 +35,10 @@ class Summary:
         """Count one frame."""
         for change in seen.changes:
             self.count(change)
-        self._expressions.update(expression.label for expression in seen.expressions.values())
+        self._expressions.update(_caption(reading)[0] for reading in seen.readings.values())
         self._tracks.update(track.id for track in seen.tracks)
         self._frames += 1
-        self._with_face += bool(seen.expressions)
+        self._with_face += bool(seen.readings)
         self._media = seen.frame.time
 
     def count(self, change: Change) -> None:
@@ -99,6 +101,13 @@ class ContactSheet:
             raise SourceError(f"{self._file}: cannot be written: {error.strerror}") from error
 
 
+def _caption(reading: Reading) -> tuple[str, ...]:
+    if isinstance(reading, str):
+        return (reading,)
+    shown = expression(softmax(reading))
+    return shown.label, f"{shown.confidence:.0%}"
+
+
 def _annotate(seen: Seen) -> NDArray[np.uint8]:
     picture = np.asarray(cv2.cvtColor(seen.frame.gray, cv2.COLOR_GRAY2BGR), np.uint8)
     factor = _TILE[0] / picture.shape[1]
@@ -106,12 +115,12 @@ def _annotate(seen: Seen) -> NDArray[np.uint8]:
     reduced = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)[: _TILE[1]]
     tile[: reduced.shape[0], : reduced.shape[1]] = reduced[:, : _TILE[0]]
     for track in seen.tracks:
-        expression = seen.expressions.get(track.id)
-        if expression is None:
+        reading = seen.readings.get(track.id)
+        if reading is None:
             continue
         x, y, w, h = (round(value * factor) for value in (track.box.x, track.box.y, track.box.w, track.box.h))
         cv2.rectangle(tile, (x, y), (x + w, y + h), (80, 220, 80), 2)
-        _write(tile, f"{track.id}: {expression.label} {expression.confidence:.0%}", (x, max(12, y - 6)))
+        _write(tile, f"{track.id}: {' '.join(_caption(reading))}", (x, max(12, y - 6)))
     _write(tile, f"{seen.frame.time:.1f} s", (6, _TILE[1] - 8))
     return tile
 

@@ -57,7 +57,7 @@ def _opened(subject: Path) -> tuple[str, Probabilities]:
     if (subject / CARD_FILE).exists() or not subject.is_dir():
         classifier = Classifier(open_bundle(find_bundle(str(subject))), threads=1)
         name = f"bundle {subject}, int8 on {classifier.runtime}"
-        return name, lambda pixels: np.stack([classifier.probabilities(face) for face in pixels])
+        return name, lambda pixels: np.stack([softmax(classifier.read(face)) for face in pixels])
     model = Run.load(subject).model(subject)
     return f"run {subject}, Keras float32", lambda pixels: softmax(predict(model, pixels).astype(np.float64))
 

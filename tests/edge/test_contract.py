@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edge.contract import INPUT_SIZE, LABELS, crop, decode, encode, quantize
+from edge.contract import INPUT_SIZE, LABELS, crop, dequantize, encode, quantize, softmax
 from edge.records import Box
 from tests.conftest import ROOT
 
@@ -62,7 +62,7 @@ def test_decoding_undoes_the_quantization_and_applies_the_temperature() -> None:
     stored = np.array([[10, -20, 30, 40, 0, 0, 0]], np.int8)
     logits = (stored[0].astype(float) - 5) * 0.1 / 2.0
     expected = np.exp(logits) / np.exp(logits).sum()
-    np.testing.assert_allclose(decode(stored, 0.1, 5, 2.0), expected, rtol=1e-12)
+    np.testing.assert_allclose(softmax(dequantize(stored, 0.1, 5, 2.0)), expected, rtol=1e-12)
 
 
 def test_the_golden_crops_and_tensors_are_reproduced() -> None:

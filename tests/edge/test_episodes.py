@@ -1,16 +1,15 @@
 import numpy as np
 
-from edge.classify import expression
 from edge.contract import LABELS
 from edge.episodes import Change, Narrator
-from edge.records import Expression
+from edge.records import Logits
 from edge.settings import Events
 
 
-def shows(label: str, confidence: float = 0.9) -> Expression:
+def shows(label: str, confidence: float = 0.9) -> Logits:
     probabilities = np.full(len(LABELS), (1 - confidence) / (len(LABELS) - 1))
     probabilities[LABELS.index(label)] = confidence
-    return expression(probabilities)
+    return tuple(np.log(probabilities).tolist())
 
 
 def tell(narrator: Narrator, script: list[tuple[float, str | None]]) -> list[tuple[str, str, float]]:

@@ -6,8 +6,8 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edge.classify import expression
 from edge.clock import clock_synced, live_time, media_time
+from edge.contract import expression
 from edge.episodes import Change
 from edge.events import EventMaker, schema, to_json
 from tests.conftest import ROOT

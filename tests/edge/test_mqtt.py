@@ -10,9 +10,8 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edge.classify import expression
 from edge.clock import live_time
-from edge.contract import LABELS
+from edge.contract import LABELS, expression
 from edge.episodes import Change
 from edge.errors import DeliveryError, SettingsError
 from edge.events import EventMaker, schema

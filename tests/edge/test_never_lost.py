@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.classify import expression
+from edge.contract import expression
 from edge.episodes import Change
 from edge.events import EventMaker
 from edge.mqtt import MqttSink
