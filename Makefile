@@ -3,6 +3,8 @@ PYTHON ?= python3
 DEVICE := .venv/device
 DEV    := .venv/dev
 FULL   := .venv/full
+# A file of tests stays in one process, since its fixtures may be expensive.
+PARALLEL := -n auto --dist loadfile
 # The device that `make wheelhouse` and `make size` are for: a 64-bit Raspberry Pi OS Bookworm.
 ARCH ?= aarch64
 PY   ?= 3.11
@@ -14,14 +16,14 @@ demo: $(DEVICE)/.ready  ## run the main job on a built-in photograph; writes dem
 	$(DEVICE)/bin/fer-edge run --source demo --sheet demo.png
 
 test: $(FULL)/.ready    ## run all tests (installs TensorFlow for those of train and export)
-	$(FULL)/bin/pytest
+	$(FULL)/bin/pytest $(PARALLEL)
 
 check: $(DEV)/.ready    ## lint, types, import rules and the fast tests
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
 	$(DEV)/bin/lint-imports
-	$(DEV)/bin/pytest -m "not slow"
+	$(DEV)/bin/pytest $(PARALLEL) -m "not slow"
 
 schema: $(DEV)/.ready   ## write docs/*.schema.json, of every MQTT payload, from the code
 	$(DEV)/bin/python -m edge.messages docs
