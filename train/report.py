@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from string import Template
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from edge.contract import LABELS, softmax
 from edge.fer2013 import LabelledFaces
 from edge.metrics import Calibration, Figures, calibration, measure
-from train.trainer import Epoch
+
+if TYPE_CHECKING:  # TensorFlow takes seconds, and who only draws does not need it
+    from train.trainer import Epoch
 
 _PAGE: Final = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>$title</title><style>
@@ -29,7 +31,7 @@ $sections
 
 
 def write_report(
-    folder: Path, command: str, history: list[Epoch], measured: LabelledFaces, logits: NDArray[np.float32]
+    folder: Path, command: str, history: "list[Epoch]", measured: LabelledFaces, logits: NDArray[np.float32]
 ) -> None:
     """Write ``report.html`` of a finished run into its folder.
 
@@ -89,7 +91,7 @@ def _class_table(figures: Figures) -> str:
     return f"<table><tr><th>label<th>precision<th>recall<th>F1<th>faces</tr>{rows}</table>"
 
 
-def _curves(figure: Figure, history: list[Epoch]) -> None:
+def _curves(figure: Figure, history: "list[Epoch]") -> None:
     epochs = [line.epoch + 1 for line in history]
     panels: list[tuple[str, list[float]]] = [
         ("training loss", [line.loss for line in history]),
