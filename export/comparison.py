@@ -165,8 +165,9 @@ def _scatter(figure: Figure, standings: list[Standing], split: str) -> None:
             f"{standing.name}\n{standing.size / 1e6:.2f} MB", (x, y), textcoords="offset points", xytext=(0, 18),
             ha="center",
         )  # fmt: skip
-    axes.set(xlabel="milliseconds a face, one thread", ylabel=f"accuracy on {split}, %", xscale="log")
+    axes.set(xlabel="milliseconds a face, one thread", ylabel=f"accuracy on {split}, %")
     axes.margins(0.25)
+    axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
 
 

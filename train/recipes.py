@@ -38,7 +38,8 @@ class Recipe:
     of the epochs. ``votes`` weighs the auxiliary loss on FERPlus votes (0: off). ``teachers`` are view banks by
     name or path; their average, softened by ``temperature``, gets the share ``distillation`` of the loss.
     ``ema`` is the decay of the averaged weights, which are the ones that are measured and kept. ``patience`` ends the
-    run after so many epochs without a better PublicTest accuracy (0: never).
+    run after so many epochs without a better PublicTest accuracy (0: never). The first ``small_epochs`` of ``epochs``
+    show pictures reduced to ``small_side`` pixels, which large networks learn from in a fraction of the time.
     """
 
     name: str
@@ -62,6 +63,8 @@ class Recipe:
     temperature: float = 3.0
     ema: float = 0.999
     patience: int = 0
+    small_epochs: int = 0
+    small_side: int = 32
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     seed: int = 1
 

@@ -195,6 +195,8 @@ class _Loop:
 
     def __init__(self, model: Any, recipe: Recipe, stage: Stage, faces: int, workers: Workers) -> None:
         self._model, self._recipe, self._stage, self._workers = model, recipe, stage, workers
+        self._small_epochs = 0 if stage.head_only else recipe.small_epochs
+        self._small_model = _at_side(model, recipe.small_side) if self._small_epochs else None
         self._steps = faces // recipe.batch
         with workers.strategy.scope():
             self._optimizer = _optimizer(recipe, stage.learning_rate)
@@ -215,6 +217,7 @@ class _Loop:
         for number, generator in enumerate(_generators(self._model)):
             generator.reset_from_seed(hash((self._recipe.seed, epoch, number)))
         losses, waited = [], 0.0
+        small = epoch - self._stage.first < self._small_epochs
         for step in range(self._steps):
             asked = time.monotonic()
             batch = next(feed)
@@ -222,7 +225,7 @@ class _Loop:
             done = (epoch - self._stage.first) * self._steps + step
             self._optimizer.learning_rate.assign(self._scheduled(done))
             decay = tf.constant(min(self._recipe.ema, (1 + done) / (10 + done)), tf.float32)
-            losses.append(self._step(self._workers.spread(batch), decay))
+            losses.append(self._step(self._workers.spread(batch), decay, small=small))
             _show_progress(self._recipe, epoch, step, self._steps)
         return float(np.mean([float(loss) for loss in losses])), waited
 
@@ -238,23 +241,30 @@ class _Loop:
             for variable, value in zip(self._variables, kept, strict=True):
                 variable.assign(value)
 
-    def _train_step(self, batch: Batch, decay: Any) -> Any:
+    def _train_step(self, batch: Batch, decay: Any, *, small: bool) -> Any:
         strategy = self._workers.strategy
-        loss = strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(self._replica_step, (batch,)), axis=None)
+        losses = strategy.run(self._replica_step, (batch, small))
+        loss = strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
         for average, variable in zip(self._ema, self._variables, strict=True):
             average.assign(decay * average + (1.0 - decay) * variable)
         return loss
 
-    def _replica_step(self, batch: Batch) -> Any:
+    def _replica_step(self, batch: Batch, small: bool) -> Any:
         with tf.GradientTape() as tape:
-            loss = self._loss(batch)
+            loss = self._loss(batch, self._outputs(batch.inputs, small))
         gradients = tape.gradient(loss, self._model.trainable_variables)
         self._optimizer.apply_gradients(zip(gradients, self._model.trainable_variables, strict=True))
         return loss
 
-    def _loss(self, batch: Batch) -> Any:
+    def _outputs(self, inputs: Any, small: bool) -> Any:
+        if not small:
+            return self._model(inputs, training=True)
+        side = self._recipe.small_side
+        return self._small_model(tf.image.resize(inputs, (side, side), "area"), training=True)
+
+    def _loss(self, batch: Batch, outputs: Any) -> Any:
         """Of the mean loss of the whole batch, the part of this replica."""
-        recipe, outputs = self._recipe, self._model(batch.inputs, training=True)
+        recipe = self._recipe
         logits, votes = outputs if isinstance(outputs, list) else (outputs, None)
         loss = batch.weights * _cross_entropy(batch.labels, logits)
         if batch.teacher is not None:  # Hinton et al. 2015, arXiv 1503.02531
@@ -351,6 +361,17 @@ def _optimizer(recipe: Recipe, learning_rate: float) -> Any:
             made = keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay)
     made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return made
+
+
+def _at_side(model: Any, side: int) -> Any:
+    """The same layers with the same weights, for pictures of ``side`` pixels."""
+    picture = keras.Input((side, side, 1))
+    try:
+        return keras.models.clone_model(model, input_tensors=picture, clone_function=lambda layer: layer)
+    except ValueError as error:
+        raise UsageError(
+            f"small_epochs: {model.name} cannot see pictures of {side} pixels; its layers are for one size"
+        ) from error
 
 
 def _cross_entropy(targets: Any, logits: Any) -> Any:

@@ -96,6 +96,14 @@ def test_head_epochs_need_a_backbone_to_freeze(blobs: Path, tmp_path: Path) -> N
     assert (done.returncode, "shallow has no pretrained backbone to freeze" in done.stderr) == (2, True), done.stderr
 
 
+def test_a_network_for_one_size_refuses_smaller_pictures(blobs: Path, tmp_path: Path) -> None:
+    settings = ["teachers=", "epochs=2", "small_epochs=1", "batch=16"]
+    done = subprocess.run(
+        command("shallow", blobs, tmp_path / "run", *settings), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "shallow cannot see pictures of 32 pixels" in done.stderr) == (2, True), done.stderr
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 300 MB; a checkpoint of the shallow network takes 76, and the next one is written beside it."""
