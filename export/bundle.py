@@ -47,6 +47,7 @@ POST_TRAINING: Final = "post-training quantization"
 
 _CALIBRATION_SEED: Final = 1
 _GOLDEN_FACES: Final = 16
+_ROOM: Final = 20_000_000  # bytes
 _LICENCE: Final = "Apache-2.0 for the code; FER2013 and the pretrained start carry terms of their own, see origin"
 _INTENDED_USE: Final = (
     "Counting and reacting to visible expressions of visitors who were told. An expression is not an emotion. The "
@@ -89,8 +90,7 @@ def make_bundle(folder: Path, data: Path, out: Path, coverage: float) -> Card:
     run and resumed when interrupted. Raises UsageError when ``out`` is in use or the data is not what the run was
     trained on, ConversionError when the network cannot become int8, ParityError when its forms disagree.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} exists and is not an empty folder. Give another --out, or remove it.")
+    _check_place(out)
     run = Run.load(folder)
     splits = run.faces(folder, data)
     model = run.model(folder)
@@ -228,10 +228,23 @@ def _figures(run: Run, figures: Figures) -> SplitFigures:
     return SplitFigures(run.measured, figures.n, round(figures.accuracy, 5), round(figures.macro_f1, 5))
 
 
+def _check_place(out: Path) -> None:
+    """Refuse, before minutes of work, a place that a bundle cannot be written to."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} exists and is not an empty folder. Give another --out, or remove it.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            free = shutil.disk_usage(out.parent).free
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written: {error.strerror}") from error
+    if free < _ROOM:
+        raise UsageError(f"{out}: only {free / 1e6:.1f} MB are free there; a bundle is made in up to {_ROOM / 1e6:.0f}")
+
+
 def _write(out: Path, file: bytes, card: Card, golden: Golden, report: str) -> None:
     """Write all files into a temporary folder beside ``out``, open it as a device would, then rename it."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent) as name:
             folder = Path(name) / out.name
             folder.mkdir()

@@ -3,7 +3,8 @@
 The temperature is one number fitted on held-out logits (Guo et al. 2017, arXiv 1706.04599), but not to the likelihood
 of all seven classes: it is fitted to whether the told label is right, since that is what a told confidence promises.
 Networks that learned from softened targets have too much probability in the classes that they do not tell; the other
-fit pays for that with confidences that are too high. Whether what remains is noise is judged against a simulated model that is calibrated perfectly and has the same confidences.
+fit pays for that with confidences that are too high. Whether what remains is noise is judged against a simulated model
+that is calibrated perfectly and has the same confidences.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """From a small run to a bundle that the device opens, as the commands are typed."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,7 @@ from export.bundle import golden_faces  # noqa: E402
 from export.convert import ConversionError, gate  # noqa: E402
 from export.flatbuffer import read_graph  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
+from train.models import MODELS  # noqa: E402
 
 CONTRACT = ROOT / "tests" / "golden" / "contract.npz"
 BIN = Path(sys.executable).parent
@@ -100,6 +103,37 @@ def test_an_out_folder_in_use_and_other_data_are_refused(run: Path, bundle: Path
     done = command("fer-export", "bundle", run, "--data", other, "--out", tmp_path / "new")
     assert (done.returncode, "not the data" in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_a_place_without_room_or_right_is_refused_before_anything_is_done(
+    run: Path, blobs: Path, tmp_path: Path
+) -> None:
+    if os.getuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path]).returncode:  # noqa: PLW1510
+        pytest.skip("mounting a small file system needs root")
+    try:
+        done = command("fer-export", "bundle", run, "--data", blobs, "--out", tmp_path / "bundle")
+        assert (done.returncode, "only 1.0 MB are free" in done.stderr) == (2, True), done.stderr
+        subprocess.run(["mount", "-o", "remount,ro", tmp_path], check=True)
+        done = command("fer-export", "bundle", run, "--data", blobs, "--out", tmp_path / "bundle")
+        assert (done.returncode, "Read-only file system" in done.stderr) == (2, True), done.stderr
+        assert not list(tmp_path.iterdir())
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_run_whose_weights_are_cut_short_or_of_another_model_is_refused(
+    run: Path, blobs: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "run"
+    shutil.copytree(run, broken, ignore=shutil.ignore_patterns("checkpoint", "qat", "tensorboard"))
+    weights = broken / "best.weights.h5"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    done = command("fer-export", "bundle", broken, "--data", blobs, "--out", tmp_path / "bundle")
+    assert (done.returncode, "not the weights of student-small" in done.stderr) == (2, True), done.stderr
+    MODELS["shallow"].build(0.0).save_weights(weights)
+    done = command("fer-export", "bundle", broken, "--data", blobs, "--out", tmp_path / "bundle")
+    assert (done.returncode, "not the weights of student-small" in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_a_run_on_a_tree_with_a_bad_picture_is_exported_from_the_same_tree(blobs: Path, tmp_path: Path) -> None:
