@@ -98,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     comparing.add_argument("--out", type=Path, metavar="SVG", help="draw time, accuracy and size into this file")
     comparing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     looking = add("check", ("export.tpu", "check"), "predict what of a network an Edge TPU will run", _CHECK)
-    looking.add_argument("model", type=Path, metavar="MODEL", help="a .tflite file, or a bundle's folder")
+    looking.add_argument(
+        "model", type=Path, metavar="MODEL", help="a .tflite file, a bundle's folder, or a bundled model's name"
+    )
     looking.add_argument("--json", action="store_true", help="print JSON (docs/edge-tpu.md explains it)")
     compiling = add(
         "compile", ("export.tpu", "compile_command"), "compile a model or bundle for the Edge TPU", _COMPILE

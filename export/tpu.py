@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from edge.bundle import CARD_FILE, EDGE_TPU_FILE, MODEL_FILE, Bundle, open_bundle
+from edge.bundle import CARD_FILE, EDGE_TPU_FILE, MODEL_FILE, Bundle, find_bundle, open_bundle
 from edge.errors import BundleError, UsageError
 from export.compiled import Split, add_to_bundle, compare, replace_file
 from export.compiler import Compilation, Compiler, Log, compile_model, read_log
@@ -22,7 +22,7 @@ NOT_MAPPED: Final = 12
 
 def check(arguments: Namespace) -> int:
     """Carry out ``fer-export check``: predict op by op what maps to the Edge TPU."""
-    path = arguments.model / MODEL_FILE if _is_bundle(arguments.model) else arguments.model
+    path = _model_file(arguments.model)
     file = read_file(path)
     prediction = predict(read_graph(file, path))
     print(json.dumps(report(prediction, path, file)) if arguments.json else table(prediction, path))
@@ -134,6 +134,13 @@ def _added(bundle: Bundle, file: Path, split: Split, log: Log | None) -> str:
         f"The weights inside {file.name} cannot be read: whether they are this model's, the golden outputs show on a "
         "device with an Edge TPU."
     )
+
+
+def _model_file(given: Path) -> Path:
+    """The .tflite file that is given, or that of a bundle, which a bundled name is enough for."""
+    if _is_bundle(given):
+        return given / MODEL_FILE
+    return given if given.exists() or given.suffix else find_bundle(str(given)) / MODEL_FILE
 
 
 def _is_bundle(path: Path) -> bool:
