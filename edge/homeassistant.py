@@ -18,13 +18,14 @@ _EXPIRE_FACTOR: Final = 3  # of the statistics' interval: two may be lost
 
 @dataclass(frozen=True)
 class Described:
-    """What there is to describe: the device's topic, name and board, and whether it can be paused."""
+    """What there is to describe: the device's topic, name, board and presets, and whether it can be paused."""
 
     base: str
     device: str
     board: str
     pausable: bool
     statistics_seconds: float
+    presets: tuple[str, ...] = ()
 
 
 def discovery_topic(settings: HomeAssistant, base: str) -> str:
@@ -101,10 +102,13 @@ def _components(described: Described) -> dict[str, dict[str, Any]]:
         "event": {
             "p": "event",
             "name": "Visitor",
-            "event_types": list(get_args(EventKind)),
+            # A preset is an event type of its own name; so is a kind of event.
+            "event_types": [*(kind for kind in get_args(EventKind) if kind != "preset"), *described.presets],
             "state_topic": f"{base}/event",
-            "value_template": "{{ {'event_type': value_json.kind, 'id': value_json.id, 'track': value_json.track, "
-            "'expression': value_json.expression.label, 'confidence': value_json.expression.confidence} | to_json }}",
+            "value_template": "{% set e = value_json.expression or {} %}"
+            "{{ {'event_type': value_json.name or value_json.kind, 'id': value_json.id, 'track': value_json.track, "
+            "'expression': e.get('label'), 'confidence': e.get('confidence'), 'reason': value_json.reason, "
+            "'episode': value_json.episode} | to_json }}",
         },
         "fps": {"name": "Frames per second", "value_template": "{{ value_json.fps }}", **measured},
         "temperature": {

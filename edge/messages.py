@@ -12,18 +12,22 @@ import msgspec
 from msgspec import Meta
 
 from edge.outbox import OutboxFigures
-from edge.records import Event, Fault
+from edge.records import Event, Fault, Reason
 
 Correlation: TypeAlias = Annotated[str, Meta(max_length=64)]
 
 
 class State(msgspec.Struct, frozen=True):
-    """``…/state``, retained: faces in view, and the expression of the one that has been there longest."""
+    """``…/state``, retained: faces in view, and the expression of the one that has been there longest.
+
+    ``expression`` is null while nobody is there or it cannot be said; ``reason`` then says why.
+    """
 
     faces: int
     track: int | None = None
     expression: str | None = None
     confidence: float | None = None
+    reason: Reason | None = None
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):

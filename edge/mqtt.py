@@ -23,7 +23,7 @@ from edge.events import to_json
 from edge.link import Backoff, Limits, Link, new_client
 from edge.messages import Reply, State, Statistics
 from edge.outbox import Committer, Outbox
-from edge.records import Event, Expression, Fault
+from edge.records import Event, Fault
 from edge.service import fault_of
 from edge.settings import Mqtt
 from edge.suspects import Suspects
@@ -86,7 +86,7 @@ class MqttSink:
         self._announcements = {announcement.topic: announcement for announcement in announcements}
         self._commands = f"{self._base}/command/"
         self._obey: Obey = lambda *_: None
-        self._faces: dict[int, Expression] = {}
+        self._faces: dict[int, Event] = {}
         self._faults: dict[str, Fault] = {}
         self._fault_lock = threading.Lock()
         self._retained = _Retained(last=self._topic("availability"))
@@ -146,7 +146,7 @@ class MqttSink:
         if event.kind == "left":
             self._faces.pop(event.track, None)
         else:
-            self._faces[event.track] = event.expression
+            self._faces[event.track] = event
         self._publish_state()
 
     def fault(self, fault: Fault | None) -> None:
@@ -331,8 +331,9 @@ class MqttSink:
         if track is None:
             state = State(faces=0)
         else:
-            expression = self._faces[track]
-            state = State(len(self._faces), track, expression.label, expression.confidence)
+            told = self._faces[track]
+            label, confidence = (told.expression.label, told.expression.confidence) if told.expression else (None, None)
+            state = State(len(self._faces), track, label, confidence, told.reason)
         self._set("state", msgspec.json.encode(state))
 
     def _set_fault(self, source: str, fault: Fault | None) -> None:

@@ -110,6 +110,7 @@ def _announcements(settings: Settings, keeper: Keeper, *, pausable: bool) -> lis
             board=board.text_of(board.MODEL),
             pausable=pausable and settings.mqtt.commands,
             statistics_seconds=settings.mqtt.statistics_seconds,
+            presets=tuple(preset.name for preset in settings.preset),
         )
         if not announcements:
             keeper.keep(discovery=topic)

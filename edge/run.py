@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import msgspec
 
-from edge.bundle import find_bundle, open_bundle
+from edge.bundle import Card, find_bundle, open_bundle
 from edge.camera import open_source, paced
 from edge.classify import Classifier
-from edge.clock import clock_synced, live_time, media_time, now
+from edge.clock import live_time, media_time, moment, now
 from edge.ending import hanging
-from edge.episodes import Change, Narrator
+from edge.episodes import Change, Narrator, manner
 from edge.errors import CameraStalled, DeliveryError, FerEdgeError
 from edge.events import EventMaker, to_json
 from edge.faces import FaceDetector
@@ -107,7 +107,8 @@ def _watch(arguments: Namespace, settings: Settings, service: Service, outside: 
         if hanging():
             raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
         # Time begins anew with the source, and so do tracks.
-        pipeline = replace(pipeline, tracker=Tracker(settings.track), narrator=Narrator(settings.events))
+        narrator = make_narrator(settings, pipeline.classifier.card)
+        pipeline = replace(pipeline, tracker=Tracker(settings.track), narrator=narrator)
     if sheet:
         sheet.write()
     print(summary.text(pipeline, dropped), file=sys.stderr)
@@ -128,9 +129,14 @@ def _settings(arguments: Namespace) -> Settings:
 
 def make_pipeline(settings: Settings) -> Pipeline:
     """The steps of the stream as the settings want them."""
-    return Pipeline(
-        FaceDetector(settings.detect), Tracker(settings.track), make_classifier(settings), Narrator(settings.events)
-    )
+    classifier = make_classifier(settings)
+    narrator = make_narrator(settings, classifier.card)
+    return Pipeline(FaceDetector(settings.detect), Tracker(settings.track), classifier, narrator)
+
+
+def make_narrator(settings: Settings, card: Card) -> Narrator:
+    """The narrator that the model's card and the settings want."""
+    return Narrator(manner(settings.events, settings.preset, card.events, card.abstention.threshold))
 
 
 def make_classifier(settings: Settings) -> Classifier:
@@ -140,11 +146,12 @@ def make_classifier(settings: Settings) -> Classifier:
 
 def _teller(live: bool, sink: MqttSink | None) -> Callable[[list[Change]], None]:
     """Makes events of changes and carries them to the broker, or to stdout."""
-    maker = EventMaker(live_time() if live else media_time(now()), clock_synced)
+    maker = EventMaker()
+    origin = live_time() if live else media_time(now())
 
     def tell(changes: list[Change]) -> None:
         for change in changes:
-            event = maker.event(change)
+            event = maker.event(change, moment(origin))
             if sink:
                 sink.tell(event)
             else:

@@ -3,6 +3,7 @@
 import json
 import re
 
+import jinja2
 import pytest
 
 from edge.contract import LABELS
@@ -33,7 +34,7 @@ PLATFORM_KEYS = {
 
 
 def described(*, pausable: bool = True, base: str = "fer-edge/kiosk") -> Described:
-    return Described(base, base.rpartition("/")[2], "Raspberry Pi 5 Model B Rev 1.0", pausable, 60.0)
+    return Described(base, base.rpartition("/")[2], "Raspberry Pi 5 Model B Rev 1.0", pausable, 60.0, ("smile",))
 
 
 def payload(**more: str | bool) -> dict:
@@ -83,6 +84,26 @@ def test_an_enum_has_options_and_no_unit_or_state_class() -> None:
 def test_there_is_a_switch_only_where_there_is_something_to_pause() -> None:
     assert "pause" in payload()["cmps"]
     assert "pause" not in payload(pausable=False)["cmps"]
+
+
+def test_presets_are_event_types_by_their_names() -> None:
+    assert payload()["cmps"]["event"]["event_types"] == ["appeared", "changed", "uncertain", "left", "smile"]
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "label"),
+    [
+        ({"kind": "changed", "name": None, "expression": {"label": "happy", "confidence": 0.9}}, "changed", "happy"),
+        ({"kind": "preset", "name": "smile", "expression": {"label": "happy", "confidence": 0.9}}, "smile", "happy"),
+        ({"kind": "uncertain", "name": None, "expression": None}, "uncertain", None),
+    ],
+)
+def test_the_event_template_gives_what_home_assistant_wants(event: dict, kind: str, label: str | None) -> None:
+    environment = jinja2.Environment(autoescape=False)
+    environment.filters["to_json"] = json.dumps  # as Home Assistant adds it
+    template = environment.from_string(payload()["cmps"]["event"]["value_template"])
+    told = json.loads(template.render(value_json={"id": "a-1", "track": 1, "reason": None, "episode": None, **event}))
+    assert (told["event_type"], told["expression"]) == (kind, label)
 
 
 def test_values_that_go_stale_expire() -> None:
