@@ -47,9 +47,9 @@ def _episode(stretch: Stretch, moment: Moment) -> Episode:
     )
 
 
-def to_json(event: Event) -> bytes:
+def to_json(message: msgspec.Struct) -> bytes:
     """One line of JSON."""
-    return msgspec.json.encode(event)
+    return msgspec.json.encode(message)
 
 
 def schema() -> dict[str, Any]:

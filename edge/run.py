@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
@@ -13,18 +12,19 @@ import msgspec
 from edge.bundle import Card, find_bundle, open_bundle
 from edge.camera import open_source, paced
 from edge.classify import Classifier
-from edge.clock import live_time, media_time, moment, now
+from edge.clock import Origin, live_time, media_time, now
 from edge.ending import hanging
-from edge.episodes import Change, Narrator, manner
-from edge.errors import CameraStalled, DeliveryError, FerEdgeError
-from edge.events import EventMaker, to_json
+from edge.episodes import Narrator, manner
+from edge.errors import CameraStalled, DeliveryError, FerEdgeError, UsageError
+from edge.events import EventMaker
 from edge.faces import FaceDetector
-from edge.mqtt import MqttSink
 from edge.outside import Outside, make_outside
 from edge.pipeline import Pipeline
+from edge.recording import Recorder
 from edge.service import STOP_SECONDS, Service, credential, fault_of
 from edge.settings import Settings, load_settings
 from edge.summary import ContactSheet, Summary
+from edge.telling import Counts, EachEvent, Teller
 from edge.tracks import Tracker
 
 _log = logging.getLogger(__name__)
@@ -48,12 +48,15 @@ def run(arguments: Namespace) -> int:
 
 def _run(arguments: Namespace, service: Service) -> int:
     settings = _settings(arguments)
+    if settings.privacy.aggregate_only and (arguments.record or arguments.sheet):
+        raise UsageError("--record and --sheet keep what single faces showed, and privacy.aggregate_only forbids that")
     # The broker comes first, so that it can be told why the camera or the model does not work.
     outside = make_outside(settings, arguments.config, service) if arguments.events == "mqtt" else None
     service.farewell = lambda: outside.sink.close(1.0) if outside else None
     seconds = STOP_SECONDS if service.managed else _DELIVERY_SECONDS
     try:
-        _watch(arguments, settings, service, outside)
+        with Recorder(arguments.record) if arguments.record else contextlib.nullcontext() as recorder:
+            _watch(arguments, settings, service, outside, recorder)
     except FerEdgeError as error:
         if outside and service.managed:
             outside.sink.fault(fault_of(error, now()))
@@ -72,10 +75,12 @@ def _run(arguments: Namespace, service: Service) -> int:
     return 0
 
 
-def _watch(arguments: Namespace, settings: Settings, service: Service, outside: Outside | None) -> None:
+def _watch(
+    arguments: Namespace, settings: Settings, service: Service, outside: Outside | None, recorder: Recorder | None
+) -> None:
     """Go through all frames of the source, until it ends or a stop is asked for; rest while it is paused."""
     pipeline = make_pipeline(settings)
-    summary = Summary()
+    summary = Summary(individuals=not settings.privacy.aggregate_only)
     sheet = ContactSheet(arguments.sheet) if arguments.sheet else None
     dropped = 0
     while not service.stopping.is_set():
@@ -83,11 +88,12 @@ def _watch(arguments: Namespace, settings: Settings, service: Service, outside: 
             outside.rest(service, pipeline)
             continue
         with contextlib.closing(open_source(settings.camera)) as source:
-            tell = _teller(source.live, outside.sink if outside else None)
+            origin = live_time() if source.live else media_time(now())
+            teller = _teller(origin, pipeline.classifier.card, settings, outside, recorder)
             frames = source.frames()
             try:
                 for seen in pipeline.run(paced(frames) if arguments.realtime and not source.live else frames):
-                    tell(seen.changes)
+                    teller.seen(seen)
                     summary.add(seen)
                     if sheet:
                         sheet.add(seen)
@@ -98,7 +104,7 @@ def _watch(arguments: Namespace, settings: Settings, service: Service, outside: 
                         break
             finally:  # nobody is watched any more, whatever the reason
                 left = pipeline.finish()
-                tell(left)
+                teller.end(left)
                 for change in left:
                     summary.count(change)
         dropped += source.dropped
@@ -144,17 +150,14 @@ def make_classifier(settings: Settings) -> Classifier:
     return Classifier(open_bundle(find_bundle(settings.model.bundle)), settings.model.threads)
 
 
-def _teller(live: bool, sink: MqttSink | None) -> Callable[[list[Change]], None]:
-    """Makes events of changes and carries them to the broker, or to stdout."""
+def _teller(
+    origin: Origin, card: Card, settings: Settings, outside: Outside | None, recorder: Recorder | None
+) -> Teller:
+    """For one opening of the source: a run id of its own, and what is said under it."""
     maker = EventMaker()
-    origin = live_time() if live else media_time(now())
-
-    def tell(changes: list[Change]) -> None:
-        for change in changes:
-            event = maker.event(change, moment(origin))
-            if sink:
-                sink.tell(event)
-            else:
-                print(to_json(event).decode(), flush=True)
-
-    return tell
+    sink = outside.sink if outside else None
+    if recorder:
+        recorder.begin(maker.run_id, card, settings)
+    counting = settings.privacy.aggregate_only
+    voice = Counts(maker, settings.privacy, sink) if counting else EachEvent(maker, sink)
+    return Teller(origin, voice, recorder)
