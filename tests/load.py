@@ -8,6 +8,7 @@ from publish to one subscriber's callback, by the machine's monotonic clock.
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import tempfile
@@ -81,7 +82,8 @@ class Device:
         self.sent = self.acknowledged = 0
         self._shared = shared
         self._every = 1 / load.rate
-        self._due = time.monotonic() + Random(number).uniform(0, self._every)
+        self._random = Random(number)
+        self._due = 0.0
         shown = expression(np.full(len(LABELS), 1 / len(LABELS)))
         self._event = Event(
             id="", time="2026-11-22T16:03:05.004+00:00", clock_synced=True, track=1, kind="changed", expression=shown
@@ -110,7 +112,7 @@ class Device:
     def turn(self) -> float:
         now = time.monotonic()
         if not self._shared.publishing.is_set():
-            self._due = max(self._due, now)
+            self._due = now + self._random.uniform(0, self._every)
             return 0.5
         if now >= self._due:
             self._due += self._every
@@ -131,6 +133,7 @@ def _fields(event: Event) -> dict[str, Any]:
 
 
 def _process(numbers: range, port: int, load: Load, shared: Shared, results: Any) -> None:
+    logging.disable()  # what one device says once, hundreds would say
     devices = [Device(number, port, load, shared) for number in numbers]
     for device in devices:
         device.link.start()
