@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge.contract import INPUT_SIZE, LABELS
 from edge.errors import BundleError
+from edge.records import Telling
 
 MODEL_FILE: Final = "model.tflite"
 EDGE_TPU_FILE: Final = "model_edgetpu.tflite"
@@ -110,11 +111,12 @@ class EdgeTpuFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The contract that travels with a model. ``crop_margin`` and ``temperature`` are as in edge.contract.
 
-    ``ops`` counts the network's ops by name. The golden outputs were made by ``golden_runtime`` on ``golden_machine``,
-    where they must come out exactly; ``tolerances`` says how far other runtimes were from them.
+    ``events`` are the thresholds of edge.episodes, tuned by ``fer-export episodes``. ``ops`` counts the network's ops
+    by name. The golden outputs were made by ``golden_runtime`` on ``golden_machine``, where they must come out exactly;
+    ``tolerances`` says how far other runtimes were from them.
     """
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     name: str
     sha256: str
     labels: tuple[str, ...]
@@ -124,6 +126,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crop_margin: float
     temperature: float
     abstention: Abstention
+    events: Telling
     parameters: int
     macs: int
     ops: dict[str, int]
@@ -212,7 +215,7 @@ def _read_card(file: Path) -> Card:
     try:
         return msgspec.json.decode(_read(file), type=Card)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{file}: not a card of version 2: {error}") from error
+        raise BundleError(f"{file}: not a card of version 3: {error}") from error
 
 
 def _read_golden(file: Path, card: Card) -> Golden:

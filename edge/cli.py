@@ -17,6 +17,8 @@ _EXAMPLES = """examples:
   fer-edge run --source demo                        a built-in ten-second demonstration
   fer-edge run --source visit.mp4                   events of a video, as JSON lines
   fer-edge run --config /etc/fer-edge/config.toml --events mqtt
+  fer-edge run --record visits.jsonl                what was read of faces, to be told again
+  fer-edge replay visits.jsonl                      the same events; with --config: as these settings tell them
   fer-edge classify portrait.jpg group.png --json
   fer-edge verify --data fer2013.csv --split PublicTest
   fer-edge doctor --config /etc/fer-edge/config.toml
@@ -73,6 +75,14 @@ def _parser() -> argparse.ArgumentParser:
         "--realtime", action="store_true", help="play a file at its own speed instead of as fast as possible"
     )
     watch.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of annotated frames")
+    watch.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="write what was read of faces, for replay: boxes and scores, no pictures",
+    )
+    again = add("replay", ("edge.recording", "replay"), "tell the events of a recording again, byte for byte")
+    again.add_argument("recording", type=Path, metavar="FILE", help="what run --record wrote")
     classify = add("classify", ("edge.stills", "classify"), "say what the faces in pictures show")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     classify.add_argument("--json", action="store_true", help="one JSON object a line")

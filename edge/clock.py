@@ -4,12 +4,13 @@ import ctypes
 import errno
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-Stamp = Callable[[float], datetime]
-"""Turns a time of the source (seconds since its start) into wall-clock time with zone."""
+Origin = Callable[[], datetime]
+"""Says when a source's second 0 was, as wall-clock time with zone, as far as is known now."""
 
 _TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronized
 _TIMEX_BYTES: Final = 208  # sizeof(struct timex) on 64-bit Linux, and more than enough on 32-bit
@@ -20,15 +21,33 @@ def now() -> datetime:
     return datetime.now(UTC).astimezone()
 
 
-def media_time(started: datetime) -> Stamp:
+def media_time(started: datetime) -> Origin:
     """Time of a file's frames: the run's start plus the media time."""
-    return lambda at: started + timedelta(seconds=at)
+    return lambda: started
 
 
-def live_time() -> Stamp:
+def live_time() -> Origin:
     """Time of a camera's frames; right even when the wall clock is set while the camera runs."""
     opened = time.monotonic()
-    return lambda at: datetime.now(UTC).astimezone() - timedelta(seconds=time.monotonic() - opened - at)
+    return lambda: now() - timedelta(seconds=time.monotonic() - opened)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the clock says at one moment: when the source's second 0 was, and whether a time server has set it."""
+
+    origin: datetime
+    synced: bool
+
+    def text(self, at: float) -> str:
+        """RFC 3339 with zone of a time of the source in seconds, to the millisecond."""
+        return (self.origin + timedelta(seconds=at)).isoformat(timespec="milliseconds")
+
+
+def moment(origin: Origin) -> Moment:
+    """The present moment; the origin is cut to milliseconds."""
+    exact = origin()
+    return Moment(exact.replace(microsecond=exact.microsecond // 1000 * 1000), clock_synced())
 
 
 def clock_synced() -> bool:

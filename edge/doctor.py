@@ -25,7 +25,7 @@ import msgspec
 from edge.board import MODEL, THROTTLED, text_of, throttling
 from edge.clock import clock_synced
 from edge.errors import SettingsError
-from edge.settings import Camera, Model, Mqtt, Settings, load_settings
+from edge.settings import Camera, Model, Mqtt, Privacy, Settings, load_settings
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -82,15 +82,25 @@ def examine(config: Path | None, python: str = sys.executable) -> Iterator[Findi
     finding, settings = check_config(config, INSTALLED_CONFIG)
     yield finding
     if settings is None:
-        for name in ("packages", "groups", "camera", "model", "broker"):
+        for name in ("privacy", "packages", "groups", "camera", "model", "broker"):
             yield Finding(name, "warn", "not checked, because the settings cannot be read")
         return
+    yield check_privacy(settings.privacy)
     user = service_user(SERVICE_USER)
     yield check_packages((python,), settings.camera)
     yield check_groups(user, groups_of(user), {group.gr_name for group in grp.getgrall()}, settings.camera)
     yield check_camera((python,), settings.camera)
     yield check_model((python,), settings.model)
     yield check_broker((python,), with_password(settings.mqtt, config), needed=config is not None)
+
+
+def check_privacy(privacy: Privacy) -> Finding:
+    """What the operator says this device is for."""
+    told = "only counts are published" if privacy.aggregate_only else "events of single visitors are published"
+    if not privacy.declared_use:
+        mend = "set privacy.declared_use: one sentence, as you told the visitors"
+        return Finding("privacy", "warn", f"{told}; nobody has declared what for", mend)
+    return Finding("privacy", "ok", f"{told}; declared use: {privacy.declared_use}")
 
 
 def check_system(os_release: Path, model: Path, machine: str) -> Finding:

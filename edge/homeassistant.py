@@ -18,13 +18,15 @@ _EXPIRE_FACTOR: Final = 3  # of the statistics' interval: two may be lost
 
 @dataclass(frozen=True)
 class Described:
-    """What there is to describe: the device's topic, name and board, and whether it can be paused."""
+    """What there is to describe: the device's topic, name, board and presets, and whether it can be paused."""
 
     base: str
     device: str
     board: str
     pausable: bool
     statistics_seconds: float
+    presets: tuple[str, ...] = ()
+    aggregate_only: bool = False
 
 
 def discovery_topic(settings: HomeAssistant, base: str) -> str:
@@ -48,14 +50,18 @@ def discovery(settings: HomeAssistant, described: Described) -> bytes:
         "mdl": described.board or "computer",
         "sw": version,
     }
-    components = {
+    people, counts = _people(described), _counts(described)
+    told, removed = (counts, people) if described.aggregate_only else (people, counts)
+    components: dict[str, dict[str, Any]] = {
         name: {
             "unique_id": f"{identity}-{name}",
             "default_entity_id": f"{fields['p']}.{_slug(identity, name)}",
             **fields,
         }
-        for name, fields in _components(described).items()
+        for name, fields in {**told, **_components(described)}.items()
     }
+    # What is only named is removed: it may be there from another time.
+    components |= {name: {"p": fields["p"]} for name, fields in removed.items()}
     payload = {
         "dev": device,
         "o": {"name": "fer-edge", "sw": version},
@@ -66,16 +72,11 @@ def discovery(settings: HomeAssistant, described: Described) -> bytes:
     return json.dumps(payload).encode()
 
 
-def _components(described: Described) -> dict[str, dict[str, Any]]:
+def _people(described: Described) -> dict[str, dict[str, Any]]:
+    """Entities that tell of those in view."""
     base = described.base
     state = {"state_topic": f"{base}/state"}
-    statistics = {
-        "state_topic": f"{base}/statistics",
-        "entity_category": "diagnostic",
-        "expire_after": round(_EXPIRE_FACTOR * described.statistics_seconds),
-    }
-    measured = {"p": "sensor", "state_class": "measurement", **statistics}
-    components: dict[str, dict[str, Any]] = {
+    return {
         "expression": {
             "p": "sensor",
             "name": "Expression",
@@ -101,11 +102,41 @@ def _components(described: Described) -> dict[str, dict[str, Any]]:
         "event": {
             "p": "event",
             "name": "Visitor",
-            "event_types": list(get_args(EventKind)),
+            # A preset is an event type of its own name; so is a kind of event.
+            "event_types": [*(kind for kind in get_args(EventKind) if kind != "preset"), *described.presets],
             "state_topic": f"{base}/event",
-            "value_template": "{{ {'event_type': value_json.kind, 'id': value_json.id, 'track': value_json.track, "
-            "'expression': value_json.expression.label, 'confidence': value_json.expression.confidence} | to_json }}",
+            "value_template": "{% set e = value_json.expression or {} %}"
+            "{{ {'event_type': value_json.name or value_json.kind, 'id': value_json.id, 'track': value_json.track, "
+            "'expression': e.get('label'), 'confidence': e.get('confidence'), 'reason': value_json.reason, "
+            "'episode': value_json.episode} | to_json }}",
         },
+    }
+
+
+def _counts(described: Described) -> dict[str, dict[str, Any]]:
+    """Entities of privacy.aggregate_only."""
+    return {
+        "people": {
+            "p": "sensor",
+            "name": "People",
+            "state_class": "measurement",
+            "value_template": "{{ value_json.people }}",
+            "state_topic": f"{described.base}/aggregate",
+            "json_attributes_topic": f"{described.base}/aggregate",
+        },
+    }
+
+
+def _components(described: Described) -> dict[str, dict[str, Any]]:
+    """Entities that tell of the device."""
+    base = described.base
+    statistics = {
+        "state_topic": f"{base}/statistics",
+        "entity_category": "diagnostic",
+        "expire_after": round(_EXPIRE_FACTOR * described.statistics_seconds),
+    }
+    measured = {"p": "sensor", "state_class": "measurement", **statistics}
+    components: dict[str, dict[str, Any]] = {
         "fps": {"name": "Frames per second", "value_template": "{{ value_json.fps }}", **measured},
         "temperature": {
             "name": "Temperature",

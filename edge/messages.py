@@ -12,18 +12,41 @@ import msgspec
 from msgspec import Meta
 
 from edge.outbox import OutboxFigures
-from edge.records import Event, Fault
+from edge.records import Event, Fault, Reason
 
 Correlation: TypeAlias = Annotated[str, Meta(max_length=64)]
 
 
 class State(msgspec.Struct, frozen=True):
-    """``…/state``, retained: faces in view, and the expression of the one that has been there longest."""
+    """``…/state``, retained: faces in view, and the expression of the one that has been there longest.
+
+    ``expression`` is null while nobody is there or it cannot be said; ``reason`` then says why.
+    """
 
     faces: int
     track: int | None = None
     expression: str | None = None
     confidence: float | None = None
+    reason: Reason | None = None
+
+
+class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
+    """``…/aggregate``, not retained: counts of people in the ``seconds`` before ``time``, with privacy.aggregate_only.
+
+    It comes in the place of events and state. ``people`` counts faces that were followed: who goes and comes again
+    counts twice. ``expressions`` and ``presets`` count who showed each at some time. No count is below
+    privacy.minimum_people; what is not there was shown by fewer, or by nobody. ``id``, ``time`` and ``clock_synced``
+    are as those of an event.
+    """
+
+    schema_version: Literal[1] = 1
+    id: str
+    time: str
+    clock_synced: bool
+    seconds: float
+    people: int
+    expressions: dict[str, int]
+    presets: dict[str, int]
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +57,8 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     opened. ``temperature`` is in °C; ``throttled`` says what the firmware of a Raspberry Pi does now. Both are null on
     boards that don't tell. ``bytes_written_last_hour`` is what the process wrote to disks, null where the kernel does
     not count. ``refused`` counts the refusals of events by the broker, ``commands_ignored`` what came too fast;
-    ``fault`` is the code of the retained fault.
+    ``fault`` is the code of the retained fault, ``declared_use`` what the operator says this device is for.
+    ``stage_ms`` is empty with privacy.aggregate_only, because it would tell whether somebody is there.
     """
 
     time: str
@@ -52,6 +76,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     commands_ignored: int
     fault: int | None
+    declared_use: str
 
 
 class Pause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +119,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 PAYLOADS: Final[dict[str, type[msgspec.Struct]]] = {
     "event": Event,
+    "aggregate": Aggregate,
     "state": State,
     "fault": Fault,
     "statistics": Statistics,

@@ -21,9 +21,9 @@ from edge.clock import now
 from edge.errors import DeliveryError, StoreError
 from edge.events import to_json
 from edge.link import Backoff, Limits, Link, new_client
-from edge.messages import Reply, State, Statistics
+from edge.messages import Aggregate, Reply, State, Statistics
 from edge.outbox import Committer, Outbox
-from edge.records import Event, Expression, Fault
+from edge.records import Event, Fault
 from edge.service import fault_of
 from edge.settings import Mqtt
 from edge.suspects import Suspects
@@ -70,7 +70,8 @@ class _Sent:
 class MqttSink:
     """Publishes events; committing and sending have threads of their own, which ``start`` starts.
 
-    Raises SettingsError when the password or a certificate file cannot be used. The outbox is closed with it.
+    With ``aggregate_only`` it is given counts instead, and publishes no state. Raises SettingsError when the password
+    or a certificate file cannot be used. The outbox is closed with it.
     """
 
     def __init__(
@@ -79,14 +80,18 @@ class MqttSink:
         outbox: Outbox,
         announcements: Sequence[Announcement] = (),
         longest_wait: float = _LONGEST_WAIT,
+        *,
+        aggregate_only: bool = False,
     ) -> None:
         self._base = base_topic(settings)
         new_client(settings, client_id(settings))  # a file that is missing is told now
         self._outbox = outbox
+        self._aggregate_only = aggregate_only
+        self._stored_topic = self._topic("aggregate" if aggregate_only else "event")
         self._announcements = {announcement.topic: announcement for announcement in announcements}
         self._commands = f"{self._base}/command/"
         self._obey: Obey = lambda *_: None
-        self._faces: dict[int, Expression] = {}
+        self._faces: dict[int, Event] = {}
         self._faults: dict[str, Fault] = {}
         self._fault_lock = threading.Lock()
         self._retained = _Retained(last=self._topic("availability"))
@@ -146,8 +151,12 @@ class MqttSink:
         if event.kind == "left":
             self._faces.pop(event.track, None)
         else:
-            self._faces[event.track] = event.expression
+            self._faces[event.track] = event
         self._publish_state()
+
+    def count(self, aggregate: Aggregate) -> None:
+        """Hand over counts, as :meth:`tell` takes events."""
+        self._committer.put(to_json(aggregate))
 
     def fault(self, fault: Fault | None) -> None:
         """Set the retained fault of the service; None says that it has none."""
@@ -282,7 +291,7 @@ class MqttSink:
             self._announce_at = time.monotonic() + random.uniform(0, _BIRTH_SECONDS)  # not all devices at once
 
     def _send_events(self, at: float) -> None:
-        topic, room = self._topic("event"), self._room()
+        topic, room = self._stored_topic, self._room()
         if self._probing:  # one at a time, or a right that is given amid many would change their order
             room = min(room, 0 if any(sent.event is not None for sent in self._flying.values()) else 1)
         for stored in self._outbox.take(room):
@@ -315,7 +324,7 @@ class MqttSink:
         if event not in self._refused:
             self._refused.add(event)
             self._refusals += 1
-        sentence = f"the MQTT broker refuses events: {reason}. May this device publish to {self._topic('event')}?"
+        sentence = f"the MQTT broker refuses events: {reason}. May this device publish to {self._stored_topic}?"
         self._set_fault("broker", fault_of(DeliveryError(sentence), now()))
 
     def _moved(self) -> None:
@@ -327,12 +336,16 @@ class MqttSink:
     # What follows is for any thread.
 
     def _publish_state(self) -> None:
+        if self._aggregate_only:  # who is there now is nobody's business, nor what was retained before
+            self._set("state", b"")
+            return
         track = min(self._faces, default=None)
         if track is None:
             state = State(faces=0)
         else:
-            expression = self._faces[track]
-            state = State(len(self._faces), track, expression.label, expression.confidence)
+            told = self._faces[track]
+            label, confidence = (told.expression.label, told.expression.confidence) if told.expression else (None, None)
+            state = State(len(self._faces), track, label, confidence, told.reason)
         self._set("state", msgspec.json.encode(state))
 
     def _set_fault(self, source: str, fault: Fault | None) -> None:

@@ -18,7 +18,7 @@ from edge.outbox import Outbox
 from edge.pipeline import Pipeline
 from edge.remote import Abilities, Remote
 from edge.service import Service
-from edge.settings import Settings, load_settings
+from edge.settings import Privacy, Settings, load_settings
 from edge.vitals import Told, Vitals
 
 _log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Outside:
     vitals: Vitals
     outbox: Outbox
     pausable: bool
+    privacy: Privacy
 
     def seen(self, pipeline: Pipeline, dropped: int, *, ready: bool) -> None:
         """A frame has gone through the pipeline; ``ready`` when it was the first of the service."""
@@ -69,8 +70,10 @@ class Outside:
                 refused=self.sink.refusals,
                 commands_ignored=self.remote.ignored,
                 fault=self.sink.fault_code,
+                declared_use=self.privacy.declared_use,
             )
-            self.sink.statistics(self.vitals.statistics(pipeline.stage_seconds, told))
+            stages = {} if self.privacy.aggregate_only else pipeline.stage_seconds
+            self.sink.statistics(self.vitals.statistics(stages, told))
 
 
 def make_outside(settings: Settings, config: Path | None, service: Service) -> Outside:
@@ -78,8 +81,13 @@ def make_outside(settings: Settings, config: Path | None, service: Service) -> O
     folder, name = store_folder(settings.store, os.environ), client_id(settings.mqtt)
     keeper = Keeper(folder, name)
     pausable = is_live(settings.camera)
-    outbox = Outbox(folder / f"{name}.outbox.db", settings.store.events)
-    sink = MqttSink(settings.mqtt, outbox, _announcements(settings, keeper, pausable=pausable))
+    counting = settings.privacy.aggregate_only
+    # Events that still wait from before must not be sent among counts: those have a file of their own.
+    outbox = Outbox(folder / f"{name}{'.aggregate' if counting else ''}.outbox.db", settings.store.events)
+    announcements = _announcements(settings, keeper, pausable=pausable)
+    sink = MqttSink(settings.mqtt, outbox, announcements, aggregate_only=counting)
+    if not settings.privacy.declared_use:
+        _log.warning("privacy.declared_use is empty: say in one sentence what this device is used for")
 
     def reload() -> None:
         load_settings(config)  # what cannot be read must not end a device that works
@@ -93,7 +101,7 @@ def make_outside(settings: Settings, config: Path | None, service: Service) -> O
     remote = Remote(keeper, abilities, sink.reply, time.monotonic)
     vitals = Vitals(settings.mqtt.statistics_seconds)
     sink.start(remote.received)
-    return Outside(sink, remote, vitals, outbox, pausable)
+    return Outside(sink, remote, vitals, outbox, pausable, settings.privacy)
 
 
 def _announcements(settings: Settings, keeper: Keeper, *, pausable: bool) -> list[Announcement]:
@@ -110,6 +118,8 @@ def _announcements(settings: Settings, keeper: Keeper, *, pausable: bool) -> lis
             board=board.text_of(board.MODEL),
             pausable=pausable and settings.mqtt.commands,
             statistics_seconds=settings.mqtt.statistics_seconds,
+            presets=tuple(preset.name for preset in settings.preset),
+            aggregate_only=settings.privacy.aggregate_only,
         )
         if not announcements:
             keeper.keep(discovery=topic)

@@ -1,10 +1,11 @@
 """The frozen records that flow through the device, from frame to event. No logic, no imports of other rooms."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 Gray: TypeAlias = NDArray[np.uint8]
@@ -19,7 +20,10 @@ Flaw: TypeAlias = Literal["small", "blurred", "low contrast"]
 Reading: TypeAlias = Logits | Flaw
 """What one look at one face gave."""
 
-EventKind: TypeAlias = Literal["appeared", "changed", "left"]
+Reason: TypeAlias = Flaw | Literal["low margin"]
+"""Why it cannot be said what a face shows; ``low margin``: no expression is likely enough."""
+
+EventKind: TypeAlias = Literal["appeared", "changed", "uncertain", "preset", "left"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +69,52 @@ class Expression(msgspec.Struct, frozen=True):
     scores: dict[str, float]
 
 
+class Telling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one model's answers are smoothed; it stands in the card, because it was tuned for that model's noise.
+
+    ``smoothing`` is the time constant in seconds of the averaging of logits. An expression is told once it has led for
+    ``dwell`` seconds, against the one told before by at least ``hysteresis`` in probability.
+    """
+
+    smoothing: Annotated[float, Meta(gt=0)]
+    dwell: Annotated[float, Meta(ge=0)]
+    hysteresis: Annotated[float, Meta(ge=0, lt=1)]
+
+
+class Episode(msgspec.Struct, frozen=True):
+    """A stretch of time in which one face showed one expression.
+
+    ``start`` is RFC 3339 with zone, ``duration`` in seconds; ``peak`` and ``mean`` are of its confidence.
+    """
+
+    expression: str
+    start: str
+    duration: float
+    peak: float
+    mean: float
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something worth telling the world about one track.
 
     ``id`` is ``<run id>-<sequence>`` and never repeats, so that a consumer can drop a message that comes twice.
     ``time`` is when it happened (RFC 3339, with zone); ``clock_synced`` says whether the device's clock was set by
-    a time server then. The expression of ``left`` is the last one told.
+    a time server then. Each track is told by ``appeared``, then any number of ``changed`` (it now shows
+    ``expression``), ``uncertain`` (that cannot be said any more) and ``preset`` (``name`` is the preset's), then
+    ``left``. ``expression`` is the one now shown, of ``left`` the last one; it is null while it cannot be said, and
+    ``reason`` says why. ``episode`` is the stretch that has ended with this event; of ``preset`` the one so far.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     id: str
     time: str
     clock_synced: bool
     track: int
     kind: EventKind
-    expression: Expression
+    expression: Expression | None
+    reason: Reason | None = None
+    episode: Episode | None = None
+    name: str | None = None
 
 
 class Fault(msgspec.Struct, frozen=True):

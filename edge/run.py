@@ -5,26 +5,26 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
 
-from edge.bundle import find_bundle, open_bundle
+from edge.bundle import Card, find_bundle, open_bundle
 from edge.camera import open_source, paced
 from edge.classify import Classifier
-from edge.clock import clock_synced, live_time, media_time, now
+from edge.clock import Origin, live_time, media_time, now
 from edge.ending import hanging
-from edge.episodes import Change, Narrator
-from edge.errors import CameraStalled, DeliveryError, FerEdgeError
-from edge.events import EventMaker, to_json
+from edge.episodes import Narrator, manner
+from edge.errors import CameraStalled, DeliveryError, FerEdgeError, UsageError
+from edge.events import EventMaker
 from edge.faces import FaceDetector
-from edge.mqtt import MqttSink
 from edge.outside import Outside, make_outside
 from edge.pipeline import Pipeline
+from edge.recording import Recorder
 from edge.service import STOP_SECONDS, Service, credential, fault_of
 from edge.settings import Settings, load_settings
 from edge.summary import ContactSheet, Summary
+from edge.telling import Counts, EachEvent, Teller
 from edge.tracks import Tracker
 
 _log = logging.getLogger(__name__)
@@ -48,12 +48,15 @@ def run(arguments: Namespace) -> int:
 
 def _run(arguments: Namespace, service: Service) -> int:
     settings = _settings(arguments)
+    if settings.privacy.aggregate_only and (arguments.record or arguments.sheet):
+        raise UsageError("--record and --sheet keep what single faces showed, and privacy.aggregate_only forbids that")
     # The broker comes first, so that it can be told why the camera or the model does not work.
     outside = make_outside(settings, arguments.config, service) if arguments.events == "mqtt" else None
     service.farewell = lambda: outside.sink.close(1.0) if outside else None
     seconds = STOP_SECONDS if service.managed else _DELIVERY_SECONDS
     try:
-        _watch(arguments, settings, service, outside)
+        with Recorder(arguments.record) if arguments.record else contextlib.nullcontext() as recorder:
+            _watch(arguments, settings, service, outside, recorder)
     except FerEdgeError as error:
         if outside and service.managed:
             outside.sink.fault(fault_of(error, now()))
@@ -72,10 +75,12 @@ def _run(arguments: Namespace, service: Service) -> int:
     return 0
 
 
-def _watch(arguments: Namespace, settings: Settings, service: Service, outside: Outside | None) -> None:
+def _watch(
+    arguments: Namespace, settings: Settings, service: Service, outside: Outside | None, recorder: Recorder | None
+) -> None:
     """Go through all frames of the source, until it ends or a stop is asked for; rest while it is paused."""
     pipeline = make_pipeline(settings)
-    summary = Summary()
+    summary = Summary(individuals=not settings.privacy.aggregate_only)
     sheet = ContactSheet(arguments.sheet) if arguments.sheet else None
     dropped = 0
     while not service.stopping.is_set():
@@ -83,11 +88,12 @@ def _watch(arguments: Namespace, settings: Settings, service: Service, outside: 
             outside.rest(service, pipeline)
             continue
         with contextlib.closing(open_source(settings.camera)) as source:
-            tell = _teller(source.live, outside.sink if outside else None)
+            origin = live_time() if source.live else media_time(now())
+            teller = _teller(origin, pipeline.classifier.card, settings, outside, recorder)
             frames = source.frames()
             try:
                 for seen in pipeline.run(paced(frames) if arguments.realtime and not source.live else frames):
-                    tell(seen.changes)
+                    teller.seen(seen)
                     summary.add(seen)
                     if sheet:
                         sheet.add(seen)
@@ -98,7 +104,7 @@ def _watch(arguments: Namespace, settings: Settings, service: Service, outside: 
                         break
             finally:  # nobody is watched any more, whatever the reason
                 left = pipeline.finish()
-                tell(left)
+                teller.end(left)
                 for change in left:
                     summary.count(change)
         dropped += source.dropped
@@ -107,7 +113,8 @@ def _watch(arguments: Namespace, settings: Settings, service: Service, outside: 
         if hanging():
             raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
         # Time begins anew with the source, and so do tracks.
-        pipeline = replace(pipeline, tracker=Tracker(settings.track), narrator=Narrator(settings.events))
+        narrator = make_narrator(settings, pipeline.classifier.card)
+        pipeline = replace(pipeline, tracker=Tracker(settings.track), narrator=narrator)
     if sheet:
         sheet.write()
     print(summary.text(pipeline, dropped), file=sys.stderr)
@@ -128,9 +135,14 @@ def _settings(arguments: Namespace) -> Settings:
 
 def make_pipeline(settings: Settings) -> Pipeline:
     """The steps of the stream as the settings want them."""
-    return Pipeline(
-        FaceDetector(settings.detect), Tracker(settings.track), make_classifier(settings), Narrator(settings.events)
-    )
+    classifier = make_classifier(settings)
+    narrator = make_narrator(settings, classifier.card)
+    return Pipeline(FaceDetector(settings.detect), Tracker(settings.track), classifier, narrator)
+
+
+def make_narrator(settings: Settings, card: Card) -> Narrator:
+    """The narrator that the model's card and the settings want."""
+    return Narrator(manner(settings.events, settings.preset, card.events, card.abstention.threshold))
 
 
 def make_classifier(settings: Settings) -> Classifier:
@@ -138,16 +150,14 @@ def make_classifier(settings: Settings) -> Classifier:
     return Classifier(open_bundle(find_bundle(settings.model.bundle)), settings.model.threads)
 
 
-def _teller(live: bool, sink: MqttSink | None) -> Callable[[list[Change]], None]:
-    """Makes events of changes and carries them to the broker, or to stdout."""
-    maker = EventMaker(live_time() if live else media_time(now()), clock_synced)
-
-    def tell(changes: list[Change]) -> None:
-        for change in changes:
-            event = maker.event(change)
-            if sink:
-                sink.tell(event)
-            else:
-                print(to_json(event).decode(), flush=True)
-
-    return tell
+def _teller(
+    origin: Origin, card: Card, settings: Settings, outside: Outside | None, recorder: Recorder | None
+) -> Teller:
+    """For one opening of the source: a run id of its own, and what is said under it."""
+    maker = EventMaker()
+    sink = outside.sink if outside else None
+    if recorder:
+        recorder.begin(maker.run_id, card, settings)
+    counting = settings.privacy.aggregate_only
+    voice = Counts(maker, settings.privacy, sink) if counting else EachEvent(maker, sink)
+    return Teller(origin, voice, recorder)

@@ -15,6 +15,7 @@ _HEAD = """\
 # Settings of fer-edge. Every key may be left out; what stands here, commented out, is the default.
 # Take effect with: systemctl restart fer-edge
 """
+_PRESET = settings.Preset(name="smile", expression="happy", for_seconds=1.5)
 
 
 def sample() -> str:
@@ -24,7 +25,9 @@ def sample() -> str:
     }
     everything = settings.Settings()
     tables = [
-        _table(described[type(getattr(everything, name)).__name__], name, getattr(everything, name))
+        _example(described["Preset"], _PRESET)
+        if name == "preset"
+        else _table(described[type(getattr(everything, name)).__name__], name, getattr(everything, name))
         for name in everything.__struct_fields__
     ]
     return "\n".join((_HEAD, *tables))
@@ -36,6 +39,16 @@ def _table(described: ast.ClassDef, name: str, section: settings.Section) -> str
     told = _field_docstrings(described)
     for key in section.__struct_fields__:
         lines += [*_comment(told.get(key, "")), f"#{key} = {_toml(getattr(section, key))}"]
+    return "\n".join(lines) + "\n"
+
+
+def _example(described: ast.ClassDef, preset: settings.Preset) -> str:
+    """Tables of which there may be any number are shown by an example."""
+    about = (ast.get_docstring(described) or "").partition(": ")[2]
+    told = _field_docstrings(described)
+    lines = [*_comment(about[:1].upper() + about[1:]), "# Such as:", "#", "# [[preset]]"]
+    for key in preset.__struct_fields__:
+        lines.append(f"# {key} = {_toml(getattr(preset, key))}  # {told[key]}")
     return "\n".join(lines) + "\n"
 
 

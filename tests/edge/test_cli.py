@@ -8,13 +8,14 @@ import tarfile
 from pathlib import Path
 
 import cv2
+import jsonschema
 import numpy as np
 import pytest
 
 from edge.bundle import find_bundle
 from edge.contract import LABELS
 from edge.settings import Model
-from tests.conftest import PORTRAIT, Broker, free_port, wait_until
+from tests.conftest import PORTRAIT, ROOT, Broker, free_port, wait_until
 from tests.edge.listener import listening
 
 PROGRAM = Path(sys.executable).with_name("fer-edge")
@@ -265,3 +266,69 @@ def test_the_device_side_loads_no_tensorflow_and_no_training_code() -> None:
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "edge" in loaded
     assert not {"tensorflow", "tf_keras", "keras", "train", "export"} & set(loaded)
+
+
+@pytest.fixture
+def couple(tmp_path: Path) -> Path:
+    """Two visitors side by side for four seconds, as pictures."""
+    folder = tmp_path / "couple"
+    folder.mkdir()
+    portrait = cv2.imread(str(PORTRAIT))
+    assert portrait is not None
+    for number in range(16):
+        cv2.imwrite(str(folder / f"{number:02}.jpg"), np.hstack([portrait[:300, :300]] * 2))
+    return folder
+
+
+COUNTING = "[camera]\nfolder_fps = 4\n[privacy]\naggregate_only = true\nminimum_people = 2\n"
+
+
+def test_with_aggregates_only_a_run_tells_counts_and_keeps_nothing_of_one_face(couple: Path, tmp_path: Path) -> None:
+    config = tmp_path / "counting.toml"
+    config.write_text(COUNTING)
+    done = fer_edge("run", "--source", couple, "--config", config)
+    assert done.returncode == 0
+    [told] = lines(done)
+    jsonschema.validate(told, json.loads((ROOT / "docs" / "aggregate.schema.json").read_text()))
+    assert (told["people"], told["seconds"], sum(told["expressions"].values())) == (2, 3.75, 2)
+    assert "faces " not in done.stderr
+    assert "expressions" not in done.stderr
+    config.write_text(COUNTING.replace("= 2", "= 3"))
+    assert fer_edge("run", "--source", couple, "--config", config).stdout == ""
+    for option in ("--record", "--sheet"):
+        refused = fer_edge("run", "--source", couple, "--config", config, option, tmp_path / "kept")
+        assert (refused.returncode, "aggregate_only forbids" in refused.stderr) == (2, True)
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.slow
+def test_with_aggregates_only_nothing_of_one_face_reaches_the_broker(
+    couple: Path, broker: Broker, tmp_path: Path
+) -> None:
+    mqtt = f'[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "kiosk"\nstatistics_seconds = 1\n'
+    own = f'[store]\nfolder = "{tmp_path}/state"\n[homeassistant]\nenabled = true\n'
+    config = tmp_path / "counting.toml"
+    with listening(broker.port) as listener:
+        config.write_text(COUNTING.split("[privacy]", maxsplit=1)[0] + mqtt + own)
+        assert fer_edge("run", "--source", couple, "--config", config, "--events", "mqtt").returncode == 0
+        wait_until(lambda: listener.last("state"), 5)
+        before = len(listener.messages)
+        use = 'declared_use = "Counting smiles at the entrance"\n'
+        config.write_text(COUNTING + use + mqtt + own)
+        done = fer_edge("run", "--source", couple, "--config", config, "--events", "mqtt", "--realtime")
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "declared_use" not in done.stderr
+        wait_until(lambda: listener.of("aggregate") and listener.last("availability") == "offline", 5)
+        messages = listener.messages[before:]
+    topics = {topic.removeprefix("fer-edge/kiosk/") for topic, payload, _ in messages if payload}
+    discovery = "homeassistant/device/fer-edge-kiosk/config"
+    assert topics == {"availability", "aggregate", "statistics", discovery}
+    assert ("fer-edge/kiosk/state", "", False) in messages, "what was retained before is taken back"
+    [counted] = listener.json("aggregate")
+    jsonschema.validate(counted, json.loads((ROOT / "docs" / "aggregate.schema.json").read_text()))
+    statistics = listener.json("statistics")[-1]
+    assert (statistics["stage_ms"], statistics["declared_use"]) == ({}, "Counting smiles at the entrance")
+    assert not [payload for _, payload, _ in messages if '"track"' in payload or '"confidence"' in payload]
+    with listening(broker.port) as late:
+        wait_until(lambda: late.last("availability"), 5)
+        assert late.of("state") == []

@@ -381,7 +381,7 @@ def test_the_command_fails_with_the_worst_finding(tmp_path: Path) -> None:
     findings = {told["name"]: told for told in json.loads(done.stdout)}
     assert list(findings) == [
         *("system", "python", "clock", "throttling", "disk", "config"),
-        *("packages", "groups", "camera", "model", "broker"),
+        *("privacy", "packages", "groups", "camera", "model", "broker"),
     ]
     assert all(set(told) == {"name", "level", "sentence", "mend"} for told in findings.values())
     assert findings["camera"]["level"] == findings["model"]["level"] == "ok"

@@ -6,9 +6,9 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edge.clock import clock_synced, live_time, media_time
+from edge.clock import Moment, clock_synced, live_time, media_time, moment
 from edge.contract import expression
-from edge.episodes import Change
+from edge.episodes import Change, Stretch
 from edge.events import EventMaker, schema, to_json
 from tests.conftest import ROOT
 
@@ -18,9 +18,15 @@ SAMPLES = ROOT / "tests" / "golden" / "events.jsonl"
 
 
 def made() -> list[bytes]:
-    maker = EventMaker(media_time(STARTED), lambda: True, run_id="0123456789ab")
-    changes = [Change(1, "appeared", HAPPY, 0.5), Change(1, "changed", HAPPY, 62.25), Change(1, "left", HAPPY, 3600.0)]
-    return [to_json(maker.event(change)) for change in changes]
+    maker = EventMaker(run_id="0123456789ab")
+    changes = [
+        Change(1, "appeared", None, 0.5, "blurred"),
+        Change(1, "changed", HAPPY, 62.25),
+        Change(1, "preset", HAPPY, 63.5, None, Stretch("happy", 62.0, 1.5, 0.93456, 0.91), "smile"),
+        Change(1, "uncertain", None, 65.25, "low margin", Stretch("happy", 62.0, 2.25, 0.93456, 0.85)),
+        Change(1, "left", None, 3600.0, "low margin"),
+    ]
+    return [to_json(maker.event(change, Moment(STARTED, True))) for change in changes]
 
 
 def test_the_golden_samples_are_reproduced_byte_for_byte() -> None:
@@ -34,7 +40,9 @@ def test_samples_fit_the_committed_schema_and_the_schema_is_the_codes() -> None:
         jsonschema.validate(json.loads(line), committed)
 
 
-@pytest.mark.parametrize(("key", "value"), [("kind", "vanished"), ("track", "one"), ("expression", {}), ("id", None)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("kind", "vanished"), ("track", "one"), ("expression", {}), ("id", None), ("reason", "bored")]
+)
 def test_the_schema_refuses_what_is_no_event(key: str, value: object) -> None:
     event = json.loads(made()[0]) | {key: value}
     with pytest.raises(jsonschema.ValidationError):
@@ -42,15 +50,25 @@ def test_the_schema_refuses_what_is_no_event(key: str, value: object) -> None:
 
 
 def test_two_runs_never_share_an_id() -> None:
-    ids = {EventMaker(media_time(STARTED), lambda: True).event(Change(1, "left", HAPPY, 0.0)).id for _ in range(50)}
+    ids = {EventMaker().next_id() for _ in range(50)}
     assert len(ids) == 50
 
 
-def test_a_cameras_time_is_now_minus_the_frames_age() -> None:
-    stamp = live_time()
+def test_a_cameras_second_0_stays_when_it_was_opened() -> None:
+    before = datetime.now(UTC)
+    origin = live_time()
+    after = datetime.now(UTC)
     time.sleep(0.2)
-    assert abs(datetime.now(UTC) - stamp(0.1) - timedelta(seconds=0.1)) < timedelta(seconds=0.05)
-    assert stamp(0.0).tzinfo is not None
+    slack = timedelta(milliseconds=5)  # clocks are slewed
+    assert before - slack <= origin() <= after + slack
+    assert origin().tzinfo is not None
+
+
+def test_a_moment_tells_milliseconds_and_the_zone() -> None:
+    exact = STARTED + timedelta(microseconds=999_999)
+    told = moment(media_time(exact))
+    assert told.origin == STARTED + timedelta(milliseconds=999)
+    assert told.text(1.0004) == "2026-11-22T10:00:01.999+01:00"
 
 
 def test_the_kernel_answers_whether_the_clock_is_set() -> None:

@@ -1,6 +1,7 @@
 """What `fer-edge service` would do to a machine, and what it says about one. The real thing is in tests/platform."""
 
 import json
+import re
 import tomllib
 from argparse import Namespace
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from edge.install import (
     uninstall,
 )
 from edge.sample import sample
-from edge.settings import Settings, load_settings
+from edge.settings import Preset, Settings, load_settings
 from tests.conftest import ROOT
 
 SHIPPED = ROOT / "systemd"
@@ -257,8 +258,11 @@ def test_the_sample_holds_every_default_and_describes_it(tmp_path: Path) -> None
     file.write_text(sample())
     assert load_settings(file) == Settings()
     tables = tomllib.loads(uncommented)
-    for name in Settings.__struct_fields__:
+    for name in set(Settings.__struct_fields__) - {"preset"}:
         assert set(tables[name]) == set(getattr(Settings(), name).__struct_fields__)
+    [example] = re.findall(r"^# \[\[preset\]\]\n(?:# \w+ = .*\n)+", sample(), re.MULTILINE)
+    file.write_text(re.sub("^# ", "", example, flags=re.MULTILINE))
+    assert load_settings(file).preset == (Preset(name="smile", expression="happy", for_seconds=1.5),)
     assert "# Smallest face, as a fraction of the picture's height.\n#min_face = 0.12" in sample()
 
 

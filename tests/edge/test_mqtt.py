@@ -10,7 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edge.clock import live_time
+from edge.clock import live_time, moment
 from edge.contract import LABELS, expression
 from edge.episodes import Change
 from edge.errors import DeliveryError, SettingsError
@@ -25,11 +25,11 @@ from tests.edge.proxy import proxied
 
 pytestmark = pytest.mark.slow
 
-MAKER = EventMaker(live_time(), lambda: False)
+MAKER, ORIGIN = EventMaker(), live_time()
 
 
 def event(kind: EventKind, track: int = 1, label: str = "happy") -> Event:
-    return MAKER.event(Change(track, kind, expression(np.eye(7)[LABELS.index(label)]), 0.0))
+    return MAKER.event(Change(track, kind, expression(np.eye(7)[LABELS.index(label)]), 0.0), moment(ORIGIN))
 
 
 def settings(port: int, **more: str | int) -> Mqtt:
@@ -71,7 +71,7 @@ def test_events_state_and_availability_reach_a_subscriber(broker: Broker, start:
     assert listener.ids() == [one.id for one in sent]
     for received in listener.json("event"):
         jsonschema.validate(received, schema())
-    assert states[-1] == {"faces": 1, "track": 2, "expression": "sad", "confidence": 1.0}
+    assert states[-1] == {"faces": 1, "track": 2, "expression": "sad", "confidence": 1.0, "reason": None}
 
 
 def test_state_is_retained_and_events_are_not(broker: Broker, start: Start) -> None:
@@ -92,7 +92,8 @@ def test_whoever_ends_leaves_nobody_in_the_retained_state(broker: Broker, start:
     assert sink.close(5) == 0
     with listening(broker.port) as late:
         wait_until(lambda: late.of("availability") == ["offline"] and bool(late.of("fault")), 5)
-        assert late.json("state")[-1] == {"faces": 0, "track": None, "expression": None, "confidence": None}
+        state = late.json("state")[-1]
+        assert (state.pop("faces"), set(state.values())) == (0, {None})
 
 
 def test_availability_comes_after_the_state_on_every_connection(broker: Broker, start: Start) -> None:
@@ -140,7 +141,7 @@ def test_events_told_while_the_broker_is_absent_arrive_when_it_comes(
         for one in sent:
             sink.tell(one)
         wait_until(lambda: "no MQTT broker answers" in caplog.text, 5)
-    assert sink.undelivered() == 2
+    wait_until(lambda: sink.undelivered() == 2, 5)  # one on its way to the disk counts twice for a moment
     broker.start()
     with listening(broker.port) as listener:
         wait_until(lambda: not sink.undelivered(), 15)

@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge.clock import Moment
 from edge.contract import expression
 from edge.episodes import Change
 from edge.events import EventMaker
@@ -31,7 +32,7 @@ from tests.edge.proxy import Proxy, proxied
 
 pytestmark = pytest.mark.slow
 
-STARTED = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+MOMENT = Moment(datetime(2026, 11, 22, 10, 0, tzinfo=UTC), synced=False)
 HAPPY = expression(np.eye(7)[3])
 
 
@@ -56,12 +57,12 @@ class Device:
         mqtt = Mqtt(host=str(more.pop("host", "127.0.0.1")), port=port, device="kiosk", **more)
         self.sink = MqttSink(mqtt, self.outbox, longest_wait=0.2)
         self.sink.start()
-        self.maker = EventMaker(lambda at: STARTED + timedelta(seconds=at), lambda: False)
+        self.maker = EventMaker()
         self.told: list[str] = []
 
     def tell(self, count: int, at: float = 0.0) -> None:
         for _ in range(count):
-            event = self.maker.event(Change(1, "changed", HAPPY, at))
+            event = self.maker.event(Change(1, "changed", HAPPY, at), MOMENT)
             self.sink.tell(event)
             self.told.append(event.id)
 
@@ -313,7 +314,7 @@ def test_an_event_that_is_too_large_for_the_broker_does_not_hold_up_the_others(
     keeping.start()
     with proxied(keeping.port) as proxy, device(tmp_path, proxy.port) as kiosk:
         kiosk.tell(50)
-        large = kiosk.maker.event(Change(1, "changed", HAPPY.__class__("x" * 400, 1.0, {}), 0.0))
+        large = kiosk.maker.event(Change(1, "changed", HAPPY.__class__("x" * 400, 1.0, {}), 0.0), MOMENT)
         kiosk.sink.tell(large)
         kiosk.tell(50)
         wait_until(lambda: set(kiosk.told) <= set(proxy.record.acknowledged), 10)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from edge.messages import PAYLOADS, schemas
 from tests.conftest import PORTRAIT, ROOT, Broker, wait_until
 from tests.edge.listener import Listener, listening
 from tests.edge.mjpeg import Mjpeg, jpeg
+from tests.edge.trace import strace, written
 
 FER_EDGE = [sys.executable, "-c", "import sys; from edge.cli import main; sys.exit(main())"]
 
@@ -43,6 +46,7 @@ class Kiosk:
         self._notify.settimeout(0.01)
         self.notified: list[str] = []
         self.process: subprocess.Popen[str] | None = None
+        self.tracer: tuple[str, ...] = ()
 
     def write(self, text: str) -> None:
         self.config.write_text(text)
@@ -53,8 +57,9 @@ class Kiosk:
             "NOTIFY_SOCKET": str(self.folder / "notify"),
             "WATCHDOG_USEC": "4000000",
             "STATE_DIRECTORY": str(self.folder / "state"),
+            "PYTHONDONTWRITEBYTECODE": "1",  # as under the unit, where nothing but the state can be written
         }
-        command = [*FER_EDGE, "run", "--config", str(self.config), "--events", "mqtt"]
+        command = [*self.tracer, *FER_EDGE, "run", "--config", str(self.config), "--events", "mqtt"]
         self.process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
 
     def hears(self, word: str) -> bool:
@@ -114,8 +119,9 @@ Starting = Callable[..., Kiosk]
 def kiosk(tmp_path: Path, broker: Broker, camera: Camera) -> Iterator[Starting]:
     made: list[Kiosk] = []
 
-    def start(more: str = "") -> Kiosk:
+    def start(more: str = "", *, tracer: tuple[str, ...] = ()) -> Kiosk:
         one = Kiosk(tmp_path, camera.url, broker, more)
+        one.tracer = tracer
         made.append(one)
         one.start()
         return one
@@ -207,3 +213,57 @@ def test_a_reload_just_after_the_start_is_refused_and_nothing_ends(broker: Broke
         assert replies(listener, "reload")[0]["error"] == "too-fast"
         assert running.process
         assert running.process.poll() is None
+
+
+@pytest.mark.slow
+def test_nothing_but_outbox_state_and_sockets_is_written_and_no_picture_leaves(
+    broker: Broker, kiosk: Starting, tmp_path: Path
+) -> None:
+    """Under a trace of every system call that can write, from start to end, with a face in view."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed (apt install strace)")
+    trace = tmp_path / "trace"
+    with listening(broker.port) as listener:
+        running = kiosk("[homeassistant]\nenabled = true\n", tracer=strace(trace))
+        wait_until(lambda: listener.of("statistics") and listener.of("event"), 120)
+        listener.send("command/verify", '{"id":"1"}')
+        wait_until(lambda: replies(listener, "verify"), 60)
+        listener.send("command/pause", '{"on":true,"id":"2"}')
+        wait_until(lambda: replies(listener, "pause"), 60)
+        assert running.end() == 0
+        events = listener.of("event")
+    assert running.process
+    ended = re.compile(rf"^{running.process.pid} +\+\+\+ exited with 0", re.MULTILINE)
+    wait_until(lambda: ended.search(trace.read_text(errors="replace")), 20)
+    found = written(trace)
+    state = f"{tmp_path}/state"
+    names = {Path(file).name for file in found.files if file.startswith(f"{state}/")}
+    assert {"fer-edge-kiosk.outbox.db", "fer-edge-kiosk.outbox.db-wal", "fer-edge-kiosk.state.json"} <= names
+    elsewhere = {file for file in found.files if file != state and not file.startswith(f"{state}/")}
+    assert elsewhere <= {"/dev/null"}, "files written outside the state directory"
+    assert found.others == [], "other ways of writing"
+    network = [data for where, data in found.sockets.items() if "TCP" in where]
+    sent = b"".join(network)
+    assert all(event.encode() in sent for event in events), "or the trace has missed what was sent"
+    assert sum(byte >= 0x80 for byte in sent) < len(sent) / 50, "text and a few packet heads; pictures are not text"
+    assert len(sent) < 200_000
+    stored = b"".join(file.read_bytes() for file in Path(state).iterdir())
+    assert b"\xff\xd8\xff" not in stored + sent, "JPEG"
+
+
+@pytest.mark.slow
+def test_the_trace_would_have_seen_a_picture_written(tmp_path: Path) -> None:
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed (apt install strace)")
+    script = (
+        "import mmap, os, socket; open('face.pgm', 'wb').write(b'P5'); os.rename('face.pgm', 'x')\n"
+        "with open('map', 'w+b') as file: file.truncate(9); mmap.mmap(file.fileno(), 9)[:2] = b'P5'\n"
+        "os.memfd_create('hidden'); near, far = socket.socketpair(); near.send(bytes([7, 200, 34, 92]))\n"
+    )
+    trace = tmp_path / "trace"
+    subprocess.run([*strace(trace), sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=60)
+    wait_until(lambda: "+++ exited with 0" in trace.read_text(), 10)
+    found = written(trace)
+    assert {"face.pgm", "x", "map", f"{tmp_path}/face.pgm"} <= found.files
+    assert len(found.others) == 2, "a shared mapping and a file in memory"
+    assert list(found.sockets.values()) == [bytes([7, 200, 34, 92])]

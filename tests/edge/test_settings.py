@@ -1,9 +1,12 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from edge.contract import LABELS
 from edge.errors import SettingsError
-from edge.settings import Settings, load_settings
+from edge.records import EventKind
+from edge.settings import EXPRESSIONS, Settings, load_settings
 
 
 def load(folder: Path, text: str) -> Settings:
@@ -32,13 +35,33 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
         ("[mqtt]\nport = 0\n", r"mqtt\.port"),
         ('[mqtt]\nprefix = "a/#"\n', r"mqtt\.prefix"),
         ("[events]\nsmoothing = -1\n", r"events\.smoothing"),
+        ('[events]\ndwell = "fast"\n', r"events\.dwell"),
         ("mqtt = 3\n", "mqtt"),
+        (
+            '[[preset]]\nname = "smile"\nexpression = "hapy"\n',
+            r"preset\[0\]\.expression: unknown 'hapy'; did you mean happy",
+        ),
+        ('[[preset]]\nname = "smile"\nexpresion = "happy"\n', r"unknown key preset\[0\]\.expresion; did you mean"),
+        ('[[preset]]\nname = "Smile!"\nexpression = "happy"\n', r"preset\[0\]\.name"),
+        ('[preset]\nname = "smile"\nexpression = "happy"\n', "preset"),
+        ('[[preset]]\nname = "a"\nexpression = "sad"\n' * 2, "two presets have the name 'a'"),
+        ("[privacy]\nminimum_people = 1\n", r"privacy\.minimum_people"),
         ("[mqtt\n", "not valid TOML"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         load(tmp_path, text)
+
+
+def test_presets_know_the_expressions_of_the_contract() -> None:
+    assert EXPRESSIONS == LABELS
+
+
+@pytest.mark.parametrize("kind", get_args(EventKind))
+def test_a_preset_cannot_be_called_as_another_event(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(SettingsError, match="is an event already"):
+        load(tmp_path, f'[[preset]]\nname = "{kind}"\nexpression = "happy"\n')
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
