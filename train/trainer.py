@@ -196,7 +196,8 @@ class _Loop:
     def __init__(self, model: Any, recipe: Recipe, stage: Stage, faces: int, workers: Workers) -> None:
         self._model, self._recipe, self._stage, self._workers = model, recipe, stage, workers
         self._small_epochs = 0 if stage.head_only else recipe.small_epochs
-        self._small_model = _at_side(model, recipe.small_side) if self._small_epochs else None
+        if self._small_epochs:
+            _accept_side(model, recipe.small_side)
         self._steps = faces // recipe.batch
         with workers.strategy.scope():
             self._optimizer = _optimizer(recipe, stage.learning_rate)
@@ -257,10 +258,8 @@ class _Loop:
         return loss
 
     def _outputs(self, inputs: Any, small: bool) -> Any:
-        if not small:
-            return self._model(inputs, training=True)
         side = self._recipe.small_side
-        return self._small_model(tf.image.resize(inputs, (side, side), "area"), training=True)
+        return self._model(tf.image.resize(inputs, (side, side), "area") if small else inputs, training=True)
 
     def _loss(self, batch: Batch, outputs: Any) -> Any:
         """Of the mean loss of the whole batch, the part of this replica."""
@@ -363,11 +362,11 @@ def _optimizer(recipe: Recipe, learning_rate: float) -> Any:
     return made
 
 
-def _at_side(model: Any, side: int) -> Any:
-    """The same layers with the same weights, for pictures of ``side`` pixels."""
-    picture = keras.Input((side, side, 1))
+def _accept_side(model: Any, side: int) -> None:
+    """Let a network take pictures of ``side`` pixels too. Raises UsageError when its layers do not."""
+    model.input_spec = keras.layers.InputSpec(shape=(None, None, None, 1))
     try:
-        return keras.models.clone_model(model, input_tensors=picture, clone_function=lambda layer: layer)
+        model(tf.zeros((1, side, side, 1)))
     except ValueError as error:
         raise UsageError(
             f"small_epochs: {model.name} cannot see pictures of {side} pixels; its layers are for one size"
@@ -387,7 +386,7 @@ def _generators(model: Any) -> list[Any]:
 def _with_votes(model: Any) -> Any:
     """The same network with a second head that predicts the FERPlus votes; it is dropped after training."""
     votes = keras.layers.Dense(len(VOTES), name="votes", dtype="float32")(model.layers[-1].input)
-    return keras.Model(model.input, [model.output, votes])
+    return keras.Model(model.input, [model.output, votes], name=model.name)
 
 
 def _show_progress(recipe: Recipe, epoch: int, step: int, steps: int) -> None:
