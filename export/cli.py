@@ -13,10 +13,12 @@ _EXAMPLES = """examples:
   fer-export check student-small                           will it run on an Edge TPU? needs no compiler
   fer-export compile student-small                         where edgetpu_compiler is installed
   fer-export add-tpu student-small model_edgetpu.tflite    after compiling elsewhere
+  fer-export margin student-small --data fer2013.csv       how much to widen a detected face for this network
+  fer-export clips --out clips --data fer2013.csv          videos with known faces, for fer-edge bench
 
-exit codes: 0 done; 2 usage; 4 model file or bundle damaged, or not what it should be; 11 cannot be converted to int8;
-  12 not every op is predicted to map (check); 13 the Edge TPU compiler failed or mapped too little; 14 there is no
-  Edge TPU compiler; 130 interrupted
+exit codes: 0 done; 2 usage; 4 model file or bundle damaged, or not what it should be; 7 labelled data; 11 cannot be
+  converted to int8; 12 not every op is predicted to map (check); 13 the Edge TPU compiler failed or mapped too little;
+  14 there is no Edge TPU compiler; 130 interrupted
 """
 _CHECK = """Predict, op by op, what the Edge TPU compiler of 2021 would map, and why not. No compiler is run: it is a
 prediction from the file and from Coral's published rules. One partition maps: the first op that cannot ends it, and
@@ -29,6 +31,15 @@ _ADD_TPU = """Put a file that edgetpu_compiler made of the bundle's model.tflite
 It must have this model's inputs and outputs (names, shapes, types, quantization), and the compiler's log, when there
 is one, this model's ops. Its weights are packed and cannot be compared: the golden outputs show on a device whether
 they are the same."""
+
+_CLIPS = """Make videos of 640x480 pixels, 25 frames a second, lossless, in which it is exactly known where each face
+is, and the truth beside each as NAME.truth.jsonl: a visit, two people crossing, a group, somebody who stands still,
+motion blur, changing light, somebody at the picture's edge, an empty room; with --data also faces of FER2013's
+PublicTest. The same seed gives the same frames. Do not publish a clip with FER2013's faces. docs/performance.md
+describes the format."""
+_MARGIN = """Put faces of FER2013's PublicTest into scenes of 640x480 pixels at 96 to 240 pixels, find them as the
+device does, cut them out with each of several margins, classify them, and compare with classifying the same faces
+directly, over those that were found. The best margin is the one that loses least."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,11 +117,32 @@ def _parser() -> argparse.ArgumentParser:
     adding.add_argument(
         "--log", type=Path, metavar="LOG", help="the compiler's log (default: model_edgetpu.log beside FILE, if there)"
     )
+    _add_scenes(add)
     for parser in (compiling, adding):
         parser.add_argument(
             "--allow-cpu-ops", type=_count, default=0, metavar="N", help="how many ops may stay on the CPU (default: 0)"
         )
     return top
+
+
+def _add_scenes(add: Callable[[str, tuple[str, str], str, str], argparse.ArgumentParser]) -> None:
+    filming = add("clips", ("export.clips", "command"), "make test videos with exactly known faces", _CLIPS)
+    filming.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the videos go")
+    filming.add_argument("--data", type=Path, metavar="PATH", help="FER2013, for the scene `faces`")
+    filming.add_argument("--seed", type=_count, default=1, metavar="N", help="default: %(default)s")
+    filming.add_argument(
+        "--scene", action="append", default=[], metavar="NAME", help="only this one; may be repeated (default: all)"
+    )
+    filming.add_argument("--seconds", type=_positive, metavar="S", help="only the first S seconds of each")
+    fitting = add("margin", ("export.margin", "command"), "measure which crop margin suits a bundle", _MARGIN)
+    fitting.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or the name of a bundled model")
+    fitting.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013")
+    fitting.add_argument(
+        "--faces", type=_count, default=0, metavar="N", help="only so many, drawn by the seed (default: 0, all)"
+    )
+    fitting.add_argument("--seed", type=_count, default=1, metavar="N", help="default: %(default)s")
+    fitting.add_argument("--write", action="store_true", help="put the best margin on the bundle's card")
+    fitting.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _share(text: str) -> float:
@@ -124,6 +156,13 @@ def _seconds(text: str) -> int:
     seconds = int(text)
     if seconds < 1:
         raise argparse.ArgumentTypeError("at least 1 second")
+    return seconds
+
+
+def _positive(text: str) -> float:
+    seconds = float(text)
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError("more than 0")
     return seconds
 
 

@@ -90,9 +90,9 @@ def add_to_bundle(folder: Path, file: bytes, split: Split, compiler: str | None)
     named = msgspec.structs.replace(card, edgetpu=entry)
     try:
         if card.edgetpu and card.edgetpu.sha256 != entry.sha256:
-            _write_card(folder, msgspec.structs.replace(card, edgetpu=None))
+            write_card(folder, msgspec.structs.replace(card, edgetpu=None))
         replace_file(folder / EDGE_TPU_FILE, file)
-        _write_card(folder, named)
+        write_card(folder, named)
     except OSError as error:
         raise UsageError(
             f"{folder}: cannot be written: {error.strerror}. It still opens, but maybe without its Edge TPU file."
@@ -100,7 +100,8 @@ def add_to_bundle(folder: Path, file: bytes, split: Split, compiler: str | None)
     return open_bundle(folder).card
 
 
-def _write_card(folder: Path, card: Card) -> None:
+def write_card(folder: Path, card: Card) -> None:
+    """Put another card into a bundle. Raises OSError."""
     replace_file(folder / CARD_FILE, msgspec.json.format(msgspec.json.encode(card)) + b"\n")
 
 
