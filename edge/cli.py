@@ -32,6 +32,7 @@ scans the whole grey picture with detectMultiScale(1.1, 5) and classifies each f
 `fer-export clips` makes clips with their truth. docs/performance.md says what each figure means.
 
 examples:
+  fer-edge bench --source demo
   fer-edge bench --source clips/visit.avi
   fer-edge bench --source clips/*.avi --picture bench.png
   fer-edge bench --source clips/empty.avi --json

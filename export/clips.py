@@ -163,7 +163,7 @@ def write_clip(scene: Scene, folder: Path, frames: int) -> Path:
     Raises UsageError when it cannot be written.
     """
     file = folder / f"{scene.name}.avi"
-    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*_CODEC), FPS, (WIDTH, HEIGHT), False)
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*_CODEC), FPS, (WIDTH, HEIGHT), False)
     if not writer.isOpened():
         raise UsageError(f"{file}: cannot be written as {_CODEC} by this OpenCV ({cv2.__version__})")
     told = []

@@ -160,7 +160,7 @@ def furnish(seed: int) -> Gray:
     for size, strength in ((8, 5), (40, 7), (160, 5)):
         coarse = rng.standard_normal((HEIGHT // size + 2, WIDTH // size + 2), np.float32)
         wall += strength * cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-    return np.clip(cv2.GaussianBlur(wall, (0, 0), 1.0), 10, 245).astype(np.uint8)
+    return np.asarray(np.clip(cv2.GaussianBlur(wall, (0, 0), 1.0), 10, 245), np.uint8)
 
 
 def _exposed(actor: Actor, time: float) -> tuple[Layer, Layer]:
