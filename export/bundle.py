@@ -32,6 +32,7 @@ from export import second_runtime
 from export.calibrate import abstain, calibrate
 from export.convert import convert, post_training, quantize_aware
 from export.flatbuffer import read_graph
+from export.margin import CROP_MARGIN
 from export.parity import Form, compare, gate
 from export.prepare import prepare_network
 from export.report import bundle_report
@@ -82,10 +83,10 @@ class Quantized:
         return measure(labels, self.logits.argmax(axis=1))
 
 
-def make_bundle(folder: Path, data: Path, out: Path, coverage: float) -> Card:
+def make_bundle(folder: Path, data: Path, out: Path, coverage: float, margin: float = CROP_MARGIN) -> Card:
     """Turn the training run in ``folder`` into a bundle at ``out``; returns its card.
 
-    ``coverage`` is the share of faces that the model is to speak of. The quantization-aware training is kept beside the
+    ``coverage`` is the share of faces that the model is to speak of, ``margin`` its crop margin on the card. The quantization-aware training is kept beside the
     run and resumed when interrupted. Raises UsageError when ``out`` is in use or the data is not what the run was
     trained on, ConversionError when the network cannot become int8, ParityError when its forms disagree.
     """
@@ -113,7 +114,7 @@ def make_bundle(folder: Path, data: Path, out: Path, coverage: float) -> Card:
         input_shape=(1, INPUT_SIZE, INPUT_SIZE, 1),
         input=best.network.entry,
         output=best.network.leaving,
-        crop_margin=0.0,
+        crop_margin=margin,
         temperature=round(trust.temperature, 4),
         abstention=abstain(probabilities, labels, coverage),
         parameters=int(model.count_params()),

@@ -58,7 +58,7 @@ def bundle(arguments: argparse.Namespace) -> int:
     """Carry out ``fer-export bundle``."""
     from export.bundle import make_bundle  # noqa: PLC0415  TensorFlow
 
-    card = make_bundle(arguments.run, arguments.data, arguments.out, arguments.coverage)
+    card = make_bundle(arguments.run, arguments.data, arguments.out, arguments.coverage, arguments.margin)
     floats, speaking = card.origin.float_figures, card.abstention
     print(
         f"{arguments.out}: {card.name}, int8 {card.figures.accuracy:.2%} on {card.figures.split} "
@@ -96,6 +96,13 @@ def _parser() -> argparse.ArgumentParser:
         default=0.9,
         metavar="SHARE",
         help="the share of faces that the model is to speak of; sets the card's threshold (default: %(default)s)",
+    )
+    making.add_argument(
+        "--margin",
+        type=_margin,
+        default=CROP_MARGIN,
+        metavar="M",
+        help="widen a detected face by this share of its side on each side, see `fer-export margin` (default: %(default)s)",
     )
     looking = add("check", ("export.tpu", "check"), "predict what of a network an Edge TPU will run", _CHECK)
     looking.add_argument("model", type=Path, metavar="MODEL", help="a .tflite file, or a bundle's folder")
@@ -150,6 +157,13 @@ def _share(text: str) -> float:
     if not 0 < share <= 1:
         raise argparse.ArgumentTypeError("more than 0, at most 1")
     return share
+
+
+def _margin(text: str) -> float:
+    margin = float(text)
+    if not -0.25 <= margin <= 1:
+        raise argparse.ArgumentTypeError("from -0.25 to 1")
+    return margin
 
 
 def _seconds(text: str) -> int:

@@ -29,6 +29,9 @@ from edge.settings import Detect
 from export.compiled import write_card
 from export.scenes import FER2013_FACE, HEIGHT, SENSOR_NOISE, WIDTH
 
+CROP_MARGIN: Final = 0.025
+"""The crop margin of new bundles: the best one for the bundled student-small (docs/performance.md has the figures)."""
+
 MARGINS: Final = tuple(round(-0.1 + 0.025 * step, 3) for step in range(11))
 SIZES: Final = (96, 240)
 """Sides in pixels between which a face's whole square is drawn evenly."""
@@ -96,13 +99,15 @@ def pasted(face: Gray, square: Box, rng: np.random.Generator) -> Gray:
     mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), inset), np.float32)
     scene = wide * mask + cv2.GaussianBlur(wide, (0, 0), square.w / 10) * (1 - mask)
     noise = rng.standard_normal((HEIGHT, WIDTH), np.float32)
-    return np.clip(np.rint(scene + SENSOR_NOISE * noise), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(scene + SENSOR_NOISE * noise), 0, 255), np.uint8)
 
 
 def fit_margin(classifier: Classifier, faces: LabelledFaces, margins: Sequence[float], seed: int) -> Fit:
     """Measure every margin on ``faces``; says on stderr how far it is. Raises DataError when no face is found."""
     detector = FaceDetector(Detect())
-    direct, labels, inside = [], [], []
+    direct: list[NDArray[np.float64]] = []
+    labels: list[int] = []
+    inside: list[tuple[float, float, float]] = []
     cropped: list[list[NDArray[np.float64]]] = [[] for _ in margins]
     right_of_all = 0
     for index, (face, label) in enumerate(zip(faces.pixels, faces.labels, strict=True)):
@@ -153,7 +158,7 @@ def _nearest(boxes: Sequence[Box], square: Box) -> Box | None:
 
 
 def _right(answers: Sequence[NDArray[np.float64]], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return np.array([int(answer.argmax()) for answer in answers], np.int64) == labels
+    return np.asarray(np.array([int(answer.argmax()) for answer in answers], np.int64) == labels)
 
 
 def _trial(
@@ -172,7 +177,7 @@ def _trial(
 def mcnemar(gained: int, lost: int) -> float:
     """Exact two-sided p-value of ``gained`` against ``lost`` discordant pairs (McNemar 1947, binomial form)."""
     n, fewer = gained + lost, min(gained, lost)
-    return min(1.0, 2 * sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n)
+    return min(1.0, float(2 * sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n))
 
 
 def command(arguments: Namespace) -> int:
