@@ -32,7 +32,6 @@ from export import second_runtime
 from export.calibrate import abstain, calibrate
 from export.convert import convert, post_training, quantize_aware
 from export.flatbuffer import read_graph
-from export.margin import CROP_MARGIN
 from export.parity import Form, compare, gate
 from export.prepare import prepare_network
 from export.report import bundle_report
@@ -83,12 +82,13 @@ class Quantized:
         return measure(labels, self.logits.argmax(axis=1))
 
 
-def make_bundle(folder: Path, data: Path, out: Path, coverage: float, margin: float = CROP_MARGIN) -> Card:
+def make_bundle(folder: Path, data: Path, out: Path, coverage: float, margin: float) -> Card:
     """Turn the training run in ``folder`` into a bundle at ``out``; returns its card.
 
-    ``coverage`` is the share of faces that the model is to speak of, ``margin`` its crop margin on the card. The quantization-aware training is kept beside the
-    run and resumed when interrupted. Raises UsageError when ``out`` is in use or the data is not what the run was
-    trained on, ConversionError when the network cannot become int8, ParityError when its forms disagree.
+    ``coverage`` is the share of faces that the model is to speak of, ``margin`` the card's crop margin. The
+    quantization-aware training is kept beside the run and resumed when interrupted. Raises UsageError when ``out`` is
+    in use or the data is not what the run was trained on, ConversionError when the network cannot become int8,
+    ParityError when its forms disagree.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists and is not an empty folder. Give another --out, or remove it.")

@@ -29,9 +29,6 @@ from edge.settings import Detect
 from export.compiled import write_card
 from export.scenes import FER2013_FACE, HEIGHT, SENSOR_NOISE, WIDTH
 
-CROP_MARGIN: Final = 0.025
-"""The crop margin of new bundles: the best one for the bundled student-small (docs/performance.md has the figures)."""
-
 MARGINS: Final = tuple(round(-0.1 + 0.025 * step, 3) for step in range(11))
 SIZES: Final = (96, 240)
 """Sides in pixels between which a face's whole square is drawn evenly."""
@@ -84,8 +81,8 @@ class Fit:
 
     @property
     def best(self) -> Trial:
-        """The margin with the best accuracy; of several, the one whose answers are likelier."""
-        return max(self.trials, key=lambda trial: (trial.accuracy, -trial.nll))
+        """The margin whose answers are likeliest: accuracies of neighbours differ by less than their noise."""
+        return min(self.trials, key=lambda trial: trial.nll)
 
 
 def pasted(face: Gray, square: Box, rng: np.random.Generator) -> Gray:

@@ -14,6 +14,7 @@ from edge.classify import Classifier
 from edge.errors import DataError
 from edge.fer2013 import read_faces
 from edge.records import Box
+from export.cli import CROP_MARGIN
 from export.margin import fit_margin, mcnemar, pasted, put_margin
 
 PROGRAM = Path(sys.executable).with_name("fer-export")
@@ -38,6 +39,10 @@ def test_noise_in_which_there_is_no_face_measures_nothing(blobs: Path) -> None:
     faces = read_faces(blobs, "PublicTest")
     with pytest.raises(DataError, match="none of the 28 faces was found"):
         fit_margin(Classifier(open_bundle(find_bundle("student-small"))), faces, [0.0], seed=1)
+
+
+def test_the_bundled_model_has_the_margin_that_new_bundles_get() -> None:
+    assert open_bundle(find_bundle("student-small")).card.crop_margin == CROP_MARGIN
 
 
 def test_only_the_margin_of_a_card_changes_and_the_bundle_still_opens(tmp_path: Path) -> None:
