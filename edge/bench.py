@@ -127,6 +127,7 @@ class Tally:
         }
         edge["recall"] = _share(counts.found, counts.faces) if counts else None
         edge["false_tracks"] = round(counts.false_share, 5) if counts else None
+        edge["lingering_tracks"] = (_share(counts.lingering, counts.tracked) or 0.0) if counts else None
         edge["counts"] = asdict(counts) if counts else None
         return {
             "clip": name,
@@ -341,9 +342,9 @@ def text(report: dict[str, Any]) -> str:
     lines = [
         f"{report['model']} on {report['runtime']}, OpenCV {report['opencv']}, one thread; {report['machine']}",
         "",
-        f"{'':12}{'CPU ms a frame':^26}      {'of the tutorial':^15}  {'against the truth':^45}",
+        f"{'':12}{'CPU ms a frame':^26}      {'of the tutorial':^15}  {'against the truth':^57}",
         f"{'clip':10}{'frames':>7}{'tutorial':>10}{'fer-edge':>10}{'ratio':>8}{'faces covered':>18}"
-        f"{'recall':>10}{'(tutorial)':>11}{'false tracks':>14}{'switches':>10}",
+        f"{'recall':>10}{'(tutorial)':>11}{'false tracks':>14}{'(lingering)':>12}{'switches':>10}",
     ]
     rows = [*report["clips"], total] if len(report["clips"]) > 1 else report["clips"]
     lines += [_row(row) for row in rows]
@@ -367,7 +368,8 @@ def _row(row: dict[str, Any]) -> str:
     return (
         f"{row['clip'][:16]:<10}{row['frames']:>7}{tutorial['cpu_ms']:>10.2f}{edge['cpu_ms']:>10.3f}{row['ratio']:>7.1f}x"
         f"{_percent(covered['share']):>10} of {covered['faces']:<4}{_percent(edge['recall']):>10}"
-        f"{_percent(tutorial['recall']):>11}{_percent(edge['false_tracks']):>14}{switches:>10}"
+        f"{_percent(tutorial['recall']):>11}{_percent(edge['false_tracks']):>14}"
+        f"{_percent(edge['lingering_tracks']):>12}{switches:>10}"
     )
 
 

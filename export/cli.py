@@ -43,8 +43,8 @@ PublicTest. The same seed gives the same frames. Do not publish a clip with FER2
 describes the format."""
 _MARGIN = """Put faces of FER2013's PublicTest into scenes of 640x480 pixels at 96 to 240 pixels, find them as the
 device does, cut them out with each of several margins, classify them, and compare with classifying the same faces
-directly, over those that were found. The best margin has the smallest negative log-likelihood
-(NLL): accuracies of neighbours differ by less than their noise."""
+directly, over those that were found. The best margin has the best accuracy; the mean negative
+log-likelihood (NLL) beside it is less noisy, and shows which neighbours are as good."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -81,8 +81,8 @@ class Fit:
 
     @property
     def best(self) -> Trial:
-        """The margin whose answers are likeliest: accuracies of neighbours differ by less than their noise."""
-        return min(self.trials, key=lambda trial: trial.nll)
+        """The margin with the best accuracy; of several, the one whose answers are likelier."""
+        return max(self.trials, key=lambda trial: (trial.accuracy, -trial.nll))
 
 
 def pasted(face: Gray, square: Box, rng: np.random.Generator) -> Gray:
