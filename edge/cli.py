@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.epilog = _BENCH
     bench.add_argument(
-        "--source", type=Path, required=True, nargs="+", metavar="CLIP", help="videos, or folders of pictures"
+        "--source", type=Path, required=True, nargs="+", metavar="CLIP", help="videos, folders of pictures, or demo"
     )
     bench.add_argument(
         "--truth", type=Path, metavar="FILE", help="what the clip really shows (default: CLIP.truth.jsonl, if there)"
