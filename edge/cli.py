@@ -21,11 +21,24 @@ _EXAMPLES = """examples:
   fer-edge replay visits.jsonl                      the same events; with --config: as these settings tell them
   fer-edge classify portrait.jpg group.png --json
   fer-edge verify --data fer2013.csv --split PublicTest
+  fer-edge bench --source visit.avi --picture bench.png
   fer-edge doctor --config /etc/fer-edge/config.toml
 
 exit codes: 0 done; 1 some input could not be read, or doctor found a fault; 2 usage; 3 settings; 4 model bundle;
   5 camera, video or picture; 6 no TFLite runtime; 7 labelled data; 8 events not delivered; 9 a system command failed;
   10 camera stalled; 18 outbox in use; 130 interrupted
+"""
+
+_BENCH = """Both sides see the same decoded frames in turn, in one thread; decoding is not counted. The tutorial's loop
+scans the whole grey picture with detectMultiScale(1.1, 5) and classifies each face in each frame, by the same model.
+`fer-export clips` makes clips with their truth. docs/performance.md says what each figure means.
+
+examples:
+  fer-edge bench --source demo
+  fer-edge bench --source clips/visit.avi
+  fer-edge bench --source clips/*.avi --picture bench.png
+  fer-edge bench --source clips/empty.avi --json
+  fer-edge bench --source my.mp4 --bundle my-bundle
 """
 
 
@@ -105,8 +118,36 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", ("edge.doctor", "doctor"), "check this device: one line a check, and the command that mends it"
     )
     health.add_argument("--json", action="store_true", help="print a JSON list")
+    _add_bench(add("bench", ("edge.bench", "command"), "measure what a frame costs, against the tutorials' loop"))
     _add_service(commands)
     return top
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    bench.epilog = _BENCH
+    bench.add_argument(
+        "--source", type=Path, required=True, nargs="+", metavar="CLIP", help="videos, folders of pictures, or demo"
+    )
+    bench.add_argument(
+        "--truth", type=Path, metavar="FILE", help="what the clip really shows (default: CLIP.truth.jsonl, if there)"
+    )
+    bench.add_argument("--bundle", metavar="NAME", help="the model of both (default: as the settings say)")
+    bench.add_argument("--json", action="store_true", help="print JSON")
+    bench.add_argument("--picture", type=Path, metavar="PNG", help="draw where the milliseconds go")
+    bench.add_argument(
+        "--starts",
+        type=_times,
+        default=3,
+        metavar="N",
+        help="how often to start `fer-edge run` for its memory and the time to its first event (default: 3)",
+    )
+
+
+def _times(text: str) -> int:
+    times = int(text)
+    if times < 1:
+        raise argparse.ArgumentTypeError("at least once")
+    return times
 
 
 def _add_service(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -84,12 +84,13 @@ class Quantized:
         return measure(labels, self.logits.argmax(axis=1))
 
 
-def make_bundle(folder: Path, data: Path, out: Path, coverage: float) -> Card:
+def make_bundle(folder: Path, data: Path, out: Path, coverage: float, margin: float) -> Card:
     """Turn the training run in ``folder`` into a bundle at ``out``; returns its card.
 
-    ``coverage`` is the share of faces that the model is to speak of. The quantization-aware training is kept beside the
-    run and resumed when interrupted. Raises UsageError when ``out`` is in use or the data is not what the run was
-    trained on, ConversionError when the network cannot become int8, ParityError when its forms disagree.
+    ``coverage`` is the share of faces that the model is to speak of, ``margin`` the card's crop margin. The
+    quantization-aware training is kept beside the run and resumed when interrupted. Raises UsageError when ``out`` is
+    in use or the data is not what the run was trained on, ConversionError when the network cannot become int8,
+    ParityError when its forms disagree.
     """
     _check_place(out)
     run = Run.load(folder)
@@ -114,7 +115,7 @@ def make_bundle(folder: Path, data: Path, out: Path, coverage: float) -> Card:
         input_shape=(1, INPUT_SIZE, INPUT_SIZE, 1),
         input=best.network.entry,
         output=best.network.leaving,
-        crop_margin=0.0,
+        crop_margin=margin,
         temperature=round(trust.temperature, 4),
         abstention=abstain(probabilities, labels, coverage),
         events=USUAL,

@@ -4,8 +4,12 @@ import argparse
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Final
 
 from edge.ending import guarded
+
+CROP_MARGIN: Final = 0.025
+"""Of new bundles: the margin that suits student-small best (docs/performance.md has the figures)."""
 
 _EXAMPLES = """examples:
   fer-export bundle runs/student-small --data fer2013.csv --out student-small
@@ -15,10 +19,12 @@ _EXAMPLES = """examples:
   fer-export compile student-small                         where edgetpu_compiler is installed
   fer-export episodes student-small --data fer2013.csv --tune
   fer-export add-tpu student-small model_edgetpu.tflite    after compiling elsewhere
+  fer-export margin student-small --data fer2013.csv       how much to widen a detected face for this network
+  fer-export clips --out clips --data fer2013.csv          videos with known faces, for fer-edge bench
 
-exit codes: 0 done; 2 usage; 4 model file or bundle damaged, or not what it should be; 11 cannot be converted to int8;
-  12 not every op is predicted to map (check); 13 the Edge TPU compiler failed or mapped too little; 14 there is no
-  Edge TPU compiler; 130 interrupted
+exit codes: 0 done; 2 usage; 4 model file or bundle damaged, or not what it should be; 7 labelled data; 11 cannot be
+  converted to int8; 12 not every op is predicted to map (check); 13 the Edge TPU compiler failed or mapped too little;
+  14 there is no Edge TPU compiler; 130 interrupted
 """
 _EPISODES = """Generate sequences from labelled faces, as a camera at 15 frames a second would see them (a model of
 noise, not a film), read them by the bundle's network, and count: label changes in the frames and in the events while a
@@ -38,6 +44,16 @@ It must have this model's inputs and outputs (names, shapes, types, quantization
 is one, this model's ops. Its weights are packed and cannot be compared: the golden outputs show on a device whether
 they are the same."""
 
+_CLIPS = """Make videos of 640x480 pixels, 25 frames a second, lossless, in which it is exactly known where each face
+is, and the truth beside each as NAME.truth.jsonl: a visit, two people crossing, a group, somebody who stands still,
+motion blur, changing light, somebody at the picture's edge, an empty room; with --data also faces of FER2013's
+PublicTest. The same seed gives the same frames. Do not publish a clip with FER2013's faces. docs/performance.md
+describes the format."""
+_MARGIN = """Put faces of FER2013's PublicTest into scenes of 640x480 pixels at 96 to 240 pixels, find them as the
+device does, cut them out with each of several margins, classify them, and compare with classifying the same faces
+directly, over those that were found. The best margin has the best accuracy; the mean negative
+log-likelihood (NLL) beside it is less noisy, and shows which neighbours are as good."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the ``fer-export`` console script."""
@@ -55,7 +71,7 @@ def bundle(arguments: argparse.Namespace) -> int:
     """Carry out ``fer-export bundle``."""
     from export.bundle import make_bundle  # noqa: PLC0415  TensorFlow
 
-    card = make_bundle(arguments.run, arguments.data, arguments.out, arguments.coverage)
+    card = make_bundle(arguments.run, arguments.data, arguments.out, arguments.coverage, arguments.margin)
     floats, speaking = card.origin.float_figures, card.abstention
     print(
         f"{arguments.out}: {card.name}, int8 {card.figures.accuracy:.2%} on {card.figures.split} "
@@ -93,6 +109,14 @@ def _parser() -> argparse.ArgumentParser:
         default=0.9,
         metavar="SHARE",
         help="the share of faces that the model is to speak of; sets the card's threshold (default: %(default)s)",
+    )
+    making.add_argument(
+        "--margin",
+        type=_margin,
+        default=CROP_MARGIN,
+        metavar="M",
+        help="widen a detected face by this share of its side on each side; see `fer-export margin` "
+        "(default: %(default)s)",
     )
     comparing = add("compare", ("export.comparison", "command"), "accuracy, size and time beside each other", _COMPARE)
     comparing.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
@@ -135,11 +159,32 @@ def _parser() -> argparse.ArgumentParser:
     adding.add_argument(
         "--log", type=Path, metavar="LOG", help="the compiler's log (default: model_edgetpu.log beside FILE, if there)"
     )
+    _add_scenes(add)
     for parser in (compiling, adding):
         parser.add_argument(
             "--allow-cpu-ops", type=_count, default=0, metavar="N", help="how many ops may stay on the CPU (default: 0)"
         )
     return top
+
+
+def _add_scenes(add: Callable[[str, tuple[str, str], str, str], argparse.ArgumentParser]) -> None:
+    filming = add("clips", ("export.clips", "command"), "make test videos with exactly known faces", _CLIPS)
+    filming.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the videos go")
+    filming.add_argument("--data", type=Path, metavar="PATH", help="FER2013, for the scene `faces`")
+    filming.add_argument("--seed", type=_count, default=1, metavar="N", help="default: %(default)s")
+    filming.add_argument(
+        "--scene", action="append", default=[], metavar="NAME", help="only this one; may be repeated (default: all)"
+    )
+    filming.add_argument("--seconds", type=_positive, metavar="S", help="only the first S seconds of each")
+    fitting = add("margin", ("export.margin", "command"), "measure which crop margin suits a bundle", _MARGIN)
+    fitting.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or the name of a bundled model")
+    fitting.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013")
+    fitting.add_argument(
+        "--faces", type=_count, default=0, metavar="N", help="only so many, drawn by the seed (default: 0, all)"
+    )
+    fitting.add_argument("--seed", type=_count, default=1, metavar="N", help="default: %(default)s")
+    fitting.add_argument("--write", action="store_true", help="put the best margin on the bundle's card")
+    fitting.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _share(text: str) -> float:
@@ -149,10 +194,24 @@ def _share(text: str) -> float:
     return share
 
 
+def _margin(text: str) -> float:
+    margin = float(text)
+    if not -0.25 <= margin <= 1:
+        raise argparse.ArgumentTypeError("from -0.25 to 1")
+    return margin
+
+
 def _seconds(text: str) -> int:
     seconds = int(text)
     if seconds < 1:
         raise argparse.ArgumentTypeError("at least 1 second")
+    return seconds
+
+
+def _positive(text: str) -> float:
+    seconds = float(text)
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError("more than 0")
     return seconds
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.clips import make_clips
+
 ROOT = Path(__file__).parent.parent
 PORTRAIT = ROOT / "edge" / "demo" / "portrait.jpg"
 
@@ -98,6 +100,13 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = np.clip(rng.normal(20 + 35 * label, 10, 2304), 0, 255).astype(int)
             text.write(f"{label},{' '.join(map(str, pixels))},{'Training' if number < 112 else 'PublicTest'}\n")
     return file
+
+
+@pytest.fixture(scope="session")
+def still_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second of somebody standing before the camera, with its truth beside it."""
+    [clip] = make_clips(tmp_path_factory.mktemp("clips"), seed=1, names=["still"], seconds=1.0, data=None)
+    return clip
 
 
 @pytest.fixture(scope="session")

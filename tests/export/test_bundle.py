@@ -21,6 +21,7 @@ from edge.contract import LABELS, encode  # noqa: E402
 from edge.fer2013 import Split, read_faces  # noqa: E402
 from edge.verify import verify  # noqa: E402
 from export.bundle import golden_faces  # noqa: E402
+from export.cli import CROP_MARGIN  # noqa: E402
 from export.convert import ConversionError, gate  # noqa: E402
 from export.flatbuffer import read_graph  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
@@ -68,6 +69,7 @@ def test_the_bundle_opens_and_gives_its_goldens_and_its_accuracy(bundle: Path, b
     assert card.figures.accuracy == max(figures.accuracy for figures in card.origin.quantization_figures.values())
     assert card.input.scale == pytest.approx(1 / 128, rel=1e-3)
     assert card.ops["CONV_2D"] == 9
+    assert card.crop_margin == CROP_MARGIN
     assert (bundle / "labels.txt").read_text().split() == list(LABELS)
     assert "<h2>Do all forms say the same?</h2>" in (bundle / "report.html").read_text()
 

@@ -1,0 +1,116 @@
+"""The picture of ``fer-edge bench``: where the milliseconds of a frame go, side by side.
+
+Drawn with OpenCV, because the device has nothing else: at three times the size, and then averaged down.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import SourceError
+
+_SIZE: Final = (1200, 760)
+_SCALE: Final = 3
+_INK, _MUTED, _LINE = (40, 40, 40), (120, 120, 120), (225, 225, 225)  # BGR, as all colours here
+_COLOURS: Final = {"cascade": (172, 116, 43), "network": (60, 145, 240), "rest": (105, 175, 115)}
+_NAMES: Final = {"cascade": "face detection (cascade)", "network": "network (invoke)", "rest": "everything else"}
+_TOP, _BOTTOM = 150, 560
+_TICKS: Final = 5
+
+
+class _Canvas:
+    """A white picture that is drawn on in pixels of its final size."""
+
+    def __init__(self) -> None:
+        self._pixels = np.full((_SIZE[1] * _SCALE, _SIZE[0] * _SCALE, 3), 255, np.uint8)
+
+    def box(self, left: float, top: float, right: float, bottom: float, colour: tuple[int, int, int]) -> None:
+        cv2.rectangle(self._pixels, _scaled(left, top), _scaled(right, bottom), colour, -1)
+
+    def line(self, start: tuple[float, float], end: tuple[float, float], colour: tuple[int, int, int]) -> None:
+        cv2.line(self._pixels, _scaled(*start), _scaled(*end), colour, _SCALE, cv2.LINE_AA)
+
+    def text(
+        self, words: str, x: float, y: float, size: float = 16, colour: tuple[int, int, int] = _INK, align: float = 0.0
+    ) -> None:
+        """Words on the baseline ``y``; ``align`` 0 begins them at ``x``, 0.5 centres them there, 1 ends them there."""
+        font, scale = cv2.FONT_HERSHEY_DUPLEX, size * _SCALE / 30
+        (width, _), _ = cv2.getTextSize(words, font, scale, _SCALE)
+        at = (round(x * _SCALE - align * width), round(y * _SCALE))
+        cv2.putText(self._pixels, words, at, font, scale, colour, max(1, round(size * _SCALE / 22)), cv2.LINE_AA)
+
+    def picture(self) -> NDArray[np.uint8]:
+        return np.asarray(cv2.resize(self._pixels, _SIZE, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def draw_costs(report: dict[str, Any], file: Path) -> None:
+    """Draw what ``fer-edge bench --json`` prints. Raises SourceError when the picture cannot be written."""
+    total = report["total"]
+    tutorial, edge = (total[side]["parts_cpu_ms"] for side in ("tutorial", "fer_edge"))
+    canvas = _Canvas()
+    canvas.text("Where the milliseconds of a frame go", 60, 58, 30)
+    clips = ", ".join(Path(clip["clip"]).stem for clip in report["clips"])
+    told = f"CPU time of one thread, {total['frames']} frames of {_short(clips, 60)}; decoding not counted"
+    canvas.text(told, 60, 92, 15, _MUTED)
+    _panel(canvas, (60, 640), (("the tutorials' loop", tutorial), ("fer-edge", edge)))
+    if total["ratio"] > 1:
+        canvas.text(f"{total['ratio']:.1f} times less", 480, _BOTTOM + 58, 17, _MUTED, 0.5)
+    _panel(canvas, (760, 1140), (("fer-edge, enlarged", edge),))
+    for number, (part, name) in enumerate(_NAMES.items()):
+        x = 60 + 330 * number
+        canvas.box(x, 668, x + 20, 688, _COLOURS[part])
+        canvas.text(name, x + 32, 685)
+    told = f"{report['model']} on {report['runtime']}, OpenCV {report['opencv']}; {report['machine']}"
+    canvas.text(_short(told, 120), 60, 734, 13, _MUTED)
+    encoded = cv2.imencode(".png", canvas.picture())[1]
+    try:
+        file.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise SourceError(f"{file}: cannot be written: {error.strerror}") from error
+
+
+def _panel(canvas: _Canvas, across: tuple[int, int], bars: tuple[tuple[str, dict[str, float]], ...]) -> None:
+    """Stacked bars on one scale, with a value in each part that is high enough for one."""
+    left, right = across
+    highest = max([1e-6, *(sum(parts.values()) for _, parts in bars)])
+    step = _round_step(highest / _TICKS)
+    full = step * int(np.ceil(highest / step))
+    per_ms = (_BOTTOM - _TOP) / full
+    for tick in range(round(full / step) + 1):
+        y = _BOTTOM - tick * step * per_ms
+        canvas.line((left + 45, y), (right, y), _LINE if tick else _MUTED)
+        canvas.text(f"{tick * step:g}", left + 36, y + 5, 14, _MUTED, 1.0)
+    canvas.text("ms", left + 36, _TOP - 14, 14, _MUTED, 1.0)
+    width = (right - left - 45) / len(bars)
+    for number, (name, parts) in enumerate(bars):
+        middle = left + 45 + (number + 0.4) * width
+        canvas.text(name, middle, _BOTTOM + 32, 17, _INK, 0.5)
+        bottom = float(_BOTTOM)
+        for part, value in parts.items():
+            top = bottom - max(0.0, value) * per_ms
+            canvas.box(middle - 55, top, middle + 55, bottom, _COLOURS[part])
+            if bottom - top >= 18:
+                canvas.text(_ms(value), middle, (top + bottom) / 2 + 5, 14, (255, 255, 255), 0.5)
+            bottom = top
+        canvas.text(f"{_ms(sum(parts.values()))} ms", middle, bottom - 10, 17, _INK, 0.5)
+
+
+def _scaled(x: float, y: float) -> tuple[int, int]:
+    return round(x * _SCALE), round(y * _SCALE)
+
+
+def _ms(value: float) -> str:
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _round_step(least: float) -> float:
+    """The next larger one of 1, 2 and 5 times a power of ten."""
+    power = 10.0 ** np.floor(np.log10(least))
+    return float(next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * 0.999))
+
+
+def _short(words: str, most: int) -> str:
+    return words if len(words) <= most else f"{words[: most - 3]}..."
