@@ -19,11 +19,12 @@ _EXAMPLES = """examples:
   fer-edge run --config /etc/fer-edge/config.toml --events mqtt
   fer-edge classify portrait.jpg group.png --json
   fer-edge verify --data fer2013.csv --split PublicTest
+  fer-edge bench --autotune
   fer-edge doctor --config /etc/fer-edge/config.toml
 
 exit codes: 0 done; 1 some input could not be read, or doctor found a fault; 2 usage; 3 settings; 4 model bundle;
   5 camera, video or picture; 6 no TFLite runtime; 7 labelled data; 8 events not delivered; 9 a system command failed;
-  10 camera stalled; 18 outbox in use; 130 interrupted
+  10 camera stalled; 18 outbox in use, or state not kept; 130 interrupted
 """
 
 
@@ -95,8 +96,20 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", ("edge.doctor", "doctor"), "check this device: one line a check, and the command that mends it"
     )
     health.add_argument("--json", action="store_true", help="print a JSON list")
+    _add_bench(add)
     _add_service(commands)
     return top
+
+
+def _add_bench(add: Callable[[str, tuple[str, str], str], argparse.ArgumentParser]) -> None:
+    bench = add("bench", ("edge.autotune", "command"), "measure what is fastest on this device, and keep the choice")
+    bench.add_argument(
+        "--autotune",
+        action="store_true",
+        required=True,
+        help="time the bundle's network on the CPU, with one thread and more, and on the Edge TPU",
+    )
+    bench.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_service(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

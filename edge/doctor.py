@@ -25,12 +25,11 @@ import msgspec
 from edge.board import MODEL, THROTTLED, text_of, throttling
 from edge.clock import clock_synced
 from edge.errors import SettingsError
+from edge.keeping import INSTALLED_CONFIG, SERVICE_STATE
 from edge.settings import Camera, Model, Mqtt, Settings, load_settings
 
 Level = Literal["ok", "warn", "fail"]
 
-INSTALLED_CONFIG: Final = Path("/etc/fer-edge/config.toml")
-STATE: Final = Path("/var/lib/fer-edge")
 SERVICE_USER: Final = "fer-edge"
 
 _SUPPORTED: Final = {"3.11": "Bookworm", "3.13": "Trixie"}
@@ -78,7 +77,7 @@ def examine(config: Path | None, python: str = sys.executable) -> Iterator[Findi
     yield check_python(platform.python_version(), sys.prefix if sys.prefix != sys.base_prefix else None)
     yield check_clock(clock_synced())
     yield check_throttling(THROTTLED, ("vcgencmd", "get_throttled"))
-    yield check_disk(STATE)
+    yield check_disk(SERVICE_STATE)
     finding, settings = check_config(config, INSTALLED_CONFIG)
     yield finding
     if settings is None:
