@@ -58,7 +58,7 @@ class DeviceAbsent(Unusable):
     """There is no Edge TPU here."""
 
     outcome = "absent"
-    mend = "is it plugged in (lsusb: 18d1:9302 or 1a6e:089a), free, and your user in its group (plugdev)?"
+    mend = "is it plugged in (lsusb: 18d1:9302 or 1a6e:089a), free (is the service running?), its group plugdev yours?"
 
 
 class Uncompiled(Unusable):

@@ -25,6 +25,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.ending import guarded
+from edge.errors import AcceleratorError
 from edge.settings import Camera, Model, Mqtt
 from edge.trial import SECONDS
 
@@ -87,7 +88,11 @@ def edgetpu(argument: str) -> None:
 
 def coral(argument: str) -> None:
     """What the library of this name and pycoral, where it is installed, say of themselves."""
-    library = ctypes.CDLL(argument)
+    try:
+        library = ctypes.CDLL(argument)
+    except OSError as error:
+        raise AcceleratorError(str(error)) from error
+    _tell({})
     if hasattr(library, "edgetpu_version"):
         library.edgetpu_version.restype = ctypes.c_char_p
         _tell({"version": library.edgetpu_version().decode()})
