@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import platform
-import statistics
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
+import numpy as np
 
 from edge import board
 from edge.bundle import Bundle, find_bundle, open_bundle
@@ -126,7 +126,7 @@ def measure(ways: Sequence[Way], faces: Sequence[Gray], clock: Callable[[], floa
                 way.run(face)
                 taken.append(clock() - began)
     return [
-        Measured(way.accelerator, way.threads, round(1000 * statistics.median(taken), 4))
+        Measured(way.accelerator, way.threads, round(1000 * float(np.median(taken)), 4))
         for way, taken in zip(ways, seconds, strict=True)
     ]
 
