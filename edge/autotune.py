@@ -22,7 +22,7 @@ from edge.bundle import Bundle, find_bundle, open_bundle
 from edge.classify import Network, find_runtime
 from edge.clock import now
 from edge.edgetpu import open_edgetpu
-from edge.errors import StoreError
+from edge.errors import AcceleratorError, StoreError
 from edge.keeping import INSTALLED_CONFIG, SERVICE_STATE, replace_file, store_folder
 from edge.records import Gray
 from edge.settings import Model, Settings, load_settings
@@ -102,7 +102,10 @@ def command(arguments: Namespace) -> int:
 
 
 def tune(bundle: Bundle, settings: Model) -> Tuned:
-    """Measure every way that works here. Takes some seconds; the Edge TPU is tried out in a child process first."""
+    """Measure every way that works here. Takes some seconds; the Edge TPU is tried out in a child process first.
+
+    Raises AcceleratorError when the Edge TPU fails after that.
+    """
     threads = range(1, min(_cores(), _MOST_THREADS) + 1)
     ways = [Way("cpu", number, Network(bundle.model, bundle.folder, number).logits) for number in threads]
     edgetpu = "not asked for" if settings.accelerator == "cpu" else "the bundle has no model_edgetpu.tflite"
@@ -111,7 +114,10 @@ def tune(bundle: Bundle, settings: Model) -> Tuned:
         edgetpu = f"{verdict.outcome}: {verdict.sentence}"
         if verdict.outcome == "healthy":
             ways.append(Way("edgetpu", 1, open_edgetpu(bundle, settings.edgetpu_library).logits))
-    measured = measure(ways, list(bundle.golden.faces), time.perf_counter)
+    try:
+        measured = measure(ways, list(bundle.golden.faces), time.perf_counter)
+    except (RuntimeError, ValueError) as error:
+        raise AcceleratorError(f"the Edge TPU failed while it was measured: {' '.join(str(error).split())}") from error
     return Tuned(holds_for(bundle), choose(measured), tuple(measured), edgetpu, now().isoformat(timespec="seconds"))
 
 

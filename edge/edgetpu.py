@@ -213,7 +213,10 @@ class EdgeTpu:
                 self._losses = 0
                 self._mark.forget()
         elif self._due is not None and now >= self._due:
-            self._trial = self._start_trial(self._settings)
+            try:
+                self._trial = self._start_trial(self._settings)
+            except OSError as error:  # no memory, too many processes
+                self._lose(f"the Edge TPU cannot be tried out: {error}")
 
     def settle(self) -> None:
         """Wait for the first trial's verdict."""

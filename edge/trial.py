@@ -36,7 +36,10 @@ class Verdict:
 
 
 class Trial:
-    """A child process that tries the Edge TPU out. Nothing here waits for it, except :meth:`wait`."""
+    """A child process that tries the Edge TPU out. Nothing here waits for it, except :meth:`wait`.
+
+    Raises OSError when no process can be started.
+    """
 
     def __init__(
         self,
@@ -97,8 +100,13 @@ class Trial:
         return Verdict(told["outcome"], sentence, told["mend"])
 
     def _told(self) -> list[dict[str, Any]]:
-        lines = _content(self._output).decode(errors="replace").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        """The JSON objects among the lines; libraries print there too, and the last line may be half written."""
+        told = []
+        for line in _content(self._output).decode(errors="replace").splitlines():
+            with suppress(json.JSONDecodeError):
+                if line.startswith("{"):
+                    told.append(json.loads(line))
+        return told
 
 
 def _content(memory: int) -> bytes:

@@ -145,7 +145,8 @@ class StandIn:
 
 
 @pytest.fixture(scope="session")
-def _built_standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that plays libedgetpu, compiled."""
     if not shutil.which("gcc"):
         pytest.skip("gcc is not installed (apt install gcc libc6-dev)")
     library = tmp_path_factory.mktemp("standin") / "libstandin.so"
@@ -155,9 +156,9 @@ def _built_standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def standin(_built_standin: Path, tmp_path: Path) -> StandIn:
+def standin(built_standin: Path, tmp_path: Path) -> StandIn:
     """A stand-in for an Edge TPU, present and healthy until the test says otherwise."""
-    return StandIn(tmp_path, _built_standin)
+    return StandIn(tmp_path, built_standin)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:  # noqa: ANN001

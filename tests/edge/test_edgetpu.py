@@ -149,6 +149,16 @@ def test_losses_are_forgotten_when_it_lasts(standin: StandIn, caplog: pytest.Log
     assert "is tried again in 30 s" in caplog.text
 
 
+def test_a_trial_that_cannot_even_be_started_is_tried_again(standin: StandIn) -> None:
+    def no_python(settings: Model) -> Trial:
+        return Trial(settings, python=("/no/such/python",))
+
+    edgetpu = EdgeTpu(open_bundle(standin.bundle), model(standin), Mark(None), wanted=False, trial=no_python)
+    edgetpu.settle()
+    assert not edgetpu.working
+    assert "cannot be tried out" in (edgetpu.degraded or "")
+
+
 @pytest.mark.parametrize(("wanted", "accelerator"), [(False, "cpu"), (True, "cpu (degraded)")])
 def test_absence_is_degraded_only_where_it_is_wanted(standin: StandIn, wanted: bool, accelerator: str) -> None:
     standin.plays("absent")
