@@ -24,8 +24,7 @@ _EXAMPLES = """examples:
 
 exit codes: 0 done; 1 some input could not be read, or doctor found a fault; 2 usage; 3 settings; 4 model bundle;
   5 camera, video or picture; 6 no TFLite runtime; 7 labelled data; 8 events not delivered; 9 a system command failed;
-  10 camera stalled; 18 outbox in use, or state not kept; 21 Edge TPU failed;
-  130 interrupted
+  10 camera stalled; 18 outbox in use, or state not kept; 21 Edge TPU failed; 130 interrupted
 """
 
 
