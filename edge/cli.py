@@ -22,11 +22,12 @@ _EXAMPLES = """examples:
   fer-edge classify portrait.jpg group.png --json
   fer-edge verify --data fer2013.csv --split PublicTest
   fer-edge bench --source visit.avi --picture bench.png
+  fer-edge bench --autotune
   fer-edge doctor --config /etc/fer-edge/config.toml
 
 exit codes: 0 done; 1 some input could not be read, or doctor found a fault; 2 usage; 3 settings; 4 model bundle;
   5 camera, video or picture; 6 no TFLite runtime; 7 labelled data; 8 events not delivered; 9 a system command failed;
-  10 camera stalled; 18 outbox in use; 130 interrupted
+  10 camera stalled; 18 outbox in use, or state not kept; 21 Edge TPU failed; 130 interrupted
 """
 
 _BENCH = """Both sides see the same decoded frames in turn, in one thread; decoding is not counted. The tutorial's loop
@@ -39,6 +40,7 @@ examples:
   fer-edge bench --source clips/*.avi --picture bench.png
   fer-edge bench --source clips/empty.avi --json
   fer-edge bench --source my.mp4 --bundle my-bundle
+  fer-edge bench --autotune                         threads and accelerator, kept in the state folder
 """
 
 
@@ -118,15 +120,21 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", ("edge.doctor", "doctor"), "check this device: one line a check, and the command that mends it"
     )
     health.add_argument("--json", action="store_true", help="print a JSON list")
-    _add_bench(add("bench", ("edge.bench", "command"), "measure what a frame costs, against the tutorials' loop"))
+    _add_bench(add("bench", ("edge.bench", "command"), "measure what a frame costs, or what is fastest on this device"))
     _add_service(commands)
     return top
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.epilog = _BENCH
-    bench.add_argument(
-        "--source", type=Path, required=True, nargs="+", metavar="CLIP", help="videos, folders of pictures, or demo"
+    what = bench.add_mutually_exclusive_group(required=True)
+    what.add_argument("--source", type=Path, nargs="+", metavar="CLIP", help="videos, folders of pictures, or demo")
+    what.add_argument(
+        "--autotune",
+        dest="module",
+        action="store_const",
+        const="edge.autotune",
+        help="instead: time the network on the CPU, with one thread and more, and on the Edge TPU, and keep the choice",
     )
     bench.add_argument(
         "--truth", type=Path, metavar="FILE", help="what the clip really shows (default: CLIP.truth.jsonl, if there)"

@@ -25,23 +25,48 @@ import msgspec
 from edge.board import MODEL, THROTTLED, text_of, throttling
 from edge.clock import clock_synced
 from edge.errors import SettingsError
+from edge.keeping import INSTALLED_CONFIG, SERVICE_STATE
 from edge.settings import Camera, Model, Mqtt, Privacy, Settings, load_settings
+from edge.trial import INSTALL, Trial
 
 Level = Literal["ok", "warn", "fail"]
 
-INSTALLED_CONFIG: Final = Path("/etc/fer-edge/config.toml")
-STATE: Final = Path("/var/lib/fer-edge")
 SERVICE_USER: Final = "fer-edge"
 
 _SUPPORTED: Final = {"3.11": "Bookworm", "3.13": "Trixie"}
 _DISK_FAIL_MB: Final = 50
 _DISK_WARN_MB: Final = 500
 _BLANK: Final = 8  # grey levels between the darkest and the brightest pixel of a covered lens
+_USB_IDS: Final = {"1a6e:089a": "not used since it was plugged in", "18d1:9302": "in use or used before"}
 # What tflite-runtime 2.14 differs from the runtime that made the golden outputs.
 _USUAL_TOP1: Final = 0.9
 
 _NUMPY_1: Final = f"{sys.executable} -m pip install 'numpy<2' 'opencv-python-headless<4.12'"
 _PICAMERA2: Final = "sudo apt install --no-install-recommends python3-picamera2 (and a venv --system-site-packages)"
+
+
+@dataclass(frozen=True)
+class _Child:
+    """What a child process told, line by line, and the sentence about how it went wrong, if it did."""
+
+    told: list[dict[str, Any]]
+    problem: str
+
+
+@dataclass(frozen=True)
+class Coral:
+    """Where the kernel shows Edge TPUs, and the command that names the installed packages of their library."""
+
+    usb: Path = Path("/sys/bus/usb/devices")
+    devices: Path = Path("/dev")
+    packages: Sequence[str] = (
+        "dpkg-query",
+        "-W",
+        "-f",
+        "${Package} ${Version}\\n",
+        "libedgetpu1-std",
+        "libedgetpu1-max",
+    )
 
 
 @dataclass(frozen=True)
@@ -78,11 +103,11 @@ def examine(config: Path | None, python: str = sys.executable) -> Iterator[Findi
     yield check_python(platform.python_version(), sys.prefix if sys.prefix != sys.base_prefix else None)
     yield check_clock(clock_synced())
     yield check_throttling(THROTTLED, ("vcgencmd", "get_throttled"))
-    yield check_disk(STATE)
+    yield check_disk(SERVICE_STATE)
     finding, settings = check_config(config, INSTALLED_CONFIG)
     yield finding
     if settings is None:
-        for name in ("privacy", "packages", "groups", "camera", "model", "broker"):
+        for name in ("privacy", "packages", "groups", "camera", "model", "edgetpu", "broker"):
             yield Finding(name, "warn", "not checked, because the settings cannot be read")
         return
     yield check_privacy(settings.privacy)
@@ -91,6 +116,7 @@ def examine(config: Path | None, python: str = sys.executable) -> Iterator[Findi
     yield check_groups(user, groups_of(user), {group.gr_name for group in grp.getgrall()}, settings.camera)
     yield check_camera((python,), settings.camera)
     yield check_model((python,), settings.model)
+    yield from check_edgetpu((python,), settings.model, Coral())
     yield check_broker((python,), with_password(settings.mqtt, config), needed=config is not None)
 
 
@@ -238,6 +264,60 @@ def check_model(python: Sequence[str], model: Model, seconds: float = 60) -> Fin
     return Finding("model", "ok", sentence)
 
 
+def check_edgetpu(python: Sequence[str], model: Model, coral: Coral) -> Iterator[Finding]:
+    """Whether there is an Edge TPU, its library, and whether a trial of both with the bundle's network succeeds."""
+    if model.accelerator == "cpu":
+        yield Finding("edgetpu", "ok", 'not used: model.accelerator = "cpu"')
+        return
+    needed = model.accelerator == "edgetpu"
+    child = _probe(python, "coral", model.edgetpu_library, 20)
+    devices = edge_tpus(coral)
+    if not (needed or devices or child.told):
+        yield Finding("edgetpu", "ok", f"none on USB or PCIe, and no {model.edgetpu_library}: the CPU computes")
+        return
+    yield judge_devices(devices, _all_told(child, "devices"), needed=needed)
+    yield judge_library(model.edgetpu_library, child, _output(coral.packages), needed=needed)
+    verdict = Trial(model, python).wait()
+    level: Level = "ok" if verdict.outcome == "healthy" else "fail" if needed else "warn"
+    yield Finding("tpu trial", level, verdict.sentence, verdict.mend)
+
+
+def edge_tpus(coral: Coral) -> list[str]:
+    """The Edge TPUs that the kernel shows on USB and PCIe."""
+    found = []
+    for device in sorted(coral.usb.glob("*")):
+        ids = f"{text_of(device / 'idVendor')}:{text_of(device / 'idProduct')}"
+        if ids in _USB_IDS:
+            found.append(f"USB {ids}, {_USB_IDS[ids]}")
+    return found + [f"PCIe {file}" for file in sorted(coral.devices.glob("apex_*"))]
+
+
+def judge_devices(devices: list[str], listed: list[str], *, needed: bool) -> Finding:
+    """Whether there is a device; ``listed`` is what pycoral, where it is installed, lists."""
+    if devices:
+        pycoral = f"; pycoral lists {', '.join(listed)}" if listed else ""
+        return Finding("edgetpu", "ok", f"{', '.join(devices)}{pycoral}")
+    sentence = "no Edge TPU on USB or PCIe"
+    if needed:
+        mend = "plug it in, into a USB 3 port that gives enough power; lsusb must show 18d1:9302 or 1a6e:089a"
+        return Finding("edgetpu", "fail", f'{sentence}, and model.accelerator = "edgetpu"', mend)
+    return Finding("edgetpu", "ok", sentence)
+
+
+def judge_library(name: str, child: _Child, packages: str, *, needed: bool) -> Finding:
+    """Whether the library can be loaded, and whether its Debian package (``packages``) suits today's runtimes."""
+    if child.problem and not child.told:
+        sentence = child.problem if name in child.problem else f"{name}: {child.problem}"
+        return Finding("libedgetpu", "fail" if needed else "warn", sentence, INSTALL)
+    installed = ", ".join(packages.split("\n"))
+    version = next(iter(_all_told(child, "version")), "it tells no version")
+    sentence = f"{name}: {version}{f' ({installed})' if installed else ''}"
+    if any("tf" not in package.partition(" ")[2] for package in packages.split("\n") if package):
+        sentence += ": Coral's own build works with TFLite up to 2.11, and crashes with newer ones"
+        return Finding("libedgetpu", "warn", sentence, f"{INSTALL}: a build for a newer TFLite")
+    return Finding("libedgetpu", "ok", sentence)
+
+
 def check_broker(python: Sequence[str], settings: Mqtt, *, needed: bool, seconds: float = 20) -> Finding:
     """Whether the broker can be reached, speaks TLS if it shall, and accepts this device. Nothing is published."""
     child = _probe(python, "broker", msgspec.json.encode(settings).decode(), seconds)
@@ -278,14 +358,6 @@ def groups_of(user: str) -> set[str]:
     return {group.gr_name for group in grp.getgrall() if group.gr_gid in ids}
 
 
-@dataclass(frozen=True)
-class _Child:
-    """What a child process told, line by line, and the sentence about how it went wrong, if it did."""
-
-    told: list[dict[str, Any]]
-    problem: str
-
-
 def _probe(python: Sequence[str], name: str, argument: str, seconds: float) -> _Child:
     command = [*python, "-m", "edge.probes", name, argument]
     try:
@@ -300,6 +372,19 @@ def _probe(python: Sequence[str], name: str, argument: str, seconds: float) -> _
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         problem = last.removeprefix("probe: error: ")
     return _Child(_lines(done.stdout), problem)
+
+
+def _all_told(child: _Child, name: str) -> list[Any]:
+    """What a child process told under one name; lists as their items."""
+    found = [told[name] for told in child.told if name in told]
+    return [item for value in found for item in (value if isinstance(value, list) else [value])]
+
+
+def _output(command: Sequence[str]) -> str:
+    """What a command prints, where it is installed; its failure is no matter."""
+    if not shutil.which(command[0]):
+        return ""
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
 
 
 def _lines(output: str) -> list[dict[str, Any]]:

@@ -67,6 +67,12 @@ class CameraStalled(FerEdgeError):  # noqa: N818  it says what happened
     exit_code = 10
 
 
+class AcceleratorError(FerEdgeError):
+    """The Edge TPU that is wanted, or worked before, cannot be used; the CPU works in its place."""
+
+    exit_code = 21
+
+
 class StoreError(FerEdgeError):
     """What must outlive a restart cannot be kept: its file is in use, or cannot be written."""
 

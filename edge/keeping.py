@@ -12,6 +12,10 @@ from edge.settings import Store
 
 _log = logging.getLogger(__name__)
 
+INSTALLED_CONFIG: Final = Path("/etc/fer-edge/config.toml")
+SERVICE_STATE: Final = Path("/var/lib/fer-edge")
+"""Where the service's settings and state are, for commands that a technician runs beside it."""
+
 _FILE: Final = "state.json"
 
 
@@ -45,15 +49,8 @@ class Keeper:
         if changed == self.kept:
             return True
         self.kept = changed
-        new = self._file.with_suffix(".new")
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with new.open("wb") as opened:
-                opened.write(msgspec.json.encode(changed))
-                opened.flush()
-                os.fsync(opened.fileno())
-            new.replace(self._file)
-            _sync_folder(self._file.parent)
+            replace_file(self._file, msgspec.json.encode(changed))
         except OSError as error:
             _log.error("%s cannot be written: %s", self._file, error.strerror)
             return False
@@ -67,6 +64,18 @@ class Keeper:
         except (OSError, msgspec.DecodeError) as error:
             _log.error("%s cannot be read, so nothing is remembered: %s", self._file, error)
             return Kept()
+
+
+def replace_file(file: Path, content: bytes) -> None:
+    """Write a file, and its folder, so that after a power cut it is either the old or the new one. Raises OSError."""
+    new = file.with_suffix(".new")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with new.open("wb") as opened:
+        opened.write(content)
+        opened.flush()
+        os.fsync(opened.fileno())
+    new.replace(file)
+    _sync_folder(file.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ import msgspec
 
 from edge import board
 from edge.clock import now
-from edge.errors import DeliveryError, StoreError
+from edge.errors import AcceleratorError, DeliveryError, StoreError
 from edge.events import to_json
 from edge.link import Backoff, Limits, Link, new_client
 from edge.messages import Aggregate, Reply, State, Statistics
@@ -161,6 +161,10 @@ class MqttSink:
     def fault(self, fault: Fault | None) -> None:
         """Set the retained fault of the service; None says that it has none."""
         self._set_fault("service", fault)
+
+    def degraded(self, sentence: str | None) -> None:
+        """Set the retained fault of what works, but without its accelerator; None says that it has none."""
+        self._set_fault("accelerator", fault_of(AcceleratorError(sentence), now()) if sentence else None)
 
     def paused(self, paused: bool) -> None:
         """Set the retained word about the camera: ON while it is closed."""

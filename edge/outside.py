@@ -50,6 +50,7 @@ class Outside:
         _log.warning('the camera is paused; .../command/pause with {"on":false} opens it again')
         self.sink.paused(True)
         while self.remote.paused and not service.stopping.is_set():
+            pipeline.classifier.tend()
             ready = service.rest(pipeline.classifier.accelerator)
             self.remote.resting()
             self._between(pipeline, 0, ready=ready)
@@ -59,6 +60,7 @@ class Outside:
         self.sink.check()
         if ready:
             self.sink.fault(None)
+        self.sink.degraded(pipeline.classifier.degraded)
         self.remote.step(pipeline.classifier)
         if self.vitals.due:
             told = Told(

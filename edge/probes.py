@@ -4,12 +4,14 @@
 its sentence on stderr.
 """
 
+import ctypes
 import importlib
 import importlib.util
 import itertools
 import json
 import os
 import platform
+import signal
 import ssl
 import sys
 import time
@@ -23,7 +25,9 @@ import paho.mqtt.client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.ending import guarded
+from edge.errors import AcceleratorError
 from edge.settings import Camera, Model, Mqtt
+from edge.trial import SECONDS
 
 _ANSWER_SECONDS: Final = 5
 _SETTLING_FRAMES: Final = 10
@@ -65,10 +69,39 @@ def golden(argument: str) -> None:
 
     settings = msgspec.json.decode(argument, type=Model)
     bundle = open_bundle(find_bundle(settings.bundle))
-    classifier = Classifier(bundle, settings.threads)
+    classifier = Classifier(bundle, settings.threads or 1)
     agreed = asdict(check_golden(classifier, bundle.golden))
     allowed = bundle.card.allowed_lsb(classifier.runtime, platform.machine())
     _tell({"name": bundle.card.name, "runtime": classifier.runtime, "allowed_lsb": allowed, **agreed})
+
+
+def edgetpu(argument: str) -> None:
+    """Try the Edge TPU out with the bundle of these model settings."""
+    from edge.bundle import find_bundle, open_bundle  # noqa: PLC0415
+    from edge.edgetpu import try_out  # noqa: PLC0415
+
+    signal.alarm(2 * SECONDS)  # whoever waits may have ended; a driver that hangs would keep this process for ever
+    settings = msgspec.json.decode(argument, type=Model)
+    try_out(open_bundle(find_bundle(settings.bundle)), settings.edgetpu_library, _tell)
+    os._exit(0)  # letting go of a device may hang as well
+
+
+def coral(argument: str) -> None:
+    """What the library of this name and pycoral, where it is installed, say of themselves."""
+    try:
+        library = ctypes.CDLL(argument)
+    except OSError as error:
+        raise AcceleratorError(str(error)) from error
+    _tell({})
+    if hasattr(library, "edgetpu_version"):
+        library.edgetpu_version.restype = ctypes.c_char_p
+        _tell({"version": library.edgetpu_version().decode()})
+    if importlib.util.find_spec("pycoral"):
+        try:
+            listing = importlib.import_module("pycoral.utils.edgetpu")
+        except ImportError:  # PyPI's pycoral is another program
+            return
+        _tell({"devices": [str(device["path"]) for device in listing.list_edge_tpus()]})
 
 
 def broker(argument: str) -> None:
@@ -119,8 +152,8 @@ def _tell(told: dict[str, object]) -> None:
 
 
 def _main(name: str, argument: str) -> int:
-    probes: dict[str, Callable[[str], None]] = {"imports": imports, "frame": frame, "golden": golden, "broker": broker}
-    probes[name](argument)
+    probes: tuple[Callable[[str], None], ...] = (imports, frame, golden, edgetpu, coral, broker)
+    {probe.__name__: probe for probe in probes}[name](argument)
     return 0
 
 

@@ -9,15 +9,18 @@ from dataclasses import replace
 
 import msgspec
 
+from edge.autotune import kept
 from edge.bundle import Card, find_bundle, open_bundle
-from edge.camera import open_source, paced
+from edge.camera import is_live, open_source, paced
 from edge.classify import Classifier
 from edge.clock import Origin, live_time, media_time, now
+from edge.edgetpu import EdgeTpu, Mark
 from edge.ending import hanging
 from edge.episodes import Narrator, manner
 from edge.errors import CameraStalled, DeliveryError, FerEdgeError, UsageError
 from edge.events import EventMaker
 from edge.faces import FaceDetector
+from edge.keeping import store_folder
 from edge.outside import Outside, make_outside
 from edge.pipeline import Pipeline
 from edge.recording import Recorder
@@ -80,6 +83,8 @@ def _watch(
 ) -> None:
     """Go through all frames of the source, until it ends or a stop is asked for; rest while it is paused."""
     pipeline = make_pipeline(settings)
+    if not is_live(settings.camera):
+        pipeline.classifier.settle()  # a file can wait, and all of it is to be computed in one place
     summary = Summary(individuals=not settings.privacy.aggregate_only)
     sheet = ContactSheet(arguments.sheet) if arguments.sheet else None
     dropped = 0
@@ -97,6 +102,7 @@ def _watch(
                     summary.add(seen)
                     if sheet:
                         sheet.add(seen)
+                    pipeline.classifier.tend()
                     ready = service.frame(pipeline.classifier.accelerator)
                     if outside:
                         outside.seen(pipeline, source.dropped, ready=ready)
@@ -146,8 +152,19 @@ def make_narrator(settings: Settings, card: Card) -> Narrator:
 
 
 def make_classifier(settings: Settings) -> Classifier:
-    """The classifier of the bundle that the settings name."""
-    return Classifier(open_bundle(find_bundle(settings.model.bundle)), settings.model.threads)
+    """The classifier of the bundle that the settings name, on what they, or else what was tuned, choose."""
+    model, bundle = settings.model, open_bundle(find_bundle(settings.model.bundle))
+    tuned = kept(store_folder(settings.store, os.environ), bundle)
+    threads = model.threads or (tuned.chosen.threads if tuned else 1)
+    wanted, avoided = model.accelerator == "edgetpu", model.accelerator == "cpu" or bundle.edgetpu_model is None
+    if model.accelerator == "auto" and tuned and tuned.was_measured("edgetpu"):
+        # What was measured to be slower is left alone; what was measured to be faster must not go missing silently.
+        wanted = tuned.chosen.accelerator == "edgetpu"
+        avoided = not wanted
+    if avoided and not wanted:
+        return Classifier(bundle, threads)
+    mark = Mark(os.environ.get("RUNTIME_DIRECTORY"))
+    return Classifier(bundle, threads, EdgeTpu(bundle, model, mark, wanted=wanted))
 
 
 def _teller(

@@ -68,11 +68,14 @@ class Notifier:
 
 
 class Progress:
-    """What to tell systemd as frames go by. Pure: time, in seconds, comes with each call."""
+    """What to tell systemd as frames go by. Pure: time, in seconds, comes with each call.
+
+    ``accelerator`` is what classifies now; it may change between calls.
+    """
 
     def __init__(self, watchdog: float | None, accelerator: str) -> None:
         self._feed_every = watchdog / 2 if watchdog else None
-        self._accelerator = accelerator
+        self.accelerator = accelerator
         self._ready: float | None = None
         self._fed = -math.inf
         self._counted = 0.0
@@ -84,15 +87,15 @@ class Progress:
         told = {}
         if self._ready is None:
             self._ready = self._counted = now
-            told = {"READY": "1", "STATUS": f"the first frame has been seen, on {self._accelerator}"}
+            told = {"READY": "1", "STATUS": f"the first frame has been seen, on {self.accelerator}"}
         elif self._resting:
             self._counted, self._frames = now, 0
-            told = {"STATUS": f"seeing again, on {self._accelerator}"}
+            told = {"STATUS": f"seeing again, on {self.accelerator}"}
         else:
             self._frames += 1
         self._resting = False
         if now - self._counted >= _STATUS_SECONDS:
-            told["STATUS"] = f"{self._frames / (now - self._counted):.1f} frames/s on {self._accelerator}"
+            told["STATUS"] = f"{self._frames / (now - self._counted):.1f} frames/s on {self.accelerator}"
             self._counted, self._frames = now, 0
         return told | self._feed(now)
 
@@ -215,6 +218,7 @@ class Service:
         now = self._clock()
         first = self._progress is None
         self._progress = self._progress or Progress(self._watchdog, accelerator)
+        self._progress.accelerator = accelerator
         if told := how(self._progress, now):
             self._notifier.send(**told)
         if not self._forgiven and self._progress.lasts(now):

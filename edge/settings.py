@@ -71,8 +71,13 @@ class Model(Section, frozen=True):
 
     bundle: str = "student-small"
     """Name of a bundled model, or the path of a bundle folder."""
-    threads: Count = 1
-    """CPU threads of one inference."""
+    threads: Annotated[int, Meta(ge=0, le=64)] = 0
+    """CPU threads of one inference; 0: as many as `fer-edge bench --autotune` has found best on this device, else 1."""
+    accelerator: Literal["auto", "cpu", "edgetpu"] = "auto"
+    """`auto`: a Coral Edge TPU, if the bundle has a file compiled for it and it works here, else the CPU. `cpu`: never
+    the Edge TPU. `edgetpu`: as `auto`, but its absence too is a fault (code 21), and it is tried again."""
+    edgetpu_library: Annotated[str, Meta(min_length=1)] = "libedgetpu.so.1"
+    """The library that drives the Edge TPU: its name, or its path."""
 
 
 class Events(Section, frozen=True):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edge.bundle import Golden
-from edge.classify import Classifier
+from edge.classify import Classifier, Network
 from edge.contract import LABELS
 from edge.fer2013 import LabelledFaces, measured_split, read_faces
 from edge.metrics import Figures, measure
@@ -29,7 +29,7 @@ class Agreement:
     top1: float
 
 
-def check_golden(classifier: Classifier, golden: Golden) -> Agreement:
+def check_golden(classifier: Classifier | Network, golden: Golden) -> Agreement:
     """Run the golden inputs through the deployed network and compare."""
     here = np.stack([classifier.logits(face) for face in golden.faces])
     difference = np.abs(here.astype(np.int16) - golden.outputs)
@@ -55,6 +55,7 @@ def report(classifier: Classifier, figures: Figures, milliseconds: list[float], 
         "model": classifier.card.name,
         "sha256": classifier.card.sha256,
         "runtime": classifier.runtime,
+        "accelerator": classifier.accelerator,
         "split": split,
         "ms_per_face": {"p50": round(float(p50), 3), "p99": round(float(p99), 3)},
         **figures.as_json(),
@@ -64,7 +65,7 @@ def report(classifier: Classifier, figures: Figures, milliseconds: list[float], 
 def table(told: dict[str, Any], figures: Figures) -> str:
     """The same report for a person."""
     lines = [
-        f"{told['model']} ({told['sha256'][:12]}) on {told['runtime']}: "
+        f"{told['model']} ({told['sha256'][:12]}) on {told['runtime']}, {told['accelerator']}: "
         f"{told['n']} faces{', ' + told['split'] if told['split'] else ''}",
         f"accuracy {told['accuracy']:.2%}   macro-F1 {told['macro_f1']:.2%}   "
         f"{told['ms_per_face']['p50']} ms a face (p99 {told['ms_per_face']['p99']})",
@@ -79,6 +80,7 @@ def command(arguments: Namespace) -> int:
     from edge.run import make_classifier  # noqa: PLC0415  edge.run needs this module, for the command `verify`
 
     classifier = make_classifier(load_settings(arguments.config))
+    classifier.settle()
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
     figures, milliseconds = verify(classifier, faces)
     told = report(classifier, figures, milliseconds, faces.split)

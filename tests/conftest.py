@@ -1,5 +1,7 @@
 """What several tests need: a real broker, the real data when it is at hand, and a strict eye on skips."""
 
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -126,6 +128,46 @@ def _named_by(variable: str, what: str) -> Path:
     if not path:
         pytest.skip(f"{variable} is not set to the path of {what}")
     return Path(path)
+
+
+class StandIn:
+    """A stand-in for Coral's library in a folder of its own, and a bundle "compiled" for it. No Edge TPU is here."""
+
+    def __init__(self, folder: Path, built: Path) -> None:
+        self.library = folder / "libstandin.so"  # each copy is loaded for itself
+        shutil.copy(built, self.library)
+        self.bundle = folder / "bundle"
+        shutil.copytree(ROOT / "edge" / "bundles" / "student-small", self.bundle)
+        plain = (self.bundle / "model.tflite").read_bytes()
+        (self.bundle / "model_edgetpu.tflite").write_bytes(plain)  # the stand-in takes over an op of the plain network
+        card = json.loads((self.bundle / "card.json").read_text())
+        sha256 = hashlib.sha256(plain).hexdigest()
+        card["edgetpu"] = {"sha256": sha256, "compiler": None, "mapped_ops": 1, "cpu_ops": 18}
+        (self.bundle / "card.json").write_text(json.dumps(card))
+        self.plays("present")
+
+    def plays(self, mode: str) -> None:
+        """From the next call on: present, absent, vanished, wrong, crashes or hangs (see standin_edgetpu.c)."""
+        new = self.library.with_name("mode.new")
+        new.write_text(mode)
+        new.replace(self.library.with_name("mode"))
+
+
+@pytest.fixture(scope="session")
+def built_standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that plays libedgetpu, compiled."""
+    if not shutil.which("gcc"):
+        pytest.skip("gcc is not installed (apt install gcc libc6-dev)")
+    library = tmp_path_factory.mktemp("standin") / "libstandin.so"
+    source = ROOT / "tests" / "edge" / "standin_edgetpu.c"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source, "-lm"], check=True)
+    return library
+
+
+@pytest.fixture
+def standin(built_standin: Path, tmp_path: Path) -> StandIn:
+    """A stand-in for an Edge TPU, present and healthy until the test says otherwise."""
+    return StandIn(tmp_path, built_standin)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:  # noqa: ANN001

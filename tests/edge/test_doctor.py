@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import paho.mqtt.client as paho
@@ -15,11 +17,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge import doctor
 from edge.bundle import find_bundle
-from edge.doctor import Finding
+from edge.doctor import Coral, Finding
 from edge.mqtt import MqttSink
 from edge.outbox import Outbox
 from edge.settings import Camera, Model, Mqtt
-from tests.conftest import Broker, free_port, wait_until
+from tests.conftest import Broker, StandIn, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 PYTHON = (sys.executable,)
@@ -251,6 +253,105 @@ def test_a_device_that_computes_something_else(tmp_path: Path, change: str, leve
     assert level_of(found) == level, found
 
 
+def plugged(folder: Path, ids: str) -> Path:
+    """A folder as the kernel's of USB devices, with a hub and this device."""
+    for name, found in (("usb1", "1d6b:0002"), ("1-1", ids)):
+        (folder / name).mkdir(parents=True)
+        vendor, product = found.split(":")
+        (folder / name / "idVendor").write_text(f"{vendor}\n")
+        (folder / name / "idProduct").write_text(f"{product}\n")
+    return folder
+
+
+def test_edge_tpus_are_found_on_usb_and_pcie(tmp_path: Path) -> None:
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "apex_0").touch()
+    for ids, words in (("1a6e:089a", "not used since"), ("18d1:9302", "used before")):
+        [usb, pcie] = doctor.edge_tpus(Coral(plugged(tmp_path / ids, ids), tmp_path / "dev"))
+        assert ids in usb
+        assert words in usb
+        assert pcie.startswith("PCIe ")
+    assert doctor.edge_tpus(Coral(tmp_path / "none", tmp_path / "none")) == []
+
+
+def coral(folder: Path, *, usb: bool) -> Coral:
+    return Coral(plugged(folder / "usb", "18d1:9302" if usb else "0781:5581"), folder / "no-dev", ("echo", "-n"))
+
+
+NO_LIBRARY = "libno-such-edgetpu.so.1"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "usb", "levels"),
+    [
+        ("cpu", True, ["ok"]),
+        ("auto", False, ["ok"]),
+        ("auto", True, ["ok", "warn", "warn"]),
+        ("edgetpu", False, ["fail", "fail", "fail"]),
+    ],
+)
+def test_a_device_without_the_library_of_edge_tpus(
+    tmp_path: Path, accelerator: Literal["cpu", "auto", "edgetpu"], usb: bool, levels: list[str]
+) -> None:
+    model = Model(accelerator=accelerator, edgetpu_library=NO_LIBRARY)
+    found = list(doctor.check_edgetpu(PYTHON, model, coral(tmp_path, usb=usb)))
+    assert [level_of(finding) for finding in found] == levels
+
+
+@pytest.mark.parametrize(
+    ("mode", "level", "words"), [("present", "ok", "golden outputs"), ("crashes", "warn", "crashed with SIGABRT")]
+)
+def test_a_trial_of_an_edge_tpu(tmp_path: Path, standin: StandIn, mode: str, level: str, words: str) -> None:
+    standin.plays(mode)
+    model = Model(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
+    [device, library, trial] = doctor.check_edgetpu(PYTHON, model, coral(tmp_path, usb=True))
+    assert level_of(device) == level_of(library) == "ok"
+    assert "tells no version" in library.sentence
+    assert level_of(trial) == level
+    assert words in trial.sentence
+
+
+def test_an_edge_tpu_for_which_the_bundle_has_nothing(tmp_path: Path, standin: StandIn) -> None:
+    model = Model(edgetpu_library=str(standin.library))
+    trial = list(doctor.check_edgetpu(PYTHON, model, coral(tmp_path, usb=True)))[-1]
+    assert level_of(trial) == "warn"
+    assert "has no model_edgetpu.tflite" in trial.sentence
+    assert "fer-export compile" in trial.mend
+
+
+@pytest.mark.parametrize(
+    ("packages", "level"),
+    [("libedgetpu1-std 16.0", "warn"), ("libedgetpu1-std 16.0tf2.19.1-1.trixie", "ok"), ("", "ok")],
+)
+def test_corals_own_build_is_too_old_for_the_runtimes_of_today(
+    tmp_path: Path, standin: StandIn, packages: str, level: str
+) -> None:
+    model = Model(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
+    shown = replace(coral(tmp_path, usb=True), packages=("echo", packages))
+    assert level_of(list(doctor.check_edgetpu(PYTHON, model, shown))[1]) == level
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (
+            "def list_edge_tpus(): return [{'type': 'usb', 'path': '/sys/bus/usb/devices/1-1'}]",
+            "pycoral lists /sys/bus",
+        ),
+        ("raise ImportError('this is Allen Coral Atlas')", "used before"),
+    ],
+)
+def test_pycoral_only_lists_devices(tmp_path: Path, standin: StandIn, code: str, words: str) -> None:
+    package = tmp_path / "pycoral" / "utils"
+    package.mkdir(parents=True)
+    (package / "edgetpu.py").write_text(code)
+    model = Model(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
+    python = ("env", f"PYTHONPATH={tmp_path}", sys.executable)
+    device = next(doctor.check_edgetpu(python, model, coral(tmp_path, usb=True)))
+    assert device.level == "ok"
+    assert words in device.sentence
+
+
 def test_a_broker_that_is_absent() -> None:
     settings = Mqtt(host="127.0.0.1", port=free_port())
     found = doctor.check_broker(PYTHON, settings, needed=True)
@@ -381,7 +482,7 @@ def test_the_command_fails_with_the_worst_finding(tmp_path: Path) -> None:
     findings = {told["name"]: told for told in json.loads(done.stdout)}
     assert list(findings) == [
         *("system", "python", "clock", "throttling", "disk", "config"),
-        *("privacy", "packages", "groups", "camera", "model", "broker"),
+        *("privacy", "packages", "groups", "camera", "model", "edgetpu", "broker"),
     ]
     assert all(set(told) == {"name", "level", "sentence", "mend"} for told in findings.values())
     assert findings["camera"]["level"] == findings["model"]["level"] == "ok"

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from edge.messages import PAYLOADS, schemas
-from tests.conftest import PORTRAIT, ROOT, Broker, wait_until
+from tests.conftest import PORTRAIT, ROOT, Broker, StandIn, wait_until
 from tests.edge.listener import Listener, listening
 from tests.edge.mjpeg import Mjpeg, jpeg
 from tests.edge.trace import strace, written
@@ -267,3 +267,32 @@ def test_the_trace_would_have_seen_a_picture_written(tmp_path: Path) -> None:
     assert {"face.pgm", "x", "map", f"{tmp_path}/face.pgm"} <= found.files
     assert len(found.others) == 2, "a shared mapping and a file in memory"
     assert list(found.sockets.values()) == [bytes([7, 200, 34, 92])]
+
+
+@pytest.mark.slow
+def test_an_edge_tpu_that_fails_is_a_fault_while_the_device_goes_on(
+    broker: Broker, kiosk: Starting, standin: StandIn
+) -> None:
+    """A stand-in for Coral's library plays it; no Edge TPU is involved."""
+
+    def computes(accelerator: str) -> bool:
+        running.hears("STATUS")  # a socket that nobody reads would hold up the service
+        return any(told["accelerator"] == accelerator and told["fps"] for told in listener.json("statistics")[-1:])
+
+    with listening(broker.port) as listener:
+        running = kiosk(f'[model]\nbundle = "{standin.bundle}"\nedgetpu_library = "{standin.library}"\n')
+        wait_until(lambda: computes("edgetpu"), 60)
+        assert not listener.last("fault")
+        standin.plays("vanished")
+        wait_until(lambda: listener.last("fault"), 30)
+        fault = listener.json("fault")[-1]
+        assert fault["code"] == 21
+        assert "the Edge TPU failed while it computed" in fault["sentence"]
+        wait_until(lambda: computes("cpu (degraded)"), 20)
+        assert listener.json("statistics")[-1]["fault"] == 21
+        assert listener.last("availability") == "online"
+        listener.send("command/verify", '{"id":"1"}')
+        wait_until(lambda: replies(listener, "verify"), 20)
+        verified = replies(listener, "verify")[0]["result"]
+        assert (verified["accelerator"], verified["top1"]) == ("cpu (degraded)", 1.0)
+        assert running.end() == 0

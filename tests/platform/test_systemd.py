@@ -14,7 +14,7 @@ import cv2
 import pytest
 
 from edge.camera import Demo
-from tests.conftest import ROOT, wait_until
+from tests.conftest import ROOT, StandIn, wait_until
 from tests.platform.roots import debian_root, require_root
 
 pytestmark = pytest.mark.slow
@@ -336,6 +336,40 @@ def test_a_hung_process_is_restarted_by_the_watchdog(installed: Container) -> No
     journal = _journal(installed, began_at)
     assert "Failed with result 'watchdog'" in journal
     assert "edge/run.py" in journal  # where it hung
+
+
+@pytest.fixture
+def edge_tpu(installed: Container, built_standin: Path) -> Iterator[StandIn]:
+    """The service is told of a library that plays an Edge TPU, and of a bundle for it."""
+    folder = installed.root / BOX / "tpu"
+    folder.mkdir()
+    made = StandIn(folder, built_standin)
+    library, bundle = (f"/{path.relative_to(installed.root)}" for path in (made.library, made.bundle))
+    installed.write(
+        "etc/fer-edge/config.toml", f'{CONFIG}[model]\nbundle = "{bundle}"\nedgetpu_library = "{library}"\n'
+    )
+    yield made
+    installed.write("etc/fer-edge/config.toml", CONFIG)
+
+
+def test_an_edge_tpu_works_in_the_sandbox_and_its_hang_leaves_the_next_process_on_the_cpu(
+    installed: Container, edge_tpu: StandIn
+) -> None:
+    hung = installed.restart("WatchdogSec=3\nRestartSec=1\n")
+    heard = Subscriber(installed, "fer-edge/kiosk/#")
+    began_at = time.time()
+    try:
+        heard.wait(lambda topic, told: topic.endswith("/statistics") and '"accelerator":"edgetpu"' in told, 30)
+        edge_tpu.plays("hangs")
+        installed.ready(after=hung)
+        heard.wait(lambda topic, told: topic.endswith("/statistics") and '"accelerator":"cpu (degraded)"' in told, 30)
+        fault = json.loads(heard.wait(lambda topic, told: topic.endswith("/fault") and '"code":21' in told, 5))
+    finally:
+        heard.close()
+    assert "the last process ended, by a crash or the watchdog, while the Edge TPU computed" in fault["sentence"]
+    journal = _journal(installed, began_at)
+    assert "Failed with result 'watchdog'" in journal
+    assert "edge/edgetpu.py" in journal  # where it hung
 
 
 def test_a_killed_process_is_restarted(installed: Container) -> None:
