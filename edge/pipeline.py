@@ -2,14 +2,24 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 from edge.classify import Classifier
 from edge.contract import crop
 from edge.episodes import Change, Narrator
-from edge.faces import FaceDetector
-from edge.records import Frame, Reading, Track
+from edge.faces import FaceDetector, Found
+from edge.lookout import Lookout
+from edge.pyramid import Pyramid
+from edge.quality import flaw
+from edge.records import Frame, Gray, Reading, Track
+from edge.settings import Quality, Settings
 from edge.tracks import Tracker
+from edge.turns import Turns
+
+STAGES: Final = ("follow", "plan", "detect", "crop", "classify", "tell")
+"""What the time of a frame goes to; `detect` is the cascade and nothing else, `classify` is inference."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +37,14 @@ class Pipeline:
     """One device's way from frames to changes; ``stage_seconds`` adds up the wall time of each stage."""
 
     detector: FaceDetector
+    lookout: Lookout
     tracker: Tracker
+    turns: Turns
+    quality: Quality
     classifier: Classifier
     narrator: Narrator
     _now: float = 0.0
-    stage_seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("detect", "track", "classify", "tell"), 0.0)
-    )
+    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     def run(self, frames: Iterable[Frame]) -> Iterator[Seen]:
         """Go through all frames."""
@@ -45,22 +56,97 @@ class Pipeline:
         """The frames have ended: everybody who was in view has left."""
         return list(self.narrator.update((), {}, self._now))
 
+    def anew(self, settings: Settings) -> "Pipeline":
+        """The same detector and network for a source whose time begins anew: nobody is known."""
+        return Pipeline(
+            self.detector,
+            Lookout(settings.detect),
+            Tracker(settings.track),
+            Turns(settings.model.rate),
+            self.quality,
+            self.classifier,
+            Narrator(settings.events),
+            stage_seconds=self.stage_seconds,
+        )
+
     def step(self, frame: Frame) -> Seen:
         """Take one frame through all stages."""
-        started = time.perf_counter()
-        boxes = self.detector.detect(frame.gray)
-        detected = time.perf_counter()
-        tracks = self.tracker.update(boxes, frame.time)
-        tracked = time.perf_counter()
-        readings: dict[int, Reading] = {
-            track.id: self.classifier.read(crop(frame.gray, track.box, self.classifier.card.crop_margin))
-            for track in tracks
-            if track.seen == frame.time
-        }
-        classified = time.perf_counter()
-        changes = list(self.narrator.update([track.id for track in tracks], readings, frame.time))
-        told = time.perf_counter()
-        marks = (started, detected, tracked, classified, told)
-        for stage, begin, end in zip(self.stage_seconds, marks, marks[1:], strict=False):
-            self.stage_seconds[stage] += end - begin
+        pyramid = Pyramid(frame.gray)
+        with self._stage("follow"):
+            self.tracker.follow(pyramid, frame.time)
+        found = [*self._look_again(pyramid, frame.time), *self._look_around(pyramid, frame.time)]
+        with self._stage("follow"):
+            self.tracker.update(found, pyramid)
+            tracks = self.tracker.shown(pyramid.size)
+        readings: dict[int, Reading] = {}
+        chosen = self.turns.choose([track.id for track in tracks], frame.time)
+        for track in tracks:
+            if track.id in chosen:
+                readings[track.id] = self._read(frame.gray, track)
+        with self._stage("tell"):
+            changes = list(self.narrator.update(self.tracker.ids, readings, frame.time))
         return Seen(frame, tracks, readings, changes)
+
+    def _look_again(self, pyramid: Pyramid, now: float) -> Iterator[Found]:
+        """Known faces, when it is time to."""
+        for face in self.tracker.faces:
+            if not self.lookout.due(face.checked, now):
+                continue
+            face.checked = now
+            with self._stage("detect"):
+                look = self.detector.judge if face.id is None else self.detector.check
+                found, windows = look(pyramid, face.square)
+            self.lookout.spend(windows)
+            if found:
+                yield found
+
+    def _look_around(self, pyramid: Pyramid, now: float) -> Iterator[Found]:
+        """New faces, where it is worth it."""
+        known = [face.square for face in self.tracker.faces if face.seen == now]
+        strips = self.lookout.strips(pyramid, now, known)
+        while True:
+            with self._stage("plan"):
+                strip = next(strips, None)
+            if strip is None:
+                return
+            with self._stage("detect"):
+                places = self.detector.propose(pyramid, strip)
+            for place in places:
+                if any(place.overlap(one) > 0.2 for one in known):
+                    continue
+                with self._stage("detect"):
+                    found, windows = self.detector.judge(pyramid, place)
+                self.lookout.spend(windows)
+                if found:
+                    known.append(found.square)
+                    yield found
+
+    def _read(self, gray: Gray, track: Track) -> Reading:
+        with self._stage("crop"):
+            face = crop(gray, track.box, self.classifier.card.crop_margin)
+            reason = flaw(track.box, face, self.quality)
+        if reason:
+            return reason
+        with self._stage("classify"):
+            return self.classifier.read(face)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage_seconds[name] += time.perf_counter() - began
+
+
+def make_stream(settings: Settings, classifier: Classifier) -> Pipeline:
+    """All steps of the stream as the settings want them."""
+    return Pipeline(
+        FaceDetector(settings.detect),
+        Lookout(settings.detect),
+        Tracker(settings.track),
+        Turns(settings.model.rate),
+        settings.quality,
+        classifier,
+        Narrator(settings.events),
+    )

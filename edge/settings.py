@@ -41,11 +41,17 @@ class Detect(Section, frozen=True):
     """``[detect]``: finding faces."""
 
     width: Annotated[int, Meta(ge=80)] = 320
-    """The cascade runs on the picture reduced to this width, in pixels."""
+    """New faces are searched for in the picture reduced to at most this width, in pixels."""
     min_face: Annotated[float, Meta(gt=0, le=1)] = 0.12
     """Smallest face, as a fraction of the picture's height."""
     neighbors: Count = 5
     """How many overlapping hits make a face; more means fewer false faces."""
+    budget_ms: Positive = 12.0
+    """Milliseconds a frame for the search for new faces, as a Raspberry Pi 4 would take them. They are estimated, not
+    measured, so that the same pictures always give the same faces. Searching everything takes some 30 and is done
+    every two seconds in any case; the rest goes where something moves."""
+    cascade: str = ""
+    """File of another cascade for OpenCV; empty: its own for upright frontal faces."""
 
 
 class Track(Section, frozen=True):
@@ -54,9 +60,9 @@ class Track(Section, frozen=True):
     max_faces: Count = 5
     """At most this many faces at once, largest first."""
     min_hits: Count = 3
-    """A new face must be found in this many frames in a row."""
+    """A new face that is found clearly is believed at once; a doubtful one when it was found so many times."""
     lost_after: Positive = 1.0
-    """Seconds without a detection after which a face has left."""
+    """Seconds without a detection after which a face has left. One that is back earlier is still the same."""
 
 
 class Model(Section, frozen=True):
@@ -66,6 +72,19 @@ class Model(Section, frozen=True):
     """Name of a bundled model, or the path of a bundle folder."""
     threads: Count = 1
     """CPU threads of one inference."""
+    rate: Positive = 15.0
+    """Each face is classified so many times a second at most; faces take turns."""
+
+
+class Quality(Section, frozen=True):
+    """``[quality]``: which faces are worth classifying. The others are followed all the same."""
+
+    min_size: Annotated[int, Meta(ge=0)] = 40
+    """Side of the face's box in pixels of the camera's picture."""
+    min_sharpness: Annotated[float, Meta(ge=0)] = 0.0
+    """Of the 48x48 pixels that the network sees: mean square of the Laplacian, divided by the variance."""
+    min_contrast: Annotated[float, Meta(ge=0)] = 0.0
+    """Of the same pixels: standard deviation of their grey values, 0..255."""
 
 
 class Events(Section, frozen=True):
@@ -139,6 +158,7 @@ class Settings(Section, frozen=True):
     detect: Detect = Detect()
     track: Track = Track()
     model: Model = Model()
+    quality: Quality = Quality()
     events: Events = Events()
     mqtt: Mqtt = Mqtt()
     store: Store = Store()
