@@ -4,12 +4,14 @@ A coarse scan proposes; a dense look at each proposal and at its mirror image de
 from one side, but hardly from both; what is one gets many overlapping hits from either.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.errors import FerEdgeError, SettingsError
 from edge.lookout import WINDOW, Strip
@@ -18,11 +20,13 @@ from edge.records import Box, Gray, Square
 from edge.settings import Detect
 
 _FINE: Final = 1.1  # from one size to the next where it is known where to look
+_PAINTED: Final = 0.35  # of a known face's side, to all sides of its middle
+_CLEAR: Final = 2  # so many times the needed hits make a face clear
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A face, and how many windows of the cascade agree on it; ``clear`` when enough do in the mirror image as well."""
+    """A face, and how many windows of the cascade agree on it; ``clear`` when that cannot be by chance."""
 
     square: Square
     hits: int
@@ -49,7 +53,7 @@ class _Glance:
 
 # From twice the window's side on OpenCV tries every pixel instead of every other, as it does in a plain scan.
 _DENSE: Final = _Glance(face=60, room=1.7, sizes=(0.8, 1.45))
-_QUICK: Final = _Glance(face=30, room=1.6, sizes=(0.8, 1.25))
+_QUICK: Final = _Glance(face=30, room=1.4, sizes=(0.8, 1.25))
 
 
 class FaceDetector:
@@ -78,31 +82,39 @@ class FaceDetector:
         boxes = [Box(*(round(float(value) * factor) for value in face)) for face in found]
         return sorted(boxes, key=lambda box: box.w * box.h, reverse=True)
 
-    def propose(self, pyramid: Pyramid, strip: Strip) -> list[Square]:
-        """Places in a strip that may be faces of its size, most of them not."""
-        picture = pyramid.reduced(strip.reduction, strip.rows, strip.columns)
+    def propose(self, pyramid: Pyramid, strip: Strip, known: Iterable[Square]) -> list[Square]:
+        """Places in a strip that may be faces of its size, most of them not; the ``known`` ones are painted over.
+
+        That is not only because they are known: windows on a face go through the whole cascade and cost the most.
+        """
+        scale = strip.side / WINDOW
+        left, top = strip.columns[0], strip.rows[0]
+        picture = pyramid.reduced(scale, strip.rows, strip.columns)
         if min(picture.shape) < WINDOW:
             return []
-        scale = strip.reduction
-        hits = [
-            Square(strip.columns[0] + (x + w / 2) * scale, strip.rows[0] + (y + h / 2) * scale, w * scale)
-            for x, y, w, h in self._hits(picture, WINDOW, WINDOW)
-        ]
-        return [found.square for found in _together(hits)]
+        for face in known:
+            reach = _PAINTED * face.side
+            rows, columns = (
+                slice(max(0, int((middle - reach) / scale)), max(0, int((middle + reach) / scale)))
+                for middle in (face.y - top, face.x - left)
+            )
+            picture[rows, columns] = 128
+        hits = self._hits(picture, WINDOW, WINDOW)
+        return [Square(left + (x + w / 2) * scale, top + (y + w / 2) * scale, w * scale) for x, y, w in hits.tolist()]
 
     def judge(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
         """Look closely at a place that may be a face.
 
-        Returns what is there, if ``neighbors`` windows agree on it in the picture or in its mirror image, and how
-        many windows that cost.
+        Returns what is there, if ``neighbors`` windows agree on it both in the picture and in its mirror image, and
+        how many windows that cost.
         """
         plain = self._glance(pyramid, place, _DENSE, mirror=False)
-        if not plain:
+        if not plain or plain.hits < self._settings.neighbors:
             return None, _DENSE.windows
         mirrored = self._glance(pyramid, plain.square, _DENSE, mirror=True)
-        agreeing = (plain.hits, mirrored.hits if mirrored else 0)
+        hits = min(plain.hits, mirrored.hits) if mirrored else 0
         needed = self._settings.neighbors
-        found = Found(plain.square, plain.hits, clear=min(agreeing) >= needed) if max(agreeing) >= needed else None
+        found = Found(plain.square, hits, clear=hits >= _CLEAR * needed) if hits >= needed else None
         return found, 2 * _DENSE.windows
 
     def check(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
@@ -118,16 +130,17 @@ class FaceDetector:
         smallest, largest = (max(WINDOW, round(glance.face * size)) for size in glance.sizes)
         scale, middle = place.side / glance.face, glance.picture / 2
         side = -1 if mirror else 1
-        hits = [
-            Square(
-                place.x + side * (x + w / 2 - middle) * scale, place.y + (y + h / 2 - middle) * scale, float(w) * scale
-            )
-            for x, y, w, h in self._hits(picture, smallest, largest)
-        ]
-        return max(_together(hits), key=lambda found: found.hits, default=None)
+        hits = self._hits(picture, smallest, largest)
+        if not len(hits):
+            return None
+        (x, y, w), agreeing = _agreed(hits)
+        return Found(
+            Square(place.x + side * (x + w / 2 - middle) * scale, place.y + (y + w / 2 - middle) * scale, w * scale),
+            agreeing,
+        )
 
-    def _hits(self, picture: Gray, smallest: int, largest: int) -> list[tuple[float, float, float, float]]:
-        """Every window that passes the whole cascade."""
+    def _hits(self, picture: Gray, smallest: int, largest: int) -> NDArray[np.int32]:
+        """Every window that passes the whole cascade, ``(n, 3)``: left, top, side."""
         found = self._cascade.detectMultiScale(
             picture,
             scaleFactor=_FINE,
@@ -135,20 +148,20 @@ class FaceDetector:
             minSize=(smallest, smallest),
             maxSize=(largest, largest),
         )
-        return [(float(x), float(y), float(w), float(h)) for x, y, w, h in found]
+        return np.reshape(found, (-1, 4))[:, :3].astype(np.int32)
 
 
-def _together(hits: list[Square]) -> list[Found]:
-    """Overlapping hits as one: their mean, and their number; first those on which most agree."""
-    found, left = [], hits
-    while left:
-        agreeing = [[other for other in left if other.overlap(hit) > 0.5] for hit in left]
-        group = max(agreeing, key=len)
-        n = len(group)
-        mean = Square(sum(h.x for h in group) / n, sum(h.y for h in group) / n, sum(h.side for h in group) / n)
-        found.append(Found(mean, n))
-        left = [hit for hit in left if hit not in group]
-    return found
+def _agreed(hits: NDArray[np.int32]) -> tuple[tuple[float, float, float], int]:
+    """The mean of the hits that overlap most others by half, and how many they are."""
+    left, top, side = hits.T.astype(np.float32)
+    across, down = (
+        np.minimum.outer(first + side, first + side) - np.maximum.outer(first, first) for first in (left, top)
+    )
+    common = np.maximum(across, 0) * np.maximum(down, 0)
+    alike = common > 0.5 * (np.add.outer(side**2, side**2) - common)
+    group = alike[alike.sum(axis=1).argmax()]
+    x, y, w = hits[group].mean(axis=0).tolist()
+    return (x, y, w), int(group.sum())
 
 
 def _load(name: str) -> cv2.CascadeClassifier:

@@ -5,9 +5,9 @@ everything, spread over two seconds, since a face may have been missed or come w
 counted in windows of the cascade and never measured, so that the same frames are always looked at in the same places.
 """
 
+import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from edge.motion import Area, Motion
 from edge.pyramid import Pyramid
@@ -18,35 +18,26 @@ WINDOW: Final = 24
 """Side of the cascade's window in pixels, and so of the smallest face in the picture that it is shown."""
 
 STEP: Final = 1.2
-"""From one size of faces to the next. A face answers at two or three of them."""
+"""From one size of faces to the next in one scan. The next scan looks at the sizes in between."""
 
 _WINDOWS_A_MS: Final = 1000
 """What a Raspberry Pi 4's core is taken to do: the 700,000 windows of a plain scan of 640x480 take it about a second."""
 
 _SAVED: Final = 2.5  # so many frames' budget can be saved up for when something happens
 _SWEEP_SECONDS: Final = 2.0
-_CHECK_SECONDS: Final = 0.1
-_STRIP_WINDOWS: Final = 3000  # sweeps are cut into strips of at most about so many windows
+_STRIP_WINDOWS: Final = 4000  # sweeps are cut into strips of at most about so many windows
 
 
-@dataclass(frozen=True, slots=True)
-class Strip:
-    """A part of the frame in which faces of one size are looked for: rows and columns in its pixels."""
+class Strip(NamedTuple):
+    """A part of the frame in which faces of one size are looked for: rows and columns in its pixels.
+
+    ``windows`` is what that costs.
+    """
 
     side: float
     rows: tuple[int, int]
     columns: tuple[int, int]
-
-    @property
-    def reduction(self) -> float:
-        """How much a face of this size is reduced to fill the cascade's window."""
-        return self.side / WINDOW
-
-    @property
-    def windows(self) -> int:
-        """What it costs: OpenCV tries every other pixel of every other row."""
-        tall, wide = (int((last - first) / self.reduction) - WINDOW + 1 for first, last in (self.rows, self.columns))
-        return max(0, tall) * max(0, wide) // 4
+    windows: int
 
 
 class Lookout:
@@ -59,6 +50,8 @@ class Lookout:
         self._motion = Motion()
         self._waiting: list[Strip] = []  # of what changed
         self._sweep: list[Strip] = []  # of everything
+        self._half: list[Area] = []  # what was looked at in half of the sizes
+        self._odd = self._odd_sweep = True
         self._swept = self._sweep_windows = 0
         self._sweep_began = self._before = 0.0
 
@@ -69,15 +62,13 @@ class Lookout:
         """
         self._left = min(self._left + self._budget, _SAVED * self._budget)
         self._motion.update(pyramid)
-        if not self._waiting and (areas := self._motion.changed(known)):
-            self._motion.look(areas)
-            self._waiting = [strip for area in areas for strip in self._cover(pyramid.size, area)]
-            self._waiting.sort(key=lambda strip: -strip.side)
+        if not self._waiting:
+            self._refill(pyramid.size, known)
         for strip in self._due_of_sweep(pyramid.size, now):
             self.spend(strip.windows)
             yield strip
         while self._waiting and self._left > 0:
-            strip = self._waiting.pop(0)
+            strip = self._waiting.pop()
             self.spend(strip.windows)
             yield strip
 
@@ -85,10 +76,15 @@ class Lookout:
         """So many windows were looked at."""
         self._left -= windows
 
-    @staticmethod
-    def due(looked: float, now: float) -> bool:
-        """Whether a face that was last looked at by the cascade at ``looked`` should be again."""
-        return now - looked >= _CHECK_SECONDS - 1e-6
+    def _refill(self, size: tuple[int, int], known: Iterable[Square]) -> None:
+        """Queue what has changed; where nothing goes on changing, the other half of the sizes as well."""
+        areas = self._motion.changed(known)
+        self._motion.look(areas)
+        areas, self._half = (areas, areas) if areas else (self._half, [])
+        if areas:
+            self._odd = not self._odd
+        strips = (strip for area in areas for strip in self._cover(size, area, odd=self._odd))
+        self._waiting = sorted(strips, key=lambda strip: strip.side)  # taken from its end
 
     def _due_of_sweep(self, size: tuple[int, int], now: float) -> Iterator[Strip]:
         """The next strips of the sweep over everything, at a pace that brings it to its end in time."""
@@ -96,7 +92,9 @@ class Lookout:
         # Any place is at most two frames later than it should be.
         seconds = max(0.0, _SWEEP_SECONDS - 2.5 * between)
         if not self._sweep:
-            self._sweep, self._sweep_began, self._swept = list(self._cover(size, (0, 0, *size)))[::-1], now, 0
+            self._odd_sweep = not self._odd_sweep
+            self._sweep = list(self._cover(size, (0, 0, *size), odd=self._odd_sweep))
+            self._sweep_began, self._swept = now, 0
             self._sweep_windows = sum(strip.windows for strip in self._sweep)
         done = 1.0 if seconds <= 0 else min(1.0, (now - self._sweep_began) / seconds)
         while self._sweep and self._swept < done * self._sweep_windows:
@@ -104,27 +102,33 @@ class Lookout:
             self._swept += strip.windows
             yield strip
 
-    def _cover(self, size: tuple[int, int], area: Area) -> Iterator[Strip]:
-        """Strips for faces of all sizes that an area may be part of."""
+    def _cover(self, size: tuple[int, int], area: Area, *, odd: bool) -> Iterator[Strip]:
+        """Strips for faces of all sizes that an area may be part of; the odd sizes lie between the others."""
         width, height = size
         left, top, right, bottom = area
         side = max(self._settings.min_face * height, WINDOW * width / self._settings.width, WINDOW)
+        side *= math.sqrt(STEP) if odd else 1.0
         while side <= min(size):
             beside = 0.6 * side
             if max(right - left, bottom - top) >= side / 2:  # less is not a face of this size
                 columns = (max(0, int(left - beside)), min(width, int(right + beside)))
                 rows = (max(0, int(top - beside)), min(height, int(bottom + beside)))
-                yield from _cut(Strip(side, rows, columns))
+                yield from _strips(side, rows, columns)
             side *= STEP
 
 
-def _cut(strip: Strip) -> Iterator[Strip]:
-    """Strips of fewer rows that together have every window of this one."""
-    parts = max(1, round(strip.windows / _STRIP_WINDOWS))
-    first, last = strip.rows
-    tall = (last - first - strip.side) / parts  # rows in which windows begin
+def _strips(side: float, rows: tuple[int, int], columns: tuple[int, int]) -> Iterator[Strip]:
+    """Strips that together have every window of a part of the frame."""
+    first, last = rows
+    parts = max(1, round(_windows(side, last - first, columns) / _STRIP_WINDOWS))
+    tall = (last - first - side) / parts  # rows in which windows begin
     for part in range(parts):
-        rows = (int(first + part * tall), min(last, int(first + (part + 1) * tall + strip.side) + 1))
-        cut = Strip(strip.side, rows, strip.columns)
-        if cut.windows:
-            yield cut
+        begin, end = int(first + part * tall), min(last, int(first + (part + 1) * tall + side) + 1)
+        if windows := _windows(side, end - begin, columns):
+            yield Strip(side, (begin, end), columns, windows)
+
+
+def _windows(side: float, tall: int, columns: tuple[int, int]) -> int:
+    """How many windows there are for faces of a size: OpenCV tries every other pixel of every other row."""
+    down, across = (int(length * WINDOW / side) - WINDOW + 1 for length in (tall, columns[1] - columns[0]))
+    return max(0, down) * max(0, across) // 4

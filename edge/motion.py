@@ -42,7 +42,7 @@ class Motion:
         self._contrast = np.asarray((light - around) / (around + np.float32(_DARK)), np.float32)
 
     def changed(self, known: Iterable[Square]) -> list[Area]:
-        """The areas that changed, apart from ``known`` faces, which are looked after anyway."""
+        """The areas that changed, apart from ``known`` faces and the bodies below, which are expected to move."""
         height, width = self._contrast.shape
         if self._seen.shape != self._contrast.shape:  # the first frame, or the camera's size has changed
             return [(0, 0, width * self._by, height * self._by)]
@@ -50,8 +50,8 @@ class Motion:
         if not differs.any():
             return []
         for face in known:
-            rows, columns = (_span(at, face.side, self._by) for at in (face.y, face.x))
-            differs[rows, columns] = 0
+            side, x, y = face.side / self._by, face.x / self._by, face.y / self._by
+            differs[_span(y - 0.8 * side, y + 3 * side), _span(x - 1.2 * side, x + 1.2 * side)] = 0
         tall, wide = -(-height // _CELL), -(-width // _CELL)
         padded = np.zeros((tall * _CELL, wide * _CELL), np.uint8)
         padded[:height, :width] = differs
@@ -72,6 +72,5 @@ class Motion:
             self._seen[place] = self._contrast[place]
 
 
-def _span(middle: float, side: float, by: int) -> slice:
-    """The pixels that a face covers along one axis, hair and chin with it."""
-    return slice(max(0, round((middle - 0.7 * side) / by)), max(0, round((middle + 0.7 * side) / by)))
+def _span(first: float, last: float) -> slice:
+    return slice(max(0, round(first)), max(0, round(last)))

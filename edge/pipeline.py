@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,7 +17,7 @@ from edge.settings import Quality, Settings
 from edge.tracks import Tracker
 from edge.turns import Turns
 
-STAGES: Final = ("follow", "plan", "detect", "crop", "classify", "tell")
+STAGES: Final = ("track", "plan", "detect", "crop", "classify", "tell")
 """What the time of a frame goes to; `detect` is the cascade and nothing else, `classify` is inference."""
 
 
@@ -44,6 +43,7 @@ class Pipeline:
     classifier: Classifier
     narrator: Narrator
     _now: float = 0.0
+    _mark: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     def run(self, frames: Iterable[Frame]) -> Iterator[Seen]:
@@ -71,31 +71,27 @@ class Pipeline:
 
     def step(self, frame: Frame) -> Seen:
         """Take one frame through all stages."""
+        self._mark = time.perf_counter()
         pyramid = Pyramid(frame.gray)
-        with self._stage("follow"):
-            self.tracker.follow(pyramid, frame.time)
+        self.tracker.follow(pyramid, frame.time)
         found = [*self._look_again(pyramid, frame.time), *self._look_around(pyramid, frame.time)]
-        with self._stage("follow"):
-            self.tracker.update(found, pyramid)
-            tracks = self.tracker.shown(pyramid.size)
-        readings: dict[int, Reading] = {}
+        self.tracker.update(found, pyramid)
+        tracks = self.tracker.shown(pyramid.size)
         chosen = self.turns.choose([track.id for track in tracks], frame.time)
-        for track in tracks:
-            if track.id in chosen:
-                readings[track.id] = self._read(frame.gray, track)
-        with self._stage("tell"):
-            changes = list(self.narrator.update(self.tracker.ids, readings, frame.time))
+        self._lap("track")
+        readings = {track.id: self._read(frame.gray, track) for track in tracks if track.id in chosen}
+        changes = list(self.narrator.update(self.tracker.ids, readings, frame.time))
+        self._lap("tell")
         return Seen(frame, tracks, readings, changes)
 
     def _look_again(self, pyramid: Pyramid, now: float) -> Iterator[Found]:
         """Known faces, when it is time to."""
-        for face in self.tracker.faces:
-            if not self.lookout.due(face.checked, now):
-                continue
+        for face in self.tracker.due():
+            self._lap("track")
+            look = self.detector.judge if face.id is None else self.detector.check
+            found, windows = look(pyramid, face.square)
+            self._lap("detect")
             face.checked = now
-            with self._stage("detect"):
-                look = self.detector.judge if face.id is None else self.detector.check
-                found, windows = look(pyramid, face.square)
             self.lookout.spend(windows)
             if found:
                 yield found
@@ -103,40 +99,40 @@ class Pipeline:
     def _look_around(self, pyramid: Pyramid, now: float) -> Iterator[Found]:
         """New faces, where it is worth it."""
         known = [face.square for face in self.tracker.faces if face.seen == now]
-        strips = self.lookout.strips(pyramid, now, known)
-        while True:
-            with self._stage("plan"):
-                strip = next(strips, None)
-            if strip is None:
-                return
-            with self._stage("detect"):
-                places = self.detector.propose(pyramid, strip)
+        looked = list(known)
+        self._lap("track")
+        for strip in self.lookout.strips(pyramid, now, known):
+            self._lap("plan")
+            places = self.detector.propose(pyramid, strip, known)
+            self._lap("detect")
             for place in places:
-                if any(place.overlap(one) > 0.2 for one in known):
+                if any(place.within(one) for one in looked):
                     continue
-                with self._stage("detect"):
-                    found, windows = self.detector.judge(pyramid, place)
+                looked.append(place)
+                self._lap("plan")
+                found, windows = self.detector.judge(pyramid, place)
+                self._lap("detect")
                 self.lookout.spend(windows)
                 if found:
                     known.append(found.square)
+                    looked.append(found.square)
                     yield found
+        self._lap("plan")
 
     def _read(self, gray: Gray, track: Track) -> Reading:
-        with self._stage("crop"):
-            face = crop(gray, track.box, self.classifier.card.crop_margin)
-            reason = flaw(track.box, face, self.quality)
+        face = crop(gray, track.box, self.classifier.card.crop_margin)
+        reason = flaw(track.box, face, self.quality)
+        self._lap("crop")
         if reason:
             return reason
-        with self._stage("classify"):
-            return self.classifier.read(face)
+        logits = self.classifier.read(face)
+        self._lap("classify")
+        return logits
 
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.stage_seconds[name] += time.perf_counter() - began
+    def _lap(self, stage: str) -> None:
+        """The time since the last lap was of this stage."""
+        before, self._mark = self._mark, time.perf_counter()
+        self.stage_seconds[stage] += self._mark - before
 
 
 def make_stream(settings: Settings, classifier: Classifier) -> Pipeline:

@@ -71,6 +71,10 @@ class Square:
             return 0.0
         return width * height / (self.side**2 + other.side**2 - width * height)
 
+    def within(self, other: "Square") -> bool:
+        """Whether the other one covers the middle of this one, and this one is not much larger."""
+        return max(abs(self.x - other.x), abs(self.y - other.y)) < other.side / 2 and self.side < 1.5 * other.side
+
 
 @dataclass(frozen=True, slots=True)
 class Track:

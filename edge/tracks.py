@@ -16,10 +16,11 @@ from edge.records import Square, Track
 from edge.settings import Track as TrackSettings
 
 _ALIKE: Final = 0.6  # correlation with its former self from which on it is the same face
+_SURE: Final = 0.8  # correlation from which on there is time
+_CHECK_SECONDS: Final = (0.1, 0.2)  # from one look of the cascade at a face to the next: in general, and when sure
 _SAME: Final = 0.3  # overlap from which on a detection is of a face that is where it was predicted
 _TOO_CLOSE: Final = 0.4  # overlap of two faces of which one must be hidden behind the other
-_COAST_SECONDS: Final = 0.15  # so long a face is shown where it must be without being recognised there
-_DOUBT_SECONDS: Final = 0.5  # a doubtful face that is not found again for so long was none
+_SEARCH_SECONDS: Final = 0.3  # so long the cascade looks in each frame for a face that is out of sight
 _SMOOTH: Final = 0.5  # of a detection's size and place goes into a face's
 
 
@@ -73,6 +74,10 @@ class Tracker:
     def ids(self) -> list[int]:
         """Every face that has not left, whether it can be seen at the moment or not, oldest first."""
         return [face.id for face in self._faces if face.id is not None]
+
+    def due(self) -> list[Face]:
+        """The faces that the cascade should look at again in this frame."""
+        return [face for face in self._faces if self._now - face.checked >= _patience(face, self._now) - 1e-6]
 
     def follow(self, pyramid: Pyramid, now: float) -> None:
         """Find every face again in the frame of time ``now``, which must not decrease."""
@@ -160,11 +165,12 @@ class Tracker:
         return bigger < 1.5 and near <= reach
 
     def _stays(self, face: Face) -> bool:
-        lost = self._now - face.found
-        return lost < (self._settings.lost_after if face.id is not None else _DOUBT_SECONDS)
+        if face.id is None:  # a doubtful face must be found each time the cascade looks
+            return face.found >= face.checked
+        return self._now - face.found < self._settings.lost_after
 
     def _in_view(self, face: Face, size: tuple[int, int]) -> bool:
-        if self._now - face.seen > _COAST_SECONDS:
+        if face.seen < self._now:
             return False
         if face.checked <= face.found:
             return True
@@ -172,6 +178,14 @@ class Tracker:
         reach = 0.45 * face.square.side
         beside = (face.square.x, face.square.y, size[0] - face.square.x, size[1] - face.square.y)
         return min(beside) >= reach
+
+
+def _patience(face: Face, now: float) -> float:
+    """Seconds from one look of the cascade at a face to the next."""
+    if now - face.seen < _SEARCH_SECONDS and face.seen < now:
+        return 0.0
+    sure = face.id is not None and face.seen == now and face.likeness > _SURE and face.found == face.checked
+    return _CHECK_SECONDS[sure]
 
 
 def _distinct(found: Iterable[Found]) -> list[Found]:
