@@ -8,6 +8,7 @@ from typing import Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.pyramid import Pyramid
 from edge.records import Gray, Square
@@ -31,7 +32,7 @@ class Look:
         side = _SIDE + 2 * around
         pixel = near.side / _SIDE
         scene = pyramid.cut(Square(near.x, near.y, side * pixel), side)
-        scores = cv2.matchTemplate(scene, self._picture, cv2.TM_CCOEFF_NORMED)
+        scores = np.asarray(cv2.matchTemplate(scene, self._picture, cv2.TM_CCOEFF_NORMED), np.float32)
         _, best, _, (column, row) = cv2.minMaxLoc(scores)
         if not np.isfinite(best):  # a flat picture correlates with nothing
             return near, -1.0
@@ -40,7 +41,7 @@ class Look:
         return Square(near.x + x * pixel, near.y + y * pixel, near.side), float(best)
 
 
-def _peak(scores: np.ndarray, at: int) -> float:  # type: ignore[type-arg]  # a view of what OpenCV returns
+def _peak(scores: NDArray[np.float32], at: int) -> float:
     """How far the top of a parabola through three neighbours is from the middle one, -0.5..0.5."""
     if not 0 < at < len(scores) - 1:
         return 0.0

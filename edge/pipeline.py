@@ -17,8 +17,9 @@ from edge.settings import Quality, Settings
 from edge.tracks import Tracker
 from edge.turns import Turns
 
-STAGES: Final = ("track", "plan", "detect", "crop", "classify", "tell")
-"""What the time of a frame goes to; `detect` is the cascade and nothing else, `classify` is inference."""
+STAGES: Final = ("detect", "track", "plan", "crop", "classify", "tell")
+"""What the time of a frame goes to: the cascade on what was chosen for it, following known faces, deciding where to
+look, crops and their quality, the network, and what is worth telling."""
 
 
 @dataclass(frozen=True)

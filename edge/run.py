@@ -6,7 +6,6 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import replace
 
 import msgspec
 
@@ -15,17 +14,15 @@ from edge.camera import open_source, paced
 from edge.classify import Classifier
 from edge.clock import clock_synced, live_time, media_time, now
 from edge.ending import hanging
-from edge.episodes import Change, Narrator
+from edge.episodes import Change
 from edge.errors import CameraStalled, DeliveryError, FerEdgeError
 from edge.events import EventMaker, to_json
-from edge.faces import FaceDetector
 from edge.mqtt import MqttSink
 from edge.outside import Outside, make_outside
-from edge.pipeline import Pipeline
+from edge.pipeline import Pipeline, make_stream
 from edge.service import STOP_SECONDS, Service, credential, fault_of
 from edge.settings import Settings, load_settings
 from edge.summary import ContactSheet, Summary
-from edge.tracks import Tracker
 
 _log = logging.getLogger(__name__)
 
@@ -106,8 +103,7 @@ def _watch(arguments: Namespace, settings: Settings, service: Service, outside: 
             break
         if hanging():
             raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
-        # Time begins anew with the source, and so do tracks.
-        pipeline = replace(pipeline, tracker=Tracker(settings.track), narrator=Narrator(settings.events))
+        pipeline = pipeline.anew(settings)  # time begins anew with the source, and so do tracks
     if sheet:
         sheet.write()
     print(summary.text(pipeline, dropped), file=sys.stderr)
@@ -128,9 +124,7 @@ def _settings(arguments: Namespace) -> Settings:
 
 def make_pipeline(settings: Settings) -> Pipeline:
     """The steps of the stream as the settings want them."""
-    return Pipeline(
-        FaceDetector(settings.detect), Tracker(settings.track), make_classifier(settings), Narrator(settings.events)
-    )
+    return make_stream(settings, make_classifier(settings))
 
 
 def make_classifier(settings: Settings) -> Classifier:

@@ -4,6 +4,7 @@ Each face is predicted by its velocity, found again by what it looks like (edge.
 detection. A face that is neither is not shown, but remembered for a while, so that it can come back.
 """
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -83,11 +84,10 @@ class Tracker:
         """Find every face again in the frame of time ``now``, which must not decrease."""
         between, self._now = now - self._now, now
         places = [self._place(face, pyramid, between) for face in self._faces]
-        for n, face in enumerate(self._faces):
-            for m, other in enumerate(self._faces[:n]):
-                one, two = places[n], places[m]
-                if one and two and one.overlap(two) > _TOO_CLOSE:
-                    places[min((n, m), key=lambda index: self._faces[index].likeness)] = None
+        for n, m in itertools.combinations(range(len(places)), 2):
+            one, two = places[n], places[m]
+            if one and two and one.overlap(two) > _TOO_CLOSE:
+                places[min((n, m), key=lambda index: self._faces[index].likeness)] = None  # it is behind the other
         width, height = pyramid.size
         for face, place in zip(self._faces, places, strict=True):
             if place:
@@ -101,7 +101,7 @@ class Tracker:
         left = _distinct(found)
         free = list(self._faces)
         pairs = [(face.square.overlap(one.square), face, one) for face in free for one in left]
-        for overlap, face, one in sorted(pairs, key=lambda pair: (pair[0] + pair[1].likeness * 0.3), reverse=True):
+        for overlap, face, one in sorted(pairs, key=lambda pair: pair[0] + pair[1].likeness * 0.3, reverse=True):
             if overlap >= _SAME and face in free and one in left and face.seen == self._now:
                 self._correct(face, one, pyramid)
                 free.remove(face)
@@ -126,12 +126,12 @@ class Tracker:
 
     def _move(self, face: Face, place: Square, between: float) -> None:
         gone = self._now - face.seen
-        if 0 < gone < 3 * between + 1e-6:
+        if gone > 3 * between + 1e-6:
+            face.velocity = (0.0, 0.0)
+        elif gone > 0 and face.likeness > _SURE:  # what is half hidden seems to go elsewhere
             keep = math.exp(-gone / 0.1)
             vx, vy = (place.x - face.last.x) / gone, (place.y - face.last.y) / gone
             face.velocity = (keep * face.velocity[0] + (1 - keep) * vx, keep * face.velocity[1] + (1 - keep) * vy)
-        elif gone > 0:
-            face.velocity = (0.0, 0.0)
         face.square = face.last = place
         face.seen = self._now
 
