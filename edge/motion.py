@@ -32,7 +32,7 @@ class Motion:
     def __init__(self) -> None:
         self._contrast: NDArray[np.float32] = np.zeros((0, 0), np.float32)
         self._seen = self._contrast
-        self._by = 1
+        self._by = self._by_seen = 1
 
     def update(self, pyramid: Pyramid) -> None:
         """Take a frame."""
@@ -41,17 +41,24 @@ class Motion:
         around = cv2.blur(light, (_NEIGHBOURHOOD, _NEIGHBOURHOOD))
         self._contrast = np.asarray((light - around) / (around + np.float32(_DARK)), np.float32)
 
+    @property
+    def _unknown(self) -> bool:
+        return (self._seen.shape, self._by_seen) != (self._contrast.shape, self._by)
+
     def changed(self, known: Iterable[Square]) -> list[Area]:
         """The areas that changed, apart from ``known`` faces and the bodies below, which are expected to move."""
         height, width = self._contrast.shape
-        if self._seen.shape != self._contrast.shape:  # the first frame, or the camera's size has changed
+        if self._unknown:  # the first frame, or the camera's size has changed
             return [(0, 0, width * self._by, height * self._by)]
         differs = np.asarray(cv2.absdiff(self._contrast, self._seen) > _CHANGE, np.uint8)
         if not differs.any():
             return []
         for face in known:
             side, x, y = face.side / self._by, face.x / self._by, face.y / self._by
-            differs[_span(y - 0.8 * side, y + 3 * side), _span(x - 1.2 * side, x + 1.2 * side)] = 0
+            # What moves there changes the neighbourhood of what is beside it as well.
+            halo = _NEIGHBOURHOOD // 2
+            rows = _span(y - side - halo, y + 3 * side + halo)
+            differs[rows, _span(x - side - halo, x + side + halo)] = 0
         tall, wide = -(-height // _CELL), -(-width // _CELL)
         padded = np.zeros((tall * _CELL, wide * _CELL), np.uint8)
         padded[:height, :width] = differs
@@ -66,8 +73,8 @@ class Motion:
 
     def look(self, areas: Iterable[Area]) -> None:
         """Faces are looked for in these areas as they are now."""
-        if self._seen.shape != self._contrast.shape:
-            self._seen = self._contrast.copy()
+        if self._unknown:
+            self._seen, self._by_seen = self._contrast.copy(), self._by
         for left, top, right, bottom in areas:
             place = np.s_[top // self._by : bottom // self._by, left // self._by : right // self._by]
             self._seen[place] = self._contrast[place]

@@ -17,11 +17,14 @@ from edge.records import Square, Track
 from edge.settings import Track as TrackSettings
 
 _ALIKE: Final = 0.6  # correlation with its former self from which on it is the same face
-_SURE: Final = 0.8  # correlation from which on there is time
+_SURE: Final = 0.8  # from which on there is no doubt: even a face that was hidden needs no detection to be back
 _CHECK_SECONDS: Final = (0.1, 0.2)  # from one look of the cascade at a face to the next: in general, and when sure
 _SAME: Final = 0.3  # overlap from which on a detection is of a face that is where it was predicted
-_TOO_CLOSE: Final = 0.4  # overlap of two faces of which one must be hidden behind the other
+_DOUBLE: Final = 0.4  # overlap from which on two detections are of one face
+_COVERED: Final = 0.4  # of the larger side: nearer to each other, one face must be behind the other
 _SEARCH_SECONDS: Final = 0.3  # so long the cascade looks in each frame for a face that is out of sight
+_KEEP_SECONDS: Final = 0.3  # so long a face out of sight is taken to go on as it did, when it is found again
+_RESIZED: Final = 1.7  # a half hidden face looks smaller to the cascade
 _SMOOTH: Final = 0.5  # of a detection's size and place goes into a face's
 
 
@@ -86,7 +89,7 @@ class Tracker:
         places = [self._place(face, pyramid, between) for face in self._faces]
         for n, m in itertools.combinations(range(len(places)), 2):
             one, two = places[n], places[m]
-            if one and two and one.overlap(two) > _TOO_CLOSE:
+            if one and two and _one_covers(one, two):
                 places[min((n, m), key=lambda index: self._faces[index].likeness)] = None  # it is behind the other
         width, height = pyramid.size
         for face, place in zip(self._faces, places, strict=True):
@@ -120,13 +123,14 @@ class Tracker:
 
     def _place(self, face: Face, pyramid: Pyramid, between: float) -> Square | None:
         """Where a face is recognised, if it is."""
-        reach = 0.15 + 2 * between + (0.0 if face.seen >= self._now - between else 0.2)
+        in_sight = face.seen >= self._now - between
+        reach = 0.15 + 2 * between + (0.0 if in_sight else 0.2)
         place, face.likeness = face.look.find(pyramid, _moved(face.square, face.velocity, between), reach)
-        return place if face.likeness >= _ALIKE else None
+        return place if face.likeness >= (_ALIKE if in_sight else _SURE) else None
 
     def _move(self, face: Face, place: Square, between: float) -> None:
         gone = self._now - face.seen
-        if gone > 3 * between + 1e-6:
+        if gone > _KEEP_SECONDS:
             face.velocity = (0.0, 0.0)
         elif gone > 0 and face.likeness > _SURE:  # what is half hidden seems to go elsewhere
             keep = math.exp(-gone / 0.1)
@@ -143,7 +147,7 @@ class Tracker:
         face.square = face.last = Square(
             *(was + blend * (now - was) for was, now in zip(_fields(old), _fields(new), strict=True))
         )
-        if not fresh:
+        if self._now - face.seen > _KEEP_SECONDS:
             face.velocity = (0.0, 0.0)
         face.look = Look(pyramid, face.square)
         face.found = face.seen = self._now
@@ -162,7 +166,7 @@ class Tracker:
         bigger = max(face.square.side, one.square.side) / min(face.square.side, one.square.side)
         reach = (0.6 + 2.0 * (self._now - face.seen)) * face.square.side
         near = min(math.dist(_centre(where), _centre(one.square)) for where in (face.square, face.last))
-        return bigger < 1.5 and near <= reach
+        return bigger < _RESIZED and near <= reach
 
     def _stays(self, face: Face) -> bool:
         if face.id is None:  # a doubtful face must be found each time the cascade looks
@@ -192,9 +196,13 @@ def _distinct(found: Iterable[Found]) -> list[Found]:
     """Each face once, as most windows saw it; largest first."""
     kept: list[Found] = []
     for one in sorted(found, key=lambda one: one.hits, reverse=True):
-        if all(one.square.overlap(other.square) < _TOO_CLOSE for other in kept):
+        if all(one.square.overlap(other.square) < _DOUBLE for other in kept):
             kept.append(one)
     return sorted(kept, key=lambda one: one.square.side, reverse=True)
+
+
+def _one_covers(one: Square, other: Square) -> bool:
+    return max(abs(one.x - other.x), abs(one.y - other.y)) < _COVERED * max(one.side, other.side)
 
 
 def _moved(square: Square, velocity: tuple[float, float], seconds: float) -> Square:
