@@ -105,16 +105,17 @@ class FaceDetector:
     def judge(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
         """Look closely at a place that may be a face.
 
-        Returns what is there, if ``neighbors`` windows agree on it both in the picture and in its mirror image, and
-        how many windows that cost.
+        Returns what is there, if ``neighbors`` windows agree on it, on the average of the picture and its mirror image,
+        and how many windows that cost.
         """
         plain = self._glance(pyramid, place, _DENSE, mirror=False)
-        if not plain or plain.hits < self._settings.neighbors:
+        if not plain:
             return None, _DENSE.windows
         mirrored = self._glance(pyramid, plain.square, _DENSE, mirror=True)
-        hits = min(plain.hits, mirrored.hits) if mirrored else 0
+        fewer, more = sorted((plain.hits, mirrored.hits if mirrored else 0))
         needed = self._settings.neighbors
-        found = Found(plain.square, hits, clear=hits >= _CLEAR * needed) if hits >= needed else None
+        believable = fewer + more >= 2 * needed and fewer > 1
+        found = Found(plain.square, fewer, clear=fewer >= _CLEAR * needed) if believable else None
         return found, 2 * _DENSE.windows
 
     def check(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:

@@ -25,6 +25,8 @@ _WINDOWS_A_MS: Final = 1000
 
 _SAVED: Final = 5  # so many frames' budget can be saved up for when something happens
 _SWEEP_SECONDS: Final = 2.0
+_LATELY_SECONDS: Final = 2.0  # a face that is hard to find may be found on another look at what has changed
+_AGAIN_SECONDS: Final = 0.25
 _STRIP_WINDOWS: Final = 4000  # sweeps are cut into strips of at most about so many windows
 
 
@@ -50,7 +52,8 @@ class Lookout:
         self._motion = Motion()
         self._waiting: list[Strip] = []  # of what changed
         self._sweep: list[Strip] = []  # of everything
-        self._half: list[Area] = []  # what was looked at in half of the sizes
+        self._lately: list[Area] = []
+        self._changed = self._again = -math.inf
         self._odd = self._odd_sweep = True
         self._swept = self._sweep_windows = 0
         self._sweep_began = self._before = 0.0
@@ -63,7 +66,7 @@ class Lookout:
         self._left = min(self._left + self._budget, _SAVED * self._budget)
         self._motion.update(pyramid)
         if not self._waiting:
-            self._refill(pyramid.size, known)
+            self._refill(pyramid.size, now, known)
         for strip in self._due_of_sweep(pyramid.size, now):
             self.spend(strip.windows)
             yield strip
@@ -76,13 +79,17 @@ class Lookout:
         """So many windows were looked at."""
         self._left -= windows
 
-    def _refill(self, size: tuple[int, int], known: Iterable[Square]) -> None:
-        """Queue what has changed; where nothing goes on changing, the other half of the sizes as well."""
+    def _refill(self, size: tuple[int, int], now: float, known: Iterable[Square]) -> None:
+        """Queue what has changed, and for a while what changed lately; each time the other half of the sizes."""
         areas = self._motion.changed(known)
         self._motion.look(areas)
-        areas, self._half = (areas, areas) if areas else (self._half, [])
         if areas:
-            self._odd = not self._odd
+            self._lately, self._changed, self._again = areas, now, now
+        elif self._again <= now < self._changed + _LATELY_SECONDS:
+            areas, self._again = self._lately, now + _AGAIN_SECONDS
+        else:
+            return
+        self._odd = not self._odd
         strips = (strip for area in areas for strip in self._cover(size, area, odd=self._odd))
         self._waiting = sorted(strips, key=lambda strip: strip.side)  # taken from its end
 

@@ -24,6 +24,7 @@ _DOUBLE: Final = 0.4  # overlap from which on two detections are of one face
 _COVERED: Final = 0.4  # of the larger side: nearer to each other, one face must be behind the other
 _SEARCH_SECONDS: Final = 0.3  # so long the cascade looks in each frame for a face that is out of sight
 _KEEP_SECONDS: Final = 0.3  # so long a face out of sight is taken to go on as it did, when it is found again
+_DOUBT_SECONDS: Final = 0.15  # the cascade looks at a doubtful face in each frame, and must find it this often
 _RESIZED: Final = 1.7  # a half hidden face looks smaller to the cascade
 _SMOOTH: Final = 0.5  # of a detection's size and place goes into a face's
 
@@ -169,9 +170,7 @@ class Tracker:
         return bigger < _RESIZED and near <= reach
 
     def _stays(self, face: Face) -> bool:
-        if face.id is None:  # a doubtful face must be found each time the cascade looks
-            return face.found >= face.checked
-        return self._now - face.found < self._settings.lost_after
+        return self._now - face.found < (_DOUBT_SECONDS if face.id is None else self._settings.lost_after)
 
     def _in_view(self, face: Face, size: tuple[int, int]) -> bool:
         if face.seen < self._now:
@@ -186,6 +185,8 @@ class Tracker:
 
 def _patience(face: Face, now: float) -> float:
     """Seconds from one look of the cascade at a face to the next."""
+    if face.id is None:
+        return 0.0
     if now - face.seen < _SEARCH_SECONDS and face.seen < now:
         return 0.0
     sure = face.id is not None and face.seen == now and face.likeness > _SURE and face.found == face.checked
