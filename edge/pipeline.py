@@ -3,13 +3,24 @@
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
+from edge.bundle import Card
 from edge.classify import Classifier
 from edge.contract import crop
-from edge.episodes import Change, Narrator
-from edge.faces import FaceDetector
-from edge.records import Frame, Reading, Track
+from edge.episodes import Change, Narrator, manner
+from edge.faces import FaceDetector, Found
+from edge.lookout import Lookout
+from edge.pyramid import Pyramid
+from edge.quality import flaw
+from edge.records import Frame, Gray, Reading, Track
+from edge.settings import Quality, Settings
 from edge.tracks import Tracker
+from edge.turns import Turns
+
+STAGES: Final = ("detect", "track", "plan", "crop", "classify", "tell")
+"""What the time of a frame goes to: the cascade on what was chosen for it, following known faces, deciding where to
+look, crops and their quality, the network, and what is worth telling."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +38,15 @@ class Pipeline:
     """One device's way from frames to changes; ``stage_seconds`` adds up the wall time of each stage."""
 
     detector: FaceDetector
+    lookout: Lookout
     tracker: Tracker
+    turns: Turns
+    quality: Quality
     classifier: Classifier
     narrator: Narrator
     _now: float = 0.0
-    stage_seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("detect", "track", "classify", "tell"), 0.0)
-    )
+    _mark: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     def run(self, frames: Iterable[Frame]) -> Iterator[Seen]:
         """Go through all frames."""
@@ -45,22 +58,98 @@ class Pipeline:
         """The frames have ended: everybody who was in view has left."""
         return list(self.narrator.update((), {}, self._now))
 
+    def anew(self, settings: Settings) -> "Pipeline":
+        """The same detector and network for a source whose time begins anew: nobody is known."""
+        return Pipeline(
+            self.detector,
+            Lookout(settings.detect),
+            Tracker(settings.track),
+            Turns(settings.model.rate),
+            self.quality,
+            self.classifier,
+            make_narrator(settings, self.classifier.card),
+            stage_seconds=self.stage_seconds,
+        )
+
     def step(self, frame: Frame) -> Seen:
         """Take one frame through all stages."""
-        started = time.perf_counter()
-        boxes = self.detector.detect(frame.gray)
-        detected = time.perf_counter()
-        tracks = self.tracker.update(boxes, frame.time)
-        tracked = time.perf_counter()
-        readings: dict[int, Reading] = {
-            track.id: self.classifier.read(crop(frame.gray, track.box, self.classifier.card.crop_margin))
-            for track in tracks
-            if track.seen == frame.time
-        }
-        classified = time.perf_counter()
-        changes = list(self.narrator.update([track.id for track in tracks], readings, frame.time))
-        told = time.perf_counter()
-        marks = (started, detected, tracked, classified, told)
-        for stage, begin, end in zip(self.stage_seconds, marks, marks[1:], strict=False):
-            self.stage_seconds[stage] += end - begin
+        self._mark = time.perf_counter()
+        pyramid = Pyramid(frame.gray)
+        self.tracker.follow(pyramid, frame.time)
+        found = [*self._look_again(pyramid, frame.time), *self._look_around(pyramid, frame.time)]
+        self.tracker.update(found, pyramid)
+        tracks = self.tracker.shown(pyramid.size)
+        chosen = self.turns.choose([track.id for track in tracks], frame.time)
+        self._lap("track")
+        readings = {track.id: self._read(frame.gray, track) for track in tracks if track.id in chosen}
+        changes = list(self.narrator.update(self.tracker.ids, readings, frame.time))
+        self._lap("tell")
         return Seen(frame, tracks, readings, changes)
+
+    def _look_again(self, pyramid: Pyramid, now: float) -> Iterator[Found]:
+        """Known faces, when it is time to."""
+        for face in self.tracker.due():
+            self._lap("track")
+            look = self.detector.judge if face.id is None else self.detector.check
+            found, windows = look(pyramid, face.square)
+            self._lap("detect")
+            face.checked = now
+            self.lookout.spend(windows)
+            if found:
+                yield found
+
+    def _look_around(self, pyramid: Pyramid, now: float) -> Iterator[Found]:
+        """New faces, where it is worth it."""
+        known = [face.square for face in self.tracker.faces if face.seen == now]
+        looked = list(known)
+        self._lap("track")
+        for strip in self.lookout.strips(pyramid, now, known):
+            self._lap("plan")
+            places = self.detector.propose(pyramid, strip, known)
+            self._lap("detect")
+            for place in places:
+                if any(place.within(one) for one in looked):
+                    continue
+                looked.append(place)
+                self._lap("plan")
+                found, windows = self.detector.judge(pyramid, place)
+                self._lap("detect")
+                self.lookout.spend(windows)
+                if found:
+                    known.append(found.square)
+                    looked.append(found.square)
+                    yield found
+        self._lap("plan")
+
+    def _read(self, gray: Gray, track: Track) -> Reading:
+        face = crop(gray, track.box, self.classifier.card.crop_margin)
+        reason = flaw(track.box, face, self.quality)
+        self._lap("crop")
+        if reason:
+            return reason
+        logits = self.classifier.read(face)
+        self._lap("classify")
+        return logits
+
+    def _lap(self, stage: str) -> None:
+        """The time since the last lap was of this stage."""
+        before, self._mark = self._mark, time.perf_counter()
+        self.stage_seconds[stage] += self._mark - before
+
+
+def make_stream(settings: Settings, classifier: Classifier) -> Pipeline:
+    """All steps of the stream as the settings want them."""
+    return Pipeline(
+        FaceDetector(settings.detect),
+        Lookout(settings.detect),
+        Tracker(settings.track),
+        Turns(settings.model.rate),
+        settings.quality,
+        classifier,
+        make_narrator(settings, classifier.card),
+    )
+
+
+def make_narrator(settings: Settings, card: Card) -> Narrator:
+    """The narrator that the model's card and the settings want."""
+    return Narrator(manner(settings.events, settings.preset, card.events, card.abstention.threshold))

@@ -53,8 +53,36 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
+class Square:
+    """Where a face is, finer than a pixel: centre and side in pixels of the frame; pixel (0, 0) covers 0..1."""
+
+    x: float
+    y: float
+    side: float
+
+    @property
+    def box(self) -> Box:
+        """The nearest whole pixels."""
+        side = round(self.side)
+        return Box(round(self.x - side / 2), round(self.y - side / 2), side, side)
+
+    def overlap(self, other: "Square") -> float:
+        """Intersection over union, 0..1."""
+        reach = (self.side + other.side) / 2
+        width = min(reach - abs(self.x - other.x), self.side, other.side)
+        height = min(reach - abs(self.y - other.y), self.side, other.side)
+        if width <= 0 or height <= 0:
+            return 0.0
+        return width * height / (self.side**2 + other.side**2 - width * height)
+
+    def within(self, other: "Square") -> bool:
+        """Whether the other one covers the middle of this one, and this one is not much larger."""
+        return max(abs(self.x - other.x), abs(self.y - other.y)) < other.side / 2 and self.side < 1.5 * other.side
+
+
+@dataclass(frozen=True, slots=True)
 class Track:
-    """One person's face while it stays in view. ``box`` is where it was seen at ``seen`` (seconds, source time)."""
+    """One person's face while it stays in view. ``box`` is where it is; it was last recognised there at ``seen``."""
 
     id: int
     box: Box

@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from dataclasses import replace
 
 import msgspec
 
@@ -16,19 +15,16 @@ from edge.classify import Classifier
 from edge.clock import Origin, live_time, media_time, now
 from edge.edgetpu import EdgeTpu, Mark
 from edge.ending import hanging
-from edge.episodes import Narrator, manner
 from edge.errors import CameraStalled, DeliveryError, FerEdgeError, UsageError
 from edge.events import EventMaker
-from edge.faces import FaceDetector
 from edge.keeping import store_folder
 from edge.outside import Outside, make_outside
-from edge.pipeline import Pipeline
+from edge.pipeline import Pipeline, make_stream
 from edge.recording import Recorder
 from edge.service import STOP_SECONDS, Service, credential, fault_of
 from edge.settings import Settings, load_settings
 from edge.summary import ContactSheet, Summary
 from edge.telling import Counts, EachEvent, Teller
-from edge.tracks import Tracker
 
 _log = logging.getLogger(__name__)
 
@@ -118,9 +114,7 @@ def _watch(
             break
         if hanging():
             raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
-        # Time begins anew with the source, and so do tracks.
-        narrator = make_narrator(settings, pipeline.classifier.card)
-        pipeline = replace(pipeline, tracker=Tracker(settings.track), narrator=narrator)
+        pipeline = pipeline.anew(settings)  # time begins anew with the source, and so do tracks
     if sheet:
         sheet.write()
     print(summary.text(pipeline, dropped), file=sys.stderr)
@@ -141,14 +135,7 @@ def _settings(arguments: Namespace) -> Settings:
 
 def make_pipeline(settings: Settings) -> Pipeline:
     """The steps of the stream as the settings want them."""
-    classifier = make_classifier(settings)
-    narrator = make_narrator(settings, classifier.card)
-    return Pipeline(FaceDetector(settings.detect), Tracker(settings.track), classifier, narrator)
-
-
-def make_narrator(settings: Settings, card: Card) -> Narrator:
-    """The narrator that the model's card and the settings want."""
-    return Narrator(manner(settings.events, settings.preset, card.events, card.abstention.threshold))
+    return make_stream(settings, make_classifier(settings))
 
 
 def make_classifier(settings: Settings) -> Classifier:

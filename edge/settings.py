@@ -48,11 +48,17 @@ class Detect(Section, frozen=True):
     """``[detect]``: finding faces."""
 
     width: Annotated[int, Meta(ge=80)] = 320
-    """The cascade runs on the picture reduced to this width, in pixels."""
+    """New faces are searched for in the picture reduced to at most this width, in pixels."""
     min_face: Annotated[float, Meta(gt=0, le=1)] = 0.12
     """Smallest face, as a fraction of the picture's height."""
     neighbors: Count = 5
     """How many overlapping hits make a face; more means fewer false faces."""
+    budget_ms: Positive = 12.0
+    """Milliseconds a frame for the search for new faces, as a Raspberry Pi 4 would take them. They are estimated, not
+    measured, so that the same pictures always give the same faces. Searching everything takes some 30 and is done
+    every two seconds in any case; the rest goes where something moves."""
+    cascade: str = ""
+    """File of another cascade for OpenCV; empty: its own for upright frontal faces."""
 
 
 class Track(Section, frozen=True):
@@ -61,9 +67,9 @@ class Track(Section, frozen=True):
     max_faces: Count = 5
     """At most this many faces at once, largest first."""
     min_hits: Count = 3
-    """A new face must be found in this many frames in a row."""
+    """A new face that is found clearly is believed at once; a doubtful one when it was found so many times."""
     lost_after: Positive = 1.0
-    """Seconds without a detection after which a face has left."""
+    """Seconds without a detection after which a face has left. One that is back earlier is still the same."""
 
 
 class Model(Section, frozen=True):
@@ -78,6 +84,22 @@ class Model(Section, frozen=True):
     the Edge TPU. `edgetpu`: as `auto`, but its absence too is a fault (code 21), and it is tried again."""
     edgetpu_library: Annotated[str, Meta(min_length=1)] = "libedgetpu.so.1"
     """The library that drives the Edge TPU: its name, or its path."""
+    rate: Positive = 15.0
+    """Each face is classified so many times a second at most; faces take turns."""
+
+
+class Quality(Section, frozen=True):
+    """``[quality]``: which faces are worth classifying. The others are followed all the same."""
+
+    min_size: Annotated[int, Meta(ge=0)] = 32
+    """Side of the face's box in pixels of the camera's picture. Reduced to 32 pixels, one FER2013 face in five gets
+    another label."""
+    min_sharpness: Annotated[float, Meta(ge=0)] = 0.3
+    """Variance of the Laplacian of the 24x24 pixels that the face's crop is reduced to, divided by their variance.
+    FER2013's own faces have 0.6 to 3.5; half of those blurred so much that every second gets another label have 0.3."""
+    min_contrast: Annotated[float, Meta(ge=0)] = 8.0
+    """Standard deviation of the crop's grey values, 0 to 127. FER2013's faces have 27 to 80; at 8 most get another
+    label."""
 
 
 class Events(Section, frozen=True):
@@ -183,6 +205,7 @@ class Settings(Section, frozen=True):
     detect: Detect = Detect()
     track: Track = Track()
     model: Model = Model()
+    quality: Quality = Quality()
     events: Events = Events()
     preset: tuple[Preset, ...] = ()
     privacy: Privacy = Privacy()

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +40,7 @@ class Summary:
         self._expressions.update(_caption(reading)[0] for reading in seen.readings.values())
         self._tracks.update(track.id for track in seen.tracks)
         self._frames += 1
-        self._with_face += bool(seen.readings)
+        self._with_face += bool(seen.tracks)
         self._media = seen.frame.time
 
     def count(self, change: Change) -> None:
@@ -81,11 +82,14 @@ class ContactSheet:
         self._every = 1
         self._count = 0
         self._tiles: list[NDArray[np.uint8]] = []
+        self._readings: dict[int, Reading] = {}
 
     def add(self, seen: Seen) -> None:
         """Annotate and keep every n-th frame; when there are too many, keep every other and look half as often."""
+        self._readings = {track.id: self._readings[track.id] for track in seen.tracks if track.id in self._readings}
+        self._readings.update(seen.readings)
         if self._count % self._every == 0:
-            self._tiles.append(_annotate(seen))
+            self._tiles.append(_annotate(seen, self._readings))
         self._count += 1
         if len(self._tiles) > 2 * _COLUMNS * _ROWS:
             self._tiles = self._tiles[::2]
@@ -112,19 +116,18 @@ def _caption(reading: Reading) -> tuple[str, ...]:
     return shown.label, f"{shown.confidence:.0%}"
 
 
-def _annotate(seen: Seen) -> NDArray[np.uint8]:
+def _annotate(seen: Seen, readings: Mapping[int, Reading]) -> NDArray[np.uint8]:
+    """A small copy of a frame, with each face's box and what the last look at it gave."""
     picture = np.asarray(cv2.cvtColor(seen.frame.gray, cv2.COLOR_GRAY2BGR), np.uint8)
     factor = _TILE[0] / picture.shape[1]
     tile = np.zeros((_TILE[1], _TILE[0], 3), np.uint8)
     reduced = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)[: _TILE[1]]
     tile[: reduced.shape[0], : reduced.shape[1]] = reduced[:, : _TILE[0]]
     for track in seen.tracks:
-        reading = seen.readings.get(track.id)
-        if reading is None:
-            continue
+        caption = " ".join(_caption(readings[track.id])) if track.id in readings else ""
         x, y, w, h = (round(value * factor) for value in (track.box.x, track.box.y, track.box.w, track.box.h))
         cv2.rectangle(tile, (x, y), (x + w, y + h), (80, 220, 80), 2)
-        _write(tile, f"{track.id}: {' '.join(_caption(reading))}", (x, max(12, y - 6)))
+        _write(tile, f"{track.id}: {caption}", (x, max(12, y - 6)))
     _write(tile, f"{seen.frame.time:.1f} s", (6, _TILE[1] - 8))
     return tile
 

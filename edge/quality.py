@@ -1,0 +1,37 @@
+"""Whether a face is worth classifying: large, sharp and rich in contrast enough."""
+
+import cv2
+
+from edge.records import Box, Flaw, Gray
+from edge.settings import Quality
+
+
+def flaw(box: Box, face: Gray, settings: Quality) -> Flaw | None:
+    """Why a face is not worth classifying, or None: its box in the frame, and what the network would see of it.
+
+    ``face`` is ``(48, 48)`` uint8. See `sharpness` for what blurred means.
+    """
+    if min(box.w, box.h) < settings.min_size:
+        return "small"
+    if contrast(face) < settings.min_contrast:
+        return "low contrast"
+    if sharpness(face) < settings.min_sharpness:
+        return "blurred"
+    return None
+
+
+def contrast(face: Gray) -> float:
+    """Standard deviation of the grey values, 0..127.5."""
+    return float(cv2.meanStdDev(face)[1][0, 0])
+
+
+def sharpness(face: Gray) -> float:
+    """Variance of the Laplacian divided by the variance, which makes it independent of contrast; 0 for a flat face.
+
+    The variance of the Laplacian is the usual measure of focus (Pech-Pacheco et al. 2000). Here it is taken at half the
+    size: sensor noise, which is as sharp as anything can be, counts little there.
+    """
+    half = cv2.resize(face, (face.shape[1] // 2, face.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    deviation = cv2.meanStdDev(half)[1][0, 0]
+    edges = cv2.meanStdDev(cv2.Laplacian(half, cv2.CV_32F))[1][0, 0]
+    return float(edges / deviation) ** 2 if deviation else 0.0

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.errors import SettingsError
+from edge.faces import FaceDetector
+from edge.lookout import Strip
+from edge.pyramid import Pyramid
+from edge.records import Square
+from edge.settings import Detect
+from tests.edge.stage import Actor, film, walk
+
+FACE = Square(300, 220, 100)
+
+
+@pytest.fixture(scope="module")
+def detector() -> FaceDetector:
+    return FaceDetector(Detect())
+
+
+@pytest.fixture(scope="module")
+def scene() -> Pyramid:
+    [frame] = film([Actor(walk((FACE.x, FACE.y, FACE.side), (FACE.x, FACE.y, FACE.side), 1))], 0.04)
+    return Pyramid(frame.gray)
+
+
+def test_a_scan_for_faces_of_one_size_proposes_the_one_that_is_there(detector: FaceDetector, scene: Pyramid) -> None:
+    places = detector.propose(scene, Strip(98, (0, 480), (0, 640), 0), ())
+    assert max(place.overlap(FACE) for place in places) > 0.6
+    others = detector.propose(scene, Strip(250, (0, 480), (0, 640), 0), ())
+    assert all(place.overlap(FACE) < 0.3 for place in others)
+
+
+def test_known_faces_are_not_proposed_again(detector: FaceDetector, scene: Pyramid) -> None:
+    places = detector.propose(scene, Strip(98, (0, 480), (0, 640), 0), [FACE])
+    assert all(place.overlap(FACE) < 0.3 for place in places)
+
+
+@pytest.mark.parametrize("place", [FACE, Square(292, 228, 88), Square(309, 213, 118)])
+def test_a_rough_place_is_judged_to_be_the_face(detector: FaceDetector, scene: Pyramid, place: Square) -> None:
+    found, windows = detector.judge(scene, place)
+    assert found
+    assert found.clear
+    assert found.square.overlap(FACE) > 0.75
+    assert windows > 0
+
+
+def test_a_known_face_is_checked_for_less(detector: FaceDetector, scene: Pyramid) -> None:
+    found, windows = detector.check(scene, Square(296, 224, 94))
+    assert found
+    assert found.square.overlap(FACE) > 0.75
+    assert windows < detector.judge(scene, FACE)[1] / 5
+
+
+def test_where_no_face_is_nothing_is_found(detector: FaceDetector, scene: Pyramid) -> None:
+    for place in (Square(100, 100, 90), Square(550, 350, 120), Square(300, 330, 100)):
+        assert detector.judge(scene, place)[0] is None
+        assert detector.check(scene, place)[0] is None
+
+
+def test_another_cascade_can_be_named(scene: Pyramid) -> None:
+    other = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"
+    found, _ = FaceDetector(Detect(cascade=str(other))).check(scene, FACE)
+    assert found
+
+
+def test_a_cascade_that_cannot_be_read_is_named_in_the_error(tmp_path: Path) -> None:
+    for name, text in (
+        ("empty.xml", ""),
+        ("other.xml", "<opencv_storage><a>1</a></opencv_storage>"),
+        ("absent.xml", None),
+    ):
+        file = tmp_path / name
+        if text is not None:
+            file.write_text(text)
+        with pytest.raises(SettingsError, match=name):
+            FaceDetector(Detect(cascade=str(file)))
+
+
+def test_a_plain_scan_of_a_still_finds_the_face_too(detector: FaceDetector, scene: Pyramid) -> None:
+    [box] = detector.detect(np.asarray(scene.halved(1)[0], np.uint8))
+    assert box.overlap(FACE.box) > 0.7
