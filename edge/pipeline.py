@@ -25,10 +25,14 @@ look, crops and their quality, the network, and what is worth telling."""
 
 @dataclass(frozen=True)
 class Seen:
-    """What one frame showed: the tracks in view, the readings of those looked at in this frame, and what changed."""
+    """What one frame showed: the tracks in view, the readings of those looked at in this frame, and what changed.
+
+    ``hidden`` are the ids of faces that are out of sight and have not left.
+    """
 
     frame: Frame
     tracks: list[Track]
+    hidden: list[int]
     readings: dict[int, Reading]
     changes: list[Change]
 
@@ -82,9 +86,11 @@ class Pipeline:
         chosen = self.turns.choose([track.id for track in tracks], frame.time)
         self._lap("track")
         readings = {track.id: self._read(frame.gray, track) for track in tracks if track.id in chosen}
-        changes = list(self.narrator.update(self.tracker.ids, readings, frame.time))
+        ids = self.tracker.ids
+        hidden = sorted(set(ids) - {track.id for track in tracks})
+        changes = list(self.narrator.update(ids, readings, frame.time))
         self._lap("tell")
-        return Seen(frame, tracks, readings, changes)
+        return Seen(frame, tracks, hidden, readings, changes)
 
     def _look_again(self, pyramid: Pyramid, now: float) -> Iterator[Found]:
         """Known faces, when it is time to."""

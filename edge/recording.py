@@ -20,7 +20,8 @@ from edge.contract import LABELS
 from edge.episodes import Change, Narrator, manner
 from edge.errors import SourceError
 from edge.events import EventMaker, to_json
-from edge.records import Event, Flaw, Reading, Telling, Track
+from edge.pipeline import Seen
+from edge.records import Event, Flaw, Telling
 from edge.settings import Events, Preset, Settings, load_settings
 
 Size: TypeAlias = Annotated[int, Meta(ge=0)]
@@ -46,11 +47,15 @@ class Begin(_Line, frozen=True, tag="begin"):
 
 
 class Look(_Line, frozen=True, tag="frame"):
-    """One frame at ``t`` (seconds, source time): the box of each track in view, and what was read of it."""
+    """One frame at ``t`` (seconds, source time): the box of each track in view, and what was read of it.
+
+    ``hidden`` are the ids of those out of sight that have not left.
+    """
 
     t: Seconds
     boxes: dict[int, tuple[int, int, Size, Size]] = {}
     readings: dict[int, SevenLogits | Flaw] = {}
+    hidden: tuple[int, ...] = ()
     clock: Moment | None = None
 
 
@@ -79,10 +84,11 @@ class Recorder:
         thresholds = (card.events, card.abstention.threshold, settings.events, settings.preset)
         self._write(Begin(1, run_id, card.name, card.sha256, *thresholds))
 
-    def frame(self, at: float, tracks: list[Track], readings: dict[int, Reading], moment: Moment) -> None:
+    def frame(self, seen: Seen, moment: Moment) -> None:
         """One frame has gone through the pipeline; ``moment`` is the one its events are told at."""
-        boxes = {track.id: (track.box.x, track.box.y, track.box.w, track.box.h) for track in tracks}
-        self._write(Look(at, boxes, readings, None if moment == self._moment else moment))
+        boxes = {track.id: (track.box.x, track.box.y, track.box.w, track.box.h) for track in seen.tracks}
+        clock = None if moment == self._moment else moment
+        self._write(Look(seen.frame.time, boxes, seen.readings, tuple(seen.hidden), clock))
         self._moment = moment
 
     def end(self, at: float, moment: Moment) -> None:
@@ -168,7 +174,7 @@ class _Session:
         elif strangers := line.readings.keys() - line.boxes.keys():
             raise _Inconsistent(f"a reading of track {min(strangers)}, which has no box")
         else:
-            changes = self._narrator.update(line.boxes, line.readings, line.t)
+            changes = self._narrator.update([*line.boxes, *line.hidden], line.readings, line.t)
         for change in changes:
             yield self._maker.event(change, self._moment)
 

@@ -90,7 +90,7 @@ class Teller:
             self._voice.tell(seen.changes, self._at, lambda: moment(self._origin))
             return
         now = moment(self._origin)
-        self._recorder.frame(self._at, seen.tracks, seen.readings, now)
+        self._recorder.frame(seen, now)
         self._voice.tell(seen.changes, self._at, lambda: now)
 
     def end(self, left: list[Change]) -> None:
