@@ -18,12 +18,14 @@ _EXAMPLES = """examples:
   fer-edge run --source visit.mp4                   events of a video, as JSON lines
   fer-edge run --config /etc/fer-edge/config.toml --events mqtt
   fer-edge classify portrait.jpg group.png --json
+  fer-edge verify                                   golden outputs: file, runtime, preparation of pictures
   fer-edge verify --data fer2013.csv --split PublicTest
   fer-edge doctor --config /etc/fer-edge/config.toml
 
 exit codes: 0 done; 1 some input could not be read, or doctor found a fault; 2 usage; 3 settings; 4 model bundle;
   5 camera, video or picture; 6 no TFLite runtime; 7 labelled data; 8 events not delivered; 9 a system command failed;
-  10 camera stalled; 18 outbox in use; 130 interrupted
+  10 camera stalled; 18 outbox in use; 23 the model does not do
+  what its card says; 130 interrupted
 """
 
 
@@ -76,13 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     classify = add("classify", ("edge.stills", "classify"), "say what the faces in pictures show")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     classify.add_argument("--json", action="store_true", help="one JSON object a line")
-    check = add("verify", ("edge.verify", "command"), "measure the deployed model's accuracy on labelled faces")
+    check = add("verify", ("edge.verify", "command"), "check that the deployed model does here what its card says")
     check.add_argument(
         "--data",
         type=Path,
-        required=True,
         metavar="PATH",
-        help="FER2013: its CSV (plain, .gz, .xz, .zip, .tar.gz) or a tree of pictures; see docs/data.md",
+        help="labelled faces, to measure accuracy too: FER2013's CSV (plain, .gz, .xz, .zip, .tar.gz) or a tree of "
+        "pictures; see docs/data.md",
     )
     check.add_argument(
         "--split",
@@ -90,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         help="Training, PublicTest, PrivateTest, validation or test (default: PublicTest; of a tree without it, "
         "validation, test, or all there is)",
     )
+    check.add_argument("--publish", action="store_true", help="retain the result at the broker of the settings")
     check.add_argument("--json", action="store_true", help="print JSON")
     health = add(
         "doctor", ("edge.doctor", "doctor"), "check this device: one line a check, and the command that mends it"

@@ -21,7 +21,7 @@ from edge.clock import now
 from edge.errors import DeliveryError, StoreError
 from edge.events import to_json
 from edge.link import Backoff, Limits, Link, new_client
-from edge.messages import Reply, State, Statistics
+from edge.messages import Reply, State, Statistics, Verification
 from edge.outbox import Committer, Outbox
 from edge.records import Event, Expression, Fault
 from edge.service import fault_of
@@ -156,6 +156,10 @@ class MqttSink:
     def paused(self, paused: bool) -> None:
         """Set the retained word about the camera: ON while it is closed."""
         self._set("paused", b"ON" if paused else b"OFF")
+
+    def verification(self, verification: Verification) -> None:
+        """Set the retained word about the deployed model."""
+        self._set("verification", msgspec.json.encode(verification))
 
     def statistics(self, statistics: Statistics) -> None:
         """Send statistics; only the newest, when there is no connection."""

@@ -90,7 +90,7 @@ def make_outside(settings: Settings, config: Path | None, service: Service) -> O
         reload=reload if service.managed else None,
         bundle=lambda: open_bundle(find_bundle(settings.model.bundle)),
     )
-    remote = Remote(keeper, abilities, sink.reply, time.monotonic)
+    remote = Remote(keeper, abilities, sink.reply, time.monotonic, sink.verification)
     vitals = Vitals(settings.mqtt.statistics_seconds)
     sink.start(remote.received)
     return Outside(sink, remote, vitals, outbox, pausable)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import msgspec
 
-from edge.bundle import find_bundle, open_bundle
+from edge.bundle import Bundle, find_bundle, open_bundle
 from edge.camera import open_source, paced
 from edge.classify import Classifier
 from edge.clock import clock_synced, live_time, media_time, now
@@ -135,7 +135,13 @@ def make_pipeline(settings: Settings) -> Pipeline:
 
 def make_classifier(settings: Settings) -> Classifier:
     """The classifier of the bundle that the settings name."""
-    return Classifier(open_bundle(find_bundle(settings.model.bundle)), settings.model.threads)
+    return open_classifier(settings)[0]
+
+
+def open_classifier(settings: Settings) -> tuple[Classifier, Bundle]:
+    """The classifier of the bundle that the settings name, and that bundle."""
+    bundle = open_bundle(find_bundle(settings.model.bundle))
+    return Classifier(bundle, settings.model.threads), bundle
 
 
 def _teller(live: bool, sink: MqttSink | None) -> Callable[[list[Change]], None]:
