@@ -19,6 +19,9 @@ from edge.contract import INPUT_SIZE, LABELS
 from edge.errors import BundleError
 from edge.records import Box, Gray
 
+DEFAULT: Final = "student-small"
+"""The bundled model that is used when nothing else is chosen."""
+
 MODEL_FILE: Final = "model.tflite"
 EDGE_TPU_FILE: Final = "model_edgetpu.tflite"
 CARD_FILE: Final = "card.json"
@@ -195,7 +198,8 @@ class Bundle:
 
 
 def find_bundle(name: str) -> Path:
-    """Folder of a bundled model by name, or of a bundle by path. Raises BundleError naming what is there."""
+    """Folder of a bundled model by name (empty: DEFAULT), or of a bundle by path. Raises BundleError."""
+    name = name or DEFAULT
     shipped = Path(str(resources.files("edge"))) / "bundles"
     for folder in (shipped / name, Path(name)):
         if (folder / CARD_FILE).is_file():

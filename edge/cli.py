@@ -20,11 +20,12 @@ _EXAMPLES = """examples:
   fer-edge classify portrait.jpg group.png --json
   fer-edge verify                                   golden outputs: file, runtime, preparation of pictures
   fer-edge verify --data fer2013.csv --split PublicTest
+  sudo fer-edge model install my-bundle.zip         checked, tried here, then in use; falls back by itself
   fer-edge doctor --config /etc/fer-edge/config.toml
 
 exit codes: 0 done; 1 some input could not be read, or doctor found a fault; 2 usage; 3 settings; 4 model bundle;
   5 camera, video or picture; 6 no TFLite runtime; 7 labelled data; 8 events not delivered; 9 a system command failed;
-  10 camera stalled; 18 outbox in use; 23 the model does not do
+  10 camera stalled; 18 outbox in use, or the state cannot be written; 23 the model does not do
   what its card says; 130 interrupted
 """
 
@@ -98,8 +99,32 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", ("edge.doctor", "doctor"), "check this device: one line a check, and the command that mends it"
     )
     health.add_argument("--json", action="store_true", help="print a JSON list")
+    _add_model(commands)
     _add_service(commands)
     return top
+
+
+def _add_model(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    model = commands.add_parser("model", help="which models are on this device, and which one is in use")
+    actions = model.add_subparsers(required=True, metavar="ACTION")
+
+    def add(name: str, function: str, summary: str) -> argparse.ArgumentParser:
+        parser = actions.add_parser(
+            name, help=summary, description=summary, epilog="docs/device-models.md tells what is checked and kept."
+        )
+        parser.set_defaults(module="edge.swap", function=function)
+        parser.add_argument(
+            "--config", type=Path, metavar="FILE", help="settings file (default: /etc/fer-edge/config.toml, if there)"
+        )
+        return parser
+
+    add("list", "listing", "say what there is").add_argument("--json", action="store_true", help="print a JSON list")
+    installing = add("install", "install", "check a bundle, run its golden inputs here, and put it in use")
+    installing.add_argument("bundle", type=Path, metavar="BUNDLE", help="its folder, or a zip of it")
+    using = add("use", "use", "put a model in use that is on this device")
+    using.add_argument("name", metavar="NAME", help="as `fer-edge model list` calls it")
+    for parser in (installing, using, add("rollback", "rollback", "put the model in use that was before")):
+        parser.add_argument("--no-restart", action="store_true", help="leave the running service alone")
 
 
 def _add_service(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -25,6 +25,7 @@ import msgspec
 from edge.board import MODEL, THROTTLED, text_of, throttling
 from edge.clock import clock_synced
 from edge.errors import SettingsError
+from edge.models import deployed_folder
 from edge.settings import Camera, Model, Mqtt, Settings, load_settings
 
 Level = Literal["ok", "warn", "fail"]
@@ -89,7 +90,7 @@ def examine(config: Path | None, python: str = sys.executable) -> Iterator[Findi
     yield check_packages((python,), settings.camera)
     yield check_groups(user, groups_of(user), {group.gr_name for group in grp.getgrall()}, settings.camera)
     yield check_camera((python,), settings.camera)
-    yield check_model((python,), settings.model)
+    yield check_model((python,), deployed_model(settings))
     yield check_broker((python,), with_password(settings.mqtt, config), needed=config is not None)
 
 
@@ -252,6 +253,13 @@ def with_password(settings: Mqtt, config: Path | None) -> Mqtt:
         if beside and beside.exists() and not getattr(settings, key):
             settings = msgspec.structs.replace(settings, **{key: str(beside)})
     return settings
+
+
+def deployed_model(settings: Settings) -> Model:
+    """The settings of the model, with the folder of the bundle that a run uses."""
+    if settings.model.bundle:
+        return settings.model
+    return msgspec.structs.replace(settings.model, bundle=str(deployed_folder(settings, os.environ)))
 
 
 def service_user(service: str) -> str:

@@ -1,13 +1,13 @@
 """Where a device keeps what must outlive a restart, and the little that it keeps beside the outbox."""
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from edge.durable import write_durably
 from edge.settings import Store
 
 _log = logging.getLogger(__name__)
@@ -45,15 +45,9 @@ class Keeper:
         if changed == self.kept:
             return True
         self.kept = changed
-        new = self._file.with_suffix(".new")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with new.open("wb") as opened:
-                opened.write(msgspec.json.encode(changed))
-                opened.flush()
-                os.fsync(opened.fileno())
-            new.replace(self._file)
-            _sync_folder(self._file.parent)
+            write_durably(self._file, msgspec.json.encode(changed))
         except OSError as error:
             _log.error("%s cannot be written: %s", self._file, error.strerror)
             return False
@@ -67,11 +61,3 @@ class Keeper:
         except (OSError, msgspec.DecodeError) as error:
             _log.error("%s cannot be read, so nothing is remembered: %s", self._file, error)
             return Kept()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

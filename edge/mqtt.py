@@ -153,6 +153,10 @@ class MqttSink:
         """Set the retained fault of the service; None says that it has none."""
         self._set_fault("service", fault)
 
+    def model_fault(self, fault: Fault | None) -> None:
+        """Set the retained fault of a model that does not run; None says that the chosen one does."""
+        self._set_fault("model", fault)
+
     def paused(self, paused: bool) -> None:
         """Set the retained word about the camera: ON while it is closed."""
         self._set("paused", b"ON" if paused else b"OFF")

@@ -5,25 +5,26 @@ import logging
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import msgspec
 
-from edge.bundle import Bundle, find_bundle, open_bundle
 from edge.camera import open_source, paced
 from edge.classify import Classifier
 from edge.clock import clock_synced, live_time, media_time, now
+from edge.counts import Counts
+from edge.deployed import deploy
 from edge.ending import hanging
 from edge.episodes import Change, Narrator
-from edge.errors import CameraStalled, DeliveryError, FerEdgeError
+from edge.errors import CameraStalled, DeliveryError, FerEdgeError, SettingsError
 from edge.events import EventMaker, to_json
 from edge.faces import FaceDetector
 from edge.mqtt import MqttSink
-from edge.outside import Outside, make_outside
+from edge.outside import make_outside
 from edge.pipeline import Pipeline
 from edge.service import STOP_SECONDS, Service, credential, fault_of
-from edge.settings import Settings, load_settings
+from edge.settings import Metrics, Settings, load_settings
 from edge.summary import ContactSheet, Summary
 from edge.tracks import Tracker
 
@@ -53,7 +54,9 @@ def _run(arguments: Namespace, service: Service) -> int:
     service.farewell = lambda: outside.sink.close(1.0) if outside else None
     seconds = STOP_SECONDS if service.managed else _DELIVERY_SECONDS
     try:
-        _watch(arguments, settings, service, outside)
+        counts = Counts(service.failed_starts, outside=outside)
+        with _metrics(settings.metrics, counts):
+            _watch(arguments, settings, service, counts)
     except FerEdgeError as error:
         if outside and service.managed:
             outside.sink.fault(fault_of(error, now()))
@@ -72,14 +75,18 @@ def _run(arguments: Namespace, service: Service) -> int:
     return 0
 
 
-def _watch(arguments: Namespace, settings: Settings, service: Service, outside: Outside | None) -> None:
+def _watch(arguments: Namespace, settings: Settings, service: Service, counts: Counts) -> None:
     """Go through all frames of the source, until it ends or a stop is asked for; rest while it is paused."""
-    pipeline = make_pipeline(settings)
+    outside = counts.outside
+    deployed = deploy(settings, os.environ, service)
+    counts.deployed(deployed)
+    pipeline = make_pipeline(settings, deployed.classifier)
     summary = Summary()
     sheet = ContactSheet(arguments.sheet) if arguments.sheet else None
     dropped = 0
     while not service.stopping.is_set():
         if outside and outside.remote.paused:
+            counts.rests()
             outside.rest(service, pipeline)
             continue
         with contextlib.closing(open_source(settings.camera)) as source:
@@ -89,6 +96,7 @@ def _watch(arguments: Namespace, settings: Settings, service: Service, outside: 
                 for seen in pipeline.run(paced(frames) if arguments.realtime and not source.live else frames):
                     tell(seen.changes)
                     summary.add(seen)
+                    counts.seen(seen, pipeline, source.dropped)
                     if sheet:
                         sheet.add(seen)
                     ready = service.frame(pipeline.classifier.accelerator)
@@ -99,6 +107,7 @@ def _watch(arguments: Namespace, settings: Settings, service: Service, outside: 
             finally:  # nobody is watched any more, whatever the reason
                 left = pipeline.finish()
                 tell(left)
+                counts.told(left)
                 for change in left:
                     summary.count(change)
         dropped += source.dropped
@@ -111,6 +120,20 @@ def _watch(arguments: Namespace, settings: Settings, service: Service, outside: 
     if sheet:
         sheet.write()
     print(summary.text(pipeline, dropped), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _metrics(settings: Metrics, counts: Counts) -> Iterator[None]:
+    """Serve what is counted while this lasts, if the settings want it."""
+    if not settings.enabled:
+        yield
+        return
+    try:
+        from edge.exporter import Exporter  # noqa: PLC0415  an extra that few install
+    except ImportError as error:
+        raise SettingsError(f"metrics.enabled: {error}. Install it: pip install 'fer-edge[metrics]'") from error
+    with contextlib.closing(Exporter(settings, counts)):
+        yield
 
 
 def _settings(arguments: Namespace) -> Settings:
@@ -126,22 +149,9 @@ def _settings(arguments: Namespace) -> Settings:
     return settings
 
 
-def make_pipeline(settings: Settings) -> Pipeline:
+def make_pipeline(settings: Settings, classifier: Classifier) -> Pipeline:
     """The steps of the stream as the settings want them."""
-    return Pipeline(
-        FaceDetector(settings.detect), Tracker(settings.track), make_classifier(settings), Narrator(settings.events)
-    )
-
-
-def make_classifier(settings: Settings) -> Classifier:
-    """The classifier of the bundle that the settings name."""
-    return open_classifier(settings)[0]
-
-
-def open_classifier(settings: Settings) -> tuple[Classifier, Bundle]:
-    """The classifier of the bundle that the settings name, and that bundle."""
-    bundle = open_bundle(find_bundle(settings.model.bundle))
-    return Classifier(bundle, settings.model.threads), bundle
+    return Pipeline(FaceDetector(settings.detect), Tracker(settings.track), classifier, Narrator(settings.events))
 
 
 def _teller(live: bool, sink: MqttSink | None) -> Callable[[list[Change]], None]:

@@ -5,6 +5,7 @@ faces, the accuracy is held against the card's (edge.promise).
 """
 
 import json
+import os
 import platform
 import time
 from argparse import Namespace
@@ -235,11 +236,11 @@ def _word(ok: bool) -> str:
 
 def command(arguments: Namespace) -> int:
     """Carry out ``fer-edge verify``. Raises VerificationError when the model does not do what its card says."""
-    from edge.run import open_classifier  # noqa: PLC0415  edge.run needs this module, for the command `verify`
+    from edge.deployed import open_deployed  # noqa: PLC0415  it needs this module, to check what it deploys
 
     settings = load_settings(arguments.config)
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data)) if arguments.data else None
-    classifier, bundle = open_classifier(settings)
+    classifier, bundle = open_deployed(settings, os.environ)
     golden = verify_golden(classifier, bundle.golden)
     measured = verify(classifier, faces) if faces else None
     accuracy = judge(classifier, faces, measured) if faces and measured else None
