@@ -75,10 +75,10 @@ class Candidate:
         return self.name or DEFAULT
 
 
-def state_folder(store: Store, environ: Mapping[str, str]) -> Path:
-    """The folder of the service's state: as it sees it, or as root and its group see it from outside."""
-    if not store.folder and "STATE_DIRECTORY" not in environ and os.access(SERVICE_STATE, os.R_OK | os.X_OK):
-        return SERVICE_STATE
+def state_folder(store: Store, environ: Mapping[str, str], service: Path = SERVICE_STATE) -> Path:
+    """The folder of the service's state, as it sees it or from outside; where no service is, the user's."""
+    if not store.folder and "STATE_DIRECTORY" not in environ and service.is_dir():
+        return service
     return store_folder(store, environ)
 
 
@@ -104,7 +104,7 @@ class Models:
 
     def installed(self) -> list[str]:
         """Names of the models that were installed, complete."""
-        if not self.folder.is_dir():
+        if not os.access(self.folder, os.R_OK | os.X_OK):
             return []
         return sorted(found.parent.name for found in self.folder.glob(f"[!.]*/{CARD_FILE}"))
 

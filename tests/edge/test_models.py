@@ -382,6 +382,10 @@ def test_the_commands_as_they_are_typed(tmp_path: Path) -> None:
 def test_where_the_state_is(tmp_path: Path) -> None:
     assert state_folder(Store(folder="/data"), {"STATE_DIRECTORY": "/var/lib/x"}) == Path("/data")
     assert state_folder(Store(), {"STATE_DIRECTORY": "/var/lib/x"}) == Path("/var/lib/x")
+    user = {"XDG_STATE_HOME": str(tmp_path)}
+    assert state_folder(Store(), user, tmp_path / "absent") == tmp_path / "fer-edge"
+    (tmp_path / "service").mkdir()
+    assert state_folder(Store(), user, tmp_path / "service") == tmp_path / "service", "a technician sees what it sees"
 
 
 @pytest.mark.slow
