@@ -4,15 +4,19 @@ It is opened strictly: whatever differs from the card stops the start with a sen
 """
 
 import hashlib
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from edge.contract import INPUT_SIZE, LABELS
@@ -26,6 +30,23 @@ MODEL_FILE: Final = "model.tflite"
 EDGE_TPU_FILE: Final = "model_edgetpu.tflite"
 CARD_FILE: Final = "card.json"
 GOLDEN_FILE: Final = "golden.npz"
+
+_UNREADABLE: Final = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    RuntimeError,  # an encrypted part, or a way of compression that Python does not know
+    SyntaxError,  # of the text in front of an array; so is the next
+    tokenize.TokenError,
+    MemoryError,  # an array that says it is larger than everything
+    OverflowError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+)
+"""What Python's and numpy's readers raise for a file that is damaged or something else."""
 
 _LARGEST_GOLDEN: Final = 16 * 2**20  # bytes, unpacked; they are some 60 KB
 
@@ -130,7 +151,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input: Quantization
     output: Quantization
     crop_margin: float
-    temperature: float
+    temperature: Annotated[float, Meta(gt=0)]
     abstention: Abstention
     parameters: int
     macs: int
@@ -250,7 +271,7 @@ def _read_golden(file: Path, card: Card) -> Golden:
             golden = _golden(dict(stored))
     except KeyError as error:
         raise BundleError(f"{file}: {error.args[0]}. Make it anew: fer-export golden {file.parent}") from error
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise BundleError(f"{file}: not readable golden outputs: {error}") from error
     if golden.labels != card.labels:
         raise BundleError(f"{file}: its labels are {', '.join(golden.labels)}, the card's {', '.join(card.labels)}")
@@ -272,9 +293,20 @@ def _golden(stored: dict[str, NDArray[Any]]) -> Golden:
         float(_part(stored, "margin", np.float64, ())),
         _part(stored, "crops", np.uint8, (len(boxes), INPUT_SIZE, INPUT_SIZE)),
     )
+    _check_geometry(scene)
     faces = _part(stored, "faces", np.uint8, (None, INPUT_SIZE, INPUT_SIZE))
     labels = tuple(str(name) for name in stored["labels"].ravel())
     return Golden(faces, _part(stored, "outputs", np.int8, (len(faces), len(LABELS))), labels, scene)
+
+
+def _check_geometry(scene: Scene) -> None:
+    """Raises ValueError when faces cannot be cut out of the scene as it says, or only with much memory."""
+    height, width = scene.luma.shape
+    for box in scene.boxes:
+        if not (0 <= box.x < width and 0 <= box.y < height and 0 < box.w <= width and 0 < box.h <= height):
+            raise ValueError(f"{box} is no face in a {width}x{height} picture")
+    if not -0.4 <= scene.margin <= 4:
+        raise ValueError(f"{scene.margin} is no margin")
 
 
 def _part(stored: dict[str, NDArray[Any]], name: str, dtype: type, shape: tuple[int | None, ...]) -> NDArray[Any]:

@@ -1,7 +1,9 @@
 """Reading a bundle that somebody hands over, folder or zip: only its own files, bounded, and nothing through links."""
 
+import lzma
 import os
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -24,7 +26,16 @@ LARGEST: Final = {
 
 _LARGEST_ZIP: Final = sum(LARGEST.values())
 _MOST_ENTRIES: Final = 1000
-_BROKEN: Final = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, NotImplementedError)
+_BROKEN: Final = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,  # an encrypted entry, or a way of compression that Python does not know
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+)
 
 
 def read_parcel(source: Path) -> dict[str, bytes]:

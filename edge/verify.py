@@ -77,7 +77,10 @@ def check_golden(classifier: Classifier, golden: Golden) -> Agreement:
 
 def check_preparation(scene: Scene, margin: float, decoding: Callable[[bytes], Gray] = decode) -> tuple[int, int]:
     """Largest differences, in grey levels, of the decoded picture and of the faces cut out of it with ``margin``."""
-    luma = decoding(scene.jpeg)
+    try:
+        luma = decoding(scene.jpeg)
+    except (cv2.error, TypeError):  # it is no picture here
+        luma = np.zeros_like(scene.luma)
     crops = np.stack([crop(scene.luma, box, margin) for box in scene.boxes])
     return (_levels(luma, scene.luma) if luma.shape == scene.luma.shape else 255), _levels(crops, scene.crops)
 

@@ -37,7 +37,11 @@ from edge.parcel import LARGEST, read_parcel
 from edge.remote import Abilities, Remote
 from edge.sample import sample
 from edge.settings import Camera, Detect, Settings, load_settings
+from edge.verify import check_preparation
 from tests.conftest import PORTRAIT
+
+# What breaks something is shown in full, however long it is.
+pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 
 LONG = os.environ.get("FER_EDGE_FUZZ")
 fuzzed = settings(
@@ -217,7 +221,12 @@ def goldens(draw: st.DrawFn) -> bytes:
 def test_goldens(copy: Path, content: bytes) -> None:
     (copy / "card.json").write_bytes(CARD)
     (copy / "golden.npz").write_bytes(content)
-    attempt("golden", BundleError, lambda: open_bundle(copy))
+
+    def prepare() -> None:
+        scene = open_bundle(copy).golden.scene
+        assert all(levels >= 0 for levels in check_preparation(scene, scene.margin))
+
+    attempt("golden", BundleError, prepare)
 
 
 def _zip(entries: list[tuple[str, bytes]]) -> bytes:
@@ -231,7 +240,7 @@ def _zip(entries: list[tuple[str, bytes]]) -> bytes:
 SMALL_ZIP = _zip([(f"b/{name}", name.encode() * 40) for name in LARGEST])
 NAMES = st.one_of(
     st.sampled_from([*LARGEST, *(f"b/{name}" for name in LARGEST), "../x", "/x", "a/../../x", "C:\\x", "b/", "."]),
-    st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20),
+    st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=20),
 )
 
 
