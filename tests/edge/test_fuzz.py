@@ -204,13 +204,17 @@ ARRAYS = st.one_of(
 
 @st.composite
 def goldens(draw: st.DrawFn) -> bytes:
-    """Golden arrays, some of them of another type or shape, or absent."""
+    """Golden arrays, some of them of another type or shape, with other values, or absent."""
     with np.load(io.BytesIO(GOLDEN)) as stored:
         parts = dict(stored)
-    for name in draw(st.lists(st.sampled_from(sorted(parts)), min_size=1, max_size=3)):
-        parts[name] = draw(ARRAYS)
-        if draw(st.booleans()):
-            del parts[name]
+    for name in draw(st.lists(st.sampled_from(sorted(parts)), min_size=1, max_size=3, unique=True)):
+        match draw(st.sampled_from(("other", "shifted", "absent"))):
+            case "other":
+                parts[name] = draw(ARRAYS)
+            case "shifted":
+                parts[name] = np.roll(parts[name].ravel(), draw(st.integers(-9, 9))).reshape(parts[name].shape)
+            case _:
+                del parts[name]
     out = io.BytesIO()
     np.savez(out, **parts)
     return out.getvalue()
