@@ -8,6 +8,7 @@ PARALLEL := -n auto --dist loadfile
 # The device that `make wheelhouse` and `make size` are for: a 64-bit Raspberry Pi OS Bookworm.
 ARCH ?= aarch64
 PY   ?= 3.11
+CASES ?= 3000
 
 help:            ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -24,6 +25,9 @@ check: $(DEV)/.ready    ## lint, types, import rules and the fast tests
 	$(DEV)/bin/mypy
 	$(DEV)/bin/lint-imports
 	$(DEV)/bin/pytest $(PARALLEL) -m "not slow"
+
+fuzz: $(DEV)/.ready     ## hand in 3,000 damaged inputs of each kind, others each time: CASES=3000
+	FER_EDGE_FUZZ=$(CASES) $(DEV)/bin/pytest -q tests/edge/test_fuzz.py
 
 schema: $(DEV)/.ready   ## write docs/*.schema.json, of every MQTT payload, from the code
 	$(DEV)/bin/python -m edge.messages docs
@@ -48,5 +52,5 @@ $(FULL)/.ready:   EXTRAS := dev,export
 	.venv/$*/bin/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $@
 
-.PHONY: help demo test check schema sample wheelhouse size clean
+.PHONY: help demo test check fuzz schema sample wheelhouse size clean
 .DEFAULT_GOAL := help

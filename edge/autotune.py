@@ -21,9 +21,10 @@ from edge import board
 from edge.bundle import Bundle, find_bundle, open_bundle
 from edge.classify import Network, find_runtime
 from edge.clock import now
+from edge.durable import write_durably
 from edge.edgetpu import open_edgetpu
 from edge.errors import AcceleratorError, StoreError
-from edge.keeping import INSTALLED_CONFIG, SERVICE_STATE, replace_file, store_folder
+from edge.keeping import INSTALLED_CONFIG, SERVICE_STATE, store_folder
 from edge.records import Gray
 from edge.settings import Model, Settings, load_settings
 from edge.trial import Trial
@@ -90,8 +91,8 @@ def command(arguments: Namespace) -> int:
     tuned = tune(bundle, settings.model)
     file = folder / _FILE
     try:
-        replace_file(file, msgspec.json.encode(tuned))
-        file.chmod(0o644)  # root tunes, the service's own user reads
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(file, msgspec.json.encode(tuned), 0o644)  # root tunes, the service's own user reads
     except OSError as error:
         raise StoreError(f"{file}: the choice cannot be kept: {error.strerror}") from error
     if arguments.json:

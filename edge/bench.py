@@ -6,6 +6,7 @@ over the whole grey picture and classifies every face of every frame. docs/perfo
 
 import cProfile
 import json
+import os
 import platform
 import sys
 import time
@@ -22,10 +23,10 @@ import msgspec
 from edge.camera import is_live, open_source
 from edge.classify import Classifier
 from edge.contract import crop
+from edge.deployed import open_deployed
 from edge.errors import DataError, UsageError
-from edge.pipeline import Pipeline, Seen
+from edge.pipeline import Pipeline, Seen, make_stream
 from edge.records import Box, Frame, Gray
-from edge.run import make_classifier, make_pipeline
 from edge.score import Counts, Scorer, is_at
 from edge.settings import Settings, load_settings
 from edge.starting import Starts, measure_starts
@@ -168,7 +169,8 @@ def bench_clip(settings: Settings, clip: Path, truth: Truth | None) -> Tally:
         camera=msgspec.structs.replace(settings.camera, source=str(clip)),
         model=msgspec.structs.replace(settings.model, threads=1),
     )
-    tutorial, pipeline, watched = Tutorial(make_classifier(settings)), make_pipeline(settings), make_pipeline(settings)
+    tutorial = Tutorial(_classifier(settings))
+    pipeline, watched = (make_stream(settings, _classifier(settings)) for _ in range(2))
     of_tutorial, of_edge = (cProfile.Profile(time.thread_time) for _ in range(2))
     tally, scorer = Tally(), Scorer()
     source = open_source(settings.camera)
@@ -307,8 +309,12 @@ def _truth_of(settings: Settings, clip: Path, given: Path | None, clips: int) ->
     return read_truth(beside) if beside.is_file() else None
 
 
+def _classifier(settings: Settings) -> Classifier:
+    return open_deployed(settings, os.environ)[0]
+
+
 def _report(settings: Settings, clips: list[dict[str, Any]], total: Tally, starts: Starts) -> dict[str, Any]:
-    classifier = make_classifier(settings)
+    classifier = _classifier(settings)
     return {
         "machine": f"{platform.machine()}, {_processor()}",
         "opencv": cv2.__version__,

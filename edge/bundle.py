@@ -4,23 +4,51 @@ It is opened strictly: whatever differs from the card stops the start with a sen
 """
 
 import hashlib
+import lzma
+import struct
+import tokenize
+import zipfile
+import zlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from edge.contract import INPUT_SIZE, LABELS
 from edge.errors import BundleError
-from edge.records import Telling
+from edge.records import Box, Gray, Telling
+
+DEFAULT: Final = "student-small"
+"""The bundled model that is used when nothing else is chosen."""
 
 MODEL_FILE: Final = "model.tflite"
 EDGE_TPU_FILE: Final = "model_edgetpu.tflite"
 CARD_FILE: Final = "card.json"
 GOLDEN_FILE: Final = "golden.npz"
+
+_UNREADABLE: Final = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    RuntimeError,  # an encrypted part, or a way of compression that Python does not know
+    SyntaxError,  # of the text in front of an array; so is the next
+    tokenize.TokenError,
+    MemoryError,  # an array that says it is larger than everything
+    OverflowError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+)
+"""What Python's and numpy's readers raise for a file that is damaged or something else."""
+
+_LARGEST_GOLDEN: Final = 16 * 2**20  # bytes, unpacked; they are some 60 KB
 
 
 class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,7 +152,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input: Quantization
     output: Quantization
     crop_margin: float
-    temperature: float
+    temperature: Annotated[float, Meta(gt=0)]
     abstention: Abstention
     events: Telling
     parameters: int
@@ -153,15 +181,32 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
+class Scene:
+    """A synthetic picture, and what became of it on its way to the network where the model was made.
+
+    ``jpeg`` is the picture in colour as a camera sends it, ``luma`` its full-range grey, ``crops`` the ``(n, 48, 48)``
+    uint8 squares that were cut out of ``luma`` around ``boxes`` with ``margin`` (as in edge.contract).
+    """
+
+    jpeg: bytes
+    luma: Gray
+    boxes: tuple[Box, ...]
+    margin: float
+    crops: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class Golden:
     """Synthetic inputs and what the model gave for them where it was made.
 
-    ``faces`` is ``(n, 48, 48)`` uint8, ``outputs`` ``(n, 7)`` int8 in the order of ``labels``.
+    ``faces`` is ``(n, 48, 48)`` uint8, ``outputs`` ``(n, 7)`` int8 in the order of ``labels``. ``scene`` shows whether
+    the way to the network is the same.
     """
 
     faces: NDArray[np.uint8]
     outputs: NDArray[np.int8]
     labels: tuple[str, ...]
+    scene: Scene
 
 
 @dataclass(frozen=True)
@@ -176,7 +221,8 @@ class Bundle:
 
 
 def find_bundle(name: str) -> Path:
-    """Folder of a bundled model by name, or of a bundle by path. Raises BundleError naming what is there."""
+    """Folder of a bundled model by name (empty: DEFAULT), or of a bundle by path. Raises BundleError."""
+    name = name or DEFAULT
     shipped = Path(str(resources.files("edge"))) / "bundles"
     for folder in (shipped / name, Path(name)):
         if (folder / CARD_FILE).is_file():
@@ -220,15 +266,65 @@ def _read_card(file: Path) -> Card:
 
 def _read_golden(file: Path, card: Card) -> Golden:
     try:
+        with zipfile.ZipFile(file) as archive:
+            if sum(part.file_size for part in archive.infolist()) > _LARGEST_GOLDEN:
+                raise BundleError(f"{file}: unpacks to more than {_LARGEST_GOLDEN} bytes, so it is no golden outputs")
         with np.load(file, allow_pickle=False) as stored:
-            golden = Golden(stored["faces"], stored["outputs"], tuple(str(name) for name in stored["labels"]))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            golden = _golden(dict(stored))
+    except KeyError as error:
+        raise BundleError(f"{file}: {error.args[0]}. Make it anew: fer-export golden {file.parent}") from error
+    except _UNREADABLE as error:
         raise BundleError(f"{file}: not readable golden outputs: {error}") from error
     if golden.labels != card.labels:
         raise BundleError(f"{file}: its labels are {', '.join(golden.labels)}, the card's {', '.join(card.labels)}")
-    if golden.outputs.shape != (len(golden.faces), len(LABELS)) or golden.outputs.dtype != np.int8:
-        raise BundleError(f"{file}: outputs are {golden.outputs.dtype} {golden.outputs.shape}, not int8 (n, 7)")
+    if golden.scene.margin != card.crop_margin:
+        raise BundleError(
+            f"{file}: its faces were cut out with a margin of {golden.scene.margin:g}, the card says "
+            f"{card.crop_margin:g}. Copy the bundle again."
+        )
     return golden
+
+
+def _golden(stored: dict[str, NDArray[Any]]) -> Golden:
+    """Raises KeyError for what is missing, and ValueError saying which part is not as it should be."""
+    boxes = _part(stored, "boxes", np.int64, (None, 4))
+    scene = Scene(
+        _part(stored, "scene_jpeg", np.uint8, (None,)).tobytes(),
+        _part(stored, "scene", np.uint8, (None, None)),
+        tuple(Box(*map(int, box)) for box in boxes),
+        float(_part(stored, "margin", np.float64, ())),
+        _part(stored, "crops", np.uint8, (len(boxes), INPUT_SIZE, INPUT_SIZE)),
+    )
+    _check_geometry(scene)
+    faces = _part(stored, "faces", np.uint8, (None, INPUT_SIZE, INPUT_SIZE))
+    labels = tuple(str(name) for name in stored["labels"].ravel())
+    return Golden(faces, _part(stored, "outputs", np.int8, (len(faces), len(LABELS))), labels, scene)
+
+
+def _check_geometry(scene: Scene) -> None:
+    """Raises ValueError when faces cannot be cut out of the scene as it says, or only with much memory."""
+    height, width = scene.luma.shape
+    for box in scene.boxes:
+        if not (0 <= box.x < width and 0 <= box.y < height and 0 < box.w <= width and 0 < box.h <= height):
+            raise ValueError(f"{box} is no face in a {width}x{height} picture")
+    if not -0.4 <= scene.margin <= 4:
+        raise ValueError(f"{scene.margin} is no margin")
+
+
+def _part(stored: dict[str, NDArray[Any]], name: str, dtype: type, shape: tuple[int | None, ...]) -> NDArray[Any]:
+    """One array, of this type and shape; None stands for any length but 0."""
+    if name not in stored:
+        raise KeyError(f"lacks {name!r}, so it is of an older version")
+    part = stored[name]
+    fits = (
+        part.ndim == len(shape)
+        and all(part.shape)
+        and all(wanted in (None, found) for wanted, found in zip(shape, part.shape, strict=True))
+    )
+    if not fits or part.dtype != dtype:
+        wanted = ", ".join("n" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name} are {part.dtype} {part.shape}, not {np.dtype(dtype)} ({wanted})")
+    return part
 
 
 def _read(file: Path) -> bytes:

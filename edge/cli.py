@@ -20,14 +20,17 @@ _EXAMPLES = """examples:
   fer-edge run --record visits.jsonl                what was read of faces, to be told again
   fer-edge replay visits.jsonl                      the same events; with --config: as these settings tell them
   fer-edge classify portrait.jpg group.png --json
+  fer-edge verify                                   golden outputs: file, runtime, preparation of pictures
   fer-edge verify --data fer2013.csv --split PublicTest
   fer-edge bench --source visit.avi --picture bench.png
   fer-edge bench --autotune
+  sudo fer-edge model install my-bundle.zip         checked, tried here, then in use; falls back by itself
   fer-edge doctor --config /etc/fer-edge/config.toml
 
 exit codes: 0 done; 1 some input could not be read, or doctor found a fault; 2 usage; 3 settings; 4 model bundle;
   5 camera, video or picture; 6 no TFLite runtime; 7 labelled data; 8 events not delivered; 9 a system command failed;
-  10 camera stalled; 18 outbox in use, or state not kept; 21 Edge TPU failed; 130 interrupted
+  10 camera stalled; 18 outbox in use, or state not kept; 21 Edge TPU failed; 23 the model
+  does not do what its card says; 130 interrupted
 """
 
 _BENCH = """Both sides see the same decoded frames in turn, in one thread; decoding is not counted. The tutorial's loop
@@ -101,13 +104,13 @@ def _parser() -> argparse.ArgumentParser:
     classify = add("classify", ("edge.stills", "classify"), "say what the faces in pictures show")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     classify.add_argument("--json", action="store_true", help="one JSON object a line")
-    check = add("verify", ("edge.verify", "command"), "measure the deployed model's accuracy on labelled faces")
+    check = add("verify", ("edge.verify", "command"), "check that the deployed model does here what its card says")
     check.add_argument(
         "--data",
         type=Path,
-        required=True,
         metavar="PATH",
-        help="FER2013: its CSV (plain, .gz, .xz, .zip, .tar.gz) or a tree of pictures; see docs/data.md",
+        help="labelled faces, to measure accuracy too: FER2013's CSV (plain, .gz, .xz, .zip, .tar.gz) or a tree of "
+        "pictures; see docs/data.md",
     )
     check.add_argument(
         "--split",
@@ -115,12 +118,14 @@ def _parser() -> argparse.ArgumentParser:
         help="Training, PublicTest, PrivateTest, validation or test (default: PublicTest; of a tree without it, "
         "validation, test, or all there is)",
     )
+    check.add_argument("--publish", action="store_true", help="retain the result at the broker of the settings")
     check.add_argument("--json", action="store_true", help="print JSON")
     health = add(
         "doctor", ("edge.doctor", "doctor"), "check this device: one line a check, and the command that mends it"
     )
     health.add_argument("--json", action="store_true", help="print a JSON list")
     _add_bench(add("bench", ("edge.bench", "command"), "measure what a frame costs, or what is fastest on this device"))
+    _add_model(commands)
     _add_service(commands)
     return top
 
@@ -156,6 +161,29 @@ def _times(text: str) -> int:
     if times < 1:
         raise argparse.ArgumentTypeError("at least once")
     return times
+
+
+def _add_model(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    model = commands.add_parser("model", help="which models are on this device, and which one is in use")
+    actions = model.add_subparsers(required=True, metavar="ACTION")
+
+    def add(name: str, function: str, summary: str) -> argparse.ArgumentParser:
+        parser = actions.add_parser(
+            name, help=summary, description=summary, epilog="docs/device-models.md tells what is checked and kept."
+        )
+        parser.set_defaults(module="edge.swap", function=function)
+        parser.add_argument(
+            "--config", type=Path, metavar="FILE", help="settings file (default: /etc/fer-edge/config.toml, if there)"
+        )
+        return parser
+
+    add("list", "listing", "say what there is").add_argument("--json", action="store_true", help="print a JSON list")
+    installing = add("install", "install", "check a bundle, run its golden inputs here, and put it in use")
+    installing.add_argument("bundle", type=Path, metavar="BUNDLE", help="its folder, or a zip of it")
+    using = add("use", "use", "put a model in use that is on this device")
+    using.add_argument("name", metavar="NAME", help="as `fer-edge model list` calls it")
+    for parser in (installing, using, add("rollback", "rollback", "put the model in use that was before")):
+        parser.add_argument("--no-restart", action="store_true", help="leave the running service alone")
 
 
 def _add_service(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

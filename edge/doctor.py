@@ -26,6 +26,7 @@ from edge.board import MODEL, THROTTLED, text_of, throttling
 from edge.clock import clock_synced
 from edge.errors import SettingsError
 from edge.keeping import INSTALLED_CONFIG, SERVICE_STATE
+from edge.models import deployed_folder
 from edge.settings import Camera, Model, Mqtt, Privacy, Settings, load_settings
 from edge.trial import INSTALL, Trial
 
@@ -115,8 +116,9 @@ def examine(config: Path | None, python: str = sys.executable) -> Iterator[Findi
     yield check_packages((python,), settings.camera)
     yield check_groups(user, groups_of(user), {group.gr_name for group in grp.getgrall()}, settings.camera)
     yield check_camera((python,), settings.camera)
-    yield check_model((python,), settings.model)
-    yield from check_edgetpu((python,), settings.model, Coral())
+    model = deployed_model(settings)
+    yield check_model((python,), model)
+    yield from check_edgetpu((python,), model, Coral())
     yield check_broker((python,), with_password(settings.mqtt, config), needed=config is not None)
 
 
@@ -342,6 +344,13 @@ def with_password(settings: Mqtt, config: Path | None) -> Mqtt:
         if beside and beside.exists() and not getattr(settings, key):
             settings = msgspec.structs.replace(settings, **{key: str(beside)})
     return settings
+
+
+def deployed_model(settings: Settings) -> Model:
+    """The settings of the model, with the folder of the bundle that a run uses."""
+    if settings.model.bundle:
+        return settings.model
+    return msgspec.structs.replace(settings.model, bundle=str(deployed_folder(settings, os.environ)))
 
 
 def service_user(service: str) -> str:

@@ -79,6 +79,12 @@ class StoreError(FerEdgeError):
     exit_code = 18
 
 
+class VerificationError(FerEdgeError):
+    """The model does not do on this device what its card says."""
+
+    exit_code = 23
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the known one that was probably meant, or all of them."""
     names = list(known)

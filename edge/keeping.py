@@ -1,13 +1,13 @@
 """Where a device keeps what must outlive a restart, and the little that it keeps beside the outbox."""
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from edge.durable import write_durably
 from edge.settings import Store
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,8 @@ class Keeper:
             return True
         self.kept = changed
         try:
-            replace_file(self._file, msgspec.json.encode(changed))
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(self._file, msgspec.json.encode(changed))
         except OSError as error:
             _log.error("%s cannot be written: %s", self._file, error.strerror)
             return False
@@ -64,23 +65,3 @@ class Keeper:
         except (OSError, msgspec.DecodeError) as error:
             _log.error("%s cannot be read, so nothing is remembered: %s", self._file, error)
             return Kept()
-
-
-def replace_file(file: Path, content: bytes) -> None:
-    """Write a file, and its folder, so that after a power cut it is either the old or the new one. Raises OSError."""
-    new = file.with_suffix(".new")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with new.open("wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-    new.replace(file)
-    _sync_folder(file.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -23,7 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.errors import SettingsError
+from edge.errors import DeliveryError, SettingsError
 from edge.settings import Mqtt
 
 _log = logging.getLogger(__name__)
@@ -295,6 +295,39 @@ def new_client(settings: Mqtt, client_id: str) -> paho.Client:
         file = getattr(error, "filename", None) or settings.cert_file or settings.ca_file
         raise SettingsError(f"mqtt: {file} cannot be used: {error}") from error
     return client
+
+
+def publish_retained(settings: Mqtt, client_id: str, payloads: Mapping[str, bytes], seconds: float = 10.0) -> None:
+    """Connect, publish retained payloads by their topics, wait until the broker has them, and disconnect.
+
+    For commands that are not the service. Raises DeliveryError when that does not come off within ``seconds``.
+    """
+    where = f"the MQTT broker at {settings.host}:{settings.port}"
+    client = new_client(settings, client_id)
+    answers: dict[int, ReasonCode] = {}
+    connected: list[ReasonCode] = []
+    client.on_connect = lambda _client, _data, _flags, reason, _properties: connected.append(reason)
+    client.on_publish = lambda _client, _data, mid, reason, _properties: answers.update({mid: reason})
+    deadline = time.monotonic() + seconds
+
+    def until(condition: Callable[[], object]) -> None:
+        while not condition():
+            if time.monotonic() > deadline or client.loop(0.1) != paho.MQTT_ERR_SUCCESS:
+                raise DeliveryError(f"{where} did not take the result within {seconds:.0f} s. Is it running?")
+
+    try:
+        client.connect_timeout = seconds
+        client.connect(settings.host, settings.port)
+    except OSError as error:
+        raise DeliveryError(f"{where} cannot be reached: {error.strerror or error}") from error
+    until(lambda: connected)
+    if connected[0].is_failure:
+        raise DeliveryError(f"{where} refuses the connection: {connected[0]}")
+    sent = [client.publish(topic, payload, qos=1, retain=True).mid for topic, payload in payloads.items()]
+    until(lambda: all(mid in answers for mid in sent))
+    client.disconnect()
+    if refused := [str(reason) for reason in answers.values() if reason.is_failure]:
+        raise DeliveryError(f"{where} refuses the result: {refused[0]}. May this device publish to {min(payloads)}?")
 
 
 def _asked_of(settings: Mqtt) -> Properties | None:

@@ -21,7 +21,7 @@ from edge.clock import now
 from edge.errors import AcceleratorError, DeliveryError, StoreError
 from edge.events import to_json
 from edge.link import Backoff, Limits, Link, new_client
-from edge.messages import Aggregate, Reply, State, Statistics
+from edge.messages import Aggregate, Reply, State, Statistics, Verification
 from edge.outbox import Committer, Outbox
 from edge.records import Event, Fault
 from edge.service import fault_of
@@ -166,9 +166,17 @@ class MqttSink:
         """Set the retained fault of what works, but without its accelerator; None says that it has none."""
         self._set_fault("accelerator", fault_of(AcceleratorError(sentence), now()) if sentence else None)
 
+    def model_fault(self, fault: Fault | None) -> None:
+        """Set the retained fault of a model that does not run; None says that the chosen one does."""
+        self._set_fault("model", fault)
+
     def paused(self, paused: bool) -> None:
         """Set the retained word about the camera: ON while it is closed."""
         self._set("paused", b"ON" if paused else b"OFF")
+
+    def verification(self, verification: Verification) -> None:
+        """Set the retained word about the deployed model."""
+        self._set("verification", msgspec.json.encode(verification))
 
     def statistics(self, statistics: Statistics) -> None:
         """Send statistics; only the newest, when there is no connection."""

@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Final
 
 from edge import board
-from edge.bundle import find_bundle, open_bundle
+from edge.bundle import open_bundle
 from edge.camera import is_live
+from edge.clock import now
+from edge.deployed import Deployed
+from edge.errors import BundleError
 from edge.homeassistant import Described, birth_topic, discovery, discovery_topic
 from edge.keeping import Keeper, store_folder
+from edge.models import deployed_folder
 from edge.mqtt import Announcement, MqttSink, base_topic, client_id, device_id
 from edge.outbox import Outbox
 from edge.pipeline import Pipeline
 from edge.remote import Abilities, Remote
-from edge.service import Service
+from edge.service import Service, fault_of
 from edge.settings import Privacy, Settings, load_settings
 from edge.vitals import Told, Vitals
 
@@ -36,6 +40,11 @@ class Outside:
     outbox: Outbox
     pausable: bool
     privacy: Privacy
+
+    def deployed(self, deployed: Deployed) -> None:
+        """Tell of the model that runs."""
+        self.sink.verification(deployed.verification)
+        self.sink.model_fault(fault_of(BundleError(deployed.refused), now()) if deployed.refused else None)
 
     def seen(self, pipeline: Pipeline, dropped: int, *, ready: bool) -> None:
         """A frame has gone through the pipeline; ``ready`` when it was the first of the service."""
@@ -98,9 +107,9 @@ def make_outside(settings: Settings, config: Path | None, service: Service) -> O
     abilities = Abilities(
         pausable=pausable,
         reload=reload if service.managed else None,
-        bundle=lambda: open_bundle(find_bundle(settings.model.bundle)),
+        bundle=lambda: open_bundle(deployed_folder(settings, os.environ)),
     )
-    remote = Remote(keeper, abilities, sink.reply, time.monotonic)
+    remote = Remote(keeper, abilities, sink.reply, time.monotonic, sink.verification)
     vitals = Vitals(settings.mqtt.statistics_seconds)
     sink.start(remote.received)
     return Outside(sink, remote, vitals, outbox, pausable, settings.privacy)

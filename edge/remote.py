@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -17,8 +17,8 @@ from edge.bundle import Bundle, Golden
 from edge.classify import Classifier
 from edge.errors import FerEdgeError
 from edge.keeping import Keeper
-from edge.messages import COMMANDS, Command, Pause, Reload, Reply, Verify
-from edge.verify import check_golden
+from edge.messages import COMMANDS, Command, Pause, Reload, Reply, Verification, Verify
+from edge.verify import Agreement, check_golden, conclude
 
 _LARGEST: Final = 1024  # bytes; every command is far smaller
 _BURST: Final = 5
@@ -60,7 +60,7 @@ class Abilities:
 
 
 class Remote:
-    """Takes commands and sees to them; ``tell`` carries the replies."""
+    """Takes commands and sees to them; ``tell`` carries the replies, ``verified`` what a check of the model found."""
 
     def __init__(
         self,
@@ -68,11 +68,13 @@ class Remote:
         abilities: Abilities,
         tell: Callable[[Reply], None],
         clock: Callable[[], float] = time.monotonic,
+        verified: Callable[[Verification], None] = lambda _: None,
     ) -> None:
         self.ignored = 0
         self._keeper = keeper
         self._abilities = abilities
         self._tell = tell
+        self._verified = verified
         self._clock = clock
         self._started = clock()
         self._limiter = Limiter(_BURST, _SECONDS_EACH, self._started)
@@ -81,7 +83,7 @@ class Remote:
         self._paused = keeper.kept.paused and abilities.pausable
         self._waiting: deque[tuple[Pause, bool]] = deque()
         self._wanted: tuple[Verify, Bundle] | None = None
-        self._check: Iterator[dict[str, Any] | None] | None = None
+        self._check: Iterator[Verification | None] | None = None
 
     @property
     def paused(self) -> bool:
@@ -134,9 +136,19 @@ class Remote:
             self._refuse("verify", verify.id, "failed", f"{bundle.folder} was replaced, and is not what runs: reload")
             return
         self._check = self._check or _checking(classifier, bundle.golden)
-        if result := next(self._check):
+        if found := next(self._check):
             self._check = self._wanted = None
-            self._tell(Reply(command="verify", id=verify.id, ok=True, result=result))
+            self._verified(found)
+            self._tell(
+                Reply(
+                    command="verify",
+                    id=verify.id,
+                    ok=found.ok,
+                    error=None if found.ok else "failed",
+                    sentence=None if found.ok else found.sentence,
+                    result=msgspec.to_builtins(found),
+                )
+            )
 
     def _carry_out(self, name: str, command: Command) -> None:
         try:
@@ -199,20 +211,13 @@ class Remote:
         self._tell(Reply(command=command, id=correlation, ok=False, error=error, sentence=sentence))
 
 
-def _checking(classifier: Classifier, golden: Golden) -> Iterator[dict[str, Any] | None]:
+def _checking(classifier: Classifier, golden: Golden) -> Iterator[Verification | None]:
     """Compare the golden outputs, a few a step; the last step gives the result."""
     found = []
     for begin in range(0, len(golden.faces), _FACES_A_STEP):
         part = slice(begin, begin + _FACES_A_STEP)
-        found.append(check_golden(classifier, Golden(golden.faces[part], golden.outputs[part], golden.labels)))
+        found.append(check_golden(classifier, replace(golden, faces=golden.faces[part], outputs=golden.outputs[part])))
         yield None
     total = sum(agreed.n for agreed in found)
-    yield {
-        "model": classifier.card.name,
-        "sha256": classifier.card.sha256,
-        "runtime": classifier.runtime,
-        "accelerator": classifier.accelerator,
-        "n": total,
-        "largest_lsb": max(agreed.largest_lsb for agreed in found),
-        "top1": sum(agreed.top1 * agreed.n for agreed in found) / total,
-    }
+    top1 = sum(agreed.top1 * agreed.n for agreed in found) / total
+    yield conclude(classifier, Agreement(total, max(agreed.largest_lsb for agreed in found), top1), golden.scene)

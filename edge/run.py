@@ -5,26 +5,25 @@ import logging
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 
 import msgspec
 
-from edge.autotune import kept
-from edge.bundle import Card, find_bundle, open_bundle
+from edge.bundle import Card
 from edge.camera import is_live, open_source, paced
-from edge.classify import Classifier
 from edge.clock import Origin, live_time, media_time, now
-from edge.edgetpu import EdgeTpu, Mark
+from edge.counts import Counts
+from edge.deployed import deploy
 from edge.ending import hanging
-from edge.errors import CameraStalled, DeliveryError, FerEdgeError, UsageError
+from edge.errors import CameraStalled, DeliveryError, FerEdgeError, SettingsError, UsageError
 from edge.events import EventMaker
-from edge.keeping import store_folder
 from edge.outside import Outside, make_outside
-from edge.pipeline import Pipeline, make_stream
+from edge.pipeline import make_stream
 from edge.recording import Recorder
 from edge.service import STOP_SECONDS, Service, credential, fault_of
-from edge.settings import Settings, load_settings
+from edge.settings import Metrics, Settings, load_settings
 from edge.summary import ContactSheet, Summary
-from edge.telling import Counts, EachEvent, Teller
+from edge.telling import EachEvent, Headcounts, Teller
 
 _log = logging.getLogger(__name__)
 
@@ -54,8 +53,10 @@ def _run(arguments: Namespace, service: Service) -> int:
     service.farewell = lambda: outside.sink.close(1.0) if outside else None
     seconds = STOP_SECONDS if service.managed else _DELIVERY_SECONDS
     try:
-        with Recorder(arguments.record) if arguments.record else contextlib.nullcontext() as recorder:
-            _watch(arguments, settings, service, outside, recorder)
+        counts = Counts(service.failed_starts, individuals=not settings.privacy.aggregate_only, outside=outside)
+        recording = Recorder(arguments.record) if arguments.record else contextlib.nullcontext()
+        with _metrics(settings.metrics, counts), recording as recorder:
+            _watch(arguments, settings, service, counts, recorder)
     except FerEdgeError as error:
         if outside and service.managed:
             outside.sink.fault(fault_of(error, now()))
@@ -75,10 +76,13 @@ def _run(arguments: Namespace, service: Service) -> int:
 
 
 def _watch(
-    arguments: Namespace, settings: Settings, service: Service, outside: Outside | None, recorder: Recorder | None
+    arguments: Namespace, settings: Settings, service: Service, counts: Counts, recorder: Recorder | None
 ) -> None:
     """Go through all frames of the source, until it ends or a stop is asked for; rest while it is paused."""
-    pipeline = make_pipeline(settings)
+    outside = counts.outside
+    deployed = deploy(settings, os.environ, service)
+    counts.deployed(deployed)
+    pipeline = make_stream(settings, deployed.classifier)
     if not is_live(settings.camera):
         pipeline.classifier.settle()  # a file can wait, and all of it is to be computed in one place
     summary = Summary(individuals=not settings.privacy.aggregate_only)
@@ -86,6 +90,7 @@ def _watch(
     dropped = 0
     while not service.stopping.is_set():
         if outside and outside.remote.paused:
+            counts.rests()
             outside.rest(service, pipeline)
             continue
         with contextlib.closing(open_source(settings.camera)) as source:
@@ -96,6 +101,7 @@ def _watch(
                 for seen in pipeline.run(paced(frames) if arguments.realtime and not source.live else frames):
                     teller.seen(seen)
                     summary.add(seen)
+                    counts.seen(seen, pipeline, source.dropped)
                     if sheet:
                         sheet.add(seen)
                     pipeline.classifier.tend()
@@ -107,6 +113,7 @@ def _watch(
             finally:  # nobody is watched any more, whatever the reason
                 left = pipeline.finish()
                 teller.end(left)
+                counts.told(left)
                 for change in left:
                     summary.count(change)
         dropped += source.dropped
@@ -118,6 +125,20 @@ def _watch(
     if sheet:
         sheet.write()
     print(summary.text(pipeline, dropped), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _metrics(settings: Metrics, counts: Counts) -> Iterator[None]:
+    """Serve what is counted while this lasts, if the settings want it."""
+    if not settings.enabled:
+        yield
+        return
+    try:
+        from edge.exporter import Exporter  # noqa: PLC0415  an extra that few install
+    except ImportError as error:
+        raise SettingsError(f"metrics.enabled: {error}. Install it: pip install 'fer-edge[metrics]'") from error
+    with contextlib.closing(Exporter(settings, counts)):
+        yield
 
 
 def _settings(arguments: Namespace) -> Settings:
@@ -133,27 +154,6 @@ def _settings(arguments: Namespace) -> Settings:
     return settings
 
 
-def make_pipeline(settings: Settings) -> Pipeline:
-    """The steps of the stream as the settings want them."""
-    return make_stream(settings, make_classifier(settings))
-
-
-def make_classifier(settings: Settings) -> Classifier:
-    """The classifier of the bundle that the settings name, on what they, or else what was tuned, choose."""
-    model, bundle = settings.model, open_bundle(find_bundle(settings.model.bundle))
-    tuned = kept(store_folder(settings.store, os.environ), bundle)
-    threads = model.threads or (tuned.chosen.threads if tuned else 1)
-    wanted, avoided = model.accelerator == "edgetpu", model.accelerator == "cpu" or bundle.edgetpu_model is None
-    if model.accelerator == "auto" and tuned and tuned.was_measured("edgetpu"):
-        # What was measured to be slower is left alone; what was measured to be faster must not go missing silently.
-        wanted = tuned.chosen.accelerator == "edgetpu"
-        avoided = not wanted
-    if avoided and not wanted:
-        return Classifier(bundle, threads)
-    mark = Mark(os.environ.get("RUNTIME_DIRECTORY"))
-    return Classifier(bundle, threads, EdgeTpu(bundle, model, mark, wanted=wanted))
-
-
 def _teller(
     origin: Origin, card: Card, settings: Settings, outside: Outside | None, recorder: Recorder | None
 ) -> Teller:
@@ -163,5 +163,5 @@ def _teller(
     if recorder:
         recorder.begin(maker.run_id, card, settings)
     counting = settings.privacy.aggregate_only
-    voice = Counts(maker, settings.privacy, sink) if counting else EachEvent(maker, sink)
+    voice = Headcounts(maker, settings.privacy, sink) if counting else EachEvent(maker, sink)
     return Teller(origin, voice, recorder)

@@ -36,10 +36,11 @@ _STARTING_SECONDS: Final = 90.0  # what a start may take beyond a wait, as Timeo
 
 
 class Failures(msgspec.Struct, frozen=True):
-    """How many starts in a row did not last, and what the last one said."""
+    """How many starts in a row did not last, what the last one said, and the switch of models that it was to prove."""
 
     count: int = 0
     sentence: str = "ended without a word"
+    trial: int = 0
 
 
 def wait_after(failures: int) -> float:
@@ -149,6 +150,7 @@ class Service:
 
     The request is seen at once by a thread of its own, even while the main thread hangs in a camera's C code; when
     the main thread has not left the context ``_HANG_SECONDS`` later, ``farewell`` is called and the process ends.
+    ``lasting`` is called once, when this start has lasted.
     """
 
     def __init__(
@@ -160,6 +162,7 @@ class Service:
         self.managed = "NOTIFY_SOCKET" in environ
         self.stopping = threading.Event()
         self.farewell: Callable[[], object] = lambda: None
+        self.lasting: Callable[[], object] = lambda: None
         self._notifier = Notifier(environ.get("NOTIFY_SOCKET"))
         self._log = FailureLog(environ.get("RUNTIME_DIRECTORY"))
         self._watchdog = int(environ["WATCHDOG_USEC"]) / 1e6 if "WATCHDOG_USEC" in environ else None
@@ -168,6 +171,7 @@ class Service:
         self._left = threading.Event()
         self._progress: Progress | None = None
         self._forgiven = False
+        self._former = Failures()
 
     def __enter__(self) -> Self:
         self._asked, self._wakeup = socket.socketpair()
@@ -190,7 +194,7 @@ class Service:
 
     def wait_for_turn(self) -> bool:
         """Count this start, and wait if earlier ones failed; returns whether to go on, as a stop may come first."""
-        failures = self._log.read()
+        failures = self._former = self._log.read()
         self._log.write(Failures(failures.count + 1))
         seconds = wait_after(failures.count)
         if seconds:
@@ -224,7 +228,21 @@ class Service:
         if not self._forgiven and self._progress.lasts(now):
             self._forgiven = True
             self.forget_failures()
+            self.lasting()
         return first and self.managed
+
+    @property
+    def failed_starts(self) -> int:
+        """How many starts before this one, in a row, did not last."""
+        return self._former.count
+
+    def trying(self, trial: int) -> None:
+        """Remember that this start is to prove a switch of models, until it lasts or ends with a word."""
+        self._log.write(msgspec.structs.replace(self._log.read(), trial=trial))
+
+    def crashed_with(self, trial: int) -> bool:
+        """Whether the start before this one was to prove this switch, and ended without a word."""
+        return self._former == Failures(self._former.count, trial=trial)
 
     def failed(self, error: FerEdgeError) -> None:
         """Remember why this start ends."""

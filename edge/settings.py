@@ -75,8 +75,9 @@ class Track(Section, frozen=True):
 class Model(Section, frozen=True):
     """``[model]``: which network classifies."""
 
-    bundle: str = "student-small"
-    """Name of a bundled model, or the path of a bundle folder."""
+    bundle: str = ""
+    """Name of a bundled model, or the path of a bundle folder. Empty: what `fer-edge model` has put in use, or else
+    student-small."""
     threads: Annotated[int, Meta(ge=0, le=64)] = 0
     """CPU threads of one inference; 0: as many as `fer-edge bench --autotune` has found best on this device, else 1."""
     accelerator: Literal["auto", "cpu", "edgetpu"] = "auto"
@@ -198,6 +199,15 @@ class HomeAssistant(Section, frozen=True):
     """What Home Assistant calls this device; empty: fer-edge and its name in topics."""
 
 
+class Metrics(Section, frozen=True):
+    """``[metrics]``: figures for Prometheus, at http://ADDRESS:PORT/metrics; needs the extra fer-edge[metrics]."""
+
+    enabled: bool = False
+    address: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    """Where to listen. Whoever can reach it can read it: there is no password."""
+    port: Port = 9469
+
+
 class Settings(Section, frozen=True):
     """The whole file; every table and key may be left out."""
 
@@ -212,6 +222,7 @@ class Settings(Section, frozen=True):
     mqtt: Mqtt = Mqtt()
     store: Store = Store()
     homeassistant: HomeAssistant = HomeAssistant()
+    metrics: Metrics = Metrics()
 
 
 def load_settings(file: Path | None) -> Settings:

@@ -1,16 +1,17 @@
 """``fer-edge classify``: the faces in still pictures, which have time for a full scan."""
 
 import json
+import os
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 from edge.camera import read_gray
 from edge.contract import crop
+from edge.deployed import open_deployed
 from edge.errors import SourceError
 from edge.faces import FaceDetector
 from edge.records import Box, Expression
-from edge.run import make_classifier
 from edge.settings import Detect, load_settings
 
 _STILL = Detect(width=1280, min_face=0.05)
@@ -18,7 +19,8 @@ _STILL = Detect(width=1280, min_face=0.05)
 
 def classify(arguments: Namespace) -> int:
     """Carry out ``fer-edge classify`` with its parsed arguments."""
-    detector, classifier = FaceDetector(_STILL), make_classifier(load_settings(arguments.config))
+    detector = FaceDetector(_STILL)
+    classifier, _ = open_deployed(load_settings(arguments.config), os.environ)
     failed = 0
     for file in arguments.images:
         try:

@@ -43,7 +43,7 @@ class EachEvent:
         """All has been said."""
 
 
-class Counts:
+class Headcounts:
     """Says how many people there were in an interval, and never anything about one of them."""
 
     def __init__(self, maker: EventMaker, privacy: Privacy, sink: MqttSink | None) -> None:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from edge.bundle import (
     CARD_FILE,
-    GOLDEN_FILE,
     MODEL_FILE,
     Card,
     Golden,
@@ -33,6 +32,7 @@ from export.calibrate import abstain, calibrate
 from export.convert import convert, post_training, quantize_aware
 from export.episodes import USUAL
 from export.flatbuffer import read_graph
+from export.golden import make_golden, write_golden
 from export.parity import Form, compare, gate
 from export.prepare import prepare_network
 from export.report import bundle_report
@@ -47,7 +47,6 @@ QUANTIZATION_AWARE: Final = "quantization-aware training"
 POST_TRAINING: Final = "post-training quantization"
 
 _CALIBRATION_SEED: Final = 1
-_GOLDEN_FACES: Final = 16
 _ROOM: Final = 20_000_000  # bytes
 _LICENCE: Final = "Apache-2.0 for the code; FER2013 and the pretrained start carry terms of their own, see origin"
 _INTENDED_USE: Final = (
@@ -106,7 +105,7 @@ def make_bundle(folder: Path, data: Path, out: Path, coverage: float, margin: fl
     gate(forms, pairs)
     trust = calibrate(best.real(), labels, _CALIBRATION_SEED)
     probabilities = softmax(best.real() / trust.temperature)
-    golden = _golden(best.network)
+    golden = make_golden(best.network, margin)
     card = Card(
         schema_version=3,
         name=run.recipe.name,
@@ -115,7 +114,7 @@ def make_bundle(folder: Path, data: Path, out: Path, coverage: float, margin: fl
         input_shape=(1, INPUT_SIZE, INPUT_SIZE, 1),
         input=best.network.entry,
         output=best.network.leaving,
-        crop_margin=margin,
+        crop_margin=golden.scene.margin,
         temperature=round(trust.temperature, 4),
         abstention=abstain(probabilities, labels, coverage),
         events=USUAL,
@@ -169,22 +168,6 @@ def _forms(floats: NDArray[np.float32], best: Quantized, pixels: NDArray[np.uint
 
 def _encoded(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.int8]:
     return np.concatenate([encode(face, network.entry.scale, network.entry.zero_point) for face in pixels])
-
-
-def _golden(network: Network) -> Golden:
-    faces = golden_faces()
-    return Golden(faces, np.stack([network.logits(face) for face in faces]), LABELS)
-
-
-def golden_faces() -> NDArray[np.uint8]:
-    """Sixteen synthetic inputs, ``(16, 48, 48)`` uint8: smooth random blobs of many contrasts; nobody's face."""
-    rng = np.random.default_rng(20130414)
-    coarse = rng.uniform(-1, 1, (_GOLDEN_FACES, 6, 6))
-    smooth = np.stack([np.kron(blob, np.ones((8, 8))) for blob in coarse])
-    level = rng.uniform(60, 190, (_GOLDEN_FACES, 1, 1))
-    contrast = np.linspace(10, 120, _GOLDEN_FACES)[:, None, None]
-    noise = rng.normal(0, 6, (_GOLDEN_FACES, INPUT_SIZE, INPUT_SIZE))
-    return np.asarray(np.clip(level + contrast * smooth + noise, 0, 255), np.uint8)
 
 
 def _tolerances(forms: list[Form], best: Quantized, golden: Golden) -> tuple[Tolerance, ...]:
@@ -255,9 +238,7 @@ def _write(out: Path, file: bytes, card: Card, golden: Golden, report: str) -> N
             (folder / CARD_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(card)) + b"\n")
             (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in card.labels))
             (folder / REPORT_FILE).write_text(report)
-            np.savez_compressed(
-                folder / GOLDEN_FILE, faces=golden.faces, outputs=golden.outputs, labels=np.array(golden.labels)
-            )
+            write_golden(folder, golden)
             open_bundle(folder)
             if out.exists():
                 out.rmdir()

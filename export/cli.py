@@ -21,6 +21,7 @@ _EXAMPLES = """examples:
   fer-export add-tpu student-small model_edgetpu.tflite    after compiling elsewhere
   fer-export margin student-small --data fer2013.csv       how much to widen a detected face for this network
   fer-export clips --out clips --data fer2013.csv          videos with known faces, for fer-edge bench
+  fer-export golden student-small                          for a bundle that an earlier version made
 
 exit codes: 0 done; 2 usage; 4 model file or bundle damaged, or not what it should be; 7 labelled data; 11 cannot be
   converted to int8; 12 not every op is predicted to map (check); 13 the Edge TPU compiler failed or mapped too little;
@@ -160,6 +161,9 @@ def _parser() -> argparse.ArgumentParser:
         "--log", type=Path, metavar="LOG", help="the compiler's log (default: model_edgetpu.log beside FILE, if there)"
     )
     _add_scenes(add)
+    summary = "give a bundle of an earlier version the golden file of this one"
+    anew = add("golden", ("export.golden", "golden"), summary, f"{summary}: no training, no TensorFlow")
+    anew.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
     for parser in (compiling, adding):
         parser.add_argument(
             "--allow-cpu-ops", type=_count, default=0, metavar="N", help="how many ops may stay on the CPU (default: 0)"

@@ -171,7 +171,14 @@ def standin(built_standin: Path, tmp_path: Path) -> StandIn:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:  # noqa: ANN001
-    """With FER_EDGE_ALLOWED_SKIPS naming a file of allowed reasons, any other skip fails the run (used in CI)."""
+    """Say what was recorded as ``fuzz``, and refuse surprising skips.
+
+    With FER_EDGE_ALLOWED_SKIPS naming a file of allowed reasons, any other skip fails the run (used in CI).
+    """
+    for report in terminalreporter.getreports(""):
+        for name, value in report.user_properties:
+            if name == "fuzz" and report.when == "teardown":
+                terminalreporter.write_line(value)
     file = os.environ.get("FER_EDGE_ALLOWED_SKIPS")
     if not file:
         return

@@ -13,8 +13,8 @@ import pytest
 
 from edge.autotune import Measured, Tuned, Way, choose, holds_for, in_use, kept, measure, table
 from edge.bundle import open_bundle
+from edge.deployed import open_deployed
 from edge.keeping import replace_file
-from edge.run import make_classifier
 from edge.settings import Model, Settings, Store
 from tests.conftest import StandIn
 
@@ -125,7 +125,7 @@ def test_the_choice_is_used_where_the_settings_leave_it_free(
     if choice:
         keep(tmp_path, tuned(standin, *choice))
     model = Model(bundle=str(standin.bundle), edgetpu_library=str(standin.library), **settings)
-    classifier = make_classifier(Settings(model=model, store=Store(str(tmp_path))))
+    classifier = open_deployed(Settings(model=model, store=Store(str(tmp_path))), os.environ)[0]
     classifier.settle()
     assert (classifier.threads, classifier.accelerator) == (threads, accelerator)
 
@@ -134,7 +134,7 @@ def test_an_edge_tpu_that_was_chosen_and_is_gone_is_degraded(standin: StandIn, t
     keep(tmp_path, tuned(standin, EDGE_TPU, cpu(1, 0.5)))
     standin.plays("absent")
     model = Model(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
-    classifier = make_classifier(Settings(model=model, store=Store(str(tmp_path))))
+    classifier = open_deployed(Settings(model=model, store=Store(str(tmp_path))), os.environ)[0]
     classifier.settle()
     assert classifier.accelerator == "cpu (degraded)"
 

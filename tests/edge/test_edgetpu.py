@@ -16,8 +16,8 @@ import pytest
 
 from edge.bundle import Bundle, find_bundle, open_bundle
 from edge.classify import Classifier
+from edge.deployed import open_deployed
 from edge.edgetpu import EdgeTpu, Mark, wait_after
-from edge.run import make_classifier
 from edge.settings import Model, Settings, Store
 from edge.trial import SECONDS, Trial
 from tests.conftest import StandIn, wait_until
@@ -228,13 +228,14 @@ def test_a_process_that_died_inside_is_remembered_until_it_lasts(standin: StandI
 )
 def test_the_settings_choose(standin: StandIn, tmp_path: Path, accelerator: str, mode: str, computes: str) -> None:
     standin.plays(mode)
-    classifier = make_classifier(Settings(model=model(standin, accelerator=accelerator), store=Store(str(tmp_path))))
+    settings = Settings(model=model(standin, accelerator=accelerator), store=Store(str(tmp_path)))
+    classifier, _ = open_deployed(settings, os.environ)
     classifier.settle()
     assert classifier.accelerator == computes
 
 
 def test_a_bundle_without_a_compiled_file_starts_no_trial() -> None:
-    assert make_classifier(Settings())._accelerator is None
+    assert open_deployed(Settings(), os.environ)[0]._accelerator is None
 
 
 def configured(standin: StandIn, folder: Path) -> Path:

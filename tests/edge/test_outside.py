@@ -160,7 +160,19 @@ def test_everything_that_is_published_fits_its_schema_and_is_described(broker: B
             schema = json.loads((ROOT / "docs" / f"{name}.schema.json").read_text())
             jsonschema.validate(json.loads(payload), schema)
     discovered = "homeassistant/device/fer-edge-kiosk/config"
-    assert seen == {"availability", "state", "event", "statistics", "fault", "paused", "reply", discovered}
+    assert seen == {
+        "availability",
+        "state",
+        "event",
+        "statistics",
+        "fault",
+        "paused",
+        "reply",
+        "verification",
+        discovered,
+    }
+    started = next(json.loads(payload) for topic, payload, _ in messages if topic.endswith("/verification"))
+    assert (started["ok"], started["n"]) == (True, 16)
     verified = next(json.loads(payload) for topic, payload, _ in messages if '"command":"verify"' in payload)
     assert verified["ok"]
     assert verified["result"]["n"] == 16

@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge.pipeline import STAGES, Pipeline, Seen
+from edge.deployed import open_deployed
+from edge.pipeline import STAGES, Pipeline, Seen, make_stream
 from edge.records import Box, Frame
-from edge.run import make_pipeline
 from edge.settings import Quality, Settings
 from tests.edge.stage import FPS, Actor, film, walk
 
@@ -22,7 +22,7 @@ PEOPLE = (
 
 
 def watch(frames: Iterable[Frame], settings: Settings | None = None) -> tuple[Pipeline, list[Seen]]:
-    pipeline = make_pipeline(settings or Settings())
+    pipeline = make_stream(settings or Settings(), open_deployed(settings or Settings(), {})[0])
     return pipeline, list(pipeline.run(frames))
 
 

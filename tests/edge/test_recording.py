@@ -57,7 +57,9 @@ def test_the_demos_events_are_told_again_byte_for_byte(tmp_path: Path) -> None:
     assert again.stdout == done.stdout
     lines = [json.loads(line) for line in (tmp_path / "visit.jsonl").read_text().splitlines()]
     assert [line["line"] for line in lines] == ["begin", *["frame"] * 250, "end"]
-    assert {key for line in lines[1:] for key in line} == {"line", "t", "clock", "boxes", "readings", "hidden"}, "no pictures"
+    assert {key for line in lines[1:] for key in line} == {"line", "t", "clock", "boxes", "readings", "hidden"}, (
+        "no pictures"
+    )
 
 
 def test_a_recording_is_told_as_it_was_with_the_clock_of_then(recording: Path) -> None:

@@ -20,10 +20,10 @@ from edge.classify import Classifier  # noqa: E402
 from edge.contract import LABELS, encode  # noqa: E402
 from edge.fer2013 import Split, read_faces  # noqa: E402
 from edge.verify import verify  # noqa: E402
-from export.bundle import golden_faces  # noqa: E402
 from export.cli import CROP_MARGIN  # noqa: E402
 from export.convert import ConversionError, gate  # noqa: E402
 from export.flatbuffer import read_graph  # noqa: E402
+from export.golden import golden_faces  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 from train.models import MODELS  # noqa: E402
 
@@ -60,7 +60,7 @@ def test_the_bundle_opens_and_gives_its_goldens_and_its_accuracy(bundle: Path, b
     classifier = Classifier(opened)
     outputs = np.stack([classifier.logits(face) for face in opened.golden.faces])
     assert np.array_equal(outputs, opened.golden.outputs)
-    figures, _ = verify(classifier, read_faces(blobs, "PublicTest"))
+    figures = verify(classifier, read_faces(blobs, "PublicTest")).figures
     assert figures.accuracy == pytest.approx(opened.card.figures.accuracy, abs=1e-4)
     card = opened.card
     assert card.origin.training_sha256 == read_faces(blobs, "Training").sha256()

@@ -12,8 +12,8 @@ from pathlib import Path
 from edge.bundle import open_bundle
 from edge.camera import open_source
 from edge.classify import Classifier
-from edge.pipeline import Pipeline
-from edge.run import make_pipeline
+from edge.deployed import open_deployed
+from edge.pipeline import Pipeline, make_stream
 from edge.settings import Camera, Settings
 from edge.verify import check_golden
 
@@ -28,7 +28,7 @@ def goldens() -> dict[str, dict[str, float]]:
 
 
 def changes(folder: str, fps: float) -> list[tuple[float, int, str, str, float]]:
-    pipeline: Pipeline = make_pipeline(Settings())
+    pipeline: Pipeline = make_stream(Settings(), open_deployed(Settings(), {})[0])
     frames = open_source(Camera(source=folder, folder_fps=fps)).frames()
     told = [change for seen in pipeline.run(frames) for change in seen.changes] + pipeline.finish()
     return [(c.time, c.track, c.kind, c.expression.label, c.expression.confidence) for c in told]

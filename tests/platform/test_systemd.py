@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 import cv2
 import pytest
 
+from edge.bundle import find_bundle
 from edge.camera import Demo
 from tests.conftest import ROOT, StandIn, wait_until
 from tests.platform.roots import debian_root, require_root
@@ -447,6 +449,32 @@ def test_reload_starts_it_again_with_new_settings(installed: Container, events: 
     installed.ready(after=former)
     assert int(installed.show("NRestarts")) == 1
     installed.write("etc/fer-edge/config.toml", CONFIG)
+
+
+def test_a_model_that_root_installs_runs_and_one_that_crashes_gives_way(
+    installed: Container, events: Subscriber
+) -> None:
+    bundle = Path(shutil.copytree(find_bundle("student-small"), installed.root / BOX / "mine"))
+    card = json.loads((bundle / "card.json").read_text())
+    (bundle / "card.json").write_text(json.dumps(card | {"name": "mine"}))
+
+    def verified(name: str) -> Callable[[str, str], bool]:
+        return lambda topic, payload: topic.endswith("/verification") and json.loads(payload)["model"] == name
+
+    former = installed.restart("RestartSec=1\n")
+    said = installed.fer_edge("model", "install", f"/{BOX}/mine")
+    assert "in use: mine-" in said
+    running = installed.ready(after=former)
+    assert json.loads(events.wait(verified("mine"), 10))["ok"]
+    installed.run("systemctl", "kill", "--signal=KILL", "fer-edge")
+    events.messages.clear()
+    installed.ready(after=running)
+    events.wait(verified("student-small"), 10)
+    fault = json.loads(events.wait(lambda topic, payload: topic.endswith("/fault") and bool(payload), 10))
+    assert (fault["code"], "without a word in its first minute" in fault["sentence"]) == (4, True)
+    assert "refused   mine-" in installed.fer_edge("model", "list")
+    assert "in use: student-small" in installed.fer_edge("model", "rollback")
+    events.wait(lambda topic, payload: topic.endswith("/fault") and not payload, 30)
 
 
 @pytest.mark.parametrize("hangs", [False, True])

@@ -1,0 +1,26 @@
+"""Files that after a power cut are either the old or the new ones: written beside, brought to the disk, renamed."""
+
+import os
+from pathlib import Path
+
+
+def write_durably(file: Path, content: bytes, mode: int | None = None) -> None:
+    """Replace a file's content in one step; its folder must be there. Raises OSError, and then the old file stays."""
+    new = file.with_suffix(".new")
+    with new.open("wb") as opened:
+        opened.write(content)
+        opened.flush()
+        if mode is not None:
+            os.fchmod(opened.fileno(), mode)
+        os.fsync(opened.fileno())
+    new.replace(file)
+    sync_folder(file.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

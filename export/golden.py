@@ -1,0 +1,96 @@
+"""The golden material of a bundle: synthetic inputs, and what comes of them where the bundle is made.
+
+Sixteen faces that are nobody's go through the network; a scene goes the way of a camera's picture: decoded to grey, and
+cut out with the card's margin. On a device edge.verify compares. Needs no TensorFlow.
+"""
+
+import platform
+from argparse import Namespace
+from pathlib import Path
+from typing import Final
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.bundle import CARD_FILE, GOLDEN_FILE, MODEL_FILE, Card, Golden, Scene, open_bundle
+from edge.classify import Network
+from edge.contract import INPUT_SIZE, LABELS, crop
+from edge.errors import BundleError
+from edge.records import Box
+from edge.verify import decode
+
+_FACES: Final = 16
+_SEED: Final = 20130414
+# A large face, one that leaves the picture, and one smaller than the network's input.
+_BOXES: Final = (Box(40, 20, 80, 88), Box(120, 70, 50, 60), Box(6, 8, 30, 32))
+
+
+def make_golden(network: Network, margin: float) -> Golden:
+    """What this network, here, makes of the golden inputs; faces are cut out with ``margin`` (as in edge.contract)."""
+    faces = golden_faces()
+    return Golden(faces, np.stack([network.logits(face) for face in faces]), LABELS, golden_scene(margin))
+
+
+def golden_faces() -> NDArray[np.uint8]:
+    """Sixteen synthetic inputs, ``(16, 48, 48)`` uint8: smooth random blobs of many contrasts; nobody's face."""
+    rng = np.random.default_rng(_SEED)
+    coarse = rng.uniform(-1, 1, (_FACES, 6, 6))
+    smooth = np.stack([np.kron(blob, np.ones((8, 8))) for blob in coarse])
+    level = rng.uniform(60, 190, (_FACES, 1, 1))
+    contrast = np.linspace(10, 120, _FACES)[:, None, None]
+    noise = rng.normal(0, 6, (_FACES, INPUT_SIZE, INPUT_SIZE))
+    return np.asarray(np.clip(level + contrast * smooth + noise, 0, 255), np.uint8)
+
+
+def golden_scene(margin: float) -> Scene:
+    """A 160x120 picture of blobs in colour, from black to white, and three squares cut out of it."""
+    rng = np.random.default_rng(_SEED + 1)
+    blobs = cv2.resize(rng.uniform(-60, 315, (8, 10, 3)), (160, 120), interpolation=cv2.INTER_CUBIC)
+    blobs[:16, 144:], blobs[104:, :16] = 255, 0
+    picture = np.asarray(np.clip(blobs, 0, 255), np.uint8)
+    jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    luma = decode(jpeg)
+    return Scene(jpeg, luma, _BOXES, margin, np.stack([crop(luma, box, margin) for box in _BOXES]))
+
+
+def write_golden(folder: Path, golden: Golden) -> None:
+    """Write the golden file of a bundle; the same content gives the same bytes."""
+    scene = golden.scene
+    np.savez_compressed(
+        folder / GOLDEN_FILE,
+        faces=golden.faces,
+        outputs=golden.outputs,
+        labels=np.array(golden.labels),
+        scene_jpeg=np.frombuffer(scene.jpeg, np.uint8),
+        scene=scene.luma,
+        boxes=np.array([(box.x, box.y, box.w, box.h) for box in scene.boxes], np.int64),
+        margin=np.float64(scene.margin),
+        crops=scene.crops,
+    )
+
+
+def golden(arguments: Namespace) -> int:
+    """Carry out ``fer-export golden``: give a bundle of an earlier version the golden file of this one.
+
+    Raises BundleError where it would not be the same as if the bundle were made here: on another runtime or machine.
+    """
+    folder: Path = arguments.bundle
+    try:
+        card = msgspec.json.decode((folder / CARD_FILE).read_bytes(), type=Card)
+        network = Network((folder / MODEL_FILE).read_bytes(), folder)
+    except (OSError, msgspec.DecodeError) as error:
+        raise BundleError(f"{folder}: {error}") from error
+    here = (network.runtime, platform.machine())
+    if here != (card.golden_runtime, card.golden_machine):
+        raise BundleError(
+            f"{folder}: its golden outputs were made by {card.golden_runtime} on {card.golden_machine}; this is "
+            f"{here[0]} on {here[1]}, which may round otherwise. Do it there, or export the bundle anew."
+        )
+    made = make_golden(network, card.crop_margin)
+    write_golden(folder, made)
+    open_bundle(folder)
+    crops = f"{len(made.scene.crops)} crops with margin {made.scene.margin:g}"
+    print(f"{folder / GOLDEN_FILE}: {len(made.outputs)} outputs of {here[0]}, {crops}")
+    return 0

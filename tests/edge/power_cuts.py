@@ -1,0 +1,72 @@
+"""Installs a bundle once for each step of the installation, and is killed there: each time in a process of its own.
+
+``python -m tests.edge.power_cuts STATE FIRST SECOND`` prints one JSON line a cut: the step, and the model that is
+usable afterwards. Forking, before any interpreter of a network exists, spares starting Python for each.
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from edge.bundle import open_bundle
+from edge.classify import Classifier
+from edge.models import Models
+from edge.verify import verify_golden
+
+
+class Fuse:
+    """Ends the process, as by SIGKILL, before the step with this number."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def __call__(self, step: str) -> None:
+        if self._left == 0:
+            os.write(1, step.encode())
+            os._exit(9)
+        self._left -= 1
+
+
+def cut_at(number: int, state: Path, bundle: Path) -> str:
+    """The name of the step at which a child was killed; empty when it came to its end."""
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        os.dup2(writing, 1)
+        Models(state, Fuse(number)).install(bundle, lambda _: None)
+        os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with open(reading) as told:  # noqa: PTH123
+        return told.read()
+
+
+def main(state: Path, first: Path, second: Path) -> None:
+    Models(state).install(first, lambda _: None)
+    pristine = state.with_name("pristine")
+    shutil.copytree(state, pristine)
+    number = 0
+    while step := cut_at(number, state, second):
+        models = Models(state)
+        left = models.candidates()[0]
+        open_bundle(left.folder)
+        print(json.dumps({"step": step, "usable": left.name, "listed": models.installed()}), flush=True)
+        shutil.rmtree(state)
+        shutil.copytree(pristine, state)
+        number += 1
+    bundle = open_bundle(Models(state).candidates()[0].folder)
+    print(
+        json.dumps(
+            {
+                "step": "",
+                "usable": Models(state).choice.current,
+                "listed": Models(state).installed(),
+                "ok": verify_golden(Classifier(bundle), bundle.golden).ok,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

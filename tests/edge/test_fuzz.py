@@ -1,0 +1,389 @@
+"""Whatever a person, a broker or a damaged disk hands in: it is taken, or refused with a documented error.
+
+A few cases each by default; ``make fuzz`` (or FER_EDGE_FUZZ=20000, the cases of each target) tries many, others each
+time. Hypothesis shows and keeps the smallest input that breaks something. At the end stands how many were tried.
+"""
+
+import contextlib
+import gzip
+import io
+import json
+import lzma
+import os
+import shutil
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge.bundle import find_bundle, open_bundle
+from edge.camera import is_live, open_source, read_gray
+from edge.errors import BundleError, DataError, FerEdgeError, SettingsError, SourceError
+from edge.faces import FaceDetector
+from edge.fer2013 import read_data, read_faces
+from edge.keeping import Keeper
+from edge.messages import COMMANDS, Reply
+from edge.mqtt import base_topic
+from edge.parcel import LARGEST, read_parcel
+from edge.remote import Abilities, Remote
+from edge.sample import sample
+from edge.settings import Camera, Detect, Settings, load_settings
+from edge.verify import check_preparation
+from tests.conftest import PORTRAIT
+
+# What breaks something is shown in full, however long it is.
+pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
+
+LONG = os.environ.get("FER_EDGE_FUZZ")
+fuzzed = settings(
+    max_examples=int(LONG or 40),
+    derandomize=not LONG,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+tried: Counter[str] = Counter()
+refused: Counter[str] = Counter()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is handed in."""
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@pytest.fixture(autouse=True)
+def _told(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Have the end of the run tell how many cases were tried."""
+    before = tried.copy()
+    yield
+    for target in tried - before:
+        cases, errors = tried[target] - before[target], refused[target]
+        record_property("fuzz", f"fuzz: {target}: {cases} cases, {errors} of them refused with a documented error")
+
+
+def attempt(target: str, kind: type[FerEdgeError], action: Callable[[], object]) -> None:
+    """Do it; an error must be of the documented kind, and say something."""
+    tried[target] += 1
+    try:
+        action()
+    except kind as error:
+        refused[target] += 1
+        sentence = str(error)
+    else:
+        sentence = "taken"
+    assert sentence
+
+
+def damaged(content: bytes) -> st.SearchStrategy[bytes]:
+    """Content with a few bytes changed, cut off, doubled or put in."""
+    position = st.integers(0, max(0, len(content) - 1))
+    change = st.one_of(
+        st.tuples(st.just("set"), position, st.binary(min_size=1, max_size=8)),
+        st.tuples(st.just("cut"), position, st.just(b"")),
+        st.tuples(st.just("drop"), position, st.binary(min_size=1, max_size=40)),
+        st.tuples(st.just("insert"), position, st.binary(min_size=1, max_size=40)),
+    )
+
+    def changed(changes: list[tuple[str, int, bytes]]) -> bytes:
+        made = bytearray(content)
+        for how, at, what in changes:
+            if how == "set":
+                made[at : at + len(what)] = what
+            elif how == "cut":
+                del made[at:]
+            elif how == "drop":
+                del made[at : at + len(what)]
+            else:
+                made[at:at] = what
+        return bytes(made)
+
+    return st.lists(change, min_size=1, max_size=4).map(changed)
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-3, 300),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(["demo", "", "../..", "\0", "picamera2:x", "http://", "5", "😀", "/dev/null"]),
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+)
+
+SECTIONS = {name: type(getattr(Settings(), name)).__struct_fields__ for name in Settings.__struct_fields__}
+
+
+@st.composite
+def toml(draw: st.DrawFn) -> bytes:
+    """A file of known and unknown keys with values of every kind."""
+    lines = []
+    for section in draw(st.lists(st.sampled_from([*SECTIONS, "moqtt", "mqtt.tls"]), max_size=4, unique=True)):
+        lines.append(f"[{section}]")
+        for key in draw(st.lists(st.sampled_from([*SECTIONS.get(section, ()), "hots", "a"]), max_size=4, unique=True)):
+            value = draw(SCALARS | st.lists(SCALARS, max_size=3))
+            lines.append(f"{key} = {json.dumps(value, allow_nan=False, default=str) if _finite(value) else 'nan'}")
+    return "\n".join(lines).encode("utf-8", "surrogatepass")
+
+
+def _finite(value: Any) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return all(not isinstance(one, float) or np.isfinite(one) for one in values)
+
+
+@given(content=st.one_of(toml(), st.binary(max_size=200), damaged(sample().replace("#", "").encode())))
+@fuzzed
+def test_settings(place: Path, content: bytes) -> None:
+    file = place / "config.toml"
+    file.write_bytes(content)
+
+    def read() -> None:
+        loaded = load_settings(file)
+        assert base_topic(loaded.mqtt)
+        with contextlib.suppress(SourceError):
+            is_live(loaded.camera)
+
+    attempt("settings", SettingsError, read)
+
+
+@pytest.fixture(scope="module")
+def copy(place: Path) -> Path:
+    return Path(shutil.copytree(find_bundle("student-small"), place / "copy"))
+
+
+CARD = (find_bundle("student-small") / "card.json").read_bytes()
+GOLDEN = (find_bundle("student-small") / "golden.npz").read_bytes()
+
+
+@st.composite
+def cards(draw: st.DrawFn) -> bytes:
+    """A card with some of its values, at any depth, replaced or taken away."""
+    card = json.loads(CARD)
+    for _ in range(draw(st.integers(1, 3))):
+        part = card
+        while True:
+            key = draw(st.sampled_from(sorted(part)))
+            if isinstance(part[key], dict) and part[key] and draw(st.booleans()):
+                part = part[key]
+                continue
+            break
+        if draw(st.booleans()):
+            part[key] = draw(VALUES)
+        else:
+            del part[key]
+    return json.dumps(card).encode()
+
+
+@given(content=st.one_of(cards(), st.binary(max_size=200), damaged(CARD)))
+@fuzzed
+def test_cards(copy: Path, content: bytes) -> None:
+    (copy / "golden.npz").write_bytes(GOLDEN)
+    (copy / "card.json").write_bytes(content)
+    attempt("card", BundleError, lambda: open_bundle(copy))
+
+
+ARRAYS = st.one_of(
+    st.sampled_from([np.uint8, np.int8, np.int64, np.float64, np.bool_, "<U8", "complex64"]).flatmap(
+        lambda dtype: st.lists(st.integers(0, 50), max_size=4).map(lambda shape: np.zeros(shape, dtype))
+    ),
+)
+
+
+@st.composite
+def goldens(draw: st.DrawFn) -> bytes:
+    """Golden arrays, some of them of another type or shape, with other values, or absent."""
+    with np.load(io.BytesIO(GOLDEN)) as stored:
+        parts = dict(stored)
+    for name in draw(st.lists(st.sampled_from(sorted(parts)), min_size=1, max_size=3, unique=True)):
+        match draw(st.sampled_from(("other", "shifted", "absent"))):
+            case "other":
+                parts[name] = draw(ARRAYS)
+            case "shifted":
+                parts[name] = np.roll(parts[name].ravel(), draw(st.integers(-9, 9))).reshape(parts[name].shape)
+            case _:
+                del parts[name]
+    out = io.BytesIO()
+    np.savez(out, **parts)
+    return out.getvalue()
+
+
+@given(content=st.one_of(goldens(), st.binary(max_size=200), damaged(GOLDEN)))
+@fuzzed
+def test_goldens(copy: Path, content: bytes) -> None:
+    (copy / "card.json").write_bytes(CARD)
+    (copy / "golden.npz").write_bytes(content)
+
+    def prepare() -> None:
+        scene = open_bundle(copy).golden.scene
+        assert all(levels >= 0 for levels in check_preparation(scene, scene.margin))
+
+    attempt("golden", BundleError, prepare)
+
+
+def _zip(entries: list[tuple[str, bytes]]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in dict(entries).items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+SMALL_ZIP = _zip([(f"b/{name}", name.encode() * 40) for name in LARGEST])
+NAMES = st.one_of(
+    st.sampled_from([*LARGEST, *(f"b/{name}" for name in LARGEST), "../x", "/x", "a/../../x", "C:\\x", "b/", "."]),
+    st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=20),
+)
+
+
+@given(
+    content=st.one_of(
+        st.lists(st.tuples(NAMES, st.binary(max_size=50)), max_size=6).map(_zip),
+        damaged(SMALL_ZIP),
+        st.binary(max_size=300),
+    )
+)
+@fuzzed
+def test_bundle_zips(place: Path, content: bytes) -> None:
+    file = place / "bundle.zip"
+    file.write_bytes(content)
+
+    def read() -> None:
+        assert set(read_parcel(file)) <= set(LARGEST)
+
+    before = sorted(place.iterdir())
+    attempt("zip", BundleError, read)
+    assert sorted(place.iterdir()) == before
+
+
+@given(
+    commands=st.lists(
+        st.tuples(
+            st.sampled_from([*COMMANDS, "fly", "", "pause/x"]) | st.text(max_size=90),
+            st.one_of(
+                st.binary(max_size=60),
+                st.dictionaries(st.sampled_from(["on", "id", "file"]) | st.text(max_size=5), VALUES, max_size=3).map(
+                    lambda told: json.dumps(told).encode()
+                ),
+                damaged(b'{"on":true,"id":"42"}'),
+                st.just(b"[" * 1024),
+                st.binary(min_size=1025, max_size=1100),
+            ),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+@fuzzed
+def test_commands(place: Path, commands: list[tuple[str, bytes, bool]]) -> None:
+    replies: list[Reply] = []
+    now = iter(range(0, 10**9, 100))
+    abilities = Abilities(True, lambda: None, lambda: open_bundle(find_bundle("")))
+    remote = Remote(Keeper(place / "kept", "kiosk"), abilities, replies.append, lambda: float(next(now)))
+    for name, payload, retained in commands:
+        tried["command"] += 1
+        before = len(replies)
+        remote.received(name, payload, retained)
+        remote.seeing()
+        remote.resting()
+        refused["command"] += sum(not reply.ok for reply in replies[before:])
+    for reply in replies:
+        assert reply.ok or (reply.error and reply.sentence)
+        msgspec.json.decode(msgspec.json.encode(reply), type=Reply)
+
+
+def _encoded(form: str) -> bytes:
+    portrait = cv2.imread(str(PORTRAIT), cv2.IMREAD_GRAYSCALE if form == ".pgm" else cv2.IMREAD_COLOR)
+    assert portrait is not None
+    small = cv2.resize(portrait, (96, 72))
+    return bytes(cv2.imencode(form, small)[1].tobytes())
+
+
+PICTURES = [_encoded(form) for form in (".jpg", ".png", ".bmp", ".pgm", ".webp")]
+
+
+@given(content=st.one_of(*map(damaged, PICTURES), st.binary(max_size=200)))
+@fuzzed
+def test_pictures(place: Path, content: bytes) -> None:
+    file = place / "picture.jpg"
+    file.write_bytes(content)
+    detector = FaceDetector(Detect(width=96))
+
+    def look() -> None:
+        gray = read_gray(file)
+        assert (gray.ndim, gray.dtype) == (2, np.uint8)
+        if gray.size < 10**6:  # a damaged header may tell of any size
+            detector.detect(gray)
+
+    attempt("picture", SourceError, look)
+
+
+@pytest.fixture(scope="module")
+def video(place: Path) -> bytes:
+    file = place / "whole.avi"
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 72))
+    for shade in range(0, 250, 50):
+        writer.write(np.full((72, 96, 3), shade, np.uint8))
+    writer.release()
+    return file.read_bytes()
+
+
+@given(data=st.data())
+@fuzzed
+def test_videos(place: Path, video: bytes, data: st.DataObject) -> None:
+    file = place / "video.avi"
+    file.write_bytes(data.draw(damaged(video) | st.binary(max_size=200)))
+
+    def watch() -> None:
+        source = open_source(Camera(source=str(file)))
+        try:
+            times = [frame.time for frame in islice(source.frames(), 20)]
+        finally:
+            source.close()
+        assert times == sorted(times)
+
+    attempt("video", SourceError, watch)
+
+
+def _csv() -> bytes:
+    rng = np.random.default_rng(3)
+    rows = [
+        f"{n % 7},{' '.join(map(str, rng.integers(0, 256, 2304)))},{usage}"
+        for n, usage in enumerate(("Training", "PublicTest", "PrivateTest"))
+    ]
+    return "\n".join(["emotion,pixels,Usage", *rows, ""]).encode()
+
+
+CSV = _csv()
+PACKED = [gzip.compress(CSV), lzma.compress(CSV), _zip([("fer2013.csv", CSV)])]
+
+
+@given(
+    content=st.one_of(
+        damaged(CSV),
+        *map(damaged, PACKED),
+        st.lists(st.text('0123456789, .-\n"\0emotionpixelsUsage', max_size=40), max_size=8).map(
+            lambda lines: "\n".join(["emotion,pixels,Usage", *lines]).encode()
+        ),
+        st.binary(max_size=200),
+    ),
+    everything=st.booleans(),
+)
+@fuzzed
+def test_labelled_data(place: Path, content: bytes, everything: bool) -> None:
+    file = place / "fer2013.csv"
+    file.write_bytes(content)
+    attempt("faces", DataError, lambda: read_data(file) if everything else read_faces(file, "PublicTest"))
