@@ -5,6 +5,7 @@ scene, found by the device's detector, cut out with every margin, and classified
 what it is compared with, pair by pair.
 """
 
+import dataclasses
 import json
 import math
 import sys
@@ -27,6 +28,7 @@ from edge.fer2013 import LabelledFaces, Split, read_faces
 from edge.records import Box, Gray
 from edge.settings import Detect
 from export.compiled import write_card
+from export.golden import golden_scene, write_golden
 from export.scenes import FER2013_FACE, HEIGHT, SENSOR_NOISE, WIDTH
 
 MARGINS: Final = tuple(round(-0.1 + 0.025 * step, 3) for step in range(11))
@@ -196,18 +198,19 @@ def command(arguments: Namespace) -> int:
 
 
 def put_margin(bundle: Bundle, margin: float) -> None:
-    """Write a bundle's card anew with another crop margin; nothing else of the bundle depends on it.
+    """Write a bundle's card anew with another crop margin, and its golden crops; nothing else of it depends on that.
 
-    Raises UsageError when the card cannot be written.
+    Raises UsageError when they cannot be written.
     """
     chosen = bundle.card.origin.chosen
     if _CHOSEN not in chosen:
         chosen += _CHOSEN
     origin = msgspec.structs.replace(bundle.card.origin, chosen=chosen)
     try:
+        write_golden(bundle.folder, dataclasses.replace(bundle.golden, scene=golden_scene(margin)))
         write_card(bundle.folder, msgspec.structs.replace(bundle.card, crop_margin=margin, origin=origin))
     except OSError as error:
-        raise UsageError(f"{bundle.folder}: its card cannot be written: {error.strerror or error}") from error
+        raise UsageError(f"{bundle.folder}: its margin cannot be written: {error.strerror or error}") from error
 
 
 def _table(fit: Fit, now: float) -> str:
