@@ -26,7 +26,6 @@ from edge.board import MODEL, THROTTLED, text_of, throttling
 from edge.clock import clock_synced
 from edge.errors import SettingsError
 from edge.keeping import INSTALLED_CONFIG, SERVICE_STATE
-from edge.models import deployed_folder
 from edge.settings import Camera, Model, Mqtt, Privacy, Settings, load_settings
 from edge.trial import INSTALL, Trial
 
@@ -349,6 +348,10 @@ def with_password(settings: Mqtt, config: Path | None) -> Mqtt:
 def deployed_model(settings: Settings) -> Model:
     """The settings of the model, with the folder of the bundle that a run uses."""
     if settings.model.bundle:
+        return settings.model
+    try:
+        from edge.models import deployed_folder  # noqa: PLC0415  doctor speaks when numpy does not import
+    except ImportError:
         return settings.model
     return msgspec.structs.replace(settings.model, bundle=str(deployed_folder(settings, os.environ)))
 

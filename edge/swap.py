@@ -93,7 +93,7 @@ def _check(settings: Settings) -> Callable[[Bundle], None]:
     """Run the golden inputs through a bundle's network on this device."""
 
     def check(bundle: Bundle) -> None:
-        found = verify_golden(Classifier(bundle, settings.model.threads), bundle.golden)
+        found = verify_golden(Classifier(bundle, settings.model.threads or 1), bundle.golden)
         if not found.ok:
             raise VerificationError(f"{found.sentence}. It was not put in use.")
 

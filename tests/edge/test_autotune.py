@@ -14,7 +14,7 @@ import pytest
 from edge.autotune import Measured, Tuned, Way, choose, holds_for, in_use, kept, measure, table
 from edge.bundle import open_bundle
 from edge.deployed import open_deployed
-from edge.keeping import replace_file
+from edge.durable import write_durably
 from edge.settings import Model, Settings, Store
 from tests.conftest import StandIn
 
@@ -69,7 +69,7 @@ def tuned(standin: StandIn, chosen: Measured, *others: Measured) -> Tuned:
 
 
 def keep(folder: Path, what: Tuned) -> None:
-    replace_file(folder / "tuned.json", msgspec.json.encode(what))
+    write_durably(folder / "tuned.json", msgspec.json.encode(what))
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ def test_a_running_service_tells_what_it_does(scraped: dict[str, list[tuple[dict
     assert {labels["stage"] for labels, _ in scraped["fer_edge_stage_seconds_total"]} == {
         "detect",
         "track",
+        "plan",
+        "crop",
         "classify",
         "tell",
     }

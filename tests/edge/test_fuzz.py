@@ -36,7 +36,7 @@ from edge.mqtt import base_topic
 from edge.parcel import LARGEST, read_parcel
 from edge.remote import Abilities, Remote
 from edge.sample import sample
-from edge.settings import Camera, Detect, Settings, load_settings
+from edge.settings import Camera, Detect, Section, Settings, load_settings
 from edge.verify import check_preparation
 from tests.conftest import PORTRAIT
 
@@ -124,7 +124,11 @@ VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
 )
 
-SECTIONS = {name: type(getattr(Settings(), name)).__struct_fields__ for name in Settings.__struct_fields__}
+SECTIONS = {
+    name: section.__struct_fields__
+    for name in Settings.__struct_fields__
+    if isinstance(section := getattr(Settings(), name), Section)
+}
 
 
 @st.composite

@@ -6,20 +6,26 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edge.bundle import find_bundle, open_bundle
+from edge.bundle import DEFAULT, find_bundle, open_bundle
 from edge.clock import Moment
 from edge.errors import SourceError
+from edge.pipeline import Seen
 from edge.recording import Recorder, events_of
-from edge.records import Box, Track
-from edge.settings import Events, Model, Preset, Settings
+from edge.records import Box, Frame, Reading, Track
+from edge.settings import Events, Preset, Settings
 from tests.edge.test_cli import fer_edge
 
-CARD = open_bundle(find_bundle(Model().bundle)).card
+CARD = open_bundle(find_bundle(DEFAULT)).card
 STARTED = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 HAPPY = (0.0, 0.0, 0.0, 5.0, 0.0, 0.0, 0.0)
 SAD = (0.0, 0.0, 0.0, 0.0, 5.0, 0.0, 0.0)
+
+
+def seen(at: float, track: Track, reading: Reading) -> Seen:
+    return Seen(Frame(np.zeros((4, 4), np.uint8), at), [track], [], {track.id: reading}, [])
 
 
 @pytest.fixture
@@ -35,7 +41,7 @@ def recording(tmp_path: Path) -> Path:
             reading = HAPPY if at < 2 else SAD if at < 4 else "blurred"
             right = at >= 3
             moment = Moment(STARTED + timedelta(hours=right), synced=right)
-            recorder.frame(at, [track], {1: reading}, moment)
+            recorder.frame(seen(at, track, reading), moment)
         recorder.end(5.9, moment)
     return file
 
@@ -134,7 +140,7 @@ def test_a_run_that_is_killed_leaves_what_can_be_told_up_to_there(tmp_path: Path
     script = (
         "import os, sys; from pathlib import Path; from tests.edge.test_recording import *\n"
         "recorder = Recorder(Path(sys.argv[1])); recorder.begin('0123456789ab', CARD, Settings())\n"
-        "for number in range(5000): recorder.frame(number / 10, [Track(1, Box(1, 2, 3, 4), 0)], {1: HAPPY},"
+        "for number in range(5000): recorder.frame(seen(number / 10, Track(1, Box(1, 2, 3, 4), 0), HAPPY),"
         " Moment(STARTED, False))\n"
         "os._exit(9)\n"
     )

@@ -86,7 +86,7 @@ def test_a_card_with_a_wrong_margin_is_refused(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(find_bundle("student-small"), tmp_path / "copy"))
     card = json.loads((folder / "card.json").read_text())
     (folder / "card.json").write_text(json.dumps(card | {"crop_margin": 0.1}))
-    with pytest.raises(BundleError, match=r"margin of 0, the card says 0\.1"):
+    with pytest.raises(BundleError, match=r"margin of 0\.025, the card says 0\.1"):
         open_bundle(folder)
 
 
@@ -96,9 +96,9 @@ def flip_a_byte(folder: Path) -> None:
     (folder / "model.tflite").write_bytes(model)
 
 
-def of_version_1(folder: Path) -> None:
+def of_version_2(folder: Path) -> None:
     card = json.loads((folder / "card.json").read_text())
-    (folder / "card.json").write_text(json.dumps(card | {"schema_version": 1}))
+    (folder / "card.json").write_text(json.dumps(card | {"schema_version": 2}))
 
 
 def golden_without_a_scene(folder: Path) -> None:
@@ -110,7 +110,7 @@ def golden_without_a_scene(folder: Path) -> None:
     ("damage", "words"),
     [
         (flip_a_byte, "sha256"),
-        (of_version_1, "not a card of version 2"),
+        (of_version_2, "not a card of version 3"),
         (golden_without_a_scene, "fer-export golden"),
     ],
 )
