@@ -32,8 +32,12 @@ def store_folder(store: Store, environ: Mapping[str, str]) -> Path:
         return Path(store.folder)
     if service := environ.get("STATE_DIRECTORY"):
         return Path(service.partition(":")[0])
-    state = environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "fer-edge"
+    if state := environ.get("XDG_STATE_HOME"):
+        return Path(state) / "fer-edge"
+    try:
+        return Path.home() / ".local" / "state" / "fer-edge"
+    except RuntimeError:  # an account without a home
+        return SERVICE_STATE
 
 
 class Keeper:

@@ -335,7 +335,7 @@ def test_with_aggregates_only_nothing_of_one_face_reaches_the_broker(
         messages = listener.messages[before:]
     topics = {topic.removeprefix("fer-edge/kiosk/") for topic, payload, _ in messages if payload}
     discovery = "homeassistant/device/fer-edge-kiosk/config"
-    assert topics == {"availability", "aggregate", "statistics", discovery}
+    assert topics == {"availability", "aggregate", "statistics", "verification", discovery}
     assert ("fer-edge/kiosk/state", "", False) in messages, "what was retained before is taken back"
     [counted] = listener.json("aggregate")
     jsonschema.validate(counted, json.loads((ROOT / "docs" / "aggregate.schema.json").read_text()))
