@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     comparing.add_argument("--out", type=Path, metavar="SVG", help="draw time, accuracy and size into this file")
     comparing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     telling = add("episodes", ("export.episodes", "command"), "measure how calmly and quickly events follow", _EPISODES)
-    telling.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
+    telling.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
     telling.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013 or a tree of pictures")
     telling.add_argument(
         "--faces",

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import Card, open_bundle
+from edge.bundle import Card, find_bundle, open_bundle
 from edge.classify import Classifier
 from edge.contract import INPUT_SIZE, LABELS, softmax
 from edge.episodes import Manner, Narrator, manner
@@ -177,7 +177,7 @@ def tune(made: Sequence[Take], card: Card) -> tuple[Telling, Calm]:
 
 def command(arguments: Namespace) -> int:
     """Carry out ``fer-export episodes``."""
-    bundle = open_bundle(arguments.bundle)
+    bundle = open_bundle(find_bundle(str(arguments.bundle)))
     classifier = Classifier(bundle)
     faces = read_faces(arguments.data, measured_split(arguments.data))
     if len(faces) < 2:

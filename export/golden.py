@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import CARD_FILE, GOLDEN_FILE, MODEL_FILE, Card, Golden, Scene, open_bundle
+from edge.bundle import CARD_FILE, GOLDEN_FILE, MODEL_FILE, Card, Golden, Scene, find_bundle, open_bundle
 from edge.classify import Network
 from edge.contract import INPUT_SIZE, LABELS, crop
 from edge.errors import BundleError
@@ -76,7 +76,7 @@ def golden(arguments: Namespace) -> int:
 
     Raises BundleError where it would not be the same as if the bundle were made here: on another runtime or machine.
     """
-    folder: Path = arguments.bundle
+    folder = find_bundle(str(arguments.bundle))
     try:
         card = msgspec.json.decode((folder / CARD_FILE).read_bytes(), type=Card)
         network = Network((folder / MODEL_FILE).read_bytes(), folder)
