@@ -120,7 +120,7 @@ RECIPES: Final = {
             model="student-small",
             epochs=18,
             votes=0.5,
-            teachers=("student", "co-teacher", "paper"),
+            teachers=("co-teacher", "paper"),
             temperature=2.0,
             precision="mixed_bfloat16",
         ),
@@ -132,7 +132,7 @@ RECIPES: Final = {
                 learning_rate=2e-3,
                 dropout=0.15,
                 votes=0.5,
-                teachers=("student", "co-teacher", "paper"),
+                teachers=("co-teacher", "paper"),
                 temperature=2.0,
                 precision="mixed_bfloat16",
             )
