@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -454,6 +455,6 @@ def client_id(settings: Mqtt) -> str:
     return base_topic(settings).replace("/", "-")
 
 
-def device_id(settings: Mqtt) -> str:
+def device_id(settings: Mqtt, serial: Path = board.SERIAL) -> str:
     """The configured device name; else the board's serial number (cloned SD cards share host names); else the host."""
-    return settings.device or board.text_of(board.SERIAL) or socket.gethostname()
+    return settings.device or board.text_of(serial) or socket.gethostname()
