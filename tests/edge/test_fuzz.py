@@ -283,6 +283,7 @@ def test_bundle_zips(place: Path, content: bytes) -> None:
                 ),
                 damaged(b'{"on":true,"id":"42"}'),
                 st.just(b"[" * 1024),
+                st.just(b'{"x":' + b"[" * 1015),
                 st.binary(min_size=1025, max_size=1100),
             ),
             st.booleans(),

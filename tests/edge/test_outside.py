@@ -211,7 +211,10 @@ def test_pause_closes_the_camera_survives_kill_9_and_ends_when_it_is_told(
         listener.send("command/pause", '{"on":false,"id":"b"}')
         wait_until(lambda: len(replies(listener, "pause")) == 2 and listener.last("paused") == "OFF", 20)
         assert camera.watched
-        wait_until(lambda: listener.json("state")[-1]["faces"], 20)
+        wait_until(lambda: listener.json("state")[-1]["faces"] and listener.json("event")[-1]["kind"] == "appeared", 20)
+        first, again = listener.json("event")[0], listener.json("event")[-1]
+        assert (first["track"], again["track"]) == (1, 1), "tracks begin anew: nobody is known again"
+        assert first["id"].split("-")[0] != again["id"].split("-")[0]
         assert running.end() == 0
 
 
