@@ -199,6 +199,8 @@ class MqttSink:
         self._publish_state()
         farewell = min(1.0, timeout / 4)
         self._wait(lambda: self.undelivered() or self._busy(), deadline - farewell)
+        for source in [*self._faults.keys() - {"service"}]:  # who is offline suffers from nothing any more
+            self._set_fault(source, None)
         self._set("availability", b"offline")
         self._wait(lambda: self._link.up and self._busy(), deadline)
         self._link.stop()

@@ -97,7 +97,12 @@ class Remote:
             self.ignored += 1
             if now - self._warned >= _SECONDS_EACH:  # a flood is not answered by a flood
                 self._warned = now
-                self._refuse(name, _id_of(payload), "too-fast", f"at most one command in {_SECONDS_EACH:g} s; this one was ignored")
+                self._refuse(
+                    name,
+                    _id_of(payload),
+                    "too-fast",
+                    f"at most one command in {_SECONDS_EACH:g} s; this one was ignored",
+                )
             return
         kind = COMMANDS.get(name)
         if kind is None:

@@ -37,9 +37,9 @@ class Broker:
         wait_until(self._answers, 10)
 
     def stop(self) -> None:
-        if self.process:
-            self.process.terminate()
-            self.process.wait(10)
+        if process := self.process:
+            # Said again and again: mosquitto forgets a SIGTERM that comes between its first listening and its loop.
+            wait_until(lambda: process.terminate() or process.poll() is not None, 10)
             self.process = None
 
     def kill(self) -> None:

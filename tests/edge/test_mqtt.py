@@ -326,6 +326,22 @@ def test_the_fault_that_began_first_is_told_until_it_ends(broker: Broker, start:
         assert sink.fault_code is None
 
 
+@pytest.mark.parametrize("ends_with", [None, 5])
+def test_with_offline_the_fault_says_why_it_ended_and_nothing_else(
+    broker: Broker, start: Start, ends_with: int | None
+) -> None:
+    """It used to name a full disk for ever, though the process had ended in order."""
+    with listening(broker.port) as listener:
+        sink = start(settings(broker.port))
+        sink._set_fault("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
+        wait_until(lambda: listener.json("fault"), 5)
+        if ends_with:
+            sink.fault(Fault(ends_with, "no camera", "2026-11-22T11:00:02+00:00"))
+        assert sink.close(5) == 0
+        wait_until(lambda: listener.last("availability") == "offline", 5)
+        assert json.loads(listener.last("fault") or "{}").get("code") == ends_with
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_ends_with_a_bug_is_noticed(broker: Broker, tmp_path: Path) -> None:
     def bug(*_: object) -> None:
