@@ -230,7 +230,7 @@ def report(card: Card, telling: Telling, calm: Calm) -> str:
             f"a minute in the frames, {calm.told_per_minute:.2f} events ({calm.ratio:.0f} times fewer)",
             f"real changes: {len(calm.delays)} told, median {np.median(delays):.0f} ms later, 90 % within "
             f"{np.percentile(delays, 90):.0f} ms; {calm.missed} not told within {_HALF_SECONDS:g} s",
-            f"not told: of {calm.another} the network's own average says another expression, of {calm.unsure} it is below "
-            f"the threshold, {calm.held} were held back by smoothing, dwell or hysteresis",
+            f"of those {calm.another} that the network itself calls otherwise on average, {calm.unsure} below the "
+            f"threshold, {calm.held} held back by smoothing, dwell or hysteresis",
         )
     )

@@ -15,7 +15,6 @@ from edge.records import Logits
 from edge.settings import Events, Model
 from export.episodes import FPS, USUAL, Take, autoregression, film, judge, sequences, tune
 
-
 CONSTANT = Take(((0.0,) * 6 + (4.0,),) * 60)
 
 
