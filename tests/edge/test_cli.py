@@ -111,11 +111,14 @@ def test_an_unreadable_picture_in_a_folder_is_named_and_skipped(portraits: Path,
 def test_events_go_to_the_broker_instead_of_stdout(portraits: Path, broker: Broker, tmp_path: Path) -> None:
     config = tmp_path / "mqtt.toml"
     config.write_text(f'[camera]\nfolder_fps = 4\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "kiosk"\n')
+    with listening(broker.port) as before:
+        before.send("fault", '{"code":18}', retain=True)
     done = fer_edge("run", "--source", portraits, "--config", config, "--events", "mqtt")
     assert (done.returncode, done.stdout) == (0, "")
     with listening(broker.port) as late:
         wait_until(lambda: late.of("availability") and late.of("state"), 5)
         assert late.of("availability") == ["offline"]
+        assert late.of("fault") == [], "what a process before has left"
         assert json.loads(late.of("state")[0])["faces"] == 0
 
 

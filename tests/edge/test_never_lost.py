@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,9 +120,13 @@ def assert_none_lost(told: list[str], proxy: Proxy, listener: Listener) -> None:
     assert first(listener.ids()) == told
 
 
-def test_thousands_of_events_over_connections_that_break(keeping: Broker, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("protocol", "version"), [("5", 5), ("3.1.1", 4)])
+def test_thousands_of_events_over_connections_that_break(
+    keeping: Broker, tmp_path: Path, protocol: str, version: int
+) -> None:
     chance = random.Random(1)
-    with proxied(keeping.port) as proxy, session(keeping) as listener, device(tmp_path, proxy.port) as kiosk:
+    proxying, starting = proxied(keeping.port, version), partial(device, tmp_path, protocol=protocol)
+    with proxying as proxy, session(keeping) as listener, starting(proxy.port) as kiosk:
         for _ in range(15):
             kiosk.tell(200)
             time.sleep(chance.uniform(0, 0.1))
