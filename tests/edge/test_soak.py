@@ -22,6 +22,7 @@ def test_a_storm_follows_from_its_seed_and_has_every_kind() -> None:
     assert faults != storm(8, 1000)
     assert [fault.number for fault in faults] == list(range(1000))
     assert {fault.kind for fault in faults} == set(KINDS)
+    assert {fault.kind for fault in storm(7, len(KINDS) + 4)} == set(KINDS)
     assert all(KINDS[fault.kind].hold[0] <= fault.hold <= KINDS[fault.kind].hold[1] for fault in faults)
 
 
@@ -123,14 +124,15 @@ def test_what_all_processes_wrote_is_added_up() -> None:
 def test_a_small_storm_is_weathered_and_a_lost_acknowledgement_would_have_been_found(tmp_path: Path) -> None:
     if not shutil.which("mosquitto") or not shutil.which("gcc"):
         pytest.skip("mosquitto or gcc is not installed (apt install mosquitto gcc libc6-dev)")
-    kinds = ["network-cut", "broker-kill", "clock-back", "bad-command", "tpu-vanishes", "kill"]
+    kinds = ["broker-kill", "clock-back", "bad-command", "tpu-vanishes", "kill"]
     kinds += ["disk-full"] if can_be_mounted() else []
-    faults = storm(5, 10, kinds)
+    faults = storm(3, 8, kinds)
+    assert {fault.kind for fault in faults} == set(kinds)
     lines: list[str] = []
-    report = soak(faults, tmp_path, 5, lines.append)
+    report = soak(faults, tmp_path, 3, lines.append)
     print(report.as_text())
     assert report.violations == []
-    assert [outcome.number for outcome in report.outcomes] == list(range(10))
+    assert [outcome.number for outcome in report.outcomes] == list(range(8))
     assert report.balance.committed > 10
     assert report.balance.waiting == 0
     first, *others = report.evidence.acknowledged

@@ -1,6 +1,7 @@
 """A storm of faults against the real program: ``python -m tests.soak --seed 7 --faults 1000``."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -63,6 +64,7 @@ def main() -> int:
         for fault in faults:
             print(fault.number, fault.part, fault.lane, fault.kind, fault.pause, fault.hold, fault.variant)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was mounted and started is to be put away
     with tempfile.TemporaryDirectory() as folder:
         if arguments.keep:
             arguments.keep.mkdir(parents=True)

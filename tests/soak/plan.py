@@ -25,10 +25,10 @@ class Kind:
 
 
 KINDS: Final[dict[str, Kind]] = {
-    "network-cut": Kind("network", (0.0, 2.0), 2, 16, "every connection breaks, and none is made for a while"),
-    "broker-restart": Kind("network", (0.0, 2.0), 1, 5, "the broker ends in order, and starts again"),
-    "broker-kill": Kind("network", (0.0, 2.0), 1, 5, "the broker is killed by SIGKILL, and starts again"),
-    "wrong-password": Kind("network", (0.5, 3.0), 1, 4, "the broker refuses the device until its password is right"),
+    "network-cut": Kind("network", (0.0, 2.0), 1, 9, "every connection breaks, and none is made for a while"),
+    "broker-restart": Kind("network", (0.0, 2.0), 0.5, 4, "the broker ends in order, and starts again"),
+    "broker-kill": Kind("network", (0.0, 2.0), 0.5, 3, "the broker is killed by SIGKILL, and starts again"),
+    "wrong-password": Kind("network", (0.5, 3.0), 0.5, 2, "the broker refuses the device until its password is right"),
     "camera-gone": Kind("device", (0.5, 3.0), 0, 2, "the camera hangs up, and cannot be opened"),
     "camera-stalled": Kind("device", (0.5, 2.0), 0, 1, "the camera says nothing more"),
     "camera-frozen": Kind("device", (0.5, 2.0), 0, 1, "the camera sends one picture again and again"),
@@ -51,7 +51,11 @@ KINDS: Final[dict[str, Kind]] = {
 LANES: Final[tuple[Lane, ...]] = ("network", "device", "clock", "operator")
 
 _CALM_SHARE: Final = 0.4
-_LONGEST_PAUSE: Final = 0.5
+
+_PAUSE: Final = (0.0, 0.5)
+# A connection that lasts half a minute makes the device's next waiting short again; one that never lasts is most of the
+# time not there, for whoever sends commands.
+_NETWORK_PAUSES: Final = ((31.0, 33.0), (2.0, 4.0))
 
 
 @dataclass(frozen=True)
@@ -79,17 +83,15 @@ def storm(seed: int, faults: int, kinds: Collection[str] = tuple(KINDS)) -> tupl
     chance = Random(f"{seed} {faults} {' '.join(kinds)}")
     calm = [kind for kind in kinds if KINDS[kind].calm]
     calm_faults = round(faults * _CALM_SHARE) if calm else 0
-    parts = (
-        _drawn(chance, {kind: KINDS[kind].calm for kind in calm}, calm_faults),
-        _drawn(chance, {kind: KINDS[kind].wild for kind in kinds}, faults - calm_faults),
-    )
+    first = _drawn(chance, {kind: KINDS[kind].calm for kind in calm}, calm_faults)
+    parts = (first, _drawn(chance, {kind: KINDS[kind].wild for kind in kinds}, faults - calm_faults, first))
     named = [(part, kind) for part, drawn in enumerate(parts) for kind in drawn]
     return tuple(
         Fault(
             number,
             part,
             kind,
-            pause=round(chance.uniform(0, _LONGEST_PAUSE), 3),
+            pause=round(chance.uniform(*(_NETWORK_PAUSES[part] if KINDS[kind].lane == "network" else _PAUSE)), 3),
             hold=round(chance.uniform(*KINDS[kind].hold), 3),
             variant=chance.randrange(1 << 16),
         )
@@ -97,9 +99,9 @@ def storm(seed: int, faults: int, kinds: Collection[str] = tuple(KINDS)) -> tupl
     )
 
 
-def _drawn(chance: Random, weights: dict[str, float], count: int) -> list[str]:
-    """So many kinds by their weights, in random order, with each at least once if there is room."""
-    once = list(weights) if len(weights) <= count else []
+def _drawn(chance: Random, weights: dict[str, float], count: int, had: Collection[str] = ()) -> list[str]:
+    """So many kinds by their weights, in random order; each at least once if there is room, else those not ``had``."""
+    once = list(weights) if len(weights) <= count else [kind for kind in weights if kind not in had][:count]
     more = chance.choices(list(weights), list(weights.values()), k=count - len(once)) if weights else []
     drawn = once + more
     chance.shuffle(drawn)

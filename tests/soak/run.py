@@ -116,16 +116,19 @@ def soak(faults: Sequence[Fault], folder: Path, seed: int, tell: Tell) -> Report
 
 def _watch(storm: _Storm, world: World, faults: int, tell: Tell) -> None:
     began = told = time.monotonic()
+    said = 0
     while any(thread.is_alive() for thread in storm.threads):
         time.sleep(0.1)
         if time.monotonic() - told < _TELL_SECONDS:
             continue
         told = time.monotonic()
-        bad = [outcome for outcome in storm.outcomes if outcome.seconds is None]
+        bad = [outcome for outcome in list(storm.outcomes) if outcome.seconds is None]
         tell(
             f"{(told - began) / 60:6.1f} min  {len(storm.outcomes)} of {faults} faults, {len(bad)} not recovered  "
             f"{len(world.proxy.record.acknowledged)} events acknowledged  {world.device.starts} starts"
+            + "".join(f"\n  {one.kind} (fault {one.number}): {one.trouble}" for one in bad[said:])
         )
+        said = len(bad)
 
 
 def _quiet(world: World) -> list[str]:
