@@ -126,10 +126,10 @@ def test_a_small_storm_is_weathered_and_a_lost_acknowledgement_would_have_been_f
         pytest.skip("mosquitto or gcc is not installed (apt install mosquitto gcc libc6-dev)")
     kinds = ["broker-kill", "clock-back", "bad-command", "tpu-vanishes", "kill"]
     kinds += ["disk-full"] if can_be_mounted() else []
-    faults = storm(3, 8, kinds)
+    faults = storm(8, 8, kinds)
     assert {fault.kind for fault in faults} == set(kinds)
     lines: list[str] = []
-    report = soak(faults, tmp_path, 3, lines.append)
+    report = soak(faults, tmp_path, 8, lines.append)
     print(report.as_text())
     assert report.violations == []
     assert [outcome.number for outcome in report.outcomes] == list(range(8))

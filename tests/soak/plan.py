@@ -101,7 +101,10 @@ def storm(seed: int, faults: int, kinds: Collection[str] = tuple(KINDS)) -> tupl
 
 def _drawn(chance: Random, weights: dict[str, float], count: int, had: Collection[str] = ()) -> list[str]:
     """So many kinds by their weights, in random order; each at least once if there is room, else those not ``had``."""
-    once = list(weights) if len(weights) <= count else [kind for kind in weights if kind not in had][:count]
+    once = list(weights)
+    if len(once) > count:
+        new = [kind for kind in weights if kind not in had]
+        once = chance.sample(new, min(count, len(new)))
     more = chance.choices(list(weights), list(weights.values()), k=count - len(once)) if weights else []
     drawn = once + more
     chance.shuffle(drawn)
