@@ -45,20 +45,23 @@ class Keeper:
 
     def __init__(self, folder: Path, name: str) -> None:
         self._file = folder / f"{name}.{_FILE}"
+        self._failed = False
         self.kept = self._read()
 
     def keep(self, **changes: bool | str) -> bool:
-        """Change what is kept; nothing is written when nothing differs. Returns whether it is on the disk."""
+        """Change what is kept; what is on the disk already is not written again. Returns whether it is there."""
         changed = msgspec.structs.replace(self.kept, **changes)
-        if changed == self.kept:
+        if changed == self.kept and not self._failed:
             return True
         self.kept = changed
+        self._failed = True
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_durably(self._file, msgspec.json.encode(changed))
         except OSError as error:
             _log.error("%s cannot be written: %s", self._file, error.strerror)
             return False
+        self._failed = False
         return True
 
     def _read(self) -> Kept:

@@ -214,7 +214,7 @@ class MqttSink:
 
     def undelivered(self) -> int:
         """Events told that the broker has not acknowledged yet."""
-        return self._committer.waiting + self._outbox.figures.waiting
+        return self._committer.undelivered
 
     # What follows is called by the link, in its thread (edge.link.Talk).
 

@@ -45,6 +45,13 @@ class Stored(NamedTuple):
     payload: bytes
 
 
+class Tally(NamedTuple):
+    """How many events wait, and how many were ever added, at one and the same moment."""
+
+    waiting: int
+    added: int
+
+
 class OutboxFigures(msgspec.Struct, frozen=True):
     """How the outbox is: how many events wait and may wait, were dropped for that; how often its file was damaged.
 
@@ -70,6 +77,7 @@ class Outbox:
 
     def __init__(self, file: Path, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.trouble = ""
+        self.tally = Tally(0, 0)
         self._file = file
         self._most = most
         self._clock = clock
@@ -77,7 +85,7 @@ class Outbox:
         self._db: sqlite3.Connection | None = None
         self._closed = False
         self._memory: dict[int, bytes] = {}
-        self._on_disk = 0
+        self._count = 0
         self._done: set[int] = set()
         self._taken: set[int] = set()
         self._cursor = 0
@@ -98,7 +106,7 @@ class Outbox:
 
     @property
     def figures(self) -> OutboxFigures:
-        """How it is; never waits for the disk."""
+        """How it is; as ``tally``, never waits for the disk."""
         durable = self._db is not None and not self.trouble
         return OutboxFigures(waiting=self._waiting, most=self._most, durable=durable, **self._counters)
 
@@ -113,7 +121,9 @@ class Outbox:
             for payload in payloads:
                 self._memory[self._next] = payload
                 self._next += 1
+            self._count += len(payloads)
             self._drop_excess()
+            self.tally = Tally(self._count, self.tally.added + len(payloads))
             self.settle()
             return not self._memory
 
@@ -158,6 +168,7 @@ class Outbox:
             if number in self._taken:
                 self._taken.discard(number)
                 self._forget(number)
+                self._recounted(self._count)
 
     def close(self) -> None:
         """Settle, and let go of the file. Whatever is not on disk by then is lost, and said to be."""
@@ -172,7 +183,11 @@ class Outbox:
 
     @property
     def _waiting(self) -> int:
-        return max(0, self._on_disk - len(self._done) + len(self._memory))
+        return self.tally.waiting
+
+    def _recounted(self, waiting: int) -> None:
+        self._count = waiting
+        self.tally = Tally(waiting, self.tally.added)
 
     def _first_free(self, after: int, most: int) -> list[Stored]:
         """The oldest events with larger ids that are neither taken nor done with, in order."""
@@ -192,12 +207,13 @@ class Outbox:
         return stored.id not in self._taken and stored.id not in self._done
 
     def _drop_excess(self) -> None:
-        excess = self._waiting - self._most
+        excess = self._count - self._most
         for stored in self._first_free(0, excess) if excess > 0 else ():
             self._forget(stored.id)
             self._counters["dropped"] += 1
 
     def _forget(self, number: int) -> None:
+        self._count -= 1
         if self._memory.pop(number, None) is None:
             self._done.add(number)
 
@@ -229,7 +245,6 @@ class Outbox:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
-        self._on_disk += len(self._memory) - len(self._done)
         self._memory.clear()
         self._done.clear()
         self._stored_counters = dict(self._counters)
@@ -258,7 +273,7 @@ class Outbox:
             raise _Damaged(f"version {version}, {check}")
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
-        self._on_disk, newest = db.execute("SELECT count(*), ifnull(max(id), 0) FROM events").fetchone()
+        on_disk, newest = db.execute("SELECT count(*), ifnull(max(id), 0) FROM events").fetchone()
         stored = dict(db.execute("SELECT name, value FROM counters"))
         self._stored_counters = {name: stored.get(name, 0) for name in self._counters}
         for name, value in self._stored_counters.items():
@@ -266,6 +281,7 @@ class Outbox:
         if newest >= min(self._memory, default=self._next):
             self._memory = dict(enumerate(self._memory.values(), newest + 1))
             self._next = newest + 1 + len(self._memory)
+        self._recounted(on_disk - len(self._done) + len(self._memory))
         self._cursor = 0
 
     def _disconnect(self) -> None:
@@ -301,7 +317,7 @@ class Outbox:
             return
         self._counters["damaged"] += 1
         self._stored_counters = {}
-        self._on_disk = 0
+        self._recounted(len(self._memory))
         self._done.clear()
         self._taken.intersection_update(self._memory)
 
@@ -327,17 +343,25 @@ class Committer(threading.Thread):
         self._moved = moved
         self._changed = threading.Condition()
         self._queue: deque[bytes] = deque()
-        self._busy = self._asked = self._closing = False
+        self._told = outbox.tally.added
+        self._asked = self._closing = False
 
     @property
     def waiting(self) -> int:
-        """Events that no commit has been tried for yet."""
-        return len(self._queue) + self._busy
+        """Events that the outbox does not have yet."""
+        return self._told - self._outbox.tally.added
+
+    @property
+    def undelivered(self) -> int:
+        """Those, and what waits in the outbox; none is counted twice on its way from here to there."""
+        tally = self._outbox.tally
+        return self._told - tally.added + tally.waiting
 
     def put(self, payload: bytes) -> None:
         """Take an event; returns at once."""
         with self._changed:
             self._queue.append(payload)
+            self._told += 1
             self._changed.notify()
 
     def tidy(self) -> None:
@@ -361,14 +385,12 @@ class Committer(threading.Thread):
                 self._changed.wait_for(lambda: self._queue or self._asked or self._closing, patience)
                 batch = list(self._queue)
                 self._queue.clear()
-                self._busy = bool(batch)
                 self._asked = False
                 closing = self._closing
             if batch:
                 self._outbox.add(batch)
             else:
                 self._outbox.settle()
-            self._busy = False
             self._moved()
             if closing and not self._queue:
                 return

@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 STOP_SECONDS: Final = 2.0
 """How long a service that was asked to stop, or that has a fault to tell, waits for the broker."""
 
+_NOTIFY_SECONDS: Final = 2.0  # systemd that is busy, as while it reads its units again, is waited for
 _HANG_SECONDS: Final = 3.0  # a clean stop that takes longer hangs in a camera; the unit allows five seconds
 _STATUS_SECONDS: Final = 10.0
 _LASTING_SECONDS: Final = 60.0  # only then are earlier failures forgotten: a camera that flaps must be waited for too
@@ -56,13 +57,14 @@ class Notifier:
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
 
     def send(self, **assignments: str) -> None:
-        """Send assignments in one message. It is lost, with a warning, when nobody listens."""
+        """Send assignments in one message. It is lost, with a warning, when nobody listens, or nobody reads in time."""
         if not self._address:
             return
         # A line break in a value would begin another assignment.
         message = "\n".join(f"{name}={' '.join(value.split())}" for name, value in assignments.items())
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.settimeout(_NOTIFY_SECONDS)
                 sender.sendto(message.encode(), self._address)
         except OSError as error:
             _log.warning("systemd could not be told %s: %s", message.partition("\n")[0], error)

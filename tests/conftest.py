@@ -165,15 +165,20 @@ class StandIn:
         new.replace(self.library.with_name("mode"))
 
 
+def build_library(source: Path, folder: Path) -> Path:
+    """A C file as a shared library; its path."""
+    library = folder / f"lib{source.stem}.so"
+    command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source, "-lm", "-ldl"]
+    subprocess.run(command, check=True)
+    return library
+
+
 @pytest.fixture(scope="session")
 def built_standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that plays libedgetpu, compiled."""
     if not shutil.which("gcc"):
         pytest.skip("gcc is not installed (apt install gcc libc6-dev)")
-    library = tmp_path_factory.mktemp("standin") / "libstandin.so"
-    source = ROOT / "tests" / "edge" / "standin_edgetpu.c"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source, "-lm"], check=True)
-    return library
+    return build_library(ROOT / "tests" / "edge" / "standin_edgetpu.c", tmp_path_factory.mktemp("standin"))
 
 
 @pytest.fixture

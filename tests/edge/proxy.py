@@ -80,6 +80,11 @@ class Proxy:
     def mend(self) -> None:
         self._open = True
 
+    @property
+    def busy(self) -> bool:
+        """Whether a connection is still forwarded."""
+        return bool(self._pairs)
+
     def close(self) -> None:
         self._closed = True
         self.cut()

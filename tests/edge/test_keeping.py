@@ -41,3 +41,15 @@ def test_what_cannot_be_written_is_said(tmp_path: Path, caplog: pytest.LogCaptur
     (tmp_path / "state").write_text("a file")
     assert not Keeper(tmp_path / "state" / "deeper", "kiosk").keep(paused=True)
     assert "kiosk.state.json cannot be written" in caplog.text
+
+
+def test_what_could_not_be_written_is_written_when_it_is_said_again(tmp_path: Path) -> None:
+    """A pause that is ended while the disk is full must not come back with the next start."""
+    folder = tmp_path / "state"
+    folder.write_text("a file")
+    keeper = Keeper(folder, "kiosk")
+    assert not keeper.keep(paused=True)
+    assert not keeper.keep(paused=True), "it still is not on the disk"
+    folder.unlink()
+    assert keeper.keep(paused=True)
+    assert Keeper(folder, "kiosk").kept == Kept(paused=True)

@@ -299,6 +299,39 @@ def test_whoever_tells_does_not_wait_for_a_disk_that_hangs(file: Path) -> None:
     outbox.close()
 
 
+class SlowReturn(Outbox):
+    """An outbox whose commits return late."""
+
+    def __init__(self, file: Path, most: int) -> None:
+        super().__init__(file, most)
+        self.entered, self.go_on = threading.Event(), threading.Event()
+
+    def add(self, payloads: Sequence[bytes]) -> bool:
+        committed = super().add(payloads)
+        self.entered.set()
+        self.go_on.wait(10)
+        return committed
+
+
+def test_no_event_is_counted_twice_on_its_way_into_the_outbox(file: Path) -> None:
+    before = Outbox(file, 10)
+    before.add(payloads(1))
+    before.close()
+    outbox = SlowReturn(file, 10)
+    committer = Committer(outbox, lambda: None)
+    committer.start()
+    committer.put(b"2")
+    assert committer.undelivered == 2
+    assert outbox.entered.wait(5)
+    committer.put(b"3")
+    assert (committer.undelivered, committer.waiting, outbox.figures.waiting) == (3, 1, 2)
+    outbox.go_on.set()
+    wait_until(lambda: not committer.waiting, 5)
+    assert committer.undelivered == outbox.figures.waiting == 3
+    committer.close(5)
+    outbox.close()
+
+
 def test_closing_commits_what_is_left_but_does_not_wait_for_ever(file: Path) -> None:
     outbox = SlowDisk(file, 10)
     committer = Committer(outbox, lambda: None)

@@ -159,6 +159,33 @@ def test_a_socket_without_a_reader_is_only_a_warning(tmp_path: Path, caplog: pyt
     assert "READY=1" in caplog.text
 
 
+def test_a_socket_that_nobody_reads_holds_up_nothing_for_long(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    systemd = Systemd(str(tmp_path / "notify"))
+    fill(systemd.address)
+    began = time.monotonic()
+    Notifier(systemd.address).send(WATCHDOG="1")
+    assert time.monotonic() - began < 10
+    assert "WATCHDOG=1: timed out" in caplog.text
+    while not systemd.silent():
+        pass
+    Notifier(systemd.address).send(WATCHDOG="1")
+    assert systemd.next() == {"WATCHDOG": "1"}, "what is read again is told again"
+    systemd.close()
+
+
+def fill(address: str) -> None:
+    """Send until the receiver's queue takes no more."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        sender.connect(address)
+        for _ in range(100_000):
+            try:
+                sender.send(b"STATUS=busy")
+            except BlockingIOError:
+                return
+    raise AssertionError("it has no end")
+
+
 def test_failures_are_remembered_in_the_runtime_directory(tmp_path: Path) -> None:
     log = FailureLog(str(tmp_path))
     assert log.read() == Failures(0)

@@ -1,0 +1,142 @@
+"""The soak's plan and its judgement, and a small version of ``python -m tests.soak``."""
+
+import dataclasses
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.soak.disk import can_be_mounted
+from tests.soak.ledger import Evidence, Found, balance
+from tests.soak.plan import KINDS, storm
+from tests.soak.report import growth_violations
+from tests.soak.run import soak
+from tests.soak.watch import Sample, growth, written
+
+
+def test_a_storm_follows_from_its_seed_and_has_every_kind() -> None:
+    faults = storm(7, 1000)
+    assert faults == storm(7, 1000)
+    assert faults != storm(8, 1000)
+    assert [fault.number for fault in faults] == list(range(1000))
+    assert {fault.kind for fault in faults} == set(KINDS)
+    assert {fault.kind for fault in storm(7, len(KINDS) + 4)} == set(KINDS)
+    assert all(KINDS[fault.kind].hold[0] <= fault.hold <= KINDS[fault.kind].hold[1] for fault in faults)
+
+
+def test_the_first_part_of_a_storm_has_only_what_a_process_lives_through() -> None:
+    faults = storm(7, 1000)
+    calm = Counter(fault.kind for fault in faults if fault.part == 0)
+    assert calm.total() == 400
+    assert all(KINDS[kind].calm for kind in calm)
+    assert storm(1, 5, ["kill"]) == tuple(fault for fault in storm(1, 5, ["kill"]) if fault.part == 1)
+
+
+def ids(run: str, first: int, last: int) -> list[str]:
+    return [f"{run}-{number}" for number in range(first, last + 1)]
+
+
+def found(*waiting: str, acknowledged: int, dropped: int = 0, damaged: int = 0) -> Found:
+    return Found(frozenset(waiting), dropped, damaged, acknowledged)
+
+
+TOLD = [*ids("b", 1, 4), *ids("a", 1, 6)]
+
+
+def judged(
+    published: Sequence[str] = TOLD, acknowledged: Sequence[str] = TOLD, files: Sequence[Found] = ()
+) -> list[str]:
+    return balance(Evidence(published, acknowledged, [*files, found(acknowledged=len(acknowledged))])).wrong
+
+
+def test_what_is_acknowledged_in_order_is_as_promised() -> None:
+    assert judged() == []
+    assert judged([*ids("b", 1, 4), *ids("b", 3, 4), *ids("a", 1, 6)]) == [], "sent again"
+
+
+def test_an_event_that_is_neither_acknowledged_nor_counted_is_found() -> None:
+    assert (
+        "1 events were neither acknowledged nor wait (a-3), but 0 were"
+        in judged(acknowledged=[event for event in TOLD if event != "a-3"])[0]
+    )
+    gap = [event for event in TOLD if event != "a-3"]
+    assert "(a-3)" in judged(gap, gap)[0], "its number is missing"
+    died_with = found("a-7", "a-8", acknowledged=len(TOLD))
+    assert "2 events were neither" in judged(files=[died_with])[0], "it was on the disk"
+
+
+def test_a_drop_has_to_be_counted_and_a_count_has_to_be_a_drop() -> None:
+    gap = [event for event in TOLD if event != "a-1"]
+    last = found(acknowledged=len(gap), dropped=1)
+    assert balance(Evidence(gap, gap, [last])).wrong == []
+    assert balance(Evidence(gap, gap, [last])).dropped == 1
+    assert (
+        "0 events were neither acknowledged nor wait (none), but 1 were"
+        in balance(Evidence(TOLD, TOLD, [last])).wrong[0]
+    )
+
+
+def test_an_acknowledgement_that_a_kill_has_undone_is_no_way_out_of_the_outbox() -> None:
+    again = found("a-6", acknowledged=len(TOLD))  # acknowledged, and still there after a kill
+    assert "(a-6)" in judged(files=[again])[0]
+    twice = [*TOLD, "a-6"]
+    assert judged(twice, twice, [again]) == []
+    dropped = found(acknowledged=len(TOLD), dropped=1)
+    assert balance(Evidence(TOLD, TOLD, [again, dropped])).wrong == []
+
+
+def test_what_waits_at_the_end_is_not_lost() -> None:
+    settled = balance(Evidence(TOLD, TOLD[:-1], [found("a-6", acknowledged=9)]))
+    assert (settled.wrong, settled.committed, settled.waiting) == ([], 10, 1)
+
+
+def test_a_changed_order_a_damaged_file_and_an_unknown_acknowledgement_are_found() -> None:
+    assert "order: a-1" in judged(["a-2", "a-1"], ["a-2", "a-1"])[0]
+    assert "order: b-2" in judged(["b-1", "a-1", "b-2"], ["b-1", "a-1", "b-2"])[0]
+    assert balance(Evidence(TOLD, TOLD, [found(acknowledged=10, damaged=1)])).wrong == [
+        "the outbox's file was damaged 1 times"
+    ]
+    assert "1 events were acknowledged and never published" in judged(acknowledged=[*TOLD, "c-1"])[0]
+
+
+def samples(slope: float, files: int = 0) -> list[Sample]:
+    """Two processes; the second lives for 300 faults in 300 seconds and grows."""
+    short = [Sample(float(at), at, 1, 500.0 + at, 90, 1000 * at) for at in range(5)]
+    long = [Sample(10.0 + at, at, 2, 80.0 + slope * at / 1000, 12 + files * at // 300, 500 * at) for at in range(301)]
+    return [*short, *long]
+
+
+def test_memory_and_files_that_grow_are_found() -> None:
+    assert growth(samples(4.0)).rss_mb_per_1000_faults == pytest.approx(4.0)
+    assert growth(samples(4.0)).rss_mb_per_hour == pytest.approx(4.0 * 3.6)
+    assert growth_violations(growth(samples(4.0))) == []
+    assert "memory grows by 40.0 MB in 1,000 faults" in growth_violations(growth(samples(40.0)))[0]
+    assert "open files grew from 14 to 42" in growth_violations(growth(samples(4.0, files=30)))[0]
+
+
+def test_what_all_processes_wrote_is_added_up() -> None:
+    assert written(samples(0.0)) == 4000 + 150_000
+
+
+@pytest.mark.slow
+def test_a_small_storm_is_weathered_and_a_lost_acknowledgement_would_have_been_found(tmp_path: Path) -> None:
+    if not shutil.which("mosquitto") or not shutil.which("gcc"):
+        pytest.skip("mosquitto or gcc is not installed (apt install mosquitto gcc libc6-dev)")
+    kinds = ["broker-kill", "clock-back", "bad-command", "tpu-vanishes", "kill"]
+    kinds += ["disk-full"] if can_be_mounted() else []
+    faults = storm(8, 8, kinds)
+    assert {fault.kind for fault in faults} == set(kinds)
+    lines: list[str] = []
+    report = soak(faults, tmp_path, 8, lines.append)
+    print(report.as_text())
+    assert report.violations == []
+    assert [outcome.number for outcome in report.outcomes] == list(range(8))
+    assert report.balance.committed > 10
+    assert report.balance.waiting == 0
+    first, *others = report.evidence.acknowledged
+    lost = next(event for event in others if event != first)
+    tampered = [first if event == lost else event for event in report.evidence.acknowledged]
+    [wrong] = balance(dataclasses.replace(report.evidence, acknowledged=tampered)).wrong
+    assert f"1 events were neither acknowledged nor wait ({lost})" in wrong

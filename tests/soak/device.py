@@ -1,0 +1,129 @@
+"""The real program as a child, and around it what systemd does: starting it again, the watchdog, the runtime folder."""
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+WATCHDOG_SECONDS: Final = 10.0
+_RESTART_SECONDS: Final = 0.3
+_ABORT_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process ended: its exit code, negative for a signal; whether somebody had ``asked`` for it."""
+
+    pid: int
+    code: int
+    asked: bool
+
+
+class Device:
+    """Keeps ``command`` running until it is closed; each ``End`` goes to ``ended``, before the next start."""
+
+    def __init__(
+        self, folder: Path, command: list[str], environ: dict[str, str], metrics_port: int, ended: Callable[[End], None]
+    ) -> None:
+        self.starts = 0
+        self.pid = 0
+        self.ready_since: float | None = None
+        self.log = folder / "device.log"
+        self.runtime = folder / "run"
+        self.runtime.mkdir()
+        self._command = command
+        self._page = f"http://127.0.0.1:{metrics_port}/metrics"
+        self._ended = ended
+        self._closing = threading.Event()
+        self._asked = self._boot = False
+        self._fed = 0.0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(str(folder / "notify"))
+        self._notify.settimeout(0.05)
+        self._environ = {
+            **environ,
+            "NOTIFY_SOCKET": str(folder / "notify"),
+            "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1e6)),
+            "RUNTIME_DIRECTORY": str(self.runtime),
+            "PYTHONFAULTHANDLER": "1",  # as under the unit
+        }
+        self._thread = threading.Thread(target=self._supervise)
+        self._thread.start()
+
+    def kill(self, *, boot: bool = False) -> None:
+        """SIGKILL, out of the blue; with ``boot`` what was in /run is gone before the next start."""
+        self._boot = boot
+        if self._process:
+            self._process.kill()
+
+    def stop(self, *, boot: bool = False) -> None:
+        """End it in order; it is started again."""
+        self._asked, self._boot = True, boot
+        if self._process:
+            self._process.terminate()
+
+    def forget(self) -> None:
+        """Let earlier failed starts be long ago: in a kiosk's life there are hours between two faults."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.runtime / "failures.json").unlink()
+
+    def close(self) -> None:
+        """End it for good."""
+        self._closing.set()
+        self.stop()
+        self._thread.join()
+        self._notify.close()
+
+    def metrics(self) -> dict[str, float]:
+        """Its page for Prometheus, values by names with labels; empty while it does not answer."""
+        try:
+            with urllib.request.urlopen(self._page, timeout=3) as page:
+                lines = page.read().decode().splitlines()
+        except OSError:
+            return {}
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+    def _supervise(self) -> None:
+        while not self._closing.is_set():
+            self._run()
+            self._closing.wait(_RESTART_SECONDS)
+
+    def _run(self) -> None:
+        if self._boot:
+            shutil.rmtree(self.runtime)
+            self.runtime.mkdir()
+        self._asked = self._boot = False
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, env=self._environ, stdout=log, stderr=log)
+        self.pid = self._process.pid
+        self.starts += 1
+        aborted = None
+        while (code := self._process.poll()) is None:
+            self._listen()
+            if self._closing.is_set() and not self._asked:
+                self.stop()
+            now = time.monotonic()
+            if aborted is None and self.ready_since is not None and now - self._fed > WATCHDOG_SECONDS:
+                aborted = now
+                self._process.send_signal(signal.SIGABRT)
+            elif aborted is not None and now - aborted > _ABORT_SECONDS:
+                self._process.kill()
+        self.ready_since = None
+        self._ended(End(self.pid, code, self._asked))
+
+    def _listen(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            told = self._notify.recv(4096).decode()
+            if "READY=1" in told:
+                self.ready_since = self._fed = time.monotonic()
+            if "WATCHDOG=1" in told:
+                self._fed = time.monotonic()

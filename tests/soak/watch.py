@@ -1,0 +1,111 @@
+"""What is watched while the storm goes on: memory, open files, bytes written; and how it develops."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+_EVERY: Final = 1.0
+_WARM_UP: Final = 20.0  # seconds in which a process still loads what it needs
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look at a process: seconds since the soak began, faults injected so far, resident MB of 10^6 bytes."""
+
+    at: float
+    faults: int
+    pid: int
+    rss_mb: float
+    files: int
+    written: int
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How the longest-lived process developed after its warm-up; None where it lived too shortly to say.
+
+    ``rss_mb_per_1000_faults`` and ``_per_hour`` are slopes of straight lines through all samples.
+    """
+
+    seconds: float
+    faults: int
+    rss_mb_first: float
+    rss_mb_last: float
+    rss_mb_per_1000_faults: float | None
+    rss_mb_per_hour: float | None
+    files_first: int
+    files_last: int
+    files_most: int
+
+
+class Sampler(threading.Thread):
+    """Looks once a second at whatever process the device has."""
+
+    def __init__(self, pid: Callable[[], int], faults: Callable[[], int]) -> None:
+        super().__init__(name="sampler", daemon=True)
+        self.samples: list[Sample] = []
+        self._pid, self._faults = pid, faults
+        self._began = time.monotonic()
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(_EVERY):
+            self.look()
+
+    def look(self) -> None:
+        """One sample now; none when there is no process."""
+        pid = self._pid()
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            place = Path(f"/proc/{pid}")
+            status = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines())
+            written = dict(line.split(": ") for line in (place / "io").read_text().splitlines())
+            files = sum(1 for _ in (place / "fd").iterdir())
+            rss = int(status["VmRSS"].split()[0]) * 1024 / 1e6
+            at = time.monotonic() - self._began
+            self.samples.append(Sample(at, self._faults(), pid, rss, files, int(written["write_bytes"])))
+
+    def close(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+def growth(samples: Sequence[Sample]) -> Growth:
+    """Of the process that was seen for longest."""
+    by_pid: dict[int, list[Sample]] = {}
+    for sample in samples:
+        by_pid.setdefault(sample.pid, []).append(sample)
+    seen = max(by_pid.values(), key=lambda one: one[-1].at - one[0].at)
+    warm = [sample for sample in seen if sample.at - seen[0].at >= _WARM_UP] or seen
+    faults = np.array([sample.faults for sample in warm], float)
+    hours = np.array([sample.at for sample in warm]) / 3600
+    rss = np.array([sample.rss_mb for sample in warm])
+    files = [sample.files for sample in warm]
+    return Growth(
+        round(warm[-1].at - warm[0].at, 1),
+        warm[-1].faults - warm[0].faults,
+        round(warm[0].rss_mb, 1),
+        round(warm[-1].rss_mb, 1),
+        _slope(faults / 1000, rss),
+        _slope(hours, rss),
+        files[0],
+        files[-1],
+        max(files),
+    )
+
+
+def written(samples: Sequence[Sample]) -> int:
+    """Bytes that all processes together made the kernel write to disks, but for the last second of each."""
+    last: dict[int, int] = {}
+    for sample in samples:
+        last[sample.pid] = sample.written
+    return sum(last.values())
+
+
+def _slope(along: np.ndarray, values: np.ndarray) -> float | None:
+    return round(float(np.polyfit(along, values, 1)[0]), 2) if len(np.unique(along)) >= 10 else None

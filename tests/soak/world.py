@@ -1,0 +1,276 @@
+"""The program and all that can fail around it: broker, proxy, camera, disk, clock, Edge TPU, operator."""
+
+import json
+import os
+import shutil
+import sqlite3
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge.bundle import find_bundle
+from tests.conftest import ROOT, Broker, StandIn, build_library, free_port, wait_until
+from tests.edge.proxy import Proxy
+from tests.soak.camera import Camera
+from tests.soak.device import Device, End
+from tests.soak.disk import Disk, can_be_mounted
+from tests.soak.ledger import Found
+
+PASSWORD: Final = "sesame"
+MOST_EVENTS: Final = 60
+"""So few may wait, for drops to come about."""
+
+_FER_EDGE: Final = [sys.executable, "-c", "import sys; from edge.cli import main; sys.exit(main())"]
+
+_CONFIG: Final = """
+[camera]
+source = "{camera}"
+[detect]
+width = 160
+[track]
+lost_after = 0.3
+[model]
+bundle = "{bundle}"
+edgetpu_library = "{library}"
+rate = 8
+[events]
+smoothing = 0.1
+dwell = 0.1
+[mqtt]
+host = "127.0.0.1"
+port = {port}
+device = "kiosk"
+username = "kiosk"
+password_file = "{password}"
+statistics_seconds = 1
+[store]
+events = {most}
+[homeassistant]
+enabled = true
+[metrics]
+enabled = true
+port = {metrics}
+"""
+
+
+class Operator:
+    """Somebody who sends commands past the proxy, and notes replies and what is retained."""
+
+    def __init__(self, port: int) -> None:
+        self.replies: list[dict[str, object]] = []
+        self.last: dict[str, str] = {}
+        self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client.username_pw_set("operator", PASSWORD)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe("fer-edge/kiosk/+", qos=1)
+        self._client.on_message = self._note
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def send(self, command: str, payload: bytes) -> None:
+        self._client.publish(f"fer-edge/kiosk/command/{command}", payload, qos=0)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _note(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
+        name = message.topic.rpartition("/")[2]
+        if name == "reply":
+            self.replies.append(json.loads(message.payload))
+        elif name in ("availability", "fault"):
+            self.last[name] = message.payload.decode()
+
+
+class Watching(Proxy):
+    """A proxy that also counts every acknowledgement, of whatever was published."""
+
+    def __init__(self, target: int) -> None:
+        self.answers = 0
+        super().__init__(target)
+
+    def _note(self, from_device: bool, first: int, body: bytes, flying: dict[int, str]) -> None:
+        self.answers += not from_device and first >> 4 == 4
+        super()._note(from_device, first, body, flying)
+
+
+class World:
+    """Everything, started; ``disk`` is None where none can be mounted. Use :func:`opened`."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self.ends: list[tuple[End, str | None]] = []
+        self.found: list[Found] = []
+        self.injected = 0
+        self.blamed: str | None = None
+        """The fault that is under way and may end the process."""
+        self.added_seconds = 0
+        self._password = folder / "password"
+        self._clock = folder / "clock"
+        self.set_clock(0)
+        self.set_password(PASSWORD)
+        self.broker = _broker(folder)
+        self.broker.start()
+        stack.callback(self.broker.stop)
+        self.proxy = stack.enter_context(closing(Watching(self.broker.port)))
+        self.operator = stack.enter_context(closing(Operator(self.broker.port)))
+        self.camera = stack.enter_context(closing(Camera()))
+        state = folder / "state"
+        self.disk = stack.enter_context(closing(Disk(state))) if can_be_mounted() else None
+        state.mkdir(exist_ok=True)
+        self.state = state
+        self.standin = StandIn(folder, build_library(ROOT / "tests" / "edge" / "standin_edgetpu.c", folder))
+        self.bad_bundles = _bad_bundles(folder / "bad")
+        metrics_port = free_port()
+        self._config = folder / "config.toml"
+        self._config.write_text(
+            _CONFIG.format(
+                camera=self.camera.url,
+                bundle=self.standin.bundle,
+                library=self.standin.library,
+                port=self.proxy.port,
+                password=self._password,
+                most=MOST_EVENTS,
+                metrics=metrics_port,
+            )
+        )
+        self.environ = {**os.environ, "STATE_DIRECTORY": str(state), "PYTHONDONTWRITEBYTECODE": "1"}
+        clock = build_library(Path(__file__).with_name("clock.c"), folder)
+        run = [*_FER_EDGE, "run", "--config", str(self._config), "--events", "mqtt"]
+        preloaded = {**self.environ, "LD_PRELOAD": str(clock), "SOAK_CLOCK": str(self._clock)}
+        self.device = stack.enter_context(closing(Device(folder, run, preloaded, metrics_port, self._ended)))
+        if self.disk:
+            stack.callback(self.disk.go_on)  # or nothing could end
+
+    def set_password(self, password: str) -> None:
+        self._password.write_text(f"{password}\n")
+
+    def set_clock(self, seconds: int) -> None:
+        """Let the device's wall clock be so many seconds ahead of this machine's."""
+        self.added_seconds = seconds
+        with self._clock.open("r+b" if self._clock.exists() else "wb") as file:
+            file.write(struct.pack("q", seconds))
+
+    def fer_edge(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Another command on the device, as its technician runs it."""
+        command = [*_FER_EDGE, *words, "--config", str(self._config)]
+        return subprocess.run(command, env=self.environ, capture_output=True, text=True, check=False, timeout=300)
+
+    def choice(self) -> bytes:
+        """Which installed model is in use, as it is kept."""
+        file = self.state / "models" / "choice.json"
+        return file.read_bytes() if file.exists() else b""
+
+    @contextmanager
+    def blaming(self, kind: str) -> Iterator[None]:
+        """While this lasts, the end of the process is this fault's doing."""
+        self.blamed = kind
+        try:
+            yield
+        finally:
+            self.blamed = None
+
+    def sees(self) -> Callable[[], bool]:
+        """Says whether frames have gone through the pipeline since now, be it in a new process."""
+        before, pid = self.device.metrics().get("fer_edge_frames_total", 0.0), self.device.pid
+
+        def condition() -> bool:
+            frames = self.device.metrics().get("fer_edge_frames_total", 0.0)
+            return frames >= 2 if self.device.pid != pid else frames >= before + 2
+
+        return condition
+
+    def is_heard(self) -> Callable[[], bool]:
+        """Says whether the broker has acknowledged anything since now."""
+        before = self.proxy.answers
+        return lambda: self.proxy.answers > before
+
+    @property
+    def accelerator(self) -> str:
+        """What the device says it computes with."""
+        name = next((name for name in self.device.metrics() if name.startswith("fer_edge_accelerator_info")), '""')
+        return name.split('"')[1]
+
+    def _ended(self, end: End) -> None:
+        """Look at what a process has left, once the proxy has seen the last of it."""
+        self.ends.append((end, self.blamed))
+        if self.disk:
+            self.disk.go_on()
+        wait_until(lambda: not self.proxy.busy, 10)
+        acknowledged = len(self.proxy.record.acknowledged)
+        with tempfile.TemporaryDirectory() as folder:
+            for file in self.state.glob("*.outbox.db*"):
+                shutil.copy(file, folder)
+            [file] = Path(folder).glob("*.db") if any(Path(folder).iterdir()) else [None]
+            self.found.append(_found(file, acknowledged) if file else Found(frozenset(), 0, 0, acknowledged))
+
+
+def _found(file: Path, acknowledged: int) -> Found:
+    with closing(sqlite3.connect(file)) as db:
+        [version] = db.execute("PRAGMA user_version").fetchone()
+        if version == 0:  # killed before it was made
+            return Found(frozenset(), 0, 0, acknowledged)
+        ids = frozenset(json.loads(payload)["id"] for [payload] in db.execute("SELECT payload FROM events"))
+        counters = dict(db.execute("SELECT name, value FROM counters"))
+    return Found(ids, counters.get("dropped", 0), counters.get("damaged", 0), acknowledged)
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[World]:
+    """A world in an empty folder, and its end."""
+    with ExitStack() as stack:
+        yield World(folder, stack)
+
+
+def _broker(folder: Path) -> Broker:
+    users = folder / "users"
+    users.touch(mode=0o600)
+    for name in ("kiosk", "operator"):
+        subprocess.run(["mosquitto_passwd", "-b", users, name, PASSWORD], check=True)
+    user = "root" if os.getuid() == 0 else "nobody"
+    return Broker(folder, free_port(), f"allow_anonymous false\npassword_file {users}\nuser {user}")
+
+
+def _bad_bundles(folder: Path) -> list[Path]:
+    """Bundles that must not come into use: damaged, mixed up, incomplete, malicious."""
+    folder.mkdir()
+    good = find_bundle("student-small")
+    flipped, swapped, lacking = (
+        Path(shutil.copytree(good, folder / name)) for name in ("flipped", "swapped", "lacking")
+    )
+    model = bytearray((flipped / "model.tflite").read_bytes())
+    model[len(model) // 2] ^= 1
+    (flipped / "model.tflite").write_bytes(model)
+    card = json.loads((swapped / "card.json").read_text())
+    card["labels"] = card["labels"][::-1]
+    (swapped / "card.json").write_text(json.dumps(card))
+    (lacking / "golden.npz").unlink()
+    cut, escaping = folder / "cut.zip", folder / "escaping.zip"
+    with zipfile.ZipFile(escaping, "w") as archive:
+        for file in good.iterdir():
+            archive.write(file, file.name)
+        archive.writestr("../../escaped", b"x")
+    with zipfile.ZipFile(cut, "w") as archive:
+        archive.write(good / "model.tflite", "model.tflite")
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    return [flipped, swapped, lacking, cut, escaping]
+
+
+def steady(condition: Callable[[], object], seconds: float, ended: threading.Event) -> bool:
+    """Wait for a condition, at most so long, or until the soak is given up; returns whether it came about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline or ended.wait(0.1):
+            return False
+    return True
