@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from edge.contract import LABELS, softmax
+from edge.errors import UsageError
 from edge.fer2013 import LabelledFaces
 from edge.metrics import Calibration, Figures, calibration, measure
 
@@ -70,6 +71,14 @@ def classifier_sections(figures: Figures, trust: Calibration) -> list[tuple[str,
         ("Confusion matrix", drawn(lambda figure: _confusion(figure, figures), 6, 5)),
         ("Reliability diagram", drawn(lambda figure: _reliability(figure, trust), 5, 4)),
     ]
+
+
+def draw_confusion(figures: Figures, file: Path) -> None:
+    """Write the confusion matrix alone, as SVG. Raises UsageError when the file cannot be written."""
+    try:
+        file.write_text(drawn(lambda figure: _confusion(figure, figures), 6, 5))
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be written: {error.strerror}") from error
 
 
 def drawn(draw: Callable[[Figure], None], width: float, height: float) -> str:

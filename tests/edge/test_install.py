@@ -23,7 +23,7 @@ from edge.install import (
     status,
     uninstall,
 )
-from edge.sample import sample
+from edge.sample import reference, sample
 from edge.settings import Preset, Settings, load_settings
 from tests.conftest import ROOT
 
@@ -248,6 +248,7 @@ def test_every_code_is_documented() -> None:
 
 def test_the_sample_that_is_shipped_is_up_to_date() -> None:
     assert (SHIPPED / "config.toml").read_text() == sample(), "run: make sample"
+    assert (ROOT / "docs" / "configuration.md").read_text() == reference(), "run: make sample"
 
 
 def test_the_sample_holds_every_default_and_describes_it(tmp_path: Path) -> None:
