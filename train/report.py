@@ -116,7 +116,9 @@ def _curves(figure: Figure, history: "list[Epoch]") -> None:
 def _confusion(figure: Figure, figures: Figures) -> None:
     axes: Any = figure.subplots()
     share = figures.confusion / np.maximum(figures.confusion.sum(axis=1, keepdims=True), 1)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    cells = range(len(LABELS))
+    axes.pcolormesh(cells, cells, share, cmap="Blues", vmin=0, vmax=1, shading="nearest")  # imshow embeds a PNG
+    axes.invert_yaxis()
     for (row, column), value in np.ndenumerate(share):
         axes.text(column, row, f"{value:.0%}", ha="center", va="center", color="white" if value > 0.5 else "black")
     axes.set_xticks(range(len(LABELS)), LABELS, rotation=45, ha="right")
