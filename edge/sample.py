@@ -7,6 +7,7 @@
 import ast
 import inspect
 import json
+import re
 import sys
 import textwrap
 from typing import Any, Final
@@ -63,7 +64,7 @@ def reference() -> str:
         sections.append(
             f"## {name}\n\n{_about(node)}\n\n| key | takes | default | meaning |\n|---|---|---|---|\n{rows}\n"
         )
-    return "\n".join((_PAGE, *sections))
+    return re.sub(r"\bdocs/([\w-]+\.md)", r"[\1](\1)", "\n".join((_PAGE, *sections)))
 
 
 def _described(key: types.Field, meaning: str) -> str:

@@ -6,14 +6,16 @@ import tomllib
 from pathlib import Path
 from xml.etree import ElementTree
 
+import jinja2
 import pytest
+import yaml
 
 from edge.bundle import find_bundle, open_bundle
 from edge.settings import Model, load_settings
 from tests.conftest import ROOT
 from tests.docs.pages import PAGES, Block, anchors, blocks, commands_of, links, name_of
 
-LANGUAGES = {"console", "json", "toml", "text"}
+LANGUAGES = {"console", "json", "toml", "yaml", "text"}
 
 
 def of(language: str) -> list[Block]:
@@ -31,6 +33,17 @@ def test_every_link_and_anchor_leads_somewhere(page: Path) -> None:
         if not file.exists() or (anchor and anchor not in anchors(file)):
             wrong.append(link)
     assert wrong == []
+
+
+def test_pages_that_the_code_names_exist() -> None:
+    """In help, in errors, in the sample, in docstrings."""
+    files = [
+        file for room in ("edge", "train", "export", "systemd") for file in (ROOT / room).rglob("*") if file.is_file()
+    ]
+    texts = [file.read_text() for file in files if file.suffix in (".py", ".toml", ".service", ".rules")]
+    named = {name for text in texts for name in re.findall(r"\bdocs/[\w-]+\.md\b", text)}
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
 def test_every_page_can_be_reached_from_the_index() -> None:
@@ -70,6 +83,17 @@ def test_settings_in_the_pages_are_valid(block: Block, tmp_path: Path) -> None:
         load_settings(file)
 
 
+def test_the_automation_for_home_assistant_hears_the_preset_that_it_names() -> None:
+    [block] = of("yaml")
+    [automation] = yaml.safe_load(block.text)["automation"]
+    [trigger] = automation["triggers"]
+    assert trigger["topic"].endswith("/event")
+    template = jinja2.Template(trigger["value_template"])
+    told = [json.loads(line) for line in (ROOT / "tests" / "golden" / "events.jsonl").read_text().splitlines()]
+    heard = [event["name"] for event in told if template.render(value_json=event) == trigger["payload"]]
+    assert (heard, len(told) > 1) == ([trigger["payload"]], True)
+
+
 def test_keys_that_the_pages_name_exist() -> None:
     """`table.key` in backquotes, and [table] key in words."""
     known = load_settings(None)
@@ -93,17 +117,24 @@ def test_pictures_are_drawings_and_are_shown(picture: Path) -> None:
     assert picture in {(page.parent / link).resolve() for page in PAGES for link in links(page)}
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/accuracy.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/accuracy.md", "docs/device-models.md"])
 def test_the_figures_are_those_of_the_bundled_models_card(page: str) -> None:
     bundle = open_bundle(find_bundle(Model().bundle))
     card = bundle.card
     text = (ROOT / page).read_text()
-    for share in (card.figures.accuracy, card.figures.macro_f1, card.origin.float_figures.accuracy):
-        assert f"{share:.1%}".replace("%", " %") in text
-    assert f"`{card.name}`" in text
-    assert f"{card.figures.n:,} faces" in text
-    if page == "README.md":
-        assert f"| {len(bundle.model) / 1e6:.1f} MB |" in text
+    if page == "docs/device-models.md":
+        assert text.count(f"{card.figures.accuracy:.2%}") == 2
+    else:
+        for share in (card.figures.accuracy, card.figures.macro_f1, card.origin.float_figures.accuracy):
+            assert f"{share:.1%}".replace("%", " %") in text
+        assert f"`{card.name}`" in text
+        assert f"{card.figures.n:,} faces" in text
+    more = {
+        "README.md": f"| {len(bundle.model) / 1e6:.1f} MB |",
+        "docs/accuracy.md": f"error {card.calibration.ece:.3f})",
+        "docs/device-models.md": f"{card.name} ({card.sha256[:12]}) on {card.golden_runtime}",
+    }
+    assert re.sub(r"\s+", " ", text).find(more[page]) >= 0, more[page]
 
 
 def test_the_confusion_matrix_is_that_of_the_bundled_models_report() -> None:
