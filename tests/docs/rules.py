@@ -1,8 +1,9 @@
 """What is done with each command of the pages. The first rule that matches the whole command counts.
 
 ``run``: run as written, in a folder that has the files the pages name. ``elsewhere``: another test runs it; the words
-must stand there. ``parsed``: only taken by its program's real parser, for the reason given. ``system``: a program of
-the operating system that cannot be run here, for the reason given.
+must stand there. ``parsed``: only taken by its program's real parser, for the reason given; where that names a test,
+the test runs the same action on less, and must have its name. ``system``: a program of the operating system that cannot
+be run here, for the reason given.
 """
 
 import re
@@ -14,20 +15,22 @@ PROGRAMS = ("fer-edge", "fer-train", "fer-export")
 
 _PACKAGES = "git|make|mosquitto|mosquitto-clients|python3-picamera2|python3-venv"
 _ROOT = "needs root and a device that is set up"
-_HOURS = "trains, or measures a whole data set, for minutes or hours"
 
 
 @dataclass(frozen=True)
 class Rule:
     """``why`` gives the reason; of what runs elsewhere, the file, and the words in it, after ``: ``.
 
-    ``code`` is the exit code that a run command ends with here.
+    ``code`` is the exit code that a run command ends with here, ``less`` what is put behind it to make less of it, and
+    ``needs`` a package without which it cannot run.
     """
 
     how: Literal["run", "elsewhere", "parsed", "system"]
     pattern: str
     why: str = ""
     code: int = 0
+    less: str = ""
+    needs: str = ""
 
 
 RULES = (
@@ -41,6 +44,9 @@ RULES = (
     Rule("run", r"fer-edge verify --data fer2013\.csv( --split PublicTest)?", "the faces are noise here", code=23),
     Rule("run", r"fer-train recipes"),
     Rule("run", r"fer-export check my-bundle"),
+    Rule("run", r"fer-export episodes student-small --data fer2013\.csv", less="--faces 1"),
+    Rule("run", r"fer-export clips --out clips --data fer2013\.csv --seed 1", less="--scene still --seconds 0.2"),
+    Rule("run", r"fer-export compare student-small my-bundle --data fer2013\.csv --out .*", needs="matplotlib"),
     # What other tests run.
     Rule("elsewhere", r"make demo", 'tests/edge/test_cli.py: "run", "--source", "demo", "--sheet", "demo.png"'),
     Rule(
@@ -70,10 +76,19 @@ RULES = (
     Rule("elsewhere", r"tar xf vladmandic-human-3\.3\.6\.tgz", ".ci/run: tar xf vladmandic-human-3.3.6.tgz"),
     # What is only parsed.
     Rule("parsed", r"fer-edge run --source /dev/video0.*", "needs a camera"),
-    Rule("parsed", r"sudo \S*fer-edge (doctor|bench --autotune) --config /etc/fer-edge/config\.toml", _ROOT),
+    Rule("parsed", r"sudo \S*fer-edge doctor --config /etc/.*", f"{_ROOT}; tests/edge/test_doctor.py runs it"),
+    Rule("parsed", r"sudo \S*fer-edge bench --autotune --config /etc/.*", f"{_ROOT}; tests/edge/test_autotune.py"),
     Rule("parsed", r"fer-edge bench .*", "takes minutes; tests/edge/test_bench.py runs it on a second of a clip"),
-    Rule("parsed", r"fer-train (run|bank|evaluate) .*", _HOURS),
-    Rule("parsed", r"fer-export (bundle|episodes|compare|margin|clips|golden) .*", _HOURS),
+    Rule("parsed", r"fer-train run .*", "trains for hours; tests/train/test_run.py trains on a little noise"),
+    Rule("parsed", r"fer-train (bank|evaluate) .*", "needs TensorFlow, a run; tests/train/test_evaluate.py has both"),
+    Rule("parsed", r"fer-export bundle .*", "needs a trained run; tests/export/test_bundle.py makes a small one"),
+    Rule("parsed", r"fer-export margin .*", "takes minutes; tests/export/test_margin.py measures forty faces"),
+    Rule(
+        "parsed",
+        r"fer-export episodes .* --tune",
+        "takes minutes, and tests/export/test_episodes.py calls what it does",
+    ),
+    Rule("parsed", r"fer-export clips .*", "the same as above, and longer"),
     Rule("parsed", r"fer-export (compile|add-tpu) .*", "no compiler is here; tests/export/test_compiler.py plays it"),
     Rule("parsed", r"make (test|check|fuzz|size|sample|schema|help).*", "runs these tests, or downloads"),
     Rule("parsed", r"python -m tests\.\w+ .*", "takes minutes on an idle machine"),

@@ -50,6 +50,15 @@ def test_what_runs_elsewhere_really_stands_there(command: str) -> None:
     assert words in (ROOT / file).read_text()
 
 
+@pytest.mark.parametrize("command", classed("parsed"))
+def test_what_is_run_on_less_elsewhere_is_there(command: str) -> None:
+    files = re.findall(r"\btests/\S+\.py\b", rule_of(command).why)
+    for file in files:
+        action = ours(command)[1]
+        words = (f'"{action}"', "--tune" in command and "tune(")
+        assert any(word and word in (ROOT / file).read_text() for word in words), f"{file}: {action}"
+
+
 def ours(command: str) -> list[str]:
     """The words of a command of one of our programs, its name first; otherwise nothing."""
     words = [word for word in shlex.split(command) if word != "sudo"]
@@ -159,6 +168,7 @@ def environment(folder: Path) -> dict[str, str]:
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(folder),
         "XDG_STATE_HOME": str(folder / "state"),
+        "XDG_CACHE_HOME": str(folder / "cache"),
         "XDG_CONFIG_HOME": str(folder / "config"),
     }
 
@@ -177,11 +187,16 @@ def typed(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", classed("run"))
+@pytest.mark.parametrize(
+    "command", [pytest.param(c, marks=[pytest.mark.slow] if rule_of(c).needs else []) for c in classed("run")]
+)
 def test_it_runs_as_it_is_written(command: str, desk: Path) -> None:
-    done = typed(command, desk)
-    assert done.returncode == rule_of(command).code, done.stderr
-    assert done.stdout
+    rule = rule_of(command)
+    if rule.needs:
+        pytest.importorskip(rule.needs, reason="the train extra is not installed")
+    done = typed(f"{command} {rule.less}", desk)
+    assert done.returncode == rule.code, done.stderr
+    assert done.stdout or done.stderr
     assert "Traceback" not in done.stderr
 
 
