@@ -74,7 +74,6 @@ def _described(key: types.Field, meaning: str) -> str:
 
 def _takes(kind: types.Type) -> str:
     """In words, what values a key takes."""
-    words = f"a {kind}"
     match kind:
         case types.BoolType():
             words = "`true` or `false`"
@@ -92,6 +91,8 @@ def _takes(kind: types.Type) -> str:
             words = f"list of {len(items)}: {_takes(items[0])}"
         case types.UnionType(types=choices):
             words = " or ".join(_takes(choice) for choice in choices)
+        case _:
+            raise TypeError(f"no words for {kind}")
     return words
 
 

@@ -90,8 +90,8 @@ RULES = (
     ),
     Rule("parsed", r"fer-export clips .*", "the same as above, and longer"),
     Rule("parsed", r"fer-export (compile|add-tpu) .*", "no compiler is here; tests/export/test_compiler.py plays it"),
-    Rule("parsed", r"make (test|check|fuzz|size|sample|schema|help).*", "runs these tests, or downloads"),
-    Rule("parsed", r"python -m tests\.\w+ .*", "takes minutes on an idle machine"),
+    Rule("parsed", r"make [a-z]+( [A-Z]+=\S+)*", "runs these tests, or downloads"),
+    Rule("parsed", r"python -m tests\.\w+( .*)?", "takes minutes on an idle machine"),
     Rule("parsed", r"(\S+=\S+ )?pytest tests/.*", "is among the tests already"),
     # What belongs to the operating system.
     Rule("system", r"sudo apt update", "changes this system"),

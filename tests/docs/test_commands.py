@@ -136,7 +136,7 @@ def test_extras_that_are_installed_exist(command: str) -> None:
 def test_modules_that_are_run_exist_and_know_their_options(command: str) -> None:
     module = command.split()[2]
     done = subprocess.run(
-        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     assert [option for option in re.findall(r"--[a-z-]+", command) if option not in done.stdout] == []

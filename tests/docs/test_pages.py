@@ -59,9 +59,9 @@ def test_every_code_block_says_what_it_is() -> None:
         str(block) for block in blocks() if block.language not in LANGUAGES and not words <= set(block.text.split())
     ]
     assert unnamed == []
-    assert [
-        str(block) for block in of("text") if re.search(r"^\s*(\$|sudo|fer-|pip|make) ", block.text, re.MULTILINE)
-    ] == []
+    hidden = re.compile(r"^\s*(sudo|fer-(edge|train|export)|pip|make|python3?|pytest) ", re.MULTILINE)
+    assert [str(block) for block in (*of("text"), *of("console")) if hidden.search(block.text)] == [], "begin with $"
+    assert [command for block in of("console") for command in commands_of(block) if command.endswith("\\")] == []
     assert [str(block) for block in of("console") if not commands_of(block)] == []
 
 
