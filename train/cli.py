@@ -16,6 +16,7 @@ _EXAMPLES = """examples:
   fer-train run paper --data fer2013.csv.xz --out runs/paper
   fer-train run shallow --data fer2013.csv --set epochs=2 --set optimizer=sgd --out /tmp/trial
   fer-train evaluate runs/paper --data fer2013.csv
+  fer-train evaluate runs/co-teacher runs/paper --data fer2013.csv --tta 2      an ensemble with its mirror images
   fer-train bank runs/co-teacher --data fer2013.csv --out co-teacher.npz
 
 The data is FER2013 as a CSV (plain, .gz, .xz, .zip, .tar.gz) or a tree of pictures: see docs/data.md. A run that was
@@ -81,7 +82,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from train.evaluate import as_json, evaluate, table  # noqa: PLC0415
 
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
-    told = evaluate(arguments.subject, faces, arguments.tta)
+    told = evaluate(arguments.subjects, faces, arguments.tta)
     if arguments.out:
         from train.report import draw_confusion  # noqa: PLC0415  matplotlib
 
@@ -155,9 +156,15 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", da
 def _add_evaluate(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser
 ) -> None:
-    evaluate = commands.add_parser("evaluate", help="measure a run or a bundle on labelled faces", parents=[data])
+    evaluate = commands.add_parser("evaluate", help="measure runs or bundles on labelled faces", parents=[data])
     evaluate.set_defaults(command=_evaluate)
-    evaluate.add_argument("subject", type=Path, metavar="RUN|BUNDLE", help="a run folder, a bundle or its name")
+    evaluate.add_argument(
+        "subjects",
+        type=Path,
+        nargs="+",
+        metavar="RUN|BUNDLE",
+        help="a run folder, a bundle or its name; of several the probabilities are averaged",
+    )
     evaluate.add_argument("--split", help="which part of the data (default: PublicTest where there is one)")
     evaluate.add_argument(
         "--tta", type=int, default=1, metavar="N", help="average N test-time views, 2 to 10 (default: single crop)"

@@ -1,4 +1,4 @@
-"""Measure a run or a bundle on labelled faces: accuracy, macro-F1, confusion, calibration.
+"""Measure a run, a bundle or an ensemble of them on labelled faces: accuracy, macro-F1, confusion, calibration.
 
 Test-time augmentation is off unless asked for, and is named wherever its figures are shown.
 """
@@ -38,19 +38,27 @@ class Evaluation:
     calibration: Calibration
 
 
-def evaluate(subject: Path, faces: LabelledFaces, views: int = 1) -> Evaluation:
-    """Measure a run folder (Keras, float32) or a bundle (its int8 file); ``views`` from 1 to 10.
+def evaluate(subjects: list[Path], faces: LabelledFaces, views: int = 1) -> Evaluation:
+    """Measure run folders (Keras, float32) or bundles (their int8 files), several as one ensemble; ``views`` 1 to 10.
 
-    Two views are the face and its mirror image; ten add four shifts by two pixels, each with its mirror image. Their
-    probabilities are averaged.
+    Two views are the face and its mirror image; ten add four shifts by two pixels, each with its mirror image. The
+    probabilities of all views and all subjects are averaged.
     """
     if not 1 <= views <= MOST_VIEWS:
         raise UsageError(f"--tta {views}: test-time augmentation has 1 to {MOST_VIEWS} views")
-    name, ask = _opened(subject)
-    averaged = np.mean([ask(_view(faces.pixels, number)) for number in range(views)], axis=0)
+    names, asked = zip(*(_opened(subject) for subject in subjects), strict=True)
+    averaged = np.mean([ask(_view(faces.pixels, number)) for ask in asked for number in range(views)], axis=0)
     return Evaluation(
-        name, faces.split, views, measure(faces.labels, averaged.argmax(axis=1)), calibration(faces.labels, averaged)
+        _told_subject(names),
+        faces.split,
+        views,
+        measure(faces.labels, averaged.argmax(axis=1)),
+        calibration(faces.labels, averaged),
     )
+
+
+def _told_subject(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"ENSEMBLE of {' + '.join(names)}"
 
 
 def _opened(subject: Path) -> tuple[str, Probabilities]:

@@ -53,9 +53,21 @@ def test_test_time_augmentation_is_always_said(run: Path, blobs: Path) -> None:
 
 
 def test_a_bundle_is_measured_by_its_int8_file(blobs: Path) -> None:
-    told = evaluate(Path("student-small"), read_faces(blobs, "PublicTest"))
+    told = evaluate([Path("student-small")], read_faces(blobs, "PublicTest"))
     assert "int8 on" in told.subject
     assert told.figures.n == 28
+
+
+def test_an_ensemble_is_the_mean_of_its_probabilities(run: Path, blobs: Path) -> None:
+    faces = read_faces(blobs, "PublicTest")
+    alone, other = evaluate([run], faces), evaluate([Path("student-small")], faces)
+    both = evaluate([run, Path("student-small")], faces)
+    assert both.subject.startswith("ENSEMBLE of ")
+    assert alone.subject in both.subject
+    assert other.subject in both.subject
+    assert evaluate([run, run], faces).calibration.nll == pytest.approx(alone.calibration.nll)
+    # -log of a mean is at most the mean of the -logs (Jensen), and equal only where both say the same
+    assert both.calibration.nll < (alone.calibration.nll + other.calibration.nll) / 2
 
 
 def test_the_report_shows_curves_and_diagrams_and_no_picture(run: Path) -> None:

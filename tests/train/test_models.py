@@ -53,6 +53,8 @@ def test_every_model_takes_grey_faces_and_ends_in_seven_float32_logits(name: str
 def test_every_model_works_in_mixed_precision(name: str) -> None:
     model = MODELS[name].build(0.0)
     assert {layer.compute_dtype for layer in model.submodules if isinstance(layer, layers.Conv2D)} == {"bfloat16"}
+    # depthwise convolutions in bfloat16 slow a CPU down
+    assert {x.compute_dtype for x in model.submodules if isinstance(x, layers.DepthwiseConv2D)} <= {"float32"}
     logits = model(FACES, training=True)
     assert logits.dtype == "float32"
     assert np.isfinite(logits.numpy()).all()
@@ -60,7 +62,13 @@ def test_every_model_works_in_mixed_precision(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "most_mmac"), [("student", 3_500_000, 110), ("student-small", 1_200_000, 45)]
+    ("name", "parameters", "most_mmac"),
+    [
+        ("student", 3_500_000, 110),
+        ("student-small", 1_200_000, 45),
+        ("student-half", 900_000, 31),
+        ("student-quarter", 250_000, 9),
+    ],
 )
 def test_students_keep_their_budget(name: str, parameters: int, most_mmac: float) -> None:
     model = built(name)
@@ -68,7 +76,7 @@ def test_students_keep_their_budget(name: str, parameters: int, most_mmac: float
     assert macs(model) <= most_mmac * 1e6
 
 
-@pytest.mark.parametrize("name", ["student", "student-small"])
+@pytest.mark.parametrize("name", ["student", "student-small", "student-half", "student-quarter"])
 def test_students_use_only_what_quantizes_and_maps_to_an_edge_tpu(name: str) -> None:
     kinds = {type(layer) for layer in built(name).layers}
     assert kinds == {

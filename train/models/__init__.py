@@ -70,6 +70,16 @@ MODELS: Final = {
             lambda dropout: mobilenet.student("student-small", mobilenet.SMALL, dropout),
             weights="faceres",
         ),
+        Architecture(
+            "student-half",
+            "student with half the filters, from random weights",
+            lambda dropout: mobilenet.student("student-half", mobilenet.WHOLE, dropout, width=0.5),
+        ),
+        Architecture(
+            "student-quarter",
+            "student with a quarter of the filters, from random weights",
+            lambda dropout: mobilenet.student("student-quarter", mobilenet.WHOLE, dropout, width=0.25),
+        ),
     )
 }
 """Every network that a recipe can name."""

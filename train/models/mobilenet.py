@@ -2,6 +2,8 @@
 
 The students have a stride-1 stem, so that 48x48 faces go through the strides that the original sees at 96x96.
 Convolution, batch norm and ReLU6 are separate layers, which is the form that quantization-aware training folds.
+Mixed precision is for the dense convolutions alone: on CPUs with bfloat16 instructions they become twice as fast,
+depthwise convolutions several times slower. A whole training step is 1.2 to 1.5 times as fast this way.
 """
 
 from dataclasses import dataclass
@@ -47,11 +49,11 @@ SMALL: Final = (
 )
 
 
-def student(name: str, blocks: tuple[Block, ...], dropout: float) -> Any:
-    """The backbone on 48x48 grey."""
+def student(name: str, blocks: tuple[Block, ...], dropout: float, width: float = 1.0) -> Any:
+    """The backbone on 48x48 grey; ``width`` multiplies the filters of every layer (the paper's alpha)."""
     face = picture()
-    x = _norm_relu(layers.Conv2D(32, 3, padding="same", use_bias=False, name="conv1")(face), "conv1")
-    return _head(name, face, _separable(x, blocks), dropout)
+    stem = layers.Conv2D(int(32 * width), 3, padding="same", use_bias=False, name="conv1")
+    return _head(name, face, _separable(_norm_relu(stem(face), "conv1"), blocks, width), dropout)
 
 
 def co_teacher(dropout: float) -> Any:
@@ -59,15 +61,15 @@ def co_teacher(dropout: float) -> Any:
     face = picture()
     x = colour(layers.UpSampling2D(2, interpolation="bilinear", name="upsample")(face), CHANNEL_MEANS)
     x = _norm_relu(layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="conv1")(x), "conv1")
-    return _head("co-teacher", face, _separable(x, WHOLE), dropout)
+    return _head("co-teacher", face, _separable(x, WHOLE, 1.0), dropout)
 
 
-def _separable(x: Any, blocks: tuple[Block, ...]) -> Any:
+def _separable(x: Any, blocks: tuple[Block, ...], width: float) -> Any:
     for block in blocks:
         depthwise, pointwise = f"conv_dw_{block.source}", f"conv_pw_{block.source}"
-        x = layers.DepthwiseConv2D(3, block.stride, padding="same", use_bias=False, name=depthwise)(x)
+        x = layers.DepthwiseConv2D(3, block.stride, padding="same", use_bias=False, name=depthwise, dtype="float32")(x)
         x = _norm_relu(x, depthwise)
-        x = layers.Conv2D(block.filters, 1, use_bias=False, name=pointwise)(x)
+        x = layers.Conv2D(int(block.filters * width), 1, use_bias=False, name=pointwise)(x)
         x = _norm_relu(x, pointwise)
     return x
 
@@ -78,5 +80,5 @@ def _head(name: str, face: Any, x: Any, dropout: float) -> Any:
 
 
 def _norm_relu(x: Any, name: str) -> Any:
-    x = layers.BatchNormalization(name=f"{name}_bn")(x)
-    return layers.ReLU(6.0, name=f"{name}_relu")(x)
+    x = layers.BatchNormalization(name=f"{name}_bn", dtype="float32")(x)
+    return layers.ReLU(6.0, name=f"{name}_relu", dtype="float32")(x)
