@@ -86,6 +86,10 @@ def _delivery(outside: Outside) -> Iterator[Metric]:
     yield _gauge("outbox_waiting", "Events that the broker has not acknowledged", figures.waiting)
     yield _gauge("outbox_durable", "1 while events reach the disk", figures.durable)
     yield _counter("outbox_dropped", "Events dropped because too many waited, for ever", figures.dropped)
+    yield _counter("outbox_damaged", "How often its file was damaged and set aside, for ever", figures.damaged)
+    yield _counter(
+        "outbox_failed", "Attempts that the disk refused: full, read-only or broken, for ever", figures.failed
+    )
     yield _counter("events_refused", "Events that the broker refused", sink.refusals)
     yield _gauge("fault_code", "Code of the retained fault, 0 when there is none", sink.fault_code or 0)
 

@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 
 SERVICE_STATE: Final = Path("/var/lib/fer-edge")
 FOLDER: Final = "models"
+KEPT: Final = 5
+"""So many installed models stay on the disk: the one in use, the one before, and those last in use before them."""
 VERDICT_FILE: Final = "verdict.json"
 
 _CHOICE_FILE: Final = "choice.json"
@@ -136,6 +138,7 @@ class Models:
     def install(self, source: Path, check: Callable[[Bundle], object]) -> str:
         """Copy a bundle, folder or zip, and put it in use when ``check`` passes; returns the name that it got.
 
+        Of the others, those are removed then that are beyond the KEPT ones.
         Raises BundleError when it is not sound, what ``check`` raises, UsageError without the right to write, and
         StoreError when it cannot be written; nothing is changed then.
         """
@@ -152,6 +155,7 @@ class Models:
             finally:
                 shutil.rmtree(incoming, ignore_errors=True)
             self._choose(name)
+            self._prune()
         return name
 
     def use(self, name: str, check: Callable[[Bundle], object]) -> None:
@@ -228,7 +232,28 @@ class Models:
         self._step("choose")
         content = msgspec.json.encode(Choice(name, previous, former.number + 1))
         write_durably(self.folder / _CHOICE_FILE, content, 0o644)
+        if name:
+            os.utime(self.folder / name)  # when it was last put in use, for _prune
         self._step("chosen")
+
+    def _prune(self) -> None:
+        """Remove what is beyond the KEPT ones, longest out of use first; never what is in use or was before.
+
+        Each loses its name before its files, so that a power cut leaves no half bundle that could be used.
+        """
+        needed = {self.choice.current, self.choice.previous} - {""}
+        others = [found for found in self.folder.glob("[!.]*") if found.is_dir() and found.name not in needed]
+        others.sort(key=lambda found: found.stat().st_mtime, reverse=True)
+        for found in others[max(0, KEPT - len(needed)) :]:
+            nameless = self.folder / f"{_INCOMING}{found.name}"  # the next installation clears what is left of it
+            self._step(f"remove {found.name}")
+            try:
+                found.rename(nameless)
+            except OSError as error:  # the new model is in use all the same
+                _log.warning("%s cannot be removed: %s", found, error.strerror)
+                continue
+            self._step("remove its files")
+            shutil.rmtree(nameless, ignore_errors=True)
 
 
 def deployed_folder(settings: Settings, environ: Mapping[str, str]) -> Path:

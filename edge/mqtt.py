@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -198,6 +199,8 @@ class MqttSink:
         self._publish_state()
         farewell = min(1.0, timeout / 4)
         self._wait(lambda: self.undelivered() or self._busy(), deadline - farewell)
+        for source in [*self._faults.keys() - {"service"}]:  # who is offline suffers from nothing any more
+            self._set_fault(source, None)
         self._set("availability", b"offline")
         self._wait(lambda: self._link.up and self._busy(), deadline)
         self._link.stop()
@@ -454,6 +457,6 @@ def client_id(settings: Mqtt) -> str:
     return base_topic(settings).replace("/", "-")
 
 
-def device_id(settings: Mqtt) -> str:
+def device_id(settings: Mqtt, serial: Path = board.SERIAL) -> str:
     """The configured device name; else the board's serial number (cloned SD cards share host names); else the host."""
-    return settings.device or board.text_of(board.SERIAL) or socket.gethostname()
+    return settings.device or board.text_of(serial) or socket.gethostname()

@@ -48,14 +48,15 @@ class Stored(NamedTuple):
 class OutboxFigures(msgspec.Struct, frozen=True):
     """How the outbox is: how many events wait and may wait, were dropped for that; how often its file was damaged.
 
-    ``dropped`` and ``damaged`` outlive restarts. ``durable`` is false while the disk does not take events: those that
-    wait are then in memory only.
+    ``failed`` counts attempts that the disk refused: full, read-only or broken. The counts outlive restarts.
+    ``durable`` is false while the disk does not take events: those that wait are then in memory only.
     """
 
     waiting: int
     most: int
     dropped: int
     damaged: int
+    failed: int
     durable: bool
 
 
@@ -81,7 +82,7 @@ class Outbox:
         self._taken: set[int] = set()
         self._cursor = 0
         self._next = 1
-        self._counters = {"dropped": 0, "damaged": 0}
+        self._counters = {"dropped": 0, "damaged": 0, "failed": 0}
         self._stored_counters = dict(self._counters)
         self._retry_after = _FIRST_RETRY
         self._retry_at = clock()
@@ -98,8 +99,8 @@ class Outbox:
     @property
     def figures(self) -> OutboxFigures:
         """How it is; never waits for the disk."""
-        dropped, damaged = self._counters["dropped"], self._counters["damaged"]
-        return OutboxFigures(self._waiting, self._most, dropped, damaged, self._db is not None and not self.trouble)
+        durable = self._db is not None and not self.trouble
+        return OutboxFigures(waiting=self._waiting, most=self._most, durable=durable, **self._counters)
 
     @property
     def untidy(self) -> bool:
@@ -258,7 +259,8 @@ class Outbox:
         if version == 0:
             db.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_VERSION}; COMMIT;")
         self._on_disk, newest = db.execute("SELECT count(*), ifnull(max(id), 0) FROM events").fetchone()
-        self._stored_counters = {**dict.fromkeys(self._counters, 0), **dict(db.execute("SELECT * FROM counters"))}
+        stored = dict(db.execute("SELECT name, value FROM counters"))
+        self._stored_counters = {name: stored.get(name, 0) for name in self._counters}
         for name, value in self._stored_counters.items():
             self._counters[name] += value
         if newest >= min(self._memory, default=self._next):
@@ -282,6 +284,7 @@ class Outbox:
         if trouble != self.trouble:
             _log.error(trouble)
         self.trouble = trouble
+        self._counters["failed"] += 1
         self._retry_at = self._clock() + self._retry_after
         self._retry_after = min(_LONGEST_RETRY, 2 * self._retry_after)
 

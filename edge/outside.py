@@ -111,6 +111,8 @@ def make_outside(settings: Settings, config: Path | None, service: Service) -> O
     )
     remote = Remote(keeper, abilities, sink.reply, time.monotonic, sink.verification)
     vitals = Vitals(settings.mqtt.statistics_seconds)
+    if not service.managed:
+        sink.fault(None)  # what another process has left; a service waits with that until it is ready
     sink.start(remote.received)
     return Outside(sink, remote, vitals, outbox, pausable, settings.privacy)
 

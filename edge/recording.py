@@ -25,8 +25,9 @@ from edge.records import Event, Flaw, Telling
 from edge.settings import Events, Preset, Settings, load_settings
 
 Size: TypeAlias = Annotated[int, Meta(ge=0)]
-Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
-SevenLogits: TypeAlias = Annotated[tuple[float, ...], Meta(min_length=len(LABELS), max_length=len(LABELS))]
+Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]  # thirty years
+Logit: TypeAlias = Annotated[float, Meta(ge=-1e6, le=1e6)]
+SevenLogits: TypeAlias = Annotated[tuple[Logit, ...], Meta(min_length=len(LABELS), max_length=len(LABELS))]
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="line", omit_defaults=True):
@@ -141,6 +142,8 @@ def events_of(file: Path, settings: Settings | None = None) -> Iterator[Event]:
             yield from session.step(line)
         except _Inconsistent as error:
             raise SourceError(f"{file}, line {number}: {error}: lines are missing or in another order") from error
+        except OverflowError as error:
+            raise SourceError(f"{file}, line {number}: its time of day is in no calendar") from error
         if isinstance(line, End):
             session = None
     if session or not number:

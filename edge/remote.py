@@ -17,7 +17,7 @@ from edge.bundle import Bundle, Golden
 from edge.classify import Classifier
 from edge.errors import FerEdgeError
 from edge.keeping import Keeper
-from edge.messages import COMMANDS, Command, Pause, Reload, Reply, Verification, Verify
+from edge.messages import COMMANDS, Command, Correlation, Pause, Reload, Reply, Verification, Verify
 from edge.verify import Agreement, check_golden, conclude
 
 _LARGEST: Final = 1024  # bytes; every command is far smaller
@@ -97,16 +97,20 @@ class Remote:
             self.ignored += 1
             if now - self._warned >= _SECONDS_EACH:  # a flood is not answered by a flood
                 self._warned = now
-                self._refuse(name, "", "too-fast", f"at most one command in {_SECONDS_EACH:g} s; this one was ignored")
+                self._refuse(
+                    name,
+                    _id_of(payload),
+                    "too-fast",
+                    f"at most one command in {_SECONDS_EACH:g} s; this one was ignored",
+                )
             return
         kind = COMMANDS.get(name)
         if kind is None:
-            self._refuse(name[:64], "", "unknown", f"there are {', '.join(COMMANDS)}")
+            self._refuse(name[:64], _id_of(payload), "unknown", f"there are {', '.join(COMMANDS)}")
             return
         if retained:
-            self._refuse(
-                name, "", "retained", "a retained command would come again and again: publish it without retain"
-            )
+            sentence = "a retained command would come again and again: publish it without retain"
+            self._refuse(name, _id_of(payload), "retained", sentence)
             return
         if len(payload) > _LARGEST:
             self._refuse(name, "", "malformed", f"more than {_LARGEST} bytes")
@@ -114,7 +118,7 @@ class Remote:
         try:
             command = msgspec.json.decode(payload or b"{}", type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self._refuse(name, "", "malformed", str(error))
+            self._refuse(name, _id_of(payload), "malformed", str(error))
             return
         self._carry_out(name, command)
 
@@ -209,6 +213,22 @@ class Remote:
 
     def _refuse(self, command: str, correlation: str, error: Any, sentence: str) -> None:
         self._tell(Reply(command=command, id=correlation, ok=False, error=error, sentence=sentence))
+
+
+class _Named(msgspec.Struct):
+    """What every command may have, whatever else it is."""
+
+    id: Correlation = ""
+
+
+def _id_of(payload: bytes) -> str:
+    """The id of a command that is refused, so that its sender knows which; empty when it cannot be told."""
+    if len(payload) > _LARGEST:
+        return ""
+    try:
+        return msgspec.json.decode(payload, type=_Named).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # msgspec passes over a thousand brackets so
+        return ""
 
 
 def _checking(classifier: Classifier, golden: Golden) -> Iterator[Verification | None]:

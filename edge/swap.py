@@ -13,7 +13,7 @@ from edge.bundle import DEFAULT, Bundle, find_bundle, open_bundle
 from edge.classify import Classifier
 from edge.errors import BundleError, VerificationError
 from edge.install import UNIT, UNIT_FILE, run_command
-from edge.models import Models, state_folder
+from edge.models import KEPT, Models, state_folder
 from edge.settings import Settings, load_settings
 from edge.verify import verify_golden
 
@@ -34,7 +34,11 @@ class Listed:
 def install(arguments: Namespace) -> int:
     """Carry out ``fer-edge model install``."""
     settings, models = _device(arguments)
-    return _switched(arguments, settings, models.install(arguments.bundle, _check(settings)))
+    before = models.installed()
+    name = models.install(arguments.bundle, _check(settings))
+    for gone in sorted({*before} - {*models.installed()}):
+        print(f"removed: {gone} ({KEPT} models are kept, those last in use)")
+    return _switched(arguments, settings, name)
 
 
 def use(arguments: Namespace) -> int:

@@ -7,9 +7,10 @@ a detector's boxes and a camera would from frame to frame, through the real int8
 
 import itertools
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import cv2
 import msgspec
@@ -52,14 +53,23 @@ class Calm:
 
     ``raw_per_minute`` counts changes of the likeliest label from frame to frame while a face goes on showing the same,
     ``told_per_minute`` the events ``changed`` and ``uncertain`` then. ``delays`` are seconds from a real change to the
-    event that says it; ``missed`` changes were never told.
+    event that says it. Changes that were never told are counted by the reason: the network's answers afterwards, all
+    averaged, say ``another`` expression; they say the right one, but below the threshold (``unsure``); or they would
+    have been told without smoothing, dwell and hysteresis (``held``).
     """
 
     minutes: float
     raw_per_minute: float
     told_per_minute: float
     delays: tuple[float, ...]
-    missed: int
+    another: int
+    unsure: int
+    held: int
+
+    @property
+    def missed(self) -> int:
+        """How many changes were never told."""
+        return self.another + self.unsure + self.held
 
     @property
     def ratio(self) -> float:
@@ -139,7 +149,8 @@ def _read(classifier: Classifier, pictures: NDArray[np.uint8]) -> tuple[Logits, 
 
 def judge(made: Sequence[Take], wanted: Manner) -> Calm:
     """Tell the sequences in this manner, and count."""
-    raw = told = missed = 0
+    raw = told = 0
+    missed: Counter[str] = Counter()
     minutes = 0.0
     delays = []
     for one in made:
@@ -158,9 +169,21 @@ def judge(made: Sequence[Take], wanted: Manner) -> Calm:
         at = one.change
         right = (c.time - at for c in changes if c.expression and c.expression.label == one.after and c.time >= at)
         delay = next(right, None)
-        missed += delay is None
-        delays += [] if delay is None else [delay]
-    return Calm(minutes, raw / minutes, told / minutes, tuple(delays), missed)
+        if delay is None:
+            missed[_why_missed(one.readings[round(at * FPS) :], one.after, wanted)] += 1
+        else:
+            delays.append(delay)
+    return Calm(
+        minutes, raw / minutes, told / minutes, tuple(delays), missed["another"], missed["unsure"], missed["held"]
+    )
+
+
+def _why_missed(readings: Sequence[Logits], truth: str, wanted: Manner) -> Literal["another", "unsure", "held"]:
+    """As in :class:`Calm`."""
+    probabilities = softmax(np.mean(readings, axis=0))
+    if LABELS[int(probabilities.argmax())] != truth:
+        return "another"
+    return "unsure" if probabilities.max() < wanted.threshold else "held"
 
 
 def tune(made: Sequence[Take], card: Card) -> tuple[Telling, Calm]:
@@ -207,5 +230,7 @@ def report(card: Card, telling: Telling, calm: Calm) -> str:
             f"a minute in the frames, {calm.told_per_minute:.2f} events ({calm.ratio:.0f} times fewer)",
             f"real changes: {len(calm.delays)} told, median {np.median(delays):.0f} ms later, 90 % within "
             f"{np.percentile(delays, 90):.0f} ms; {calm.missed} not told within {_HALF_SECONDS:g} s",
+            f"of those {calm.another} that the network itself calls otherwise on average, {calm.unsure} below the "
+            f"threshold, {calm.held} held back by smoothing, dwell or hysteresis",
         )
     )

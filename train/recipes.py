@@ -104,8 +104,40 @@ RECIPES: Final = {
             temperature=2.0,
             precision="mixed_bfloat16",
         ),
-        Recipe("student", model="student", epochs=20, mixup=0.2),
-        Recipe("student-small", model="student-small", epochs=12, votes=0.5, teachers=("co-teacher",)),
+        Recipe(
+            "student",
+            model="student",
+            epochs=30,
+            small_epochs=12,
+            mixup=0.2,
+            votes=0.5,
+            teachers=("co-teacher", "paper"),
+            temperature=2.0,
+            precision="mixed_bfloat16",
+        ),
+        Recipe(
+            "student-small",
+            model="student-small",
+            epochs=18,
+            votes=0.5,
+            teachers=("co-teacher", "paper"),
+            temperature=2.0,
+            precision="mixed_bfloat16",
+        ),
+        *(
+            Recipe(
+                name,
+                model=name,
+                epochs=20,
+                learning_rate=2e-3,
+                dropout=0.15,
+                votes=0.5,
+                teachers=("co-teacher", "paper"),
+                temperature=2.0,
+                precision="mixed_bfloat16",
+            )
+            for name in ("student-half", "student-quarter")
+        ),
         Recipe(
             "vgg16",
             model="vgg16",

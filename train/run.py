@@ -29,9 +29,10 @@ _STATISTICS_FACES = 512
 
 @dataclass(frozen=True)
 class Sources:
-    """What a run reads: FER2013, pretrained weights (see train.pretrained), FERPlus votes.
+    """What a run reads: FER2013, the weights it starts from, FERPlus votes.
 
-    ``skip_bad`` is as of train.data.read_splits.
+    ``weights`` is the folder of an earlier run of the same network, or what train.pretrained takes; ``skip_bad`` is as
+    of train.data.read_splits.
     """
 
     data: Path
@@ -79,14 +80,23 @@ class Run:
 
     def model(self, folder: Path) -> Any:
         """The trained Keras model with its best averaged weights, in float32."""
+        model = MODELS[self.recipe.model].build(self.recipe.dropout)
+        self.load_into(model, folder)
+        return model
+
+    def load_into(self, model: Any, folder: Path) -> None:
+        """Give a network of the same architecture the best averaged weights. Raises UsageError when there are none."""
         if not (folder / BEST).exists():
             raise UsageError(f"{folder}: the run has no {BEST} yet. Finish it with `fer-train run`.")
-        model = MODELS[self.recipe.model].build(self.recipe.dropout)
         try:
             model.load_weights(folder / BEST)
         except (OSError, ValueError) as error:
             raise UsageError(f"{folder / BEST}: not the weights of {self.recipe.model}: {error}") from error
-        return model
+
+    def provenance(self) -> str:
+        """Say for cards and view banks how the run's weights were made, and from what."""
+        reached = f"{self.measured} {self.best.accuracy:.2%}" if self.best else "unfinished"
+        return f"{self.command} ({reached}; weights: {self.init}; votes: {self.votes or 'none'})"
 
     def faces(self, folder: Path, data: Path) -> Splits:
         """The faces that the run was trained and measured on. Raises UsageError when ``data`` holds others."""
@@ -104,7 +114,8 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
     if recipe.votes and sources.votes is None:
         raise UsageError(f"recipe {recipe.name} learns from FERPlus: give --votes fer2013new.csv, or --set votes=0")
     architecture = MODELS[recipe.model]
-    init = provenance(architecture, sources.weights)
+    earlier = _earlier(recipe, sources)
+    init = earlier.provenance() if earlier else provenance(architecture, sources.weights)
     splits = read_splits(sources.data, sources.skip_bad)
     print(splits, file=sys.stderr)
     training = _training_set(recipe, sources, splits)
@@ -116,7 +127,10 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
     prepare(recipe)
     with workers.strategy.scope():
         model = architecture.build(recipe.dropout)
-        load_weights(model, architecture, sources.weights, _statistics_faces(splits.training))
+        if earlier:
+            earlier.load_into(model, Path(sources.weights))
+        else:
+            load_weights(model, architecture, sources.weights, _statistics_faces(splits.training))
         model = workers.synchronized(model)
     best = fit(model, recipe, training, splits.public, folder, workers)
     run = dataclasses.replace(run, best=best)
@@ -127,19 +141,28 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
     return run
 
 
+def _earlier(recipe: Recipe, sources: Sources) -> Run | None:
+    """The run whose weights this one starts from. Raises UsageError when it is one of another network."""
+    folder = Path(sources.weights)
+    if not folder.is_dir():
+        return None
+    run = Run.load(folder)
+    if run.recipe.model != recipe.model:
+        raise UsageError(f"--weights {folder}: a run of {run.recipe.model}; {recipe.name} trains {recipe.model}")
+    return run
+
+
 def bank(folder: Path, data: Path, views: int, seed: int) -> ViewBank:
     """Ask the trained network of a run about ``views`` views of every training face."""
     run = Run.load(folder)
     splits = run.faces(folder, data)
     model = run.model(folder)
-    reached = f"{run.best.accuracy:.2%}" if run.best else "unknown"
-    teacher = f"{run.command} (PublicTest {reached}; weights: {run.init}; votes: {run.votes or 'none'})"
 
     def ask(pixels: Any) -> Any:
         print(f"a view of {len(pixels)} faces", file=sys.stderr, flush=True)
         return predict(model, pixels)
 
-    return make_bank(ask, splits.training, views, seed, teacher)
+    return make_bank(ask, splits.training, views, seed, run.provenance())
 
 
 def command_of(recipe: Recipe, sources: Sources) -> str:

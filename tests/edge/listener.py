@@ -16,7 +16,7 @@ from tests.conftest import wait_until
 class Listener:
     """A subscriber that notes every message: (topic, payload, retained). With a ``name`` its session outlives it."""
 
-    def __init__(self, port: int, name: str = "") -> None:
+    def __init__(self, port: int, name: str = "", user: tuple[str, str] | None = None) -> None:
         self.messages: list[tuple[str, str, bool]] = []
         self._ready = False
         self.client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
@@ -24,6 +24,8 @@ class Listener:
         self.client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
         self.client.on_subscribe = lambda *_: setattr(self, "_ready", True)
         self.client.on_message = lambda _c, _d, m: self.messages.append((m.topic, m.payload.decode(), m.retain))
+        if user:
+            self.client.username_pw_set(*user)
         properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = 3600 if name else 0
         self.client.connect("127.0.0.1", port, clean_start=not name, properties=properties)
@@ -51,8 +53,8 @@ class Listener:
 
 
 @contextmanager
-def listening(port: int, name: str = "") -> Iterator[Listener]:
-    listener = Listener(port, name)
+def listening(port: int, name: str = "", user: tuple[str, str] | None = None) -> Iterator[Listener]:
+    listener = Listener(port, name, user)
     try:
         yield listener
     finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge.bundle import open_bundle
 from edge.classify import Classifier
-from edge.models import Models
+from edge.models import KEPT, Models
 from edge.verify import verify_golden
 
 
@@ -43,17 +43,22 @@ def cut_at(number: int, state: Path, bundle: Path) -> str:
 
 
 def main(state: Path, first: Path, second: Path) -> None:
-    Models(state).install(first, lambda _: None)
+    models = Models(state)
+    name = models.install(first, lambda _: None)
+    for number in range(KEPT):  # so many that two must go
+        older = shutil.copytree(models.folder / name, models.folder / f"older-{number}", copy_function=os.link)
+        os.utime(older, (number, number))
     pristine = state.with_name("pristine")
-    shutil.copytree(state, pristine)
+    shutil.copytree(state, pristine, copy_function=os.link)  # no file is ever written in place
     number = 0
     while step := cut_at(number, state, second):
         models = Models(state)
         left = models.candidates()[0]
-        open_bundle(left.folder)
+        for listed in models.installed():
+            open_bundle(models.folder / listed)
         print(json.dumps({"step": step, "usable": left.name, "listed": models.installed()}), flush=True)
         shutil.rmtree(state)
-        shutil.copytree(pristine, state)
+        shutil.copytree(pristine, state, copy_function=os.link)
         number += 1
     bundle = open_bundle(Models(state).candidates()[0].folder)
     print(

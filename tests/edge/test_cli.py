@@ -111,12 +111,37 @@ def test_an_unreadable_picture_in_a_folder_is_named_and_skipped(portraits: Path,
 def test_events_go_to_the_broker_instead_of_stdout(portraits: Path, broker: Broker, tmp_path: Path) -> None:
     config = tmp_path / "mqtt.toml"
     config.write_text(f'[camera]\nfolder_fps = 4\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "kiosk"\n')
+    with listening(broker.port) as before:
+        before.send("fault", '{"code":18}', retain=True)
     done = fer_edge("run", "--source", portraits, "--config", config, "--events", "mqtt")
     assert (done.returncode, done.stdout) == (0, "")
     with listening(broker.port) as late:
         wait_until(lambda: late.of("availability") and late.of("state"), 5)
         assert late.of("availability") == ["offline"]
+        assert late.of("fault") == [], "what a process before has left"
         assert json.loads(late.of("state")[0])["faces"] == 0
+
+
+@pytest.mark.slow
+def test_home_assistant_is_told_and_told_to_forget_when_that_is_turned_off(
+    portraits: Path, broker: Broker, tmp_path: Path
+) -> None:
+    config = tmp_path / "mqtt.toml"
+    common = f'[camera]\nfolder_fps = 4\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "kiosk"\n'
+    common += f'[store]\nfolder = "{tmp_path}/state"\n[homeassistant]\n'
+
+    def retained_after(own: str) -> dict[str, str]:
+        config.write_text(common + own)
+        assert fer_edge("run", "--source", portraits, "--config", config, "--events", "mqtt").returncode == 0
+        with listening(broker.port) as late:
+            wait_until(lambda: late.last("availability"), 5)
+            return {topic: payload for topic, payload, _ in late.messages if topic.endswith("/config")}
+
+    [(topic, payload)] = retained_after("enabled = true\n").items()
+    assert topic == "homeassistant/device/fer-edge-kiosk/config"
+    assert json.loads(payload)["cmps"]["occupancy"]["state_topic"] == "fer-edge/kiosk/state"
+    assert [*retained_after('enabled = true\nprefix = "ha"\n')] == ["ha/device/fer-edge-kiosk/config"]
+    assert retained_after("") == {}
 
 
 def test_an_absent_broker_does_not_stop_the_loop_but_is_told(portraits: Path, tmp_path: Path) -> None:

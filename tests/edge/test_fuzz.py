@@ -28,12 +28,14 @@ from hypothesis import strategies as st
 from edge.bundle import find_bundle, open_bundle
 from edge.camera import is_live, open_source, read_gray
 from edge.errors import BundleError, DataError, FerEdgeError, SettingsError, SourceError
+from edge.events import to_json
 from edge.faces import FaceDetector
 from edge.fer2013 import read_data, read_faces
 from edge.keeping import Keeper
 from edge.messages import COMMANDS, Reply
 from edge.mqtt import base_topic
 from edge.parcel import LARGEST, read_parcel
+from edge.recording import events_of
 from edge.remote import Abilities, Remote
 from edge.sample import sample
 from edge.settings import Camera, Detect, Section, Settings, load_settings
@@ -283,6 +285,7 @@ def test_bundle_zips(place: Path, content: bytes) -> None:
                 ),
                 damaged(b'{"on":true,"id":"42"}'),
                 st.just(b"[" * 1024),
+                st.just(b'{"x":' + b"[" * 1015),
                 st.binary(min_size=1025, max_size=1100),
             ),
             st.booleans(),
@@ -307,6 +310,66 @@ def test_commands(place: Path, commands: list[tuple[str, bytes, bool]]) -> None:
     for reply in replies:
         assert reply.ok or (reply.error and reply.sentence)
         msgspec.json.decode(msgspec.json.encode(reply), type=Reply)
+
+
+def _recording() -> bytes:
+    """A visitor who smiles and is blurred, in a few lines."""
+    begin = {
+        "line": "begin", "version": 1, "run": "0123456789ab", "model": "m", "sha256": "0",
+        "telling": {"smoothing": 0.2, "dwell": 0.2, "hysteresis": 0.2}, "threshold": 0.4,
+        "events": {}, "presets": [{"name": "smile", "expression": "happy", "for_seconds": 0.3}],
+    }  # fmt: skip
+    clock = {"origin": "2026-11-22T10:00:00+00:00", "synced": True}
+    frames = [
+        {"line": "frame", "t": n / 5, "boxes": {"1": [9, 9, 50, 50]}, "readings": {"1": shown}}
+        | ({"clock": clock} if n == 0 else {})
+        for n, shown in enumerate([[0, 0, 0, 4.5, 0, 0, 0]] * 6 + ["blurred"] * 7)
+    ]
+    return b"".join(
+        json.dumps(one).encode() + b"\n" for one in (begin, *frames, {"line": "end", "t": 3, "clock": clock})
+    )
+
+
+RECORDING = _recording()
+LINES = [json.loads(line) for line in RECORDING.splitlines()]
+
+
+SMALL = st.sampled_from([1e-300, 1e-9, 0.5, 0.99]) | st.floats(0, 1, exclude_min=True, exclude_max=True)
+OF_ITS_KIND = {
+    "t": st.sampled_from([1e-300, 1e9, 1e300, -1, 10**400]) | st.floats(0, 3),
+    "threshold": SMALL,
+    "telling": st.fixed_dictionaries(dict.fromkeys(("smoothing", "dwell", "hysteresis"), SMALL)),
+    "events": st.dictionaries(st.sampled_from(["smoothing", "dwell", "threshold", "uncertain_after"]), SMALL),
+    "readings": st.fixed_dictionaries({"1": st.lists(st.floats(-1e6, 1e6), min_size=7, max_size=7) | st.just("small")}),
+    "clock": st.fixed_dictionaries(
+        {"origin": st.datetimes().map(lambda at: f"{at.isoformat()}Z"), "synced": st.booleans()}
+    ),
+}
+
+
+@st.composite
+def recordings(draw: st.DrawFn) -> bytes:
+    """Lines of a recording, with values replaced by any others, mostly of the same kind."""
+    lines = [dict(line) for line in LINES]
+    for _ in range(draw(st.integers(1, 3))):
+        line = draw(st.sampled_from(lines))
+        key = draw(st.sampled_from([*sorted(line.keys() & OF_ITS_KIND) * 9, *line]))
+        line[key] = draw(OF_ITS_KIND.get(key, VALUES) if draw(st.integers(0, 9)) else VALUES)
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+@given(content=st.one_of(damaged(RECORDING), recordings()))
+@fuzzed
+def test_recordings(place: Path, content: bytes) -> None:
+    file = place / "visit.jsonl"
+    file.write_bytes(content)
+    attempt("recording", SourceError, lambda: [to_json(event) for event in events_of(file)])
+
+
+def test_the_recording_that_is_damaged_is_one(place: Path) -> None:
+    file = place / "whole.jsonl"
+    file.write_bytes(RECORDING)
+    assert [event.kind for event in events_of(file)] == ["appeared", "preset", "uncertain", "left"]
 
 
 def _encoded(form: str) -> bytes:

@@ -22,7 +22,7 @@ import pytest
 from edge.bundle import find_bundle, open_bundle
 from edge.deployed import deploy
 from edge.errors import BundleError, StoreError, UsageError, VerificationError
-from edge.models import Models, state_folder
+from edge.models import KEPT, Models, state_folder
 from edge.parcel import LARGEST, read_parcel
 from edge.service import Service
 from edge.settings import Settings, Store
@@ -94,6 +94,30 @@ def test_switching_rolling_back_and_the_programs_own(tmp_path: Path, models: Mod
     assert {one.name: one.role for one in list_models(models)} == {"student-small": "in use", two: "previous", one: ""}
     with pytest.raises(UsageError, match=f"did you mean {one}"):
         models.use(one[:-1], passing)
+
+
+def test_the_disk_keeps_the_models_that_were_last_in_use(tmp_path: Path, models: Models) -> None:
+    source = variant(tmp_path, "mine")
+
+    def install(number: int) -> str:
+        card = json.loads((source / "card.json").read_text())
+        (source / "card.json").write_text(json.dumps(card | {"name": f"model{number}"}))
+        name = models.install(source, passing)
+        os.utime(models.folder / name, (number, number))  # installed one second after the other
+        return name
+
+    names = [install(number) for number in range(KEPT)]
+    assert models.installed() == names, "none is removed before there are too many"
+    models.use(names[1], passing)
+    models.use(names[0], passing)
+    (models.folder / "broken").mkdir()
+    os.utime(models.folder / "broken", (0, 0))
+    newest = install(KEPT)
+    assert (models.choice.current, models.choice.previous) == (newest, names[0])
+    assert models.installed() == sorted([names[0], names[1], names[3], names[4], newest])
+    assert not (models.folder / "broken").exists(), "what is no bundle takes no place for ever"
+    assert not list(models.folder.glob(".incoming*"))
+    assert models.rollback(passing) == names[0]
 
 
 def test_installing_the_same_again_changes_nothing_but_mends_what_was_damaged(tmp_path: Path, models: Models) -> None:
@@ -232,11 +256,14 @@ def test_a_power_cut_before_any_step_leaves_a_usable_model(tmp_path: Path) -> No
     )
     *cuts, end = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(cuts) >= 10, done.stdout
-    assert {"rename", "choose", "chosen"} <= {cut["step"] for cut in cuts}
-    for cut in cuts:
-        expected = "second-" if cut["step"] == "chosen" else "first-"
+    steps = [cut["step"] for cut in cuts]
+    after = ["chosen", "remove older-1", "remove its files", "remove older-0", "remove its files"]
+    assert steps[-len(after) - 2 :] == ["sync the name", "choose", *after]
+    for number, cut in enumerate(cuts):
+        expected = "second-" if number >= len(cuts) - len(after) else "first-"
         assert cut["usable"].startswith(expected), cut
     assert end["usable"].startswith("second-")
+    assert [name.rpartition("-")[0] for name in end["listed"]] == ["first", "older", "older", "older", "second"]
     assert end["ok"]
 
 

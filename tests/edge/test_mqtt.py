@@ -2,8 +2,10 @@
 
 import json
 import logging
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -19,9 +21,11 @@ from edge.mqtt import Announcement, MqttSink, client_id, device_id
 from edge.outbox import Outbox
 from edge.records import Event, EventKind, Fault
 from edge.settings import Mqtt
+from edge.vitals import Vitals
 from tests.conftest import Broker, free_port, wait_until
 from tests.edge.listener import listening
 from tests.edge.proxy import proxied
+from tests.edge.test_vitals import pi, told
 
 pytestmark = pytest.mark.slow
 
@@ -219,20 +223,25 @@ def test_an_unusable_password_or_certificate_file_is_a_settings_error(tmp_path: 
         outbox.close()
 
 
-def test_the_device_is_named_by_the_settings_or_by_the_machine() -> None:
-    assert device_id(Mqtt(device="kiosk")) == "kiosk"
-    assert device_id(Mqtt())
+def test_the_device_is_named_by_the_settings_else_by_its_serial_else_by_its_host(tmp_path: Path) -> None:
+    serial = tmp_path / "serial-number"
+    assert device_id(Mqtt(), serial) == socket.gethostname()
+    serial.write_bytes(b"10000000abcdef01\0")  # as a Raspberry Pi's kernel gives it
+    assert device_id(Mqtt(), serial) == "10000000abcdef01"
+    assert device_id(Mqtt(device="kiosk"), serial) == "kiosk"
     assert client_id(Mqtt(prefix="house/hall", device="kiosk")) == "house-hall-kiosk"
 
 
 def certificates(folder: Path) -> None:
-    """An authority, a certificate of the broker and one of the device, as openssl makes them."""
+    """Two authorities, and of the first a certificate of the broker and one of the device, as openssl makes them."""
 
     def openssl(*words: str) -> None:
         subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
     new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ours", "-days", "2")
+    for name in ("stranger", "ca"):
+        subject = ("-subj", f"/CN={name}", "-days", "2")
+        openssl("req", "-x509", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.pem", *subject)
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
     for name in ("broker", "device"):
         openssl("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
@@ -261,6 +270,48 @@ def test_a_broker_that_wants_the_devices_certificate(
             assert sink.close(0.5) == 1
 
 
+# paho leaves closing a socket whose handshake has failed to the garbage collector, which does so at once.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_broker_with_a_strangers_certificate_is_told_nothing(
+    broker: Broker, start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificates(tmp_path)
+    broker.stop()
+    broker.options += f"\ncertfile {tmp_path}/broker.pem\nkeyfile {tmp_path}/broker.key"
+    broker.start()
+    with caplog.at_level(logging.WARNING):
+        sink = start(settings(broker.port, ca_file=str(tmp_path / "stranger.pem")))
+        sink.tell(event("appeared"))
+        wait_until(lambda: "TLS failed" in caplog.text, 5)
+        assert "certificate verify failed" in caplog.text
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        attempts = sink._link._backoff._failures
+        wait_until(lambda: sink._link._backoff._failures > attempts + 5, 10)
+        assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors + 2, "they are not used up"
+        assert sink.close(0.5) == 1
+
+
+def test_of_all_but_events_only_the_newest_is_sent(broker: Broker, start: Start, tmp_path: Path) -> None:
+    labels = ["happy", "sad", "happy", "fear", "neutral"]
+    with proxied(broker.port) as proxy, listening(broker.port) as listener:
+        proxy.cut()
+        sink = start(settings(proxy.port))
+        vitals = Vitals(1.0, pi(tmp_path))
+        for number, label in enumerate(labels):
+            sink.tell(event("changed", 1, label))
+            sink.paused(number % 2 == 0)
+            sink.statistics(vitals.statistics({}, replace(told(), frames_dropped=number)))
+        wait_until(lambda: sink._outbox.figures.waiting == 5 and not sink._committer.waiting, 5)
+        proxy.mend()
+        wait_until(lambda: len(listener.of("event")) == 5 and listener.of("statistics"), 10)
+        assert sink.close(5) == 0
+        assert [one["frames_dropped"] for one in listener.json("statistics")] == [4]
+        assert listener.of("paused") == ["ON"]
+        # The last one says that nobody is there any more.
+        assert [one["expression"] for one in listener.json("state")] == ["neutral", None]
+        assert [one["expression"]["label"] for one in listener.json("event")] == labels
+
+
 def test_the_fault_that_began_first_is_told_until_it_ends(broker: Broker, start: Start) -> None:
     with listening(broker.port) as listener:
         sink = start(settings(broker.port))
@@ -273,6 +324,22 @@ def test_the_fault_that_began_first_is_told_until_it_ends(broker: Broker, start:
         sink._set_fault("outbox", None)
         wait_until(lambda: listener.last("fault") == "", 5)
         assert sink.fault_code is None
+
+
+@pytest.mark.parametrize("ends_with", [None, 5])
+def test_with_offline_the_fault_says_why_it_ended_and_nothing_else(
+    broker: Broker, start: Start, ends_with: int | None
+) -> None:
+    """It used to name a full disk for ever, though the process had ended in order."""
+    with listening(broker.port) as listener:
+        sink = start(settings(broker.port))
+        sink._set_fault("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
+        wait_until(lambda: listener.json("fault"), 5)
+        if ends_with:
+            sink.fault(Fault(ends_with, "no camera", "2026-11-22T11:00:02+00:00"))
+        assert sink.close(5) == 0
+        wait_until(lambda: listener.last("availability") == "offline", 5)
+        assert json.loads(listener.last("fault") or "{}").get("code") == ends_with
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -142,7 +142,7 @@ def test_everything_that_is_published_fits_its_schema_and_is_described(broker: B
         wait_until(lambda: listener.of("statistics") and listener.of("event"), 60)
         for name, payload in (("verify", '{"id":"1"}'), ("fly", ""), ("pause", '{"on":"yes"}')):
             listener.send(f"command/{name}", payload)
-        wait_until(lambda: len(listener.of("reply")) == 3, 20)
+        wait_until(lambda: len(listener.of("reply")) == 3 and len(listener.of("verification")) == 2, 20)
         listener.send("command/pause", '{"on":true,"id":"2"}')
         wait_until(lambda: listener.last("paused") == "ON" and len(listener.of("reply")) == 4, 20)
         assert running.end() == 0
@@ -171,11 +171,13 @@ def test_everything_that_is_published_fits_its_schema_and_is_described(broker: B
         "verification",
         discovered,
     }
+    asked = listener.json("verification")[1]
     started = next(json.loads(payload) for topic, payload, _ in messages if topic.endswith("/verification"))
     assert (started["ok"], started["n"]) == (True, 16)
     verified = next(json.loads(payload) for topic, payload, _ in messages if '"command":"verify"' in payload)
     assert verified["ok"]
     assert verified["result"]["n"] == 16
+    assert verified["result"] == asked, "retained when asked by command too"
 
 
 @pytest.mark.slow
@@ -211,7 +213,10 @@ def test_pause_closes_the_camera_survives_kill_9_and_ends_when_it_is_told(
         listener.send("command/pause", '{"on":false,"id":"b"}')
         wait_until(lambda: len(replies(listener, "pause")) == 2 and listener.last("paused") == "OFF", 20)
         assert camera.watched
-        wait_until(lambda: listener.json("state")[-1]["faces"], 20)
+        wait_until(lambda: listener.json("state")[-1]["faces"] and listener.json("event")[-1]["kind"] == "appeared", 20)
+        first, again = listener.json("event")[0], listener.json("event")[-1]
+        assert (first["track"], again["track"]) == (1, 1), "tracks begin anew: nobody is known again"
+        assert first["id"].split("-")[0] != again["id"].split("-")[0]
         assert running.end() == 0
 
 

@@ -78,10 +78,28 @@ def test_what_is_no_command_is_answered_by_an_error(
     assert desk.reloads == 0
 
 
+@pytest.mark.parametrize(
+    ("payload", "known"),
+    [
+        (b'{"id":"7","more":[1]}', "7"),
+        (b'{"id":7}', ""),
+        (b'{"id":"' + b"x" * 65 + b'"}', ""),
+        (b'{"id":"7"', ""),
+        (b'{"id":"7","more":' + b"[" * 1000, ""),
+        (b'{"id":"7","more":"' + b"x" * 1024 + b'"}', ""),
+        (b"\xff", ""),
+    ],
+)
+def test_a_refusal_names_the_command_by_its_id_when_that_can_be_read(desk: Desk, payload: bytes, known: str) -> None:
+    for reply in (desk.send("fly", payload), desk.send("reload", payload)):
+        assert reply
+        assert (reply.ok, reply.id) == (False, known)
+
+
 def test_a_retained_command_is_refused(desk: Desk) -> None:
-    reply = desk.send("pause", b'{"on":true}', retained=True)
+    reply = desk.send("pause", b'{"on":true,"id":"7"}', retained=True)
     assert reply
-    assert reply.error == "retained"
+    assert (reply.error, reply.id) == ("retained", "7")
     assert not desk.remote.paused
 
 

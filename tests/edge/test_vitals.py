@@ -6,7 +6,7 @@ from edge import board
 from edge.outbox import OutboxFigures
 from edge.vitals import Places, Told, Vitals
 
-FIGURES = OutboxFigures(waiting=3, most=100, dropped=1, damaged=0, durable=True)
+FIGURES = OutboxFigures(waiting=3, most=100, dropped=1, damaged=0, failed=0, durable=True)
 
 
 class Clock:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edge.bundle import Card, find_bundle, open_bundle
 from edge.classify import Classifier
@@ -13,6 +14,8 @@ from edge.fer2013 import read_faces
 from edge.records import Logits
 from edge.settings import Events, Model
 from export.episodes import FPS, USUAL, Take, autoregression, film, judge, sequences, tune
+
+CONSTANT = Take(((0.0,) * 6 + (4.0,),) * 60)
 
 
 def card() -> Card:
@@ -69,6 +72,20 @@ def test_without_smoothing_every_flicker_would_be_told(takes: list[Take]) -> Non
 def test_sluggish_telling_is_seen_as_such(takes: list[Take]) -> None:
     sluggish = manner(Events(dwell=2.0), (), USUAL, 0.0)
     assert judge(takes, sluggish).delay > 2.0
+
+
+def test_a_change_that_is_not_told_is_counted_by_its_reason() -> None:
+    """Four seconds of one thing, then four of another that is not told, each for another reason."""
+    half = int(4 * FPS)
+    happy, weak, slight = (np.zeros(len(LABELS)) for _ in range(3))
+    happy[3], weak[4] = 4.0, 0.5  # of sad, some 0.2
+    slight[[3, 4]] = 3.0, 3.2  # sad, but hardly more than happy
+
+    def take(then: NDArray[np.float64], truth: str) -> Take:
+        return Take((tuple(happy.tolist()),) * half + (tuple(then.tolist()),) * half, 4.0, truth)
+
+    calm = judge([take(happy, "fear"), take(weak, "sad"), take(slight, "sad"), CONSTANT], shipped())
+    assert (calm.another, calm.unsure, calm.held, calm.missed, calm.delays) == (1, 1, 1, 3, ())
 
 
 def test_tuning_takes_the_calmest_that_is_quick_enough(takes: list[Take]) -> None:

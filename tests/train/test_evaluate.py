@@ -58,6 +58,17 @@ def test_a_bundle_is_measured_by_its_int8_file(blobs: Path) -> None:
     assert told.figures.n == 28
 
 
+def test_a_run_can_start_from_an_earlier_one(run: Path, blobs: Path, tmp_path: Path) -> None:
+    values = [x for v in ("teachers=", "batch=16", "epochs=1", "ema=0.5") for x in ("--set", v)]
+    done = fer_train("run", "shallow", "--data", blobs, "--weights", run, "--out", tmp_path / "on", *values)
+    assert done.returncode == 0, done.stderr
+    first, on = (json.loads((at / "history.jsonl").open().readline()) for at in (run, tmp_path / "on"))
+    assert on["loss"] < first["loss"]
+    assert json.loads((tmp_path / "on" / "run.json").read_text())["init"].startswith("fer-train run shallow")
+    done = fer_train("run", "paper", "--data", blobs, "--weights", run, "--out", tmp_path / "no", "--set", "votes=0")
+    assert (done.returncode, "a run of shallow; paper trains paper" in done.stderr) == (2, True), done.stderr
+
+
 def test_an_ensemble_is_the_mean_of_its_probabilities(run: Path, blobs: Path) -> None:
     faces = read_faces(blobs, "PublicTest")
     alone, other = evaluate([run], faces), evaluate([Path("student-small")], faces)

@@ -1,7 +1,8 @@
 import pytest
 
 from edge.errors import UsageError
-from train.recipes import RECIPES, customize, find_recipe
+from train.recipes import RECIPES, Recipe, customize, find_recipe
+from train.views import find_bank
 
 
 def test_overrides_take_the_keys_own_type() -> None:
@@ -26,6 +27,12 @@ def test_overrides_take_the_keys_own_type() -> None:
 def test_a_wrong_override_says_what_the_key_takes_or_the_nearest_key(assignment: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         customize(RECIPES["student"], [assignment])
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_the_teachers_of_every_recipe_ship_and_share_their_views(recipe: Recipe) -> None:
+    banks = [find_bank(name) for name in recipe.teachers]
+    assert len({(bank.seed, len(bank.logits), bank.training_sha256) for bank in banks}) <= 1
 
 
 def test_an_unknown_recipe_is_answered_by_the_nearest() -> None:

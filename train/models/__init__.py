@@ -66,7 +66,7 @@ MODELS: Final = {
         ),
         Architecture(
             "student-small",
-            "the same without block 3, four blocks at 512 channels",
+            "the same without block 3, three blocks at 512 channels",
             lambda dropout: mobilenet.student("student-small", mobilenet.SMALL, dropout),
             weights="faceres",
         ),
