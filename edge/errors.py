@@ -7,7 +7,7 @@ from collections.abc import Iterable
 class FerEdgeError(Exception):
     """Root of every error that fer-edge raises on purpose; its text says what to do.
 
-    ``exit_code`` is what the process returns when the error ends it (table in the README).
+    ``exit_code`` is what the process returns when the error ends it (table in docs/troubleshooting.md).
     """
 
     exit_code = 1

@@ -148,7 +148,9 @@ class Mqtt(Section, frozen=True):
     """``[mqtt]``: the broker that events go to. docs/mqtt.md describes every topic."""
 
     host: Annotated[str, Meta(min_length=1)] = "localhost"
+    """The broker's name or address."""
     port: Port = 1883
+    """Its port; with TLS usually 8883."""
     protocol: Literal["5", "3.1.1"] = "5"
     """Version of MQTT. Only with 5 does a broker say that it refuses an event."""
     keepalive: Annotated[int, Meta(ge=2, le=3600)] = 30
@@ -158,6 +160,7 @@ class Mqtt(Section, frozen=True):
     device: Annotated[str, Meta(pattern=r"^[^/+#\s]*$")] = ""
     """Unique name of this device; empty: the board's serial number, or else the host name."""
     username: str = ""
+    """What the broker knows this device as; empty: no user name and no password."""
     password_file: str = ""
     """A file that holds the password; never the password itself. The service reads /etc/fer-edge/mqtt-password."""
     tls: bool = False
@@ -203,9 +206,11 @@ class Metrics(Section, frozen=True):
     """``[metrics]``: figures for Prometheus, at http://ADDRESS:PORT/metrics; needs the extra fer-edge[metrics]."""
 
     enabled: bool = False
+    """Serve them."""
     address: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     """Where to listen. Whoever can reach it can read it: there is no password."""
     port: Port = 9469
+    """Where to listen, too."""
 
 
 class Settings(Section, frozen=True):

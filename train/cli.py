@@ -83,6 +83,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
     told = evaluate(arguments.subjects, faces, arguments.tta)
+    if arguments.out:
+        from train.report import draw_confusion  # noqa: PLC0415  matplotlib
+
+        draw_confusion(told.figures, arguments.out)
     print(json.dumps(as_json(told)) if arguments.json else table(told))
     return 0
 
@@ -166,6 +170,7 @@ def _add_evaluate(
     evaluate.add_argument(
         "--tta", type=int, default=1, metavar="N", help="average N test-time views, 2 to 10 (default: single crop)"
     )
+    evaluate.add_argument("--out", type=Path, metavar="SVG", help="draw the confusion matrix into this file")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from edge.contract import LABELS, softmax
+from edge.errors import UsageError
 from edge.fer2013 import LabelledFaces
 from edge.metrics import Calibration, Figures, calibration, measure
 
@@ -72,6 +73,14 @@ def classifier_sections(figures: Figures, trust: Calibration) -> list[tuple[str,
     ]
 
 
+def draw_confusion(figures: Figures, file: Path) -> None:
+    """Write the confusion matrix alone, as SVG. Raises UsageError when the file cannot be written."""
+    try:
+        file.write_text(drawn(lambda figure: _confusion(figure, figures), 6, 5))
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be written: {error.strerror}") from error
+
+
 def drawn(draw: Callable[[Figure], None], width: float, height: float) -> str:
     """An inline SVG of ``width`` x ``height`` inches; the same figures give the same bytes."""
     with mpl.rc_context({"svg.hashsalt": "fer-edge", "svg.fonttype": "none", "font.size": 9}):
@@ -107,7 +116,9 @@ def _curves(figure: Figure, history: "list[Epoch]") -> None:
 def _confusion(figure: Figure, figures: Figures) -> None:
     axes: Any = figure.subplots()
     share = figures.confusion / np.maximum(figures.confusion.sum(axis=1, keepdims=True), 1)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    cells = range(len(LABELS))
+    axes.pcolormesh(cells, cells, share, cmap="Blues", vmin=0, vmax=1, shading="nearest")  # imshow embeds a PNG
+    axes.invert_yaxis()
     for (row, column), value in np.ndenumerate(share):
         axes.text(column, row, f"{value:.0%}", ha="center", va="center", color="white" if value > 0.5 else "black")
     axes.set_xticks(range(len(LABELS)), LABELS, rotation=45, ha="right")

@@ -290,7 +290,7 @@ def container(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterato
 
 @pytest.fixture(scope="module")
 def installed(container: Container) -> Container:
-    """The container after the commands of the README, with the camera and the broker's name in its settings."""
+    """The container after the commands of docs/kiosk.md, with the camera and the broker's name in its settings."""
     container.run("python3", "-m", "venv", "--system-site-packages", "/opt/fer-edge")
     pip = ("/opt/fer-edge/bin/pip", "install", "--quiet", "--no-index", "--find-links", f"/{BOX}/wheels")
     container.run(*pip, "fer-edge[litert]")

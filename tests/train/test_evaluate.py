@@ -31,15 +31,18 @@ def run(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_is_measured_as_its_history_says(run: Path, blobs: Path) -> None:
+def test_a_run_is_measured_as_its_history_says(run: Path, blobs: Path, tmp_path: Path) -> None:
     best = json.loads((run / "run.json").read_text())["best"]
-    done = fer_train("evaluate", run, "--data", blobs, "--json")
+    drawn = tmp_path / "confusion.svg"
+    done = fer_train("evaluate", run, "--data", blobs, "--json", "--out", drawn)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["accuracy"] == pytest.approx(best["accuracy"], abs=1e-5)
     assert (told["n"], told["test_time_views"], told["split"]) == (28, 1, "PublicTest")
     assert sum(map(sum, told["confusion"])) == 28
     assert 0 <= told["ece"] <= 1
+    assert drawn.read_text().startswith("<svg")
+    assert drawn.read_text().count("%") == 49, "a share for each pair of labels"
 
 
 def test_test_time_augmentation_is_always_said(run: Path, blobs: Path) -> None:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
 tf = pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
+import h5py  # noqa: E402  TensorFlow brings it
 import tf_keras as keras  # noqa: E402
 
 from edge.contract import normalize  # noqa: E402

@@ -1,0 +1,115 @@
+"""What is done with each command of the pages. The first rule that matches the whole command counts.
+
+``run``: run as written, in a folder that has the files the pages name. ``elsewhere``: another test runs it; the words
+must stand there. ``parsed``: only taken by its program's real parser, for the reason given; where that names a test,
+the test runs the same action on less, and must have its name. ``system``: a program of the operating system that cannot
+be run here, for the reason given.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+PROGRAMS = ("fer-edge", "fer-train", "fer-export")
+"""Ours: whatever rule holds, their parsers must take the command."""
+
+_PACKAGES = "git|make|mosquitto|mosquitto-clients|python3-picamera2|python3-venv"
+_ROOT = "needs root and a device that is set up"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``why`` gives the reason; of what runs elsewhere, the file, and the words in it, after ``: ``.
+
+    ``code`` is the exit code that a run command ends with here, ``less`` what is put behind it to make less of it, and
+    ``needs`` a package without which it cannot run.
+    """
+
+    how: Literal["run", "elsewhere", "parsed", "system"]
+    pattern: str
+    why: str = ""
+    code: int = 0
+    less: str = ""
+    needs: str = ""
+
+
+RULES = (
+    # What runs here.
+    Rule("run", r"fer-edge --help"),
+    Rule("run", r"fer-edge classify portrait\.jpg"),
+    Rule("run", r"fer-edge run --source visit\.mp4( --realtime| --sheet seen\.png)?"),
+    Rule("run", r"fer-edge run --config my\.toml --record visits\.jsonl"),
+    Rule("run", r"fer-edge replay visits\.jsonl( --config other\.toml)?"),
+    Rule("run", r"fer-edge verify"),
+    Rule("run", r"fer-edge verify --data fer2013\.csv( --split PublicTest)?", "the faces are noise here", code=23),
+    Rule("run", r"fer-train recipes"),
+    Rule("run", r"fer-export check my-bundle"),
+    Rule("run", r"fer-export episodes student-small --data fer2013\.csv", less="--faces 1"),
+    Rule("run", r"fer-export clips --out clips --data fer2013\.csv --seed 1", less="--scene still --seconds 0.2"),
+    Rule("run", r"fer-export compare student-small my-bundle --data fer2013\.csv --out .*", needs="matplotlib"),
+    # What other tests run.
+    Rule("elsewhere", r"make demo", 'tests/edge/test_cli.py: "run", "--source", "demo", "--sheet", "demo.png"'),
+    Rule(
+        "elsewhere",
+        r"fer-edge run --config my\.toml --source demo --events mqtt|mosquitto_sub -v -t 'fer-edge/desk/#'",
+        "tests/docs/test_commands.py: def test_the_quick_starts_listener_hears_what_the_quick_start_says",
+    ),
+    Rule("elsewhere", r"sudo fer-edge model install .*", 'tests/platform/test_systemd.py: "model", "install"'),
+    Rule("elsewhere", r"sudo fer-edge model list", 'tests/platform/test_systemd.py: "model", "list"'),
+    Rule("elsewhere", r"sudo fer-edge model rollback", 'tests/platform/test_systemd.py: "model", "rollback"'),
+    Rule("elsewhere", r"sudo fer-edge model use .*", 'tests/edge/test_models.py: "model", "use"'),
+    Rule("elsewhere", r"sudo \S*fer-edge service install", 'tests/platform/test_systemd.py: "service", "install"'),
+    Rule("elsewhere", r"sudo fer-edge service uninstall", 'tests/platform/test_systemd.py: "service", "uninstall"'),
+    Rule("elsewhere", r"fer-edge service status", 'tests/platform/test_systemd.py: "service", "status"'),
+    Rule(
+        "elsewhere",
+        r"sudo python3 -m venv --system-site-packages /opt/fer-edge",
+        'tests/platform/test_systemd.py: "-m", "venv", "--system-site-packages", "/opt/fer-edge"',
+    ),
+    Rule(
+        "elsewhere",
+        r"sudo /opt/fer-edge/bin/pip install --no-index --find-links wheelhouse 'fer-edge\[litert\]'",
+        'tests/platform/test_systemd.py: "--no-index", "--find-links"',
+    ),
+    Rule("elsewhere", r"make wheelhouse .*", 'tests/platform/test_aarch64.py: "make", "wheelhouse", "ARCH=aarch64"'),
+    Rule("elsewhere", r"npm pack @vladmandic/human@3\.3\.6", ".ci/run: @vladmandic/human@3.3.6"),
+    Rule("elsewhere", r"tar xf vladmandic-human-3\.3\.6\.tgz", ".ci/run: tar xf vladmandic-human-3.3.6.tgz"),
+    # What is only parsed.
+    Rule("parsed", r"fer-edge run --source /dev/video0.*", "needs a camera"),
+    Rule("parsed", r"sudo \S*fer-edge doctor --config /etc/.*", f"{_ROOT}; tests/edge/test_doctor.py runs it"),
+    Rule("parsed", r"sudo \S*fer-edge bench --autotune --config /etc/.*", f"{_ROOT}; tests/edge/test_autotune.py"),
+    Rule("parsed", r"fer-edge bench .*", "takes minutes; tests/edge/test_bench.py runs it on a second of a clip"),
+    Rule("parsed", r"fer-train run .*", "trains for hours; tests/train/test_run.py trains on a little noise"),
+    Rule("parsed", r"fer-train (bank|evaluate) .*", "needs TensorFlow, a run; tests/train/test_evaluate.py has both"),
+    Rule("parsed", r"fer-export bundle .*", "needs a trained run; tests/export/test_bundle.py makes a small one"),
+    Rule("parsed", r"fer-export margin .*", "takes minutes; tests/export/test_margin.py measures forty faces"),
+    Rule(
+        "parsed",
+        r"fer-export episodes .* --tune",
+        "takes minutes, and tests/export/test_episodes.py calls what it does",
+    ),
+    Rule("parsed", r"fer-export clips .*", "the same as above, and longer"),
+    Rule("parsed", r"fer-export (compile|add-tpu) .*", "no compiler is here; tests/export/test_compiler.py plays it"),
+    Rule("parsed", r"make [a-z]+( [A-Z]+=\S+)*", "runs these tests, or downloads"),
+    Rule("parsed", r"python -m tests\.\w+( .*)?", "takes minutes on an idle machine"),
+    Rule("parsed", r"(\S+=\S+ )?pytest tests/.*", "is among the tests already"),
+    # What belongs to the operating system.
+    Rule("system", r"sudo apt update", "changes this system"),
+    Rule("system", rf"sudo apt install --no-install-recommends( ({_PACKAGES}))+", "changes this system"),
+    Rule("system", r"sudo /opt/fer-edge/bin/pip install .*", "downloads, into a folder of this system"),
+    Rule("system", r"python3 -m venv \.venv/ml|\.venv/ml/bin/pip install '\.\[export\]'", "downloads TensorFlow"),
+    Rule("system", r'export PATH="\$PWD/\.venv/(device|ml)/bin:\$PATH"', "is how the commands that run here are found"),
+    Rule("system", r"sudo systemctl (start|stop|restart) fer-edge", "tests/platform does it inside a container"),
+    Rule("system", r"journalctl -u fer-edge( -f| -n 50)", "there is no journal of it here"),
+    Rule("system", r"sudoedit /etc/fer-edge/(config\.toml|mqtt-password)", "opens an editor"),
+    Rule("system", r"sudo ln -s /opt/fer-edge/bin/fer-edge /usr/local/bin/fer-edge", "changes this system"),
+    Rule(
+        "system", r"mosquitto_sub -h broker\.local -u kiosk -P PASSWORD -v -t 'fer-edge/#'", "asks a broker elsewhere"
+    ),
+    Rule("system", r"edgetpu_compiler -s model\.tflite", "Coral's program, which is not here"),
+)
+
+
+def rule_for(command: str) -> Rule | None:
+    """The rule of a command; None when nobody has thought of it."""
+    return next((rule for rule in RULES if re.fullmatch(rule.pattern, command)), None)

@@ -1,0 +1,151 @@
+"""The pages hang together: links lead somewhere, examples are valid, figures are those of the bundled model."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from xml.etree import ElementTree
+
+import jinja2
+import pytest
+import yaml
+
+from edge.bundle import find_bundle, open_bundle
+from edge.settings import Model, load_settings
+from tests.conftest import ROOT
+from tests.docs.pages import PAGES, Block, anchors, blocks, commands_of, links, name_of
+
+LANGUAGES = {"console", "json", "toml", "yaml", "text"}
+
+
+def of(language: str) -> list[Block]:
+    return [block for block in blocks() if block.language == language]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_and_anchor_leads_somewhere(page: Path) -> None:
+    wrong = []
+    for link in links(page):
+        target, _, anchor = link.partition("#")
+        if "://" in target:
+            continue
+        file = (page.parent / target).resolve() if target else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            wrong.append(link)
+    assert wrong == []
+
+
+def test_pages_that_the_code_names_exist() -> None:
+    """In help, in errors, in the sample, in docstrings."""
+    files = [
+        file for room in ("edge", "train", "export", "systemd") for file in (ROOT / room).rglob("*") if file.is_file()
+    ]
+    texts = [file.read_text() for file in files if file.suffix in (".py", ".toml", ".service", ".rules")]
+    named = {name for text in texts for name in re.findall(r"\bdocs/[\w-]+\.md\b", text)}
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    listed = {(index.parent / link.partition("#")[0]).resolve() for link in links(index)} | {index, ROOT / "README.md"}
+    assert set(PAGES) - listed == set()
+    assert index in {(ROOT / link).resolve() for link in links(ROOT / "README.md")}
+
+
+def test_every_code_block_says_what_it_is() -> None:
+    words = {"angry", "disgust"}  # the README's list of labels is the only block that is no code
+    unnamed = [
+        str(block) for block in blocks() if block.language not in LANGUAGES and not words <= set(block.text.split())
+    ]
+    assert unnamed == []
+    hidden = re.compile(r"^\s*(sudo|fer-(edge|train|export)|pip|make|python3?|pytest) ", re.MULTILINE)
+    assert [str(block) for block in (*of("text"), *of("console")) if hidden.search(block.text)] == [], "begin with $"
+    assert [command for block in of("console") for command in commands_of(block) if command.endswith("\\")] == []
+    assert [str(block) for block in of("console") if not commands_of(block)] == []
+
+
+@pytest.mark.parametrize("block", of("json"), ids=str)
+def test_json_is_json(block: Block) -> None:
+    """One value, or one after another."""
+    reader, text = json.JSONDecoder(), block.text.strip().removeprefix('"edgetpu":').strip()
+    while text:
+        _, end = reader.raw_decode(text)
+        text = text[end:].strip()
+
+
+@pytest.mark.parametrize("block", of("toml"), ids=str)
+def test_settings_in_the_pages_are_valid(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    for text in (block.text, re.sub(r"^#(?=\w+ =)", "", block.text, flags=re.MULTILINE)):
+        assert tomllib.loads(text)
+        file.write_text(text)
+        load_settings(file)
+
+
+def test_the_automation_for_home_assistant_hears_the_preset_that_it_names() -> None:
+    [block] = of("yaml")
+    [automation] = yaml.safe_load(block.text)["automation"]
+    [trigger] = automation["triggers"]
+    assert trigger["topic"].endswith("/event")
+    template = jinja2.Template(trigger["value_template"])
+    told = [json.loads(line) for line in (ROOT / "tests" / "golden" / "events.jsonl").read_text().splitlines()]
+    heard = [event["name"] for event in told if template.render(value_json=event) == trigger["payload"]]
+    assert (heard, len(told) > 1) == ([trigger["payload"]], True)
+
+
+def test_keys_that_the_pages_name_exist() -> None:
+    """`table.key` in backquotes, and [table] key in words."""
+    known = load_settings(None)
+    tables = {name: set(getattr(known, name).__struct_fields__) for name in known.__struct_fields__ if name != "preset"}
+    wrong = []
+    for page in PAGES:
+        text = page.read_text()
+        named = re.findall(rf"`({'|'.join(tables)})\.([a-z_]+)(?: = [^`]*)?`", text)
+        named += re.findall(rf"`\[({'|'.join(tables)})\] ([a-z_]+)", text)
+        wrong += [f"{name_of(page)}: {table}.{key}" for table, key in named if key not in tables[table]]
+    assert [name for name in wrong if not re.search(r"\.(py|md|jsonl?|toml|tflite)$", name)] == []
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs" / "pictures").glob("*")), ids=lambda file: file.name)
+def test_pictures_are_drawings_and_are_shown(picture: Path) -> None:
+    """SVG without a pixel in it: no face can be there."""
+    assert picture.suffix == ".svg"
+    kinds = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(picture.read_text()).iter()}
+    assert "svg" in kinds
+    assert not kinds & {"image", "script", "foreignObject"}
+    assert picture in {(page.parent / link).resolve() for page in PAGES for link in links(page)}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/accuracy.md", "docs/device-models.md"])
+def test_the_figures_are_those_of_the_bundled_models_card(page: str) -> None:
+    bundle = open_bundle(find_bundle(Model().bundle))
+    card = bundle.card
+    text = (ROOT / page).read_text()
+    if page == "docs/device-models.md":
+        assert text.count(f"{card.figures.accuracy:.2%}") == 2
+    else:
+        for share in (card.figures.accuracy, card.figures.macro_f1, card.origin.float_figures.accuracy):
+            assert f"{share:.1%}".replace("%", " %") in text
+        assert f"`{card.name}`" in text
+        assert f"{card.figures.n:,} faces" in text
+    more = {
+        "README.md": f"| {len(bundle.model) / 1e6:.1f} MB |",
+        "docs/accuracy.md": f"error {card.calibration.ece:.3f})",
+        "docs/device-models.md": f"{card.name} ({card.sha256[:12]}) on {card.golden_runtime}",
+    }
+    assert re.sub(r"\s+", " ", text).find(more[page]) >= 0, more[page]
+
+
+def test_the_confusion_matrix_is_that_of_the_bundled_models_report() -> None:
+    """Both draw the shares of each label's faces, in the same order."""
+    bundled = find_bundle(Model().bundle)
+
+    def shares(svg: str) -> list[str]:
+        return re.findall(r">\s*(\d+%)\s*<", svg)
+
+    drawn = shares((ROOT / "docs" / "pictures" / "confusion.svg").read_text())
+    report = (bundled / "report.html").read_text().partition("Confusion matrix")[2].partition("</svg>")[0]
+    assert len(drawn) == 49
+    how = f"fer-train evaluate {bundled.name} --data fer2013.csv --out docs/pictures/confusion.svg"
+    assert drawn == shares(report), f"run: {how}"
