@@ -1,7 +1,7 @@
 """Finding faces: a Haar cascade (Viola and Jones 2001), by default OpenCV's for upright frontal faces.
 
-A coarse scan proposes, a dense look refines, and another cascade, trained apart from the first, decides. What is no face
-may pass for one with one of them, but hardly with both; what is one gets many overlapping hits from either.
+A coarse scan proposes, a dense look refines, and another cascade, trained apart from the first, decides. What is no
+face may pass for one with one of them, but hardly with both; what is one gets many overlapping hits from either.
 """
 
 from collections.abc import Iterable
@@ -23,6 +23,7 @@ _FINE: Final = 1.1  # from one size to the next where it is known where to look
 _USUAL: Final = "haarcascade_frontalface_default.xml"
 _OTHER: Final = "haarcascade_frontalface_alt2.xml"
 _PAINTED: Final = 0.35  # of a known face's side, to all sides of its middle
+_ENOUGH, _CLEAR = 2.4, 3.6  # times ``neighbors``, of the picture and its mirror image together
 _DEEP: Final = 10  # times the stages of the cascade that a window of a plain scan takes
 
 
@@ -134,18 +135,17 @@ class FaceDetector:
     def _decide(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
         """Whether the other cascade sees the face too, and the windows that it cost.
 
-        On the average of the picture and its mirror image ``neighbors`` windows must agree; half as many again are not
-        by chance.
+        Its agreeing windows are counted in the picture and in its mirror image. What is no face rarely gets a dozen.
         """
-        needed, agreeing, windows = 2 * self._settings.neighbors, 0, 0
+        needed, agreeing, windows = self._settings.neighbors, 0, 0
         for mirror in (True, False):
             other = self._glance(self._other, pyramid, place, _DECIDING, mirror=mirror)
             windows += _DECIDING.windows
             agreeing += other.hits if other else 0
-            if agreeing == 0 or agreeing >= 1.5 * needed:
+            if agreeing == 0 or agreeing >= _CLEAR * needed:
                 break
-        found = Found(place, agreeing, clear=agreeing >= 1.5 * needed) if agreeing >= needed else None
-        return found, windows
+        believable = agreeing >= _ENOUGH * needed
+        return (Found(place, agreeing, clear=agreeing >= _CLEAR * needed) if believable else None), windows
 
     def _glance(
         self, cascade: cv2.CascadeClassifier, pyramid: Pyramid, place: Square, glance: _Glance, *, mirror: bool = False
