@@ -1,7 +1,7 @@
 """Finding faces: a Haar cascade (Viola and Jones 2001), by default OpenCV's for upright frontal faces.
 
-A coarse scan proposes; a dense look at each proposal and at its mirror image decides. What is no face may pass for one
-from one side, but hardly from both; what is one gets many overlapping hits from either.
+A coarse scan proposes, a dense look refines, and another cascade, trained apart from the first, decides. What is no
+face may pass for one with one of them, but hardly with both; what is one gets many overlapping hits from either.
 """
 
 from collections.abc import Iterable
@@ -20,8 +20,11 @@ from edge.records import Box, Gray, Square
 from edge.settings import Detect
 
 _FINE: Final = 1.1  # from one size to the next where it is known where to look
+_USUAL: Final = "haarcascade_frontalface_default.xml"
+_OTHER: Final = "haarcascade_frontalface_alt2.xml"
 _PAINTED: Final = 0.35  # of a known face's side, to all sides of its middle
-_CLEAR: Final = 2  # so many times the needed hits make a face clear
+_ENOUGH, _CLEAR = 2.4, 3.6  # times ``neighbors``, of the picture and its mirror image together
+_DEEP: Final = 10  # times the stages of the cascade that a window of a plain scan takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +50,18 @@ class _Glance:
 
     @property
     def windows(self) -> int:
-        """What it costs. Windows near a face go through all stages of the cascade, and so count several times."""
-        return 4 * self.picture**2 // (4 if self.face < 2 * WINDOW else 2)
+        """What it costs: near a face most windows go through many stages of the cascade, elsewhere through few."""
+        positions, size = 0.0, self.face * self.sizes[0]
+        while size <= self.face * self.sizes[1]:
+            positions += (self.picture * WINDOW / size - WINDOW) ** 2
+            size *= _FINE
+        return round(_DEEP * (positions if self.face >= 2 * WINDOW else positions / 4))
 
 
 # From twice the window's side on OpenCV tries every pixel instead of every other, as it does in a plain scan.
-_DENSE: Final = _Glance(face=60, room=1.7, sizes=(0.8, 1.45))
-_QUICK: Final = _Glance(face=30, room=1.4, sizes=(0.8, 1.25))
+_REFINING: Final = _Glance(face=60, room=1.5, sizes=(0.8, 1.3))
+_DECIDING: Final = _Glance(face=60, room=1.4, sizes=(0.8, 1.25))
+_CHECKING: Final = _Glance(face=30, room=1.4, sizes=(0.8, 1.25))
 
 
 class FaceDetector:
@@ -64,7 +72,9 @@ class FaceDetector:
 
     def __init__(self, settings: Detect) -> None:
         self._settings = settings
-        self._cascade = _load(settings.cascade)
+        self._cascade = _load(Path(settings.cascade)) if settings.cascade else _load(_own(_USUAL))
+        # A cascade for something else than upright frontal faces can only be asked twice.
+        self._other = self._cascade if settings.cascade else _load(_own(_OTHER))
 
     def detect(self, gray: Gray) -> list[Box]:
         """Boxes of the faces in a ``(h, w)`` uint8 picture, in its own pixels, largest first: a plain scan."""
@@ -99,31 +109,47 @@ class FaceDetector:
                 for middle in (face.y - top, face.x - left)
             )
             picture[rows, columns] = 128
-        hits = self._hits(picture, WINDOW, WINDOW)
+        hits = _hits(self._cascade, picture, WINDOW, WINDOW)
         return [Square(left + (x + w / 2) * scale, top + (y + w / 2) * scale, w * scale) for x, y, w in hits.tolist()]
 
     def judge(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
-        """Look closely at a place that may be a face.
+        """Look closely at a place that may be a face. Returns what is there, if anything, and the windows it cost."""
+        refined = self._glance(self._cascade, pyramid, place, _REFINING)
+        found, windows = self._decide(pyramid, refined.square) if refined else (None, 0)
+        return found, windows + _REFINING.windows
 
-        Returns what is there, if ``neighbors`` windows agree on it, on the average of the picture and its mirror image,
-        and how many windows that cost.
-        """
-        plain = self._glance(pyramid, place, _DENSE, mirror=False)
-        if not plain:
-            return None, _DENSE.windows
-        mirrored = self._glance(pyramid, plain.square, _DENSE, mirror=True)
-        fewer, more = sorted((plain.hits, mirrored.hits if mirrored else 0))
-        needed = self._settings.neighbors
-        believable = fewer + more >= 2 * needed and fewer > 1
-        found = Found(plain.square, fewer, clear=fewer >= _CLEAR * needed) if believable else None
-        return found, 2 * _DENSE.windows
+    def confirm(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
+        """Look again at a face that was found and is not believed yet; otherwise as `judge`."""
+        about = self._glance(self._cascade, pyramid, place, _CHECKING)
+        found, windows = self._decide(pyramid, about.square if about else place)
+        return found, windows + _CHECKING.windows
 
     def check(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
         """Look again at a face that is known to be about here, and the windows that it cost."""
-        found = self._glance(pyramid, place, _QUICK, mirror=False)
-        return (found if found and found.hits > 1 else None), _QUICK.windows
+        for turn, cascade in enumerate((self._cascade, self._other), 1):
+            found = self._glance(cascade, pyramid, place, _CHECKING)
+            if found and found.hits > 1:
+                return found, turn * _CHECKING.windows
+        return None, 2 * _CHECKING.windows
 
-    def _glance(self, pyramid: Pyramid, place: Square, glance: _Glance, *, mirror: bool) -> Found | None:
+    def _decide(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
+        """Whether the other cascade sees the face too, and the windows that it cost.
+
+        Its agreeing windows are counted in the picture and in its mirror image. What is no face rarely gets a dozen.
+        """
+        needed, agreeing, windows = self._settings.neighbors, 0, 0
+        for mirror in (True, False):
+            other = self._glance(self._other, pyramid, place, _DECIDING, mirror=mirror)
+            windows += _DECIDING.windows
+            agreeing += other.hits if other else 0
+            if agreeing == 0 or agreeing >= _CLEAR * needed:
+                break
+        believable = agreeing >= _ENOUGH * needed
+        return (Found(place, agreeing, clear=agreeing >= _CLEAR * needed) if believable else None), windows
+
+    def _glance(
+        self, cascade: cv2.CascadeClassifier, pyramid: Pyramid, place: Square, glance: _Glance, *, mirror: bool = False
+    ) -> Found | None:
         """The face on which most windows agree around a place."""
         picture = pyramid.cut(Square(place.x, place.y, place.side * glance.room), glance.picture)
         if mirror:
@@ -131,7 +157,7 @@ class FaceDetector:
         smallest, largest = (max(WINDOW, round(glance.face * size)) for size in glance.sizes)
         scale, middle = place.side / glance.face, glance.picture / 2
         side = -1 if mirror else 1
-        hits = self._hits(picture, smallest, largest)
+        hits = _hits(cascade, picture, smallest, largest)
         if not len(hits):
             return None
         (x, y, w), agreeing = _agreed(hits)
@@ -140,16 +166,13 @@ class FaceDetector:
             agreeing,
         )
 
-    def _hits(self, picture: Gray, smallest: int, largest: int) -> NDArray[np.int32]:
-        """Every window that passes the whole cascade, ``(n, 3)``: left, top, side."""
-        found = self._cascade.detectMultiScale(
-            picture,
-            scaleFactor=_FINE,
-            minNeighbors=0,
-            minSize=(smallest, smallest),
-            maxSize=(largest, largest),
-        )
-        return np.reshape(found, (-1, 4))[:, :3].astype(np.int32)
+
+def _hits(cascade: cv2.CascadeClassifier, picture: Gray, smallest: int, largest: int) -> NDArray[np.int32]:
+    """Every window that passes the whole cascade, ``(n, 3)``: left, top, side."""
+    found = cascade.detectMultiScale(
+        picture, scaleFactor=_FINE, minNeighbors=0, minSize=(smallest, smallest), maxSize=(largest, largest)
+    )
+    return np.reshape(found, (-1, 4))[:, :3].astype(np.int32)
 
 
 def _agreed(hits: NDArray[np.int32]) -> tuple[tuple[float, float, float], int]:
@@ -165,15 +188,20 @@ def _agreed(hits: NDArray[np.int32]) -> tuple[tuple[float, float, float], int]:
     return (x, y, w), int(group.sum())
 
 
-def _load(name: str) -> cv2.CascadeClassifier:
-    file = Path(name) if name else Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
+def _own(name: str) -> Path:
+    """The file of one of OpenCV's own cascades. Raises FerEdgeError when it is missing."""
+    file = Path(cv2.__file__).parent / "data" / name
+    if not file.is_file():
+        raise FerEdgeError(f"{file}: OpenCV's face cascade is missing. Reinstall opencv-python-headless below 5.")
+    return file
+
+
+def _load(file: Path) -> cv2.CascadeClassifier:
     cascade = cv2.CascadeClassifier()
     try:
         readable = file.is_file() and cascade.load(str(file)) and not cascade.empty()
     except cv2.error:  # what XML it is, but no cascade
         readable = False
-    if readable:
-        return cascade
-    if name:
+    if not readable:
         raise SettingsError(f"detect.cascade: {file} is missing, or not a cascade that OpenCV can read")
-    raise FerEdgeError(f"{file}: OpenCV's face cascade is missing. Reinstall opencv-python-headless below 5.")
+    return cascade

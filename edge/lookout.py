@@ -53,6 +53,7 @@ class Lookout:
         self._waiting: list[Strip] = []  # of what changed
         self._sweep: list[Strip] = []  # of everything
         self._lately: list[Area] = []
+        self._second_look = False  # whether what waits was looked at before
         self._changed = self._again = -math.inf
         self._odd = self._odd_sweep = True
         self._swept = self._sweep_windows = 0
@@ -65,7 +66,7 @@ class Lookout:
         """
         self._left = min(self._left + self._budget, _SAVED * self._budget)
         self._motion.update(pyramid)
-        if not self._waiting:
+        if self._second_look or not self._waiting:
             self._refill(pyramid.size, now, known)
         for strip in self._due_of_sweep(pyramid.size, now):
             self.spend(strip.windows)
@@ -84,9 +85,9 @@ class Lookout:
         areas = self._motion.changed(known)
         self._motion.look(areas)
         if areas:
-            self._lately, self._changed, self._again = areas, now, now
-        elif self._again <= now < self._changed + _LATELY_SECONDS:
-            areas, self._again = self._lately, now + _AGAIN_SECONDS
+            self._lately, self._changed, self._again, self._second_look = areas, now, now, False
+        elif not self._waiting and self._again <= now < self._changed + _LATELY_SECONDS:
+            areas, self._again, self._second_look = self._lately, now + _AGAIN_SECONDS, True
         else:
             return
         self._odd = not self._odd

@@ -96,7 +96,7 @@ class Pipeline:
         """Known faces, when it is time to."""
         for face in self.tracker.due():
             self._lap("track")
-            look = self.detector.judge if face.id is None else self.detector.check
+            look = self.detector.confirm if face.id is None else self.detector.check
             found, windows = look(pyramid, face.square)
             self._lap("detect")
             face.checked = now

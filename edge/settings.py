@@ -53,7 +53,7 @@ class Detect(Section, frozen=True):
     """Smallest face, as a fraction of the picture's height."""
     neighbors: Count = 5
     """How many overlapping hits make a face; more means fewer false faces."""
-    budget_ms: Positive = 12.0
+    budget_ms: Positive = 20.0
     """Milliseconds a frame for the search for new faces, as a Raspberry Pi 4 would take them. They are estimated, not
     measured, so that the same pictures always give the same faces. Searching everything takes some 30 and is done
     every two seconds in any case; the rest goes where something moves."""

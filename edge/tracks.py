@@ -24,8 +24,9 @@ _DOUBLE: Final = 0.4  # overlap from which on two detections are of one face
 _COVERED: Final = 0.4  # of the larger side: nearer to each other, one face must be behind the other
 _SEARCH_SECONDS: Final = 0.3  # so long the cascade looks in each frame for a face that is out of sight
 _KEEP_SECONDS: Final = 0.3  # so long a face out of sight is taken to go on as it did, when it is found again
-_DOUBT_SECONDS: Final = 0.15  # the cascade looks at a doubtful face in each frame, and must find it this often
+_DOUBT_SECONDS: Final = 0.1  # the cascade looks at a doubtful face in each frame, and must find it this often
 _RESIZED: Final = 1.7  # a half hidden face looks smaller to the cascade
+_LARGER: Final = 1.25  # so many times as large as the smallest face is whoever takes its place
 _SMOOTH: Final = 0.5  # of a detection's size and place goes into a face's
 
 
@@ -118,9 +119,20 @@ class Tracker:
                 free.remove(face)
                 left.remove(one)
         self._faces = [face for face in self._faces if self._stays(face)]
-        for one in left[: max(0, self._settings.max_faces - len(self._faces))]:
-            self._faces.append(Face(one.square, Look(pyramid, one.square), self._now, self._now, self._now, 0))
-            self._believe(self._faces[-1], one)
+        for one in left:
+            if self._makes_room(one):
+                self._faces.append(Face(one.square, Look(pyramid, one.square), self._now, self._now, self._now, 0))
+                self._believe(self._faces[-1], one)
+
+    def _makes_room(self, one: Found) -> bool:
+        """Whether a new face can be taken in; where there are too many, a much smaller one leaves for a clear one."""
+        if len(self._faces) < self._settings.max_faces:
+            return True
+        smallest = min(self._faces, key=lambda face: (face.id is not None, face.square.side))
+        if not one.clear or one.square.side < _LARGER * smallest.square.side:
+            return False
+        self._faces.remove(smallest)
+        return True
 
     def _place(self, face: Face, pyramid: Pyramid, between: float) -> Square | None:
         """Where a face is recognised, if it is."""

@@ -187,6 +187,9 @@ def _add_scenes(add: Callable[[str, tuple[str, str], str, str], argparse.Argumen
         "--faces", type=_count, default=0, metavar="N", help="only so many, drawn by the seed (default: 0, all)"
     )
     fitting.add_argument("--seed", type=_count, default=1, metavar="N", help="default: %(default)s")
+    fitting.add_argument(
+        "--followed", action="store_true", help="find faces as `fer-edge run` does, and follow them for half a second"
+    )
     fitting.add_argument("--write", action="store_true", help="put the best margin on the bundle's card")
     fitting.add_argument("--json", action="store_true", help="print JSON")
 

@@ -17,7 +17,7 @@ from edge.contract import LABELS
 from edge.errors import UsageError, nearest
 from edge.fer2013 import LabelledFaces, Split, read_faces
 from edge.truth import FrameTruth, Header, truth_beside, write_truth
-from export.scenes import FPS, HEIGHT, WIDTH, Actor, Scene, Sprite, fer2013_sprite, furnish, portrait
+from export.scenes import FPS, HEIGHT, WIDTH, Actor, Scene, Sprite, fer2013_sprite, furnish, hang, portrait
 
 _CODEC: Final = "FFV1"  # lossless: every program that reads the clip sees the same pixels
 
@@ -107,6 +107,11 @@ def _edge(cast: _Cast) -> Iterable[Actor]:
     yield cast.walk([*out, (7, 150, 220, 110), (8.5, -150, 220, 110)])
 
 
+def _clutter(cast: _Cast) -> Iterable[Actor]:
+    """Somebody walks past pictures of no face that a cascade takes for one, and leaves."""
+    yield cast.walk([(1.0, -110, 300, 110), (4.0, 330, 300, 110), (6.0, 330, 300, 110), (8.5, 760, 300, 110)])
+
+
 def _empty(cast: _Cast) -> Iterable[Actor]:
     """Nobody: only the sensor's noise moves."""
     return ()
@@ -121,7 +126,12 @@ _SCENES: Final[dict[str, tuple[float, Callable[[_Cast], Iterable[Actor]], Sequen
     "light": (10.0, _light, ((2.0, 1.0), (4.0, 0.5), (6.0, 0.5), (6.04, 1.1), (8.0, 1.1), (8.04, 0.8))),
     "edge": (10.0, _edge, _EVEN),
     "empty": (12.0, _empty, _EVEN),
+    "clutter": (10.0, _clutter, _EVEN),
 }
+_NUMBERS: Final = ("visit", "crossing", "group", "still", "blur", "light", "edge", "empty", "faces", "clutter")
+"""Part of each scene's seed. What is new comes last, so that the others stay as they are."""
+
+_LOOK_ALIKES: Final = ((30, 40, 110), (190, 60, 90), (330, 30, 140), (510, 70, 100), (70, 350, 100), (480, 330, 130))
 
 _FACES_SECONDS: Final = 15.0
 _FACE_STAYS: Final = 2.8
@@ -135,12 +145,13 @@ def scene_names(*, with_data: bool) -> list[str]:
 
 def make_scene(name: str, seed: int, faces: LabelledFaces | None = None) -> Scene:
     """A scene by its name; ``faces`` are those of the scene ``faces``."""
-    own = seed * 1000 + [*_SCENES, "faces"].index(name)
+    own = seed * 1000 + _NUMBERS.index(name)
     cast = _Cast(own)
     if name == "faces" and faces is not None:
         return Scene(name, _FACES_SECONDS, own, _faces(cast, faces, own), np.array(_EVEN), furnish(own))
     seconds, play, light = _SCENES[name]
-    return Scene(name, seconds, own, tuple(play(cast)), np.array(light, np.float64), furnish(own))
+    room = hang(furnish(own), own, _LOOK_ALIKES) if name == "clutter" else furnish(own)
+    return Scene(name, seconds, own, tuple(play(cast)), np.array(light, np.float64), room)
 
 
 def _faces(cast: _Cast, faces: LabelledFaces, seed: int) -> tuple[Actor, ...]:

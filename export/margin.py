@@ -2,7 +2,8 @@
 
 A network knows faces as they are framed in FER2013, and is worse at tighter or wider crops. Each face is put into a
 scene, found by the device's detector, cut out with every margin, and classified; the same face classified directly is
-what it is compared with, pair by pair.
+what it is compared with, pair by pair. It is found either as in a still, by a scan of the whole picture, or as
+``fer-edge run`` does it: proposed, judged, and followed for a while.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import json
 import math
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -25,17 +26,26 @@ from edge.contract import crop, softmax
 from edge.errors import DataError, UsageError
 from edge.faces import FaceDetector
 from edge.fer2013 import LabelledFaces, Split, read_faces
-from edge.records import Box, Gray
-from edge.settings import Detect
+from edge.pipeline import make_stream
+from edge.records import Box, Frame, Gray
+from edge.settings import Detect, Settings
 from export.compiled import write_card
 from export.golden import golden_scene, write_golden
-from export.scenes import FER2013_FACE, HEIGHT, SENSOR_NOISE, WIDTH
+from export.scenes import FER2013_FACE, FPS, HEIGHT, SENSOR_NOISE, WIDTH, Layer
 
 MARGINS: Final = tuple(round(-0.1 + 0.025 * step, 3) for step in range(11))
 SIZES: Final = (96, 240)
 """Sides in pixels between which a face's whole square is drawn evenly."""
 
 _FOUND: Final = 0.5
+_FOLLOWED: Final = 12
+"""Frames through which a face is followed, moving by a pixel in each: about half a second, in which the cascade
+corrects its place two or three times."""
+
+Finder = Callable[[Layer, Box, np.random.Generator], tuple[Gray, Box, Sequence[Box]]]
+"""From a scene without noise and its face's square to the picture to crop from, the square in it, and the boxes found
+there."""
+
 _NEWS_EVERY: Final = 200
 _CHOSEN: Final = f"; crop margin by {Split.PUBLIC}"
 
@@ -87,8 +97,8 @@ class Fit:
         return max(self.trials, key=lambda trial: (trial.accuracy, -trial.nll))
 
 
-def pasted(face: Gray, square: Box, rng: np.random.Generator) -> Gray:
-    """A scene, ``(HEIGHT, WIDTH)`` uint8, with a face filling ``square``: what is around it goes on, out of focus."""
+def pasted(face: Gray, square: Box) -> Layer:
+    """A scene, ``(HEIGHT, WIDTH)``, with a face filling ``square``: what is around it goes on, out of focus."""
     enlarged = cv2.resize(face, (square.w, square.h), interpolation=cv2.INTER_CUBIC)
     sides = (square.y, HEIGHT - square.y - square.h, square.x, WIDTH - square.x - square.w)
     wide = cv2.copyMakeBorder(enlarged, *sides, cv2.BORDER_REPLICATE).astype(np.float32)
@@ -96,14 +106,45 @@ def pasted(face: Gray, square: Box, rng: np.random.Generator) -> Gray:
     mask = np.zeros((HEIGHT, WIDTH), np.float32)
     mask[square.y + inset : square.y + square.h - inset, square.x + inset : square.x + square.w - inset] = 1
     mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), inset), np.float32)
-    scene = wide * mask + cv2.GaussianBlur(wide, (0, 0), square.w / 10) * (1 - mask)
+    return np.asarray(wide * mask + cv2.GaussianBlur(wide, (0, 0), square.w / 10) * (1 - mask), np.float32)
+
+
+def scanning() -> Finder:
+    """Finds faces in one picture, as ``fer-edge classify`` does."""
+    detector = FaceDetector(Detect())
+
+    def find(scene: Layer, square: Box, rng: np.random.Generator) -> tuple[Gray, Box, Sequence[Box]]:
+        picture = _exposed(scene, rng)
+        return picture, square, detector.detect(picture)
+
+    return find
+
+
+def following(classifier: Classifier) -> Finder:
+    """Finds faces as ``fer-edge run`` does, and follows them for some frames, in which all of the scene moves."""
+    stream = make_stream(Settings(), classifier)
+
+    def find(scene: Layer, square: Box, rng: np.random.Generator) -> tuple[Gray, Box, Sequence[Box]]:
+        forth = 1 if 2 * square.x + square.w < WIDTH else -1  # towards the middle
+        watching = stream.anew(Settings())
+        for number in range(_FOLLOWED):
+            shift = np.array([[1.0, 0.0, forth * number], [0.0, 1.0, 0.0]])
+            moved = cv2.warpAffine(scene, shift, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
+            seen = watching.step(Frame(_exposed(np.asarray(moved, np.float32), rng), number / FPS))
+        there = Box(square.x + forth * (_FOLLOWED - 1), square.y, square.w, square.h)
+        return seen.frame.gray, there, [track.box for track in seen.tracks]
+
+    return find
+
+
+def _exposed(scene: Layer, rng: np.random.Generator) -> Gray:
+    """A scene as a noisy sensor sees it."""
     noise = rng.standard_normal((HEIGHT, WIDTH), np.float32)
     return np.asarray(np.clip(np.rint(scene + SENSOR_NOISE * noise), 0, 255), np.uint8)
 
 
-def fit_margin(classifier: Classifier, faces: LabelledFaces, margins: Sequence[float], seed: int) -> Fit:
+def fit_margin(classifier: Classifier, faces: LabelledFaces, margins: Sequence[float], seed: int, find: Finder) -> Fit:
     """Measure every margin on ``faces``; says on stderr how far it is. Raises DataError when no face is found."""
-    detector = FaceDetector(Detect())
     direct: list[NDArray[np.float64]] = []
     labels: list[int] = []
     inside: list[tuple[float, float, float]] = []
@@ -115,16 +156,16 @@ def fit_margin(classifier: Classifier, faces: LabelledFaces, margins: Sequence[f
         alone = softmax(classifier.read(face))
         right_of_all += int(alone.argmax()) == label
         rng = np.random.default_rng([seed, index])
-        square = _somewhere(rng)
-        scene = pasted(face, square, rng)
-        box = _nearest(detector.detect(scene), square)
+        place = _somewhere(rng)
+        picture, square, boxes = find(pasted(face, place), place, rng)
+        box = _nearest(boxes, square)
         if box is None:
             continue
         direct.append(alone)
         labels.append(int(label))
         inside.append(((box.x - square.x) / square.w, (box.y - square.y) / square.h, box.w / square.w))
         for answers, margin in zip(cropped, margins, strict=True):
-            answers.append(softmax(classifier.read(crop(scene, box, margin))))
+            answers.append(softmax(classifier.read(crop(picture, box, margin))))
     if not direct:
         raise DataError(f"none of the {len(faces)} faces was found in its scene: there is nothing to compare")
     true = np.array(labels, np.int64)
@@ -183,9 +224,17 @@ def command(arguments: Namespace) -> int:
     """Carry out ``fer-export margin`` with its parsed arguments."""
     bundle = open_bundle(find_bundle(str(arguments.bundle)))
     faces = _drawn(read_faces(arguments.data, Split.PUBLIC), arguments.faces, arguments.seed)
-    fit = fit_margin(Classifier(bundle), faces, MARGINS, arguments.seed)
+    classifier = Classifier(bundle)
+    find = following(classifier) if arguments.followed else scanning()
+    fit = fit_margin(classifier, faces, MARGINS, arguments.seed, find)
     if arguments.json:
-        told = {"bundle": bundle.card.name, "sha256": bundle.card.sha256, "split": faces.split, **asdict(fit)}
+        told = {
+            "bundle": bundle.card.name,
+            "sha256": bundle.card.sha256,
+            "split": faces.split,
+            "followed": arguments.followed,
+            **asdict(fit),
+        }
         print(json.dumps({**told, "recall": round(fit.recall, 4), "best": fit.best.margin}))
     else:
         print(_table(fit, bundle.card.crop_margin))
@@ -217,7 +266,7 @@ def _table(fit: Fit, now: float) -> str:
     """The measurement for a person; ``now`` is the margin that the card has."""
     n = fit.found
     lines = [
-        f"{n} of {fit.faces} faces found with IoU >= {_FOUND} ({fit.recall:.1%}); the cascade's box begins at "
+        f"{n} of {fit.faces} faces found with IoU >= {_FOUND} ({fit.recall:.1%}); its box begins at "
         f"{fit.left:.2f}, {fit.top:.2f} of the face's square and has {fit.side:.2f} of its side",
         f"classified directly: {fit.direct:.2%} of these right, {fit.all:.2%} of all",
         "",

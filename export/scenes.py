@@ -4,6 +4,7 @@ People are cut out of a picture (a Sprite), walk along key points (an Actor) thr
 Scene), and are seen by a camera with a shutter and a noisy sensor. Everything follows from the scene and its seed.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final
@@ -13,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.camera import read_gray
-from edge.records import Gray
+from edge.faces import FaceDetector
+from edge.records import Box, Gray
+from edge.settings import Detect
 from edge.truth import FaceTruth
 
 WIDTH: Final = 640
@@ -38,6 +41,9 @@ _PORTRAIT_FACE: Final = (115.5, 65.0, 98.5)
 # Where the cascade finds a face of FER2013 in its own square: left, top and side as shares of the square's side. These
 # are medians over 387 faces that `fer-export margin` found: FER2013 is framed very much as the cascade frames.
 FER2013_FACE: Final = (0.01, 0.0, 0.98)
+
+_ANY: Final = 0.3  # overlap with that from which on what the cascade finds in a face's own picture is this face
+_LEAVES: Final = 400
 
 
 @dataclass(frozen=True)
@@ -136,14 +142,23 @@ def portrait() -> Sprite:
 
 
 def fer2013_sprite(face: Gray, expression: str) -> Sprite:
-    """A face of FER2013, ``(48, 48)``, enlarged and with soft corners; its hair and chin are cut off, as there."""
+    """A face of FER2013, ``(48, 48)``, enlarged and with soft corners; its hair and chin are cut off, as there.
+
+    FER2013's faces do not all fill their pictures: where the cascade finds this one alone, there its square is.
+    """
     side = 240
     pixels = cv2.resize(face, (side, side), interpolation=cv2.INTER_CUBIC)
     mask = np.zeros((side, side), np.float32)
     cv2.rectangle(mask, (12, 12), (side - 13, side - 13), 1.0, -1)
     alpha = cv2.GaussianBlur(mask, (0, 0), 5.0)
-    left, top, share = (part * side for part in FER2013_FACE)
-    return Sprite(pixels.astype(np.float32), np.asarray(alpha, np.float32), (left, top, share), expression)
+    usual = Box(*(round(part * side) for part in (*FER2013_FACE, FER2013_FACE[2])))
+    around = side // 4
+    alone = cv2.copyMakeBorder(pixels, around, around, around, around, cv2.BORDER_REPLICATE)
+    found = FaceDetector(Detect(width=alone.shape[1], min_face=0.3)).detect(np.asarray(alone, np.uint8))
+    places = [Box(box.x - around, box.y - around, box.w, box.h) for box in found]
+    place = max((box for box in places if box.overlap(usual) >= _ANY), key=usual.overlap, default=usual)
+    face_square = (float(place.x), float(place.y), float(place.w))
+    return Sprite(pixels.astype(np.float32), np.asarray(alpha, np.float32), face_square, expression)
 
 
 def furnish(seed: int) -> Gray:
@@ -161,6 +176,33 @@ def furnish(seed: int) -> Gray:
         coarse = rng.standard_normal((HEIGHT // size + 2, WIDTH // size + 2), np.float32)
         wall += strength * cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     return np.asarray(np.clip(cv2.GaussianBlur(wall, (0, 0), 1.0), 10, 245), np.uint8)
+
+
+def hang(room: Gray, seed: int, places: Iterable[tuple[int, int, int]]) -> Gray:
+    """A room with pictures of no face that a cascade takes for one; ``places`` are their left, top and side."""
+    rng, hung = np.random.default_rng([seed, 4]), room.copy()
+    for left, top, side in places:
+        hung[top : top + side, left : left + side] = cv2.resize(_look_alike(rng), (side, side))
+    return hung
+
+
+def _look_alike(rng: np.random.Generator) -> Gray:
+    """Part of a picture of dead leaves (Lee, Mumford and Huang 2001) in which the cascade finds a face."""
+    width, height = 320, 240
+    detector = FaceDetector(Detect(min_face=0.12))
+    while True:
+        leaves = np.full((height, width), 128, np.uint8)
+        sizes = (0.25 - rng.random(_LEAVES) * (0.25 - 1 / 45**2)) ** -0.5  # in nature there are as many of any size
+        for size in sizes:
+            axes = (max(1, int(size)), max(1, int(size * rng.uniform(0.5, 1))))
+            middle = (int(rng.integers(0, width)), int(rng.integers(0, height)))
+            cv2.ellipse(leaves, middle, axes, rng.uniform(0, 180), 0, 360, rng.uniform(20, 235), -1)
+        leaves = np.asarray(cv2.GaussianBlur(leaves, (0, 0), 0.7), np.uint8)
+        for box in detector.detect(leaves):
+            beside = box.w // 4
+            left, top, side = box.x - beside, box.y - beside, box.w + 2 * beside
+            if left >= 0 and top >= 0 and left + side <= width and top + side <= height:
+                return leaves[top : top + side, left : left + side]
 
 
 def _exposed(actor: Actor, time: float) -> tuple[Layer, Layer]:

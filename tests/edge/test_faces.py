@@ -60,6 +60,14 @@ def test_where_no_face_is_nothing_is_found(detector: FaceDetector, scene: Pyrami
         assert detector.check(scene, place)[0] is None
 
 
+def test_a_face_that_is_not_believed_yet_is_confirmed_for_less(detector: FaceDetector, scene: Pyramid) -> None:
+    found, windows = detector.confirm(scene, FACE)
+    assert found
+    assert found.square.overlap(FACE) > 0.75
+    assert windows < detector.judge(scene, FACE)[1]
+    assert detector.confirm(scene, Square(100, 100, 90))[0] is None
+
+
 def test_another_cascade_can_be_named(scene: Pyramid) -> None:
     other = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"
     found, _ = FaceDetector(Detect(cascade=str(other))).check(scene, FACE)

@@ -76,7 +76,7 @@ def test_what_a_proposal_costs_is_taken_from_the_budget() -> None:
         picture = np.kron(rng.integers(0, 256, (30, 40), np.uint8), np.ones((16, 16), np.uint8))
         for index, lookout in enumerate((costly, cheap)):
             counts[index] += len(list(lookout.strips(Pyramid(picture), n / 30, ())))
-        costly.spend(6000)
+        costly.spend(10_000)
     assert counts[0] < 0.7 * counts[1]
 
 

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from edge.errors import UsageError
-from edge.records import Box
+from edge.faces import FaceDetector
+from edge.pyramid import Pyramid
+from edge.records import Box, Square
+from edge.settings import Detect
 from edge.truth import read_truth, truth_beside
 from export.clips import make_clips, make_scene, scene_names
 
@@ -37,6 +40,16 @@ def test_an_empty_room_is_empty_and_only_its_noise_moves() -> None:
     difference = first.astype(np.float32) - second
     assert 3.0 < difference.std() < 4.0  # 2.5 in each of two pictures
     assert abs(difference.mean()) < 0.05
+
+
+def test_what_one_cascade_takes_for_faces_two_do_not() -> None:
+    picture, faces = make_scene("clutter", seed=1).draw(0)
+    assert faces == ()
+    found = found_in(picture)
+    assert len(found) >= 3
+    detector = FaceDetector(Detect())
+    places = [Square(box.x + box.w / 2, box.y + box.h / 2, box.w) for box in found]
+    assert not any(found and found.clear for found, _ in (detector.judge(Pyramid(picture), place) for place in places))
 
 
 def test_who_stands_still_does_not_move() -> None:

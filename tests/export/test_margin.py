@@ -6,17 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from edge.bundle import find_bundle, open_bundle
+from edge.camera import read_gray
 from edge.classify import Classifier
 from edge.errors import DataError
 from edge.fer2013 import read_faces
 from edge.records import Box
 from export.cli import CROP_MARGIN
-from export.margin import fit_margin, mcnemar, pasted, put_margin
+from export.margin import fit_margin, following, mcnemar, pasted, put_margin, scanning
+from tests.conftest import PORTRAIT
 
+rng = np.random.default_rng
 PROGRAM = Path(sys.executable).with_name("fer-export")
 
 
@@ -29,7 +33,7 @@ def test_mcnemars_test_is_the_exact_one() -> None:
 def test_a_face_is_pasted_where_it_is_said_and_its_surroundings_go_on() -> None:
     face = np.full((48, 48), 40, np.uint8)
     face[12:36, 12:36] = 220
-    scene = pasted(face, Box(200, 100, 144, 144), np.random.default_rng(1))
+    scene = pasted(face, Box(200, 100, 144, 144))
     assert scene.shape == (480, 640)
     assert scene[172, 272] == pytest.approx(220, abs=12)
     assert scene[60, 60] == pytest.approx(40, abs=12)
@@ -38,7 +42,18 @@ def test_a_face_is_pasted_where_it_is_said_and_its_surroundings_go_on() -> None:
 def test_noise_in_which_there_is_no_face_measures_nothing(blobs: Path) -> None:
     faces = read_faces(blobs, "PublicTest")
     with pytest.raises(DataError, match="none of the 28 faces was found"):
-        fit_margin(Classifier(open_bundle(find_bundle("student-small"))), faces, [0.0], seed=1)
+        fit_margin(Classifier(open_bundle(find_bundle("student-small"))), faces, [0.0], 1, scanning())
+
+
+def test_a_face_is_found_and_followed_in_a_scene_that_moves() -> None:
+    gray = read_gray(PORTRAIT)
+    face = cv2.resize(gray[65:164, 115:214], (48, 48), interpolation=cv2.INTER_AREA)
+    find = following(Classifier(open_bundle(find_bundle("student-small"))))
+    for x, moved in ((100, 111), (400, 389)):
+        picture, square, boxes = find(pasted(face, Box(x, 150, 144, 144)), Box(x, 150, 144, 144), rng(1))
+        assert picture.shape == (480, 640)
+        assert square == Box(moved, 150, 144, 144)
+        assert [box.overlap(square) > 0.6 for box in boxes] == [True]
 
 
 def test_the_bundled_model_has_the_margin_that_new_bundles_get() -> None:
@@ -59,8 +74,9 @@ def test_only_the_margin_of_a_card_changes_and_the_bundle_still_opens(tmp_path: 
 
 
 @pytest.mark.slow
-def test_real_faces_are_found_and_paired_with_themselves(fer2013: Path) -> None:
-    command = [PROGRAM, "margin", "student-small", "--data", fer2013, "--faces", "40", "--json"]
+@pytest.mark.parametrize("how", [[], ["--followed"]], ids=["scanned", "followed"])
+def test_real_faces_are_found_and_paired_with_themselves(fer2013: Path, how: list[str]) -> None:
+    command = [PROGRAM, "margin", "student-small", "--data", fer2013, "--faces", "40", "--json", *how]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
