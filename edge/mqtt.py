@@ -95,6 +95,7 @@ class MqttSink:
         self._faces: dict[int, Event] = {}
         self._faults: dict[str, Fault] = {}
         self._fault_lock = threading.Lock()
+        self._ending = False
         self._retained = _Retained(last=self._topic("availability"))
         self._statistics: Statistics | None = None
         self._replies: deque[Reply] = deque(maxlen=_MOST_REPLIES)
@@ -199,7 +200,10 @@ class MqttSink:
         self._publish_state()
         farewell = min(1.0, timeout / 4)
         self._wait(lambda: self.undelivered() or self._busy(), deadline - farewell)
-        for source in [*self._faults.keys() - {"service"}]:  # who is offline suffers from nothing any more
+        with self._fault_lock:  # who is offline suffers from nothing any more
+            self._ending = True
+            ended = [source for source in self._faults if source != "service"]
+        for source in ended:
             self._set_fault(source, None)
         self._set("availability", b"offline")
         self._wait(lambda: self._link.up and self._busy(), deadline)
@@ -368,6 +372,8 @@ class MqttSink:
         with self._fault_lock:
             former = self._faults.get(source)
             if fault is None and former is None and source != "service":
+                return
+            if fault and self._ending:
                 return
             if fault and former and (fault.code, fault.sentence) == (former.code, former.sentence):
                 return

@@ -114,7 +114,7 @@ def spans(ids: list[str]) -> str:
 
 
 def assert_none_lost(told: list[str], proxy: Proxy, listener: Listener) -> None:
-    wait_until(lambda: set(told) <= set(listener.ids()), 10)
+    wait_until(lambda: set(told) <= set(listener.ids()), 20)
     assert set(proxy.record.acknowledged) == set(told)
     assert proxy.record.first_published() == told, "first occurrences keep their order"
     assert first(listener.ids()) == told
@@ -308,12 +308,11 @@ def test_kill_9_of_the_broker_loses_only_what_it_had_acknowledged(keeping: Broke
             keeping.start()
         kiosk.delivered()
         with listening(keeping.port, "session") as listener:
-            wait_until(lambda: not kiosk.sink.undelivered() and kiosk.told[-1] in proxy.record.acknowledged, 10)
-            time.sleep(0.5)
+            # What was acknowledged after the last kill is there; and with it, in order, what else there is.
+            wait_until(lambda: set(kiosk.told) - before_the_kill <= set(listener.ids()), 20)
             heard = set(listener.ids())
         missing = [event for event in kiosk.told if event not in heard]
         assert set(kiosk.told) == set(proxy.record.acknowledged), "the device has kept its word"
-        assert set(missing) <= before_the_kill, "what was acknowledged after the last kill is there"
         assert len(missing) < len(kiosk.told)
         print(f"{len(missing)} of {len(kiosk.told)} were in the killed brokers memory only: {spans(missing)}")
 
