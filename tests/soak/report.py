@@ -92,6 +92,7 @@ class Report:
             f"memory    {grown.rss_mb_first:.0f} MB, {grown.rss_mb_last:.0f} MB after {grown.faults} faults in "
             f"{grown.seconds / 60:.1f} minutes of the longest-lived process; "
             f"{_slope(grown.rss_mb_per_1000_faults)} MB in 1,000 faults, {_slope(grown.rss_mb_per_hour)} MB in an hour",
+            f"          at ten moments: {', '.join(f'{rss:.1f}' for rss in grown.rss_mb_course)} MB",
             f"files     {grown.files_first} open, {grown.files_last} at its end, {grown.files_most} at most",
             f"disk      {self.bytes_written / 1e6:.1f} MB written, {per_event / 1e3:.1f} KB an event: "
             f"{per_event * _EVENTS_AN_HOUR / 1e6:.1f} MB in an hour of a kiosk",

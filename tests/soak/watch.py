@@ -42,6 +42,8 @@ class Growth:
     files_first: int
     files_last: int
     files_most: int
+    rss_mb_course: list[float]
+    """At ten moments from its first to its last: something that is only filled once flattens out."""
 
 
 class Sampler(threading.Thread):
@@ -96,6 +98,7 @@ def growth(samples: Sequence[Sample]) -> Growth:
         files[0],
         files[-1],
         max(files),
+        [round(float(rss[place]), 1) for place in np.linspace(0, len(rss) - 1, 10).round().astype(int)],
     )
 
 
