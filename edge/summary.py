@@ -28,7 +28,8 @@ class Summary:
         self._individuals = individuals
         self._started = time.perf_counter()
         self._frames = self._with_face = 0
-        self._tracks: set[int] = set()
+        self._followed = 0
+        self._here: set[int] = set()  # of those counted: a service runs for years, and must not remember them all
         self._expressions: Counter[str] = Counter()
         self._events: Counter[str] = Counter()
         self._media = 0.0
@@ -38,7 +39,9 @@ class Summary:
         for change in seen.changes:
             self.count(change)
         self._expressions.update(_caption(reading)[0] for reading in seen.readings.values())
-        self._tracks.update(track.id for track in seen.tracks)
+        shown = {track.id for track in seen.tracks}
+        self._followed += len(shown - self._here)
+        self._here = shown | self._here.intersection(seen.hidden)
         self._frames += 1
         self._with_face += bool(seen.tracks)
         self._media = seen.frame.time
@@ -46,6 +49,8 @@ class Summary:
     def count(self, change: Change) -> None:
         """Count one thing that happened."""
         self._events[change.kind] += 1
+        if change.kind == "left":
+            self._here.discard(change.track)  # after a pause the next one may have the same id
 
     def text(self, pipeline: Pipeline, dropped: int) -> str:
         """One screen for a person; ``dropped`` frames came from the camera while others were looked at."""
@@ -55,7 +60,7 @@ class Summary:
             f"{stage} {1000 * seconds / frames:.2f}" for stage, seconds in pipeline.stage_seconds.items()
         )
         faces = (
-            f"faces        {len(self._tracks)} followed; one in view in {self._with_face} frames",
+            f"faces        {self._followed} followed; one in view in {self._with_face} frames",
             f"expressions  {_counts(self._expressions)}",
             f"events       {_counts(self._events)}",
         )

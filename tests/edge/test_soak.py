@@ -116,6 +116,12 @@ def test_memory_and_files_that_grow_are_found() -> None:
     assert "open files grew from 14 to 42" in growth_violations(growth(samples(4.0, files=30)))[0]
 
 
+def test_memory_that_is_filled_once_is_no_growth() -> None:
+    filled = [Sample(at, at, 1, 80.0 + min(at, 100) / 20, 12, 0) for at in range(400)]
+    assert growth(filled).rss_mb_per_1000_faults == pytest.approx(0, abs=0.01)
+    assert growth(filled).rss_mb_course[:3] == [81.0, 83.1, 85.0]
+
+
 def test_what_all_processes_wrote_is_added_up() -> None:
     assert written(samples(0.0)) == 4000 + 150_000
 

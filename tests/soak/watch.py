@@ -30,7 +30,8 @@ class Sample:
 class Growth:
     """How the longest-lived process developed after its warm-up; None where it lived too shortly to say.
 
-    ``rss_mb_per_1000_faults`` and ``_per_hour`` are slopes of straight lines through all samples.
+    ``rss_mb_per_1000_faults`` and ``_per_hour`` are slopes of straight lines through the second half of its life: in
+    the first one it meets each kind of fault for the first time, and keeps memory that it then uses again.
     """
 
     seconds: float
@@ -42,6 +43,8 @@ class Growth:
     files_first: int
     files_last: int
     files_most: int
+    rss_mb_course: list[float]
+    """At ten moments from its first to its last: something that is only filled once flattens out."""
 
 
 class Sampler(threading.Thread):
@@ -82,20 +85,20 @@ def growth(samples: Sequence[Sample]) -> Growth:
         by_pid.setdefault(sample.pid, []).append(sample)
     seen = max(by_pid.values(), key=lambda one: one[-1].at - one[0].at)
     warm = [sample for sample in seen if sample.at - seen[0].at >= _WARM_UP] or seen
-    faults = np.array([sample.faults for sample in warm], float)
-    hours = np.array([sample.at for sample in warm]) / 3600
-    rss = np.array([sample.rss_mb for sample in warm])
+    late = warm[len(warm) // 2 :]
+    rss, late_rss = (np.array([sample.rss_mb for sample in some]) for some in (warm, late))
     files = [sample.files for sample in warm]
     return Growth(
         round(warm[-1].at - warm[0].at, 1),
         warm[-1].faults - warm[0].faults,
         round(warm[0].rss_mb, 1),
         round(warm[-1].rss_mb, 1),
-        _slope(faults / 1000, rss),
-        _slope(hours, rss),
+        _slope(np.array([sample.faults for sample in late]) / 1000, late_rss),
+        _slope(np.array([sample.at for sample in late]) / 3600, late_rss),
         files[0],
         files[-1],
         max(files),
+        [round(float(rss[place]), 1) for place in np.linspace(0, len(rss) - 1, 10).round().astype(int)],
     )
 
 

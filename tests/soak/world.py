@@ -204,7 +204,7 @@ class World:
 
     def _ended(self, end: End) -> None:
         """Look at what a process has left, once the proxy has seen the last of it."""
-        self.ends.append((end, self.blamed))
+        blamed = self.blamed
         if self.disk:
             self.disk.go_on()
         wait_until(lambda: not self.proxy.busy, 10)
@@ -214,6 +214,7 @@ class World:
                 shutil.copy(file, folder)
             [file] = Path(folder).glob("*.db") if any(Path(folder).iterdir()) else [None]
             self.found.append(_found(file, acknowledged) if file else Found(frozenset(), 0, 0, acknowledged))
+        self.ends.append((end, blamed))
 
 
 def _found(file: Path, acknowledged: int) -> Found:
