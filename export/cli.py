@@ -46,14 +46,15 @@ is one, this model's ops. Its weights are packed and cannot be compared: the gol
 they are the same."""
 
 _CLIPS = """Make videos of 640x480 pixels, 25 frames a second, lossless, in which it is exactly known where each face
-is, and the truth beside each as NAME.truth.jsonl: a visit, two people crossing, a group, somebody who stands still,
-motion blur, changing light, somebody at the picture's edge, an empty room; with --data also faces of FER2013's
-PublicTest. The same seed gives the same frames. Do not publish a clip with FER2013's faces. docs/performance.md
-describes the format."""
+is, and the truth beside each as NAME.truth.jsonl: a visit, two people crossing, a group, somebody who stands
+still, motion blur, changing light, somebody at the picture's edge, an empty room, pictures that only look
+like faces; with --data also faces of FER2013's PublicTest. The same seed gives the same frames. Do not
+publish a clip with FER2013's faces. docs/performance.md describes the format."""
 _MARGIN = """Put faces of FER2013's PublicTest into scenes of 640x480 pixels at 96 to 240 pixels, find them as the
 device does, cut them out with each of several margins, classify them, and compare with classifying the same faces
-directly, over those that were found. The best margin has the best accuracy; the mean negative
-log-likelihood (NLL) beside it is less noisy, and shows which neighbours are as good."""
+directly, over those that were found. With --followed they are found as `fer-edge run` does it. The best
+margin has the best accuracy; the mean negative log-likelihood (NLL) beside it is less noisy, and shows which
+neighbours are as good."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
