@@ -23,7 +23,7 @@ from edge.contract import INPUT_SIZE, LABELS
 from edge.errors import BundleError
 from edge.records import Box, Gray, Telling
 
-DEFAULT: Final = "student-small"
+DEFAULT: Final = "student"
 """The bundled model that is used when nothing else is chosen."""
 
 MODEL_FILE: Final = "model.tflite"
@@ -220,15 +220,22 @@ class Bundle:
     edgetpu_model: bytes | None = None
 
 
+def bundled() -> list[str]:
+    """Names of the models that come with the program; DEFAULT is one."""
+    return sorted(folder.name for folder in _shipped().iterdir() if (folder / CARD_FILE).is_file())
+
+
 def find_bundle(name: str) -> Path:
     """Folder of a bundled model by name (empty: DEFAULT), or of a bundle by path. Raises BundleError."""
     name = name or DEFAULT
-    shipped = Path(str(resources.files("edge"))) / "bundles"
-    for folder in (shipped / name, Path(name)):
+    for folder in (_shipped() / name, Path(name)):
         if (folder / CARD_FILE).is_file():
             return folder
-    known = ", ".join(sorted(folder.name for folder in shipped.iterdir() if folder.is_dir()))
-    raise BundleError(f"{name}: neither a bundled model ({known}) nor a folder with a {CARD_FILE}")
+    raise BundleError(f"{name}: neither a bundled model ({', '.join(bundled())}) nor a folder with a {CARD_FILE}")
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("edge"))) / "bundles"
 
 
 def open_bundle(folder: Path) -> Bundle:

@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from edge.bundle import CARD_FILE, DEFAULT, GOLDEN_FILE, MODEL_FILE, Bundle, find_bundle, open_bundle
+from edge.bundle import CARD_FILE, DEFAULT, GOLDEN_FILE, MODEL_FILE, Bundle, bundled, find_bundle, open_bundle
 from edge.durable import sync_folder, write_durably
 from edge.errors import BundleError, StoreError, UsageError, nearest
 from edge.keeping import store_folder
@@ -46,7 +46,7 @@ Step = Callable[[str], None]
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """Which model is in use and which one was before; empty is the one that comes with the program.
+    """Which model is in use and which one was before; empty is the program's own, whichever that is after an upgrade.
 
     ``number`` grows with each switch, so that a verdict on an earlier one does not hold for this one.
     """
@@ -114,7 +114,7 @@ class Models:
         """What is to run, and after it what to fall back to: the former model, and the program's own."""
         choice = self.choice
         names = [choice.previous, ""] if self.verdict.sentence else [choice.current, choice.previous, ""]
-        return [Candidate(name, self._folder_of(name)) for name in dict.fromkeys(names)]
+        return [Candidate(name, self.folder_of(name)) for name in dict.fromkeys(names)]
 
     def lasted(self) -> None:
         """The service has lasted with the choice, which needs no more proof."""
@@ -159,12 +159,12 @@ class Models:
         return name
 
     def use(self, name: str, check: Callable[[Bundle], object]) -> None:
-        """Put an installed model in use, or the program's own; as :meth:`install`."""
-        known = [*self.installed(), DEFAULT]
+        """Put an installed model in use, or one that comes with the program; as :meth:`install`."""
+        known = [*self.installed(), *bundled()]
         if name not in known:
             raise UsageError(f"{name}: no such model; {nearest(name, known)}")
         chosen = "" if name == DEFAULT else name
-        check(open_bundle(self._folder_of(chosen)))
+        check(open_bundle(self.folder_of(chosen)))
         with self._writing():
             self._choose(chosen)
 
@@ -173,13 +173,14 @@ class Models:
         choice = self.choice
         if choice.number == 0:
             raise UsageError("no other model was in use before this one")
-        check(open_bundle(self._folder_of(choice.previous)))
+        check(open_bundle(self.folder_of(choice.previous)))
         with self._writing():
             self._choose(choice.previous)
         return choice.previous or DEFAULT
 
-    def _folder_of(self, name: str) -> Path:
-        return self.folder / name if name else find_bundle(DEFAULT)
+    def folder_of(self, name: str) -> Path:
+        """The bundle of an installed model, or of one that comes with the program; empty is its own."""
+        return find_bundle(name) if not name or name in bundled() else self.folder / name
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -232,7 +233,7 @@ class Models:
         self._step("choose")
         content = msgspec.json.encode(Choice(name, previous, former.number + 1))
         write_durably(self.folder / _CHOICE_FILE, content, 0o644)
-        if name:
+        if name in self.installed():
             os.utime(self.folder / name)  # when it was last put in use, for _prune
         self._step("chosen")
 

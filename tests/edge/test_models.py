@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bundle import find_bundle, open_bundle
+from edge.bundle import DEFAULT, find_bundle, open_bundle
 from edge.deployed import deploy
 from edge.errors import BundleError, StoreError, UsageError, VerificationError
 from edge.models import KEPT, Models, state_folder
@@ -84,14 +84,28 @@ def test_a_bundle_is_installed_from_a_folder_and_from_a_zip(tmp_path: Path, mode
     assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(models.folder.stat().st_mode) == 0o755
 
 
+def test_the_other_model_of_the_program_is_chosen_by_its_name(tmp_path: Path, models: Models) -> None:
+    models.use("student-small", passing)
+    assert [candidate.called for candidate in models.candidates()] == ["student-small", DEFAULT]
+    assert open_bundle(models.candidates()[0].folder).card.name == "student-small"
+    mine = models.install(variant(tmp_path, "mine"), passing)
+    assert models.rollback(passing) == "student-small"
+    assert {one.name: one.role for one in list_models(models)} == {
+        DEFAULT: "",
+        "student-small": "in use",
+        mine: "previous",
+    }
+
+
 def test_switching_rolling_back_and_the_programs_own(tmp_path: Path, models: Models) -> None:
     one, two = (models.install(variant(tmp_path, name), passing) for name in ("one", "two"))
     assert (models.choice.current, models.choice.previous) == (two, one)
     assert models.rollback(passing) == one
     assert models.rollback(passing) == two
-    models.use("student-small", passing)
-    assert [candidate.called for candidate in models.candidates()] == ["student-small", two]
-    assert {one.name: one.role for one in list_models(models)} == {"student-small": "in use", two: "previous", one: ""}
+    models.use(DEFAULT, passing)
+    assert [candidate.called for candidate in models.candidates()] == [DEFAULT, two]
+    listed = {one.name: one.role for one in list_models(models)}
+    assert listed == {DEFAULT: "in use", "student-small": "", two: "previous", one: ""}
     with pytest.raises(UsageError, match=f"did you mean {one}"):
         models.use(one[:-1], passing)
 
@@ -242,7 +256,7 @@ def test_each_kind_of_trouble_with_the_disk_has_its_error(tmp_path: Path) -> Non
 def test_a_choice_that_is_damaged_is_the_programs_own(tmp_path: Path, models: Models) -> None:
     models.install(variant(tmp_path, "mine"), passing)
     (models.folder / "choice.json").write_bytes(b"\xff{")
-    assert models.candidates()[0].folder == BUNDLED
+    assert models.candidates()[0].folder == find_bundle(DEFAULT)
 
 
 def test_a_power_cut_before_any_step_leaves_a_usable_model(tmp_path: Path) -> None:
@@ -320,6 +334,7 @@ def test_a_service_falls_back_when_goldens_fail_and_says_so(tmp_path: Path, mode
     again = deploy(settings(tmp_path / "state"), {}, service(tmp_path / "run"))
     assert (again.classifier.card.name, again.refused) == ("good", running.refused)
     assert {one.name: one.role for one in list_models(Models(tmp_path / "state"))} == {
+        DEFAULT: "",
         "student-small": "",
         good: "in use",
         bad: "refused",
@@ -340,7 +355,7 @@ def test_a_damaged_model_is_left_for_the_former_one_and_then_for_the_programs(tm
     for name in (one, two):
         (models.folder / name / "model.tflite").write_bytes(b"")
     running = deploy(settings(tmp_path / "state"), {}, service(tmp_path / "run"))
-    assert running.classifier.card.name == "student-small"
+    assert running.classifier.card.name == DEFAULT
     assert "sha256" in running.refused
 
 
@@ -386,7 +401,7 @@ def test_settings_that_name_a_bundle_win(tmp_path: Path, models: Models) -> None
     config.write_text(f'[store]\nfolder = "{tmp_path / "state"}"\n[model]\nbundle = "student-small"\n')
     done = fer_edge("model", "list", "--config", config)
     assert "that is what runs" in done.stderr
-    assert done.stdout.splitlines()[1].startswith("in use    mine-")
+    assert done.stdout.splitlines()[2].startswith("in use    mine-")
 
 
 def test_the_commands_as_they_are_typed(tmp_path: Path) -> None:
@@ -397,9 +412,9 @@ def test_the_commands_as_they_are_typed(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.startswith("in use: mine-")) == (0, True), done.stderr
     done = fer_edge("model", "install", failing(tmp_path, "bad"), "--config", config)
     assert (done.returncode, "was not put in use" in done.stderr) == (23, True), done.stderr
-    [own, mine] = json.loads(fer_edge("model", "list", "--config", config, "--json").stdout)
+    [own, _, mine] = json.loads(fer_edge("model", "list", "--config", config, "--json").stdout)
     assert (own["role"], mine["role"]) == ("previous", "in use")
-    assert fer_edge("model", "rollback", "--config", config).stdout == "in use: student-small\n"
+    assert fer_edge("model", "rollback", "--config", config).stdout == f"in use: {DEFAULT}\n"
     assert fer_edge("model", "use", mine["name"], "--config", config).returncode == 0
     assert mine["sha256"][:12] in fer_edge("verify", "--config", config).stdout
     assert fer_edge("model", "use", "nothing", "--config", config).returncode == 2
@@ -429,7 +444,7 @@ def test_the_service_tells_which_model_runs_and_why_another_does_not(tmp_path: P
         wait_until(lambda: listener.of("verification") and listener.json("fault"), 60)
         kiosk.terminate()
     assert (listener.json("verification")[0]["model"], listener.json("verification")[0]["ok"]) == (
-        "student-small",
+        DEFAULT,
         True,
     )
     fault = listener.json("fault")[0]

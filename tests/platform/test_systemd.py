@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import pytest
 
-from edge.bundle import find_bundle
+from edge.bundle import DEFAULT, find_bundle
 from edge.camera import Demo
 from tests.conftest import ROOT, StandIn, wait_until
 from tests.platform.roots import debian_root, require_root
@@ -531,11 +531,11 @@ def test_a_model_that_root_installs_runs_and_one_that_crashes_gives_way(
     installed.run("systemctl", "kill", "--signal=KILL", "fer-edge")
     events.messages.clear()
     installed.ready(after=running)
-    events.wait(verified("student-small"), 10)
+    events.wait(verified(DEFAULT), 10)
     fault = json.loads(events.wait(lambda topic, payload: topic.endswith("/fault") and bool(payload), 10))
     assert (fault["code"], "without a word in its first minute" in fault["sentence"]) == (4, True)
     assert "refused   mine-" in installed.fer_edge("model", "list")
-    assert "in use: student-small" in installed.fer_edge("model", "rollback")
+    assert f"in use: {DEFAULT}" in installed.fer_edge("model", "rollback")
     events.wait(lambda topic, payload: topic.endswith("/fault") and not payload, 30)
 
 
