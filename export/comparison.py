@@ -158,13 +158,19 @@ def picture(standings: list[Standing], split: str) -> str:
 
 def _scatter(figure: Figure, standings: list[Standing], split: str) -> None:
     axes: Any = figure.subplots()
+    middle = np.median([standing.accuracy for standing in standings])
     for standing in standings:
         x, y = standing.milliseconds, 100 * standing.accuracy
         axes.scatter(x, y, s=standing.size / 5e3, alpha=0.6)
+        below = standing.accuracy < middle  # else the words of neighbours lie on each other
         axes.annotate(
-            f"{standing.name}\n{standing.size / 1e6:.2f} MB", (x, y), textcoords="offset points", xytext=(0, 18),
+            f"{standing.name}\n{standing.size / 1e6:.2f} MB",
+            (x, y),
+            textcoords="offset points",
+            xytext=(0, -18 if below else 18),
             ha="center",
-        )  # fmt: skip
+            va="top" if below else "bottom",
+        )
     axes.set(xlabel="milliseconds a face, one thread", ylabel=f"accuracy on {split}, %")
     axes.margins(0.25)
     axes.set_xlim(left=0)
