@@ -476,6 +476,7 @@ def test_a_storm_of_faults_in_the_booted_systemd(installed: Container) -> None:
     with contextlib.closing(sqlite3.connect(next(installed.root.glob("var/lib/fer-edge/*kiosk.outbox.db")))) as db:
         waiting = frozenset(json.loads(payload)["id"] for [payload] in db.execute("SELECT payload FROM events"))
         counters = dict(db.execute("SELECT name, value FROM counters"))
+    installed.run("systemctl", "start", "fer-edge")
     seen = _ids(subscriber)
     subscriber.close()
     left = Found(waiting, counters.get("dropped", 0), counters.get("damaged", 0), len(seen))

@@ -62,7 +62,7 @@ def test_a_run_can_start_from_an_earlier_one(run: Path, blobs: Path, tmp_path: P
     values = [x for v in ("teachers=", "batch=16", "epochs=1", "ema=0.5") for x in ("--set", v)]
     done = fer_train("run", "shallow", "--data", blobs, "--weights", run, "--out", tmp_path / "on", *values)
     assert done.returncode == 0, done.stderr
-    first, on = (json.loads((at / "history.jsonl").open().readline()) for at in (run, tmp_path / "on"))
+    first, on = (json.loads((at / "history.jsonl").read_text().splitlines()[0]) for at in (run, tmp_path / "on"))
     assert on["loss"] < first["loss"]
     assert json.loads((tmp_path / "on" / "run.json").read_text())["init"].startswith("fer-train run shallow")
     done = fer_train("run", "paper", "--data", blobs, "--weights", run, "--out", tmp_path / "no", "--set", "votes=0")
