@@ -1,6 +1,7 @@
 """Recipes: every experiment as frozen, named data. ``fer-train run NAME --data fer2013.csv`` repeats one.
 
-PublicTest is single crop without test-time augmentation, of the averaged weights of the epoch that PublicTest chose.
+PublicTest is by ``fer-train evaluate RUN``: single crop without test-time augmentation, in float32, of the averaged
+weights of the epoch that PublicTest chose. A run itself measures in its own precision, and says so.
 Hours are of two virtual AVX-512 cores, with tests running beside. V stands for ``--votes fer2013new.csv``, W
 for ``--weights package/models/faceres.json``, R for ``--weights runs/student --out runs/student-again --set epochs=10
 --set small_epochs=0 --set mixup=0 --set learning_rate=5e-4``: a second cycle, from the first one's weights. What is
@@ -9,12 +10,12 @@ not measured says so.
 recipe             command                               hours  PublicTest
 -----------------  ------------------------------------  -----  ----------------------------------------------
 co-teacher         fer-train run co-teacher ... W V      1.2    69.10 %
-student            fer-train run student ... W V         1.2    68.74 %
-student, again     fer-train run student ... V R         0.5    69.88 % (70.05 % in its bfloat16)
+student            fer-train run student ... W V         1.2    68.71 %
+student, again     fer-train run student ... V R         0.5    69.88 %
 student-small      fer-train run student-small ... W V   -      not measured yet (an earlier, larger one: 65.81 %)
 student-half       fer-train run student-half ... V      -      not measured yet
 student-quarter    fer-train run student-quarter ... V   -      not measured yet
-paper              fer-train run paper ... V             1.8    67.79 %
+paper              fer-train run paper ... V             1.8    67.76 %
 shallow            fer-train run shallow ...             0.2    59.57 %
 teacher            fer-train run teacher ... V           -      not measured yet
 vgg16              fer-train run vgg16 ...               -      not measured
