@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from edge.contract import INPUT_SIZE, LABELS
+from edge.contract import INPUT_SIZE, LABELS, Temperature
 from edge.errors import BundleError
 from edge.records import Box, Gray, Telling
 
@@ -144,7 +144,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``tolerances`` says how far other runtimes were from them.
     """
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     name: str
     sha256: str
     labels: tuple[str, ...]
@@ -152,7 +152,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input: Quantization
     output: Quantization
     crop_margin: float
-    temperature: Annotated[float, Meta(gt=0)]
+    temperature: Temperature
     abstention: Abstention
     events: Telling
     parameters: int
@@ -268,7 +268,7 @@ def _read_card(file: Path) -> Card:
     try:
         return msgspec.json.decode(_read(file), type=Card)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{file}: not a card of version 3: {error}") from error
+        raise BundleError(f"{file}: not a card of version 4: {error}") from error
 
 
 def _read_golden(file: Path, card: Card) -> Golden:

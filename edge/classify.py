@@ -113,8 +113,8 @@ class Classifier:
     def read(self, face: Gray) -> Logits:
         """Calibrated logits of a cropped face, ``(48, 48)`` uint8."""
         quantization = self.card.output
-        logits = dequantize(self.logits(face), quantization.scale, quantization.zero_point, self.card.temperature)
-        return tuple(logits.tolist())
+        logits = dequantize(self.logits(face), quantization.scale, quantization.zero_point)
+        return tuple(self.card.temperature.calibrated(logits).tolist())
 
     def classify(self, face: Gray) -> Expression:
         """Expression of a cropped face, ``(48, 48)`` uint8."""

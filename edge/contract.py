@@ -7,6 +7,7 @@ calibrates with them, and the device runs them, so a model cannot meet a differe
 from typing import Final
 
 import cv2
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -17,6 +18,8 @@ LABELS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutra
 
 INPUT_SIZE: Final = 48
 """Side of the network's square grey input in pixels (FER2013)."""
+
+_LEAST_ENTROPY: Final = 0.01
 
 
 def crop(gray: Gray, box: Box, margin: float) -> Gray:
@@ -82,12 +85,37 @@ def encode(face: Gray, scale: float, zero_point: int) -> NDArray[np.int8]:
     return quantize(normalize(face), scale, zero_point)[np.newaxis, :, :, np.newaxis]
 
 
-def dequantize(output: NDArray[np.int8], scale: float, zero_point: int, temperature: float) -> NDArray[np.float64]:
-    """Turn the network's int8 logits into calibrated ones in the order of LABELS, shape ``(7,)``.
+def dequantize(output: NDArray[np.int8], scale: float, zero_point: int) -> NDArray[np.float64]:
+    """Turn the network's int8 logits, ``(..., 7)`` in the order of LABELS, into real ones."""
+    return (output.astype(np.float64) - zero_point) * scale
 
-    ``temperature`` divides them, so that their softmax is believable (Guo et al. 2017, arXiv 1706.04599).
+
+class Temperature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What logits are divided by so that their softmax is believable; it differs from face to face.
+
+    ``T = softplus(weight * log H + bias)``, where H is the entropy of the face's softmax, 1 when nothing is known
+    (Balanya et al. 2022, arXiv 2207.06211). With weight 0 it is one temperature for all (Guo et al. 2017, arXiv
+    1706.04599). The likeliest label stays the likeliest.
     """
-    return (output.reshape(-1).astype(np.float64) - zero_point) * scale / temperature
+
+    weight: float
+    bias: float
+
+    def calibrated(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Logits ``(..., 7)`` divided by their temperature."""
+        temperature = np.logaddexp(0.0, self.weight * np.log(_entropy(logits)) + self.bias)
+        return np.asarray(logits / temperature[..., np.newaxis], np.float64)
+
+
+def _entropy(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the softmax, as a share of the largest possible.
+
+    Never below a hundredth: the logits of a face that nobody doubts stay of a size that others can be averaged with.
+    """
+    probabilities = softmax(logits)
+    surprise = -np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+    entropy = (probabilities * surprise).sum(axis=-1) / np.log(len(LABELS))
+    return np.asarray(np.maximum(entropy, _LEAST_ENTROPY), np.float64)
 
 
 def expression(probabilities: NDArray[np.float64]) -> Expression:

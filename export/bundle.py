@@ -24,7 +24,7 @@ from edge.bundle import (
     open_bundle,
 )
 from edge.classify import Network
-from edge.contract import INPUT_SIZE, LABELS, encode, softmax
+from edge.contract import INPUT_SIZE, LABELS, dequantize, encode, softmax
 from edge.errors import UsageError
 from edge.metrics import Figures, calibration, measure
 from export import second_runtime
@@ -75,8 +75,7 @@ class Quantized:
 
     def real(self) -> NDArray[np.float64]:
         """The logits in real units."""
-        leaving = self.network.leaving
-        return (self.logits.astype(np.float64) - leaving.zero_point) * leaving.scale
+        return dequantize(self.logits, self.network.leaving.scale, self.network.leaving.zero_point)
 
     def figures(self, labels: NDArray[np.int64]) -> Figures:
         """How accurate the int8 form is."""
@@ -104,10 +103,10 @@ def make_bundle(folder: Path, data: Path, out: Path, coverage: float, margin: fl
     pairs = compare(forms, labels)
     gate(forms, pairs)
     trust = calibrate(best.real(), labels, _CALIBRATION_SEED)
-    probabilities = softmax(best.real() / trust.temperature)
+    probabilities = softmax(trust.temperature.calibrated(best.real()))
     golden = make_golden(best.network, margin)
     card = Card(
-        schema_version=3,
+        schema_version=4,
         name=run.recipe.name,
         sha256=hashlib.sha256(best.file).hexdigest(),
         labels=LABELS,
@@ -115,7 +114,7 @@ def make_bundle(folder: Path, data: Path, out: Path, coverage: float, margin: fl
         input=best.network.entry,
         output=best.network.leaving,
         crop_margin=golden.scene.margin,
-        temperature=round(trust.temperature, 4),
+        temperature=trust.temperature,
         abstention=abstain(probabilities, labels, coverage),
         events=USUAL,
         parameters=int(model.count_params()),

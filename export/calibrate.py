@@ -1,10 +1,10 @@
 """How far the confidences of an int8 model can be believed, and from which on it should speak.
 
-The temperature is one number fitted on held-out logits (Guo et al. 2017, arXiv 1706.04599), but not to the likelihood
-of all seven classes: it is fitted to whether the told label is right, since that is what a told confidence promises.
-Networks that learned from softened targets have too much probability in the classes that they do not tell; the other
-fit pays for that with confidences that are too high. Whether what remains is noise is judged against a simulated model
-that is calibrated perfectly and has the same confidences.
+The temperature is fitted on held-out logits, but not to the likelihood of all seven classes: it is fitted to whether
+the told label is right, since that is what a told confidence promises. Networks that learned from softened targets have
+too much probability in the classes that they do not tell; the other fit pays for that with confidences that are too
+high. Whether what remains is noise is judged against a simulated model that is calibrated perfectly and has the same
+confidences.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 from edge.bundle import Abstention, Calibration
-from edge.contract import softmax
+from edge.contract import Temperature, softmax
 from edge.metrics import CALIBRATION_BINS, bin_numbers, calibration
 
-_LOWEST, _HIGHEST, _STEPS = 0.2, 5.0, 60
-_GOLDEN: Final = (np.sqrt(5) - 1) / 2
+_UNCHANGED: Final = (0.0, float(np.log(np.e - 1)))  # weight and bias of temperature 1
+_DIGITS: Final = 4
 _SIMULATIONS: Final = 2000
 
 
@@ -26,7 +27,7 @@ _SIMULATIONS: Final = 2000
 class Trust:
     """The temperature fitted on all faces, and how the procedure was judged on two halves of them."""
 
-    temperature: float
+    temperature: Temperature
     judged: Calibration
 
 
@@ -40,26 +41,26 @@ def calibrate(logits: NDArray[np.float64], labels: NDArray[np.int64], seed: int)
     probabilities = np.empty_like(logits)
     for half in (first, ~first):
         temperature = fit_temperature(logits[~half], labels[~half])
-        probabilities[half] = softmax(logits[half] / temperature)
+        probabilities[half] = softmax(temperature.calibrated(logits[half]))
     before, after = calibration(labels, softmax(logits)), calibration(labels, probabilities)
     judged = (before.ece, after.ece, perfect_ece(probabilities, rng), before.nll, after.nll)
     return Trust(fit_temperature(logits, labels), Calibration(*(round(figure, 5) for figure in judged)))
 
 
-def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The temperature whose confidences best tell right from wrong labels, by golden-section search.
+def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> Temperature:
+    """The temperature whose confidences best tell right from wrong labels.
 
     What is made smallest is the mean log loss, in nats, of confidence as the probability that the label is right.
     """
     right = logits.argmax(axis=1) == labels
-    low, high = np.log(_LOWEST), np.log(_HIGHEST)
-    for _ in range(_STEPS):
-        lower, upper = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if _log_loss(logits, right, np.exp(lower)) < _log_loss(logits, right, np.exp(upper)):
-            high = upper
-        else:
-            low = lower
-    return float(np.exp((low + high) / 2))
+
+    def loss(parameters: NDArray[np.float64]) -> float:
+        weight, bias = parameters
+        return _log_loss(Temperature(weight, bias).calibrated(logits), right)
+
+    found = minimize(loss, _UNCHANGED, method="Nelder-Mead")
+    weight, bias = (round(float(parameter), _DIGITS) for parameter in found.x)
+    return Temperature(weight, bias)
 
 
 def perfect_ece(probabilities: NDArray[np.float64], rng: np.random.Generator) -> float:
@@ -80,7 +81,7 @@ def abstain(probabilities: NDArray[np.float64], labels: NDArray[np.int64], cover
     return Abstention(*(round(float(figure), 5) for figure in (threshold, spoken.mean(), right.mean())))
 
 
-def _log_loss(logits: NDArray[np.float64], right: NDArray[np.bool_], temperature: float) -> float:
-    confidence = softmax(logits / temperature).max(axis=1)
+def _log_loss(logits: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    confidence = softmax(logits).max(axis=1)
     given = np.where(right, confidence, 1 - confidence)
     return -float(np.log(np.maximum(given, np.finfo(np.float64).tiny)).mean())

@@ -92,9 +92,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _bank(arguments: argparse.Namespace) -> int:
-    from train.run import bank  # noqa: PLC0415
+    from train.subjects import bank  # noqa: PLC0415  TensorFlow
 
-    made = bank(arguments.run, arguments.data, arguments.views, arguments.seed)
+    made = bank(arguments.subject, arguments.data, arguments.views, arguments.seed)
     made.save(arguments.out)
     print(
         f"{arguments.out}: {len(made.logits)} views of {made.logits.shape[1]} faces; int8 logits, step {made.scale:.3f}"
@@ -177,7 +177,9 @@ def _add_evaluate(
 def _add_bank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser) -> None:
     bank = commands.add_parser("bank", help="keep what a trained teacher says, for distillation", parents=[data])
     bank.set_defaults(command=_bank)
-    bank.add_argument("run", type=Path, metavar="RUN", help="the teacher's run folder")
+    bank.add_argument(
+        "subject", type=Path, metavar="RUN|BUNDLE", help="the teacher: a run folder, a bundle or its name"
+    )
     bank.add_argument("--out", type=Path, required=True, metavar="FILE", help="the view bank to write (.npz)")
     bank.add_argument("--views", type=int, default=8, metavar="K", help="augmented views a face (default: %(default)s)")
     bank.add_argument("--seed", type=int, default=1, help="draws the views; teachers that are averaged share it")

@@ -3,7 +3,6 @@
 Test-time augmentation is off unless asked for, and is named wherever its figures are shown.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,17 +10,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import CARD_FILE, find_bundle, open_bundle
-from edge.classify import Classifier
 from edge.contract import softmax
 from edge.errors import UsageError
 from edge.fer2013 import LabelledFaces
 from edge.metrics import Calibration, Figures, calibration, measure
-from train.run import Run
-from train.trainer import predict
-
-Probabilities = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
-"""Maps faces ``(n, 48, 48)`` uint8 to probabilities ``(n, 7)``."""
+from train.subjects import open_subject
 
 _SHIFTS: Final = ((0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2))
 MOST_VIEWS: Final = 2 * len(_SHIFTS)
@@ -46,10 +39,11 @@ def evaluate(subjects: list[Path], faces: LabelledFaces, views: int = 1) -> Eval
     """
     if not 1 <= views <= MOST_VIEWS:
         raise UsageError(f"--tta {views}: test-time augmentation has 1 to {MOST_VIEWS} views")
-    names, asked = zip(*(_opened(subject) for subject in subjects), strict=True)
-    averaged = np.mean([ask(_view(faces.pixels, number)) for ask in asked for number in range(views)], axis=0)
+    asked = [open_subject(subject) for subject in subjects]
+    said = [subject.logits(_view(faces.pixels, number)) for subject in asked for number in range(views)]
+    averaged = np.mean([softmax(logits.astype(np.float64)) for logits in said], axis=0)
     return Evaluation(
-        _told_subject(names),
+        _told_subject([subject.name for subject in asked]),
         faces.split,
         views,
         measure(faces.labels, averaged.argmax(axis=1)),
@@ -57,17 +51,8 @@ def evaluate(subjects: list[Path], faces: LabelledFaces, views: int = 1) -> Eval
     )
 
 
-def _told_subject(names: tuple[str, ...]) -> str:
+def _told_subject(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"ENSEMBLE of {' + '.join(names)}"
-
-
-def _opened(subject: Path) -> tuple[str, Probabilities]:
-    if (subject / CARD_FILE).exists() or not subject.is_dir():
-        classifier = Classifier(open_bundle(find_bundle(str(subject))), threads=1)
-        name = f"bundle {subject}, int8 on {classifier.runtime}"
-        return name, lambda pixels: np.stack([softmax(classifier.read(face)) for face in pixels])
-    model = Run.load(subject).model(subject)
-    return f"run {subject}, Keras float32", lambda pixels: softmax(predict(model, pixels).astype(np.float64))
 
 
 def _view(pixels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:

@@ -124,9 +124,10 @@ RECIPES: Final = {
         Recipe(
             "student-small",
             model="student-small",
-            epochs=12,
+            epochs=24,
+            dropout=0.1,
             votes=0.5,
-            teachers=("co-teacher", "paper"),
+            teachers=("student", "co-teacher", "paper"),
             temperature=2.0,
             precision="mixed_bfloat16",
         ),

@@ -20,7 +20,7 @@ from train.pretrained import load_weights, provenance
 from train.recipes import RECIPES, Recipe
 from train.report import write_report
 from train.trainer import BEST, Epoch, fit, predict, prepare, read_history
-from train.views import ViewBank, find_bank, make_bank
+from train.views import find_bank
 from train.workers import Workers
 
 _RUN = "run.json"
@@ -150,19 +150,6 @@ def _earlier(recipe: Recipe, sources: Sources) -> Run | None:
     if run.recipe.model != recipe.model:
         raise UsageError(f"--weights {folder}: a run of {run.recipe.model}; {recipe.name} trains {recipe.model}")
     return run
-
-
-def bank(folder: Path, data: Path, views: int, seed: int) -> ViewBank:
-    """Ask the trained network of a run about ``views`` views of every training face."""
-    run = Run.load(folder)
-    splits = run.faces(folder, data)
-    model = run.model(folder)
-
-    def ask(pixels: Any) -> Any:
-        print(f"a view of {len(pixels)} faces", file=sys.stderr, flush=True)
-        return predict(model, pixels)
-
-    return make_bank(ask, splits.training, views, seed, run.provenance())
 
 
 def command_of(recipe: Recipe, sources: Sources) -> str:

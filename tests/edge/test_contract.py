@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edge.contract import INPUT_SIZE, LABELS, crop, dequantize, encode, quantize, softmax
+from edge.contract import INPUT_SIZE, LABELS, Temperature, crop, dequantize, encode, quantize, softmax
 from edge.records import Box
 from tests.conftest import ROOT
 
@@ -58,11 +58,33 @@ def test_quantizing_saturates_instead_of_wrapping() -> None:
     assert quantize(real, 1 / 128, 0).tolist() == [-128, -128, 0, 127, 127]
 
 
-def test_decoding_undoes_the_quantization_and_applies_the_temperature() -> None:
-    stored = np.array([[10, -20, 30, 40, 0, 0, 0]], np.int8)
-    logits = (stored[0].astype(float) - 5) * 0.1 / 2.0
-    expected = np.exp(logits) / np.exp(logits).sum()
-    np.testing.assert_allclose(softmax(dequantize(stored, 0.1, 5, 2.0)), expected, rtol=1e-12)
+def test_decoding_undoes_the_quantization() -> None:
+    stored = np.array([10, -20, 30, 40, 0, 0, 0], np.int8)
+    np.testing.assert_allclose(dequantize(stored, 0.1, 5), (stored.astype(float) - 5) * 0.1, rtol=1e-12)
+
+
+def test_without_weight_there_is_one_temperature_for_all() -> None:
+    logits = np.array([[1.0, 2, 3, 4, 5, 6, 7], [0, 0, 0, 9, 0, 0, 0]])
+    two = Temperature(weight=0.0, bias=float(np.log(np.exp(2.0) - 1)))
+    np.testing.assert_allclose(two.calibrated(logits), logits / 2, rtol=1e-12)
+
+
+def test_with_weight_the_sure_are_made_surer_and_the_unsure_less_sure_and_nobody_changes_the_label() -> None:
+    unsure, sure = np.array([0.3, 0, 0, 0, 0, 0, 0]), np.array([0, 0, 5.0, 0, 0, 0, 0])
+    temperature = Temperature(weight=0.5, bias=0.8)
+    faces = temperature.calibrated(np.stack([unsure, sure]))
+    assert softmax(faces[0]).max() < softmax(unsure).max()
+    assert softmax(faces[1]).max() > softmax(sure).max()
+    assert faces.argmax(axis=1).tolist() == [0, 2]
+    np.testing.assert_allclose(temperature.calibrated(sure), faces[1])
+
+
+def test_a_face_that_nobody_doubts_keeps_logits_that_can_be_averaged() -> None:
+    """Its entropy is 0, whose logarithm would be no number, and a temperature near 0 would outweigh all other frames."""
+    certain = np.array([900.0, 0, 0, 0, 0, 0, 0])
+    calibrated = Temperature(weight=0.4, bias=0.8).calibrated(certain)
+    assert 900 < calibrated[0] < 9000
+    assert np.isfinite(calibrated).all()
 
 
 def test_the_golden_crops_and_tensors_are_reproduced() -> None:
