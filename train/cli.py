@@ -139,8 +139,8 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", da
         "--weights",
         default="none",
         metavar="imagenet|vggface|none|PATH",
-        help="weights to start from: published ones (docs/models.md says which network takes which), or the folder of "
-        "an earlier run of the same network",
+        help="weights to start from: published ones (docs/models.md says which network takes which), or an earlier run "
+        "or, for a student, a bundle of the same network",
     )
     run.add_argument(
         "--votes", type=Path, metavar="CSV", help="FERPlus votes, fer2013new.csv, for recipes that learn from them"

@@ -5,13 +5,16 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.bundle import CARD_FILE, bundled, find_bundle, open_bundle
 from edge.contract import normalize
 from edge.errors import UsageError
 from edge.fer2013 import LabelledFaces
+from train import deployed
 from train.batches import TrainingSet
 from train.data import Splits, read_splits
 from train.ferplus import read_votes
@@ -20,6 +23,7 @@ from train.pretrained import load_weights, provenance
 from train.recipes import RECIPES, Recipe
 from train.report import write_report
 from train.trainer import BEST, Epoch, fit, predict, prepare, read_history
+from train.unfold import Values
 from train.views import find_bank
 from train.workers import Workers
 
@@ -31,7 +35,7 @@ _STATISTICS_FACES = 512
 class Sources:
     """What a run reads: FER2013, the weights it starts from, FERPlus votes.
 
-    ``weights`` is the folder of an earlier run of the same network, or what train.pretrained takes; ``skip_bad`` is as
+    ``weights`` is an earlier run or a bundle of the same network, or what train.pretrained takes; ``skip_bad`` is as
     of train.data.read_splits.
     """
 
@@ -113,24 +117,19 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
     """
     if recipe.votes and sources.votes is None:
         raise UsageError(f"recipe {recipe.name} learns from FERPlus: give --votes fer2013new.csv, or --set votes=0")
-    architecture = MODELS[recipe.model]
-    earlier = _earlier(recipe, sources)
-    init = earlier.provenance() if earlier else provenance(architecture, sources.weights)
+    start = _start(recipe, sources.weights)
     splits = read_splits(sources.data, sources.skip_bad)
     print(splits, file=sys.stderr)
     training = _training_set(recipe, sources, splits)
-    run = _begun(recipe, sources, splits, training, init)
+    run = _begun(recipe, sources, splits, training, start.provenance)
     if workers.chief:
         _refuse_another_run(folder, run)
         folder.mkdir(parents=True, exist_ok=True)
         run.save(folder)
     prepare(recipe)
     with workers.strategy.scope():
-        model = architecture.build(recipe.dropout)
-        if earlier:
-            earlier.load_into(model, Path(sources.weights))
-        else:
-            load_weights(model, architecture, sources.weights, _statistics_faces(splits.training))
+        model = MODELS[recipe.model].build(recipe.dropout)
+        start.load(model, _statistics_faces(splits.training))
         model = workers.synchronized(model)
     best = fit(model, recipe, training, splits.public, folder, workers)
     run = dataclasses.replace(run, best=best)
@@ -141,15 +140,29 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
     return run
 
 
-def _earlier(recipe: Recipe, sources: Sources) -> Run | None:
-    """The run whose weights this one starts from. Raises UsageError when it is one of another network."""
-    folder = Path(sources.weights)
-    if not folder.is_dir():
-        return None
-    run = Run.load(folder)
-    if run.recipe.model != recipe.model:
-        raise UsageError(f"--weights {folder}: a run of {run.recipe.model}; {recipe.name} trains {recipe.model}")
-    return run
+@dataclass(frozen=True)
+class _Start:
+    """Where weights come from; ``load(model, faces)`` gives them to a network (``faces`` as of train.unfold.unfold)."""
+
+    provenance: str
+    load: Callable[[Any, Values], object]
+
+
+def _start(recipe: Recipe, weights: str) -> _Start:
+    """What ``--weights`` names. Raises UsageError when the recipe's network cannot start from that."""
+    folder = Path(weights)
+    if weights in bundled() or (folder / CARD_FILE).is_file():
+        bundle = open_bundle(find_bundle(weights))
+        return _Start(deployed.provenance(bundle.card), lambda model, faces: deployed.load_bundle(model, bundle, faces))
+    if folder.is_dir():
+        run = Run.load(folder)
+        if run.recipe.model != recipe.model:
+            raise UsageError(f"--weights {folder}: a run of {run.recipe.model}; {recipe.name} trains {recipe.model}")
+        return _Start(run.provenance(), lambda model, _faces: run.load_into(model, folder))
+    architecture = MODELS[recipe.model]
+    return _Start(
+        provenance(architecture, weights), lambda model, faces: load_weights(model, architecture, weights, faces)
+    )
 
 
 def command_of(recipe: Recipe, sources: Sources) -> str:

@@ -12,6 +12,7 @@ from edge.bundle import CARD_FILE, find_bundle, open_bundle
 from edge.classify import Classifier
 from edge.errors import UsageError
 from train.data import read_splits
+from train.deployed import provenance
 from train.run import Run
 from train.trainer import predict
 from train.views import ViewBank, make_bank
@@ -48,14 +49,11 @@ def open_subject(path: Path) -> Subject:
 def _bundle(path: Path) -> Subject:
     bundle = open_bundle(find_bundle(str(path)))
     classifier = Classifier(bundle, threads=1)
-    card = bundle.card
-    figures, origin = card.figures, card.origin
     return Subject(
         f"bundle {path}, int8 on {classifier.runtime}",
         lambda pixels: np.array([classifier.read(face) for face in pixels], np.float32),
-        f"int8 bundle {card.name} ({figures.split} {figures.accuracy:.2%}; sha256 {card.sha256}) of: "
-        f"{origin.train_command} (weights: {origin.init})",
-        origin.training_sha256,
+        provenance(bundle.card),
+        bundle.card.origin.training_sha256,
     )
 
 

@@ -80,7 +80,7 @@ def test_with_weight_the_sure_are_made_surer_and_the_unsure_less_sure_and_nobody
 
 
 def test_a_face_that_nobody_doubts_keeps_logits_that_can_be_averaged() -> None:
-    """Its entropy is 0, whose logarithm would be no number, and a temperature near 0 would outweigh all other frames."""
+    """Its entropy is 0, whose logarithm is no number, and a temperature near 0 would outweigh all other frames."""
     certain = np.array([900.0, 0, 0, 0, 0, 0, 0])
     calibrated = Temperature(weight=0.4, bias=0.8).calibrated(certain)
     assert 900 < calibrated[0] < 9000

@@ -3,9 +3,9 @@ import pytest
 
 pytest.importorskip("scipy", reason="the export extra is not installed")
 
-from edge.contract import Temperature, softmax  # noqa: E402
-from edge.metrics import calibration  # noqa: E402
-from export.calibrate import abstain, calibrate, fit_temperature  # noqa: E402
+from edge.contract import Temperature, softmax
+from edge.metrics import calibration
+from export.calibrate import abstain, calibrate, fit_temperature
 
 
 def honest(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,55 @@
+"""Training that goes on from the int8 file of a bundle."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the train extra is not installed")
+pytest.importorskip("ai_edge_litert", reason="no TFLite runtime is installed")
+pytestmark = pytest.mark.slow
+
+from edge.bundle import find_bundle, open_bundle  # noqa: E402
+from edge.contract import dequantize, normalize  # noqa: E402
+from edge.errors import UsageError  # noqa: E402
+from train.deployed import load_bundle  # noqa: E402
+from train.models import MODELS  # noqa: E402
+from train.trainer import predict  # noqa: E402
+
+PROGRAM = Path(sys.executable).with_name("fer-train")
+
+
+@pytest.mark.parametrize("name", ["student", "student-small"])
+def test_a_network_gets_the_weights_of_its_bundle(name: str) -> None:
+    """The golden outputs are those of the int8 file, so the float network differs from them by rounding only."""
+    bundle = open_bundle(find_bundle(name))
+    model = MODELS[name].build(0.0)
+    before = predict(model, bundle.golden.faces)
+    load_bundle(model, bundle, normalize(bundle.golden.faces)[..., np.newaxis])
+    said = predict(model, bundle.golden.faces)
+    golden = dequantize(bundle.golden.outputs, bundle.card.output.scale, bundle.card.output.zero_point)
+    assert np.corrcoef(said.ravel(), golden.ravel())[0, 1] > 0.98
+    assert np.corrcoef(before.ravel(), golden.ravel())[0, 1] < 0.7
+    norm = model.get_layer("conv_pw_4_bn")
+    assert norm.moving_variance.numpy().mean() > 1e-3, "measured, so that training can go on from it"
+
+
+def test_a_bundle_of_another_network_is_refused() -> None:
+    bundle = open_bundle(find_bundle("student"))
+    with pytest.raises(UsageError, match="a bundle of student; this is student-small"):
+        load_bundle(MODELS["student-small"].build(0.0), bundle, np.zeros((4, 48, 48, 1), np.float32))
+
+
+def test_a_run_goes_on_from_a_bundle_and_says_so(blobs: Path, tmp_path: Path) -> None:
+    values = ("teachers=", "votes=0", "batch=16", "epochs=1", "small_epochs=0", "precision=float32")
+    sets = [part for value in values for part in ("--set", value)]
+    command = [PROGRAM, "run", "student-small", "--data", blobs, "--weights", "student-small", "--out", tmp_path, *sets]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["init"].startswith("int8 bundle student-small (PublicTest ")
+    assert open_bundle(find_bundle("student-small")).card.sha256 in run["init"]
+    assert "--weights student-small" in run["command"]

@@ -1,0 +1,74 @@
+"""Start a student from the int8 file of its bundle: a checkpoint in a quarter of the bytes.
+
+A bundle that is kept can so be trained further when its run is gone. The rounding to int8 is in the weights; a few
+hundred steps of training undo what it costs.
+"""
+
+import re
+from typing import Any, Final
+
+import numpy as np
+from tf_keras.layers import Conv2D, Dense, DepthwiseConv2D
+
+from edge.bundle import Bundle, Card
+from edge.classify import find_runtime
+from edge.errors import UsageError
+from train.unfold import Values, unfold
+
+_LAYER: Final = re.compile(r"/quant_(\w+)/")
+_KERNEL: Final = "LastValueQuant"  # what quantization-aware training calls the rounding of weights
+_WITH_KERNEL: Final = (Conv2D, DepthwiseConv2D, Dense)
+
+
+def provenance(card: Card) -> str:
+    """Say for runs, view banks and cards what a bundle's weights are, and how they were made."""
+    figures, origin = card.figures, card.origin
+    return (
+        f"int8 bundle {card.name} ({figures.split} {figures.accuracy:.2%}; sha256 {card.sha256}) of: "
+        f"{origin.train_command} (weights: {origin.init})"
+    )
+
+
+def load_bundle(model: Any, bundle: Bundle, faces: Values) -> None:
+    """Give ``model`` the weights of a bundle of the same network; ``faces`` is as of train.unfold.unfold.
+
+    Raises UsageError when the bundle is of another network, or its file does not name the layers of this one.
+    """
+    card = bundle.card
+    if card.name != model.name:
+        raise UsageError(f"--weights {bundle.folder}: a bundle of {card.name}; this is {model.name}")
+    kernels, biases = _constants(bundle)
+    layers = {layer.name for layer in model.layers if isinstance(layer, _WITH_KERNEL)}
+    if set(kernels) != layers or set(biases) != layers:
+        raise UsageError(
+            f"--weights {bundle.folder}: its file does not name the layers of {model.name}. Only students of this "
+            "version that were quantized by training can be trained further."
+        )
+    try:
+        unfold(model, lambda name: _as_keras(kernels[name]), lambda name: (1.0, biases[name]), faces)
+        model.get_layer("logits").set_weights([kernels["logits"].T, biases["logits"]])
+    except ValueError as error:
+        raise UsageError(f"--weights {bundle.folder}: not the weights of {model.name}: {error}") from error
+
+
+def _constants(bundle: Bundle) -> tuple[dict[str, Values], dict[str, Values]]:
+    """Kernels and biases by the name of their layer, in real units, shaped as TFLite has them."""
+    interpreter_class, _ = find_runtime()
+    interpreter = interpreter_class(model_content=bundle.model)
+    interpreter.allocate_tensors()
+    kernels: dict[str, Values] = {}
+    biases: dict[str, Values] = {}
+    for tensor in interpreter.get_tensor_details():
+        named, parameters = _LAYER.findall(tensor["name"]), tensor["quantization_parameters"]
+        bias = tensor["dtype"] == np.int32 and len(parameters["scales"]) > 0
+        if named and (bias or _KERNEL in tensor["name"]):
+            axes = np.ones(len(tensor["shape"]), int)
+            axes[parameters["quantized_dimension"]] = -1
+            real = interpreter.get_tensor(tensor["index"]) * parameters["scales"].reshape(axes)
+            (biases if bias else kernels)[named[-1]] = real.astype(np.float32)
+    return kernels, biases
+
+
+def _as_keras(kernel: Values) -> Values:
+    """From ``(out, h, w, in)``, or ``(1, h, w, channels)`` of a depthwise convolution, to Keras's order of axes."""
+    return kernel.transpose((1, 2, 3, 0))
