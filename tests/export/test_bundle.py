@@ -1,6 +1,7 @@
 """From a small run to a bundle that the device opens, as the commands are typed."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -18,8 +19,10 @@ import tf_keras as keras  # noqa: E402
 from edge.bundle import open_bundle  # noqa: E402
 from edge.classify import Classifier  # noqa: E402
 from edge.contract import LABELS, encode  # noqa: E402
+from edge.errors import UsageError  # noqa: E402
 from edge.fer2013 import Split, read_faces  # noqa: E402
 from edge.verify import verify  # noqa: E402
+from export.bundle import _write  # noqa: E402
 from export.cli import CROP_MARGIN  # noqa: E402
 from export.convert import ConversionError, gate  # noqa: E402
 from export.flatbuffer import read_graph  # noqa: E402
@@ -121,6 +124,18 @@ def test_a_place_without_room_or_right_is_refused_before_anything_is_done(
         assert not list(tmp_path.iterdir())
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_disk_that_fills_half_way_leaves_nothing_behind(bundle: Path, tmp_path: Path) -> None:
+    made = open_bundle(bundle)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))  # the kernel then fails writes, as a full disk does
+    try:
+        with pytest.raises(UsageError, match="Nothing is left half-written"):
+            _write(tmp_path / "bundle", made.model, made.card, made.golden, "report")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_whose_weights_are_cut_short_or_of_another_model_is_refused(

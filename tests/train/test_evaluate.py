@@ -5,15 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
+from edge.bundle import find_bundle, open_bundle  # noqa: E402
+from edge.classify import Classifier  # noqa: E402
 from edge.fer2013 import read_faces  # noqa: E402
 from train.data import read_splits  # noqa: E402
 from train.evaluate import evaluate  # noqa: E402
-from train.views import ViewBank  # noqa: E402
+from train.subjects import open_subject  # noqa: E402
+from train.views import ViewBank, find_bank  # noqa: E402
 
 PROGRAM = Path(sys.executable).with_name("fer-train")
 
@@ -114,3 +118,20 @@ def test_a_run_leaves_a_bank_that_a_student_learns_from(run: Path, blobs: Path, 
     [teacher] = json.loads((tmp_path / "student" / "run.json").read_text())["teachers"]
     assert teacher.startswith("fer-train run shallow")
     assert bank.sha256() in teacher
+
+
+def test_a_bundle_teaches_too_but_only_about_the_faces_it_learned_from(blobs: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(find_bundle("student-small"))
+    subject = open_subject(Path("student-small"))
+    faces = read_faces(blobs, "PublicTest").pixels[:3]
+    expected = [Classifier(bundle).read(face) for face in faces]
+    np.testing.assert_allclose(subject.logits(faces), expected, rtol=1e-6)
+    assert bundle.card.sha256 in subject.provenance
+    done = fer_train("bank", "student-small", "--data", blobs, "--out", tmp_path / "bank.npz")
+    assert (done.returncode, "is not the data that student-small was trained on" in done.stderr) == (2, True)
+
+
+def test_the_shipped_bank_of_a_bundle_says_which_one() -> None:
+    bank = find_bank("student")
+    assert bank.teacher.startswith("int8 bundle student (PublicTest ")
+    assert bank.logits.shape == (8, 28358, 7)
