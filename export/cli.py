@@ -84,6 +84,10 @@ def bundle(arguments: argparse.Namespace) -> int:
     return 0
 
 
+_Add = Callable[[str, tuple[str, str], str, str], argparse.ArgumentParser]
+"""Adds a command: its name, the module and function that carry it out, a summary and a description."""
+
+
 def _parser() -> argparse.ArgumentParser:
     def add(name: str, command: tuple[str, str], summary: str, description: str) -> argparse.ArgumentParser:
         parser = commands.add_parser(
@@ -100,6 +104,14 @@ def _parser() -> argparse.ArgumentParser:
         "fer-export", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_bundles(add)
+    _add_measurements(add)
+    _add_edge_tpu(add)
+    _add_scenes(add)
+    return top
+
+
+def _add_bundles(add: _Add) -> None:
     summary = "quantize a run and write its bundle"
     making = add("bundle", ("export.cli", "bundle"), summary, summary)
     making.add_argument("run", type=Path, metavar="RUN", help="a run folder of fer-train")
@@ -120,6 +132,12 @@ def _parser() -> argparse.ArgumentParser:
         help="widen a detected face by this share of its side on each side; see `fer-export margin` "
         "(default: %(default)s)",
     )
+    summary = "give a bundle of an earlier version the golden file of this one"
+    anew = add("golden", ("export.golden", "golden"), summary, f"{summary}: no training, no TensorFlow")
+    anew.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
+
+
+def _add_measurements(add: _Add) -> None:
     comparing = add("compare", ("export.comparison", "command"), "accuracy, size and time beside each other", _COMPARE)
     comparing.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
     comparing.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013, in any of its forms")
@@ -139,6 +157,9 @@ def _parser() -> argparse.ArgumentParser:
         help="constant sequences, and as many that change (default: 60)",
     )
     telling.add_argument("--tune", action="store_true", help="search smoothing, dwell and hysteresis; write the card")
+
+
+def _add_edge_tpu(add: _Add) -> None:
     looking = add("check", ("export.tpu", "check"), "predict what of a network an Edge TPU will run", _CHECK)
     looking.add_argument(
         "model", type=Path, metavar="MODEL", help="a .tflite file, a bundle's folder, or a bundled model's name"
@@ -161,18 +182,13 @@ def _parser() -> argparse.ArgumentParser:
     adding.add_argument(
         "--log", type=Path, metavar="LOG", help="the compiler's log (default: model_edgetpu.log beside FILE, if there)"
     )
-    _add_scenes(add)
-    summary = "give a bundle of an earlier version the golden file of this one"
-    anew = add("golden", ("export.golden", "golden"), summary, f"{summary}: no training, no TensorFlow")
-    anew.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
     for parser in (compiling, adding):
         parser.add_argument(
             "--allow-cpu-ops", type=_count, default=0, metavar="N", help="how many ops may stay on the CPU (default: 0)"
         )
-    return top
 
 
-def _add_scenes(add: Callable[[str, tuple[str, str], str, str], argparse.ArgumentParser]) -> None:
+def _add_scenes(add: _Add) -> None:
     filming = add("clips", ("export.clips", "command"), "make test videos with exactly known faces", _CLIPS)
     filming.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the videos go")
     filming.add_argument("--data", type=Path, metavar="PATH", help="FER2013, for the scene `faces`")
