@@ -221,15 +221,18 @@ def command(arguments: Namespace) -> int:
 
 def report(card: Card, telling: Telling, calm: Calm) -> str:
     """The figures for a person."""
-    delays = np.array(calm.delays or (np.nan,)) * 1000
+    fewer = f"{calm.ratio:.0f} times fewer" if calm.told_per_minute else "none was told"
+    told = "none told"
+    if calm.delays:
+        middle, most = np.percentile(calm.delays, (50, 90)) * 1000
+        told = f"{len(calm.delays)} told, median {middle:.0f} ms later, 90 % within {most:.0f} ms"
     return "\n".join(
         (
             f"{card.name}: smoothing {telling.smoothing:g} s, dwell {telling.dwell:g} s, hysteresis "
             f"{telling.hysteresis:g}, uncertain below {card.abstention.threshold:.2f}",
             f"constant expression, {calm.minutes:.1f} min at {FPS:g} a second: {calm.raw_per_minute:.1f} label changes "
-            f"a minute in the frames, {calm.told_per_minute:.2f} events ({calm.ratio:.0f} times fewer)",
-            f"real changes: {len(calm.delays)} told, median {np.median(delays):.0f} ms later, 90 % within "
-            f"{np.percentile(delays, 90):.0f} ms; {calm.missed} not told within {_HALF_SECONDS:g} s",
+            f"a minute in the frames, {calm.told_per_minute:.2f} events ({fewer})",
+            f"real changes: {told}; {calm.missed} not told within {_HALF_SECONDS:g} s",
             f"of those {calm.another} that the network itself calls otherwise on average, {calm.unsure} below the "
             f"threshold, {calm.held} held back by smoothing, dwell or hysteresis",
         )

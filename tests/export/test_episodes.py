@@ -13,7 +13,7 @@ from edge.episodes import Manner, manner
 from edge.fer2013 import read_faces
 from edge.records import Logits
 from edge.settings import Events, Model
-from export.episodes import FPS, USUAL, Take, autoregression, film, judge, sequences, tune
+from export.episodes import FPS, USUAL, Take, autoregression, film, judge, report, sequences, tune
 
 CONSTANT = Take(((0.0,) * 6 + (4.0,),) * 60)
 
@@ -105,3 +105,15 @@ def test_a_film_moves_a_little_and_is_the_same_for_the_same_seed() -> None:
     assert np.corrcoef(middle.ravel(), face.ravel())[0, 1] > 0.8
     steps = np.abs(first[1:].astype(int) - first[:-1]).mean(axis=(1, 2))
     assert (steps > 2).all()
+
+
+def test_the_report_has_words_where_there_is_no_number() -> None:
+    """A tree of three pictures has no change to tell; "inf" and "nan" would say nothing to anybody."""
+    card = small()
+    calm = judge([CONSTANT], shipped(card))
+    told = report(card, card.events, calm)
+    assert (calm.told_per_minute, calm.delays) == (0, ())
+    assert "0.00 events (none was told)" in told
+    assert "real changes: none told; 0 not told" in told
+    assert "inf" not in told
+    assert "nan" not in told
