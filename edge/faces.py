@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import FerEdgeError, SettingsError
-from edge.lookout import WINDOW, Strip
+from edge.lookout import WINDOW, Strip, smallest_face
 from edge.pyramid import Pyramid
 from edge.records import Box, Gray, Square
 from edge.settings import Detect
@@ -22,6 +22,7 @@ from edge.settings import Detect
 _FINE: Final = 1.1  # from one size to the next where it is known where to look
 _USUAL: Final = "haarcascade_frontalface_default.xml"
 _OTHER: Final = "haarcascade_frontalface_alt2.xml"
+_SLACK: Final = 0.9  # times the smallest face's side: how far a face that was measured may be below
 _PAINTED: Final = 0.35  # of a known face's side, to all sides of its middle
 _ENOUGH, _CLEAR = 4.4, 6.4  # times ``neighbors``, of the picture and its mirror image together
 _DEEP: Final = 10  # times the stages of the cascade that a window of a plain scan takes
@@ -150,10 +151,23 @@ class FaceDetector:
         return [Square(left + (x + w / 2) * scale, top + (y + w / 2) * scale, w * scale) for x, y, w in hits.tolist()]
 
     def judge(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
-        """Look closely at a place that may be a face. Returns what is there, if anything, and the windows it cost."""
-        refined = self._glance(self._cascade, pyramid, place, _REFINING)
-        found, windows = self._decide(pyramid, refined.square) if refined else (None, 0)
-        return found, windows + _REFINING.windows
+        """Look closely at a place that may be a face. Returns what is there, if anything, and the windows it cost.
+
+        The first scan that meets a face is the one for sizes somewhat above its own, and around too large a place the
+        smaller ones of the windows that agree are not tried. So the place is refined twice. What turns out to be
+        smaller than faces are meant to be is mostly part of a larger one.
+        """
+        windows = 0
+        for _ in range(2):
+            windows += _REFINING.windows
+            refined = self._glance(self._cascade, pyramid, place, _REFINING)
+            if not refined:
+                return None, windows
+            place = refined.square
+        if place.side < _SLACK * smallest_face(self._settings, pyramid.size):
+            return None, windows
+        found, more = self._decide(pyramid, place)
+        return found, windows + more
 
     def confirm(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
         """Look again at a face that was found and is not believed yet; otherwise as `judge`."""
