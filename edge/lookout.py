@@ -26,7 +26,7 @@ _WINDOWS_A_MS: Final = 1000
 _SAVED: Final = 5  # so many frames' budget can be saved up for when something happens
 _SWEEP_SECONDS: Final = 2.0
 _LATELY_SECONDS: Final = 2.0  # a face that is hard to find may be found on another look at what has changed
-_AGAIN_SECONDS: Final = 0.25
+_AGAIN_SECONDS: Final = 0.12
 _STRIP_WINDOWS: Final = 4000  # sweeps are cut into strips of at most about so many windows
 
 
