@@ -61,7 +61,8 @@ class Detect(Section, frozen=True):
     every two seconds in any case; the rest goes where something moves."""
     cascade: str = ""
     """File of another cascade for OpenCV; empty: two of its own for upright frontal faces, which must agree, and two
-    for eyes and mouth. One that is given here has to agree with itself on the mirror image, by 2.4 times `neighbors`."""
+    for eyes and mouth. One that is given here has to agree with itself on the mirror image, with 2.4 times
+    `neighbors`."""
 
 
 class Track(Section, frozen=True):
