@@ -1,20 +1,21 @@
 """Finding faces: a Haar cascade (Viola and Jones 2001), by default OpenCV's for upright frontal faces.
 
 A coarse scan proposes, a dense look refines, and another cascade, trained apart from the first, decides. What is no
-face may pass for one with one of them, but hardly with both; what is one gets many overlapping hits from either.
+face may pass for one with one of them, but hardly with both; what is one gets many overlapping hits from either. In
+between, small and blurred faces get no more hits than some textures do: there, eyes and a mouth tell.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import FerEdgeError, SettingsError
-from edge.lookout import WINDOW, Strip
+from edge.lookout import WINDOW, Strip, smallest_face
 from edge.pyramid import Pyramid
 from edge.records import Box, Gray, Square
 from edge.settings import Detect
@@ -22,14 +23,17 @@ from edge.settings import Detect
 _FINE: Final = 1.1  # from one size to the next where it is known where to look
 _USUAL: Final = "haarcascade_frontalface_default.xml"
 _OTHER: Final = "haarcascade_frontalface_alt2.xml"
+_SLACK: Final = 0.9  # times the smallest face's side: how far a face that was measured may be below
 _PAINTED: Final = 0.35  # of a known face's side, to all sides of its middle
-_ENOUGH, _CLEAR = 2.4, 3.6  # times ``neighbors``, of the picture and its mirror image together
+# Times ``neighbors``: windows in the picture and its mirror image together, that make a face believable, and clear.
+_ENOUGH, _CLEAR = 4.4, 6.4  # with those that see an eye or a mouth
+_ENOUGH_ALONE, _CLEAR_ALONE = 2.4, 3.6  # of a cascade that the user names, for whatever that may find
 _DEEP: Final = 10  # times the stages of the cascade that a window of a plain scan takes
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A face, and how many windows of the cascade agree on it; ``clear`` when that cannot be by chance."""
+    """A face, and how many windows of the cascades agree on it; ``clear`` when that is hardly by chance."""
 
     square: Square
     hits: int
@@ -59,9 +63,33 @@ class _Glance:
 
 
 # From twice the window's side on OpenCV tries every pixel instead of every other, as it does in a plain scan.
-_REFINING: Final = _Glance(face=60, room=1.5, sizes=(0.8, 1.3))
-_DECIDING: Final = _Glance(face=60, room=1.4, sizes=(0.8, 1.25))
-_CHECKING: Final = _Glance(face=30, room=1.4, sizes=(0.8, 1.25))
+# A face has one of the sizes that OpenCV tries (24, 26, 29, ... 57, 62, 68, ...): as many larger as smaller ones are
+# tried then, and their mean is not drawn to one side.
+# The first scan that meets a face is mostly one for larger faces, so that much smaller ones have to be tried there.
+_REFINING: Final = _Glance(face=75, room=1.4, sizes=(0.64, 1.25))
+_DECIDING: Final = _Glance(face=62, room=1.4, sizes=(0.8, 1.25))
+_CHECKING: Final = _Glance(face=29, room=1.4, sizes=(0.8, 1.25))
+
+
+class _Part(NamedTuple):
+    """A part of a face with a cascade of its own, what one window that sees it counts for, and where it is.
+
+    ``rows`` and ``columns`` are of the face's square reduced to _PARTS_SIDE pixels; ``smallest`` is the width and
+    height of the cascade's window, up to twice of which is looked for. ``windows`` is what that costs, by its time.
+    """
+
+    cascade: str
+    weight: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    smallest: tuple[int, int]
+    windows: int
+
+
+_PARTS_SIDE: Final = 96
+# Textures have hardly ever an eye. A mouth has many more windows than an eye, and each of them says less.
+_EYES: Final = _Part("haarcascade_eye_tree_eyeglasses.xml", 4, (8, 58), (0, 96), (20, 20), 15_000)
+_MOUTH: Final = _Part("haarcascade_smile.xml", 1, (50, 96), (6, 90), (36, 18), 7000)
 
 
 class FaceDetector:
@@ -75,6 +103,9 @@ class FaceDetector:
         self._cascade = _load(Path(settings.cascade)) if settings.cascade else _load(_own(_USUAL))
         # A cascade for something else than upright frontal faces can only be asked twice.
         self._other = self._cascade if settings.cascade else _load(_own(_OTHER))
+        parts = () if settings.cascade else (_EYES, _MOUTH)
+        self._parts = [(part, _load(_own(part.cascade))) for part in parts]
+        self._enough, self._clear = (_ENOUGH, _CLEAR) if parts else (_ENOUGH_ALONE, _CLEAR_ALONE)
 
     def detect(self, gray: Gray) -> list[Box]:
         """Boxes of the faces in a ``(h, w)`` uint8 picture, in its own pixels, largest first: a plain scan."""
@@ -113,9 +144,14 @@ class FaceDetector:
         return [Square(left + (x + w / 2) * scale, top + (y + w / 2) * scale, w * scale) for x, y, w in hits.tolist()]
 
     def judge(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
-        """Look closely at a place that may be a face. Returns what is there, if anything, and the windows it cost."""
+        """Look closely at a place that may be a face. Returns what is there, if anything, and the windows it cost.
+
+        What turns out to be smaller than faces are meant to be is mostly part of a larger one.
+        """
         refined = self._glance(self._cascade, pyramid, place, _REFINING)
-        found, windows = self._decide(pyramid, refined.square) if refined else (None, 0)
+        if not refined or refined.square.side < _SLACK * smallest_face(self._settings, pyramid.size):
+            return None, _REFINING.windows
+        found, windows = self._decide(pyramid, refined.square)
         return found, windows + _REFINING.windows
 
     def confirm(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
@@ -135,17 +171,22 @@ class FaceDetector:
     def _decide(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
         """Whether the other cascade sees the face too, and the windows that it cost.
 
-        Its agreeing windows are counted in the picture and in its mirror image. What is no face rarely gets a dozen.
+        Its agreeing windows are counted in the picture and in its mirror image. Where they leave a doubt, windows that
+        see an eye or a mouth in the right half count too: few textures have many of all three.
         """
-        needed, agreeing, windows = self._settings.neighbors, 0, 0
+        needed, votes, windows = self._settings.neighbors, 0, 0
         for mirror in (True, False):
             other = self._glance(self._other, pyramid, place, _DECIDING, mirror=mirror)
             windows += _DECIDING.windows
-            agreeing += other.hits if other else 0
-            if agreeing == 0 or agreeing >= _CLEAR * needed:
+            votes += other.hits if other else 0
+            if votes == 0 or votes >= self._clear * needed:
                 break
-        believable = agreeing >= _ENOUGH * needed
-        return (Found(place, agreeing, clear=agreeing >= _CLEAR * needed) if believable else None), windows
+        if 0 < votes < self._clear * needed:
+            for part, cascade in self._parts:
+                votes += part.weight * _windows_on(part, cascade, pyramid, place)
+                windows += part.windows
+        clear = votes >= self._clear * needed
+        return (Found(place, votes, clear) if votes >= self._enough * needed else None), windows
 
     def _glance(
         self, cascade: cv2.CascadeClassifier, pyramid: Pyramid, place: Square, glance: _Glance, *, mirror: bool = False
@@ -165,6 +206,16 @@ class FaceDetector:
             Square(place.x + side * (x + w / 2 - middle) * scale, place.y + (y + w / 2 - middle) * scale, w * scale),
             agreeing,
         )
+
+
+def _windows_on(part: _Part, cascade: cv2.CascadeClassifier, pyramid: Pyramid, place: Square) -> int:
+    """How many windows see a part of the face that may be at a place."""
+    picture = pyramid.cut(place, _PARTS_SIDE)[slice(*part.rows), slice(*part.columns)]
+    width, height = part.smallest
+    found = cascade.detectMultiScale(
+        picture, scaleFactor=_FINE, minNeighbors=0, minSize=(width, height), maxSize=(2 * width, 2 * height)
+    )
+    return len(found)
 
 
 def _hits(cascade: cv2.CascadeClassifier, picture: Gray, smallest: int, largest: int) -> NDArray[np.int32]:

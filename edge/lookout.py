@@ -26,7 +26,7 @@ _WINDOWS_A_MS: Final = 1000
 _SAVED: Final = 5  # so many frames' budget can be saved up for when something happens
 _SWEEP_SECONDS: Final = 2.0
 _LATELY_SECONDS: Final = 2.0  # a face that is hard to find may be found on another look at what has changed
-_AGAIN_SECONDS: Final = 0.25
+_AGAIN_SECONDS: Final = 0.12
 _STRIP_WINDOWS: Final = 4000  # sweeps are cut into strips of at most about so many windows
 
 
@@ -114,8 +114,7 @@ class Lookout:
         """Strips for faces of all sizes that an area may be part of; the odd sizes lie between the others."""
         width, height = size
         left, top, right, bottom = area
-        side = max(self._settings.min_face * height, WINDOW * width / self._settings.width, WINDOW)
-        side *= math.sqrt(STEP) if odd else 1.0
+        side = smallest_face(self._settings, size) * (math.sqrt(STEP) if odd else 1.0)
         while side <= min(size):
             beside = 0.4 * side
             if max(right - left, bottom - top) >= side / 2:  # less is not a face of this size
@@ -123,6 +122,12 @@ class Lookout:
                 rows = (max(0, int(top - beside)), min(height, int(bottom + beside)))
                 yield from _strips(side, rows, columns)
             side *= STEP
+
+
+def smallest_face(settings: Detect, size: tuple[int, int]) -> float:
+    """Side in pixels of the smallest face that is looked for in a frame of ``size``, width and height."""
+    width, height = size
+    return max(settings.min_face * height, WINDOW * width / settings.width, WINDOW)
 
 
 def _strips(side: float, rows: tuple[int, int], columns: tuple[int, int]) -> Iterator[Strip]:

@@ -52,15 +52,17 @@ class Detect(Section, frozen=True):
     min_face: Annotated[float, Meta(gt=0, le=1)] = 0.12
     """Smallest face, as a fraction of the picture's height."""
     neighbors: Count = 5
-    """How many overlapping hits make a face in one scan of a picture. For faces that are followed, 2.4 times as many
-    must overlap in the picture and its mirror image together. More means fewer false faces."""
+    """How many overlapping hits make a face in one scan of a picture. For faces that are followed, 4.4 times as many
+    windows must agree, of another cascade in the picture and its mirror image, and of those for eyes and mouth. More
+    means fewer false faces."""
     budget_ms: Positive = 20.0
     """Milliseconds a frame for the search for new faces, as a Raspberry Pi 4 would take them. They are estimated, not
     measured, so that the same pictures always give the same faces. Searching everything takes some 30 and is done
     every two seconds in any case; the rest goes where something moves."""
     cascade: str = ""
-    """File of another cascade for OpenCV; empty: two of its own for upright frontal faces, which must agree. One that
-    is given here has to agree with itself on the mirror image."""
+    """File of another cascade for OpenCV; empty: two of its own for upright frontal faces, which must agree, and two
+    for eyes and mouth. One that is given here has to agree with itself on the mirror image, with 2.4 times
+    `neighbors`."""
 
 
 class Track(Section, frozen=True):

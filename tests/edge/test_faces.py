@@ -47,6 +47,35 @@ def test_a_rough_place_is_judged_to_be_the_face(detector: FaceDetector, scene: P
     assert windows > 0
 
 
+@pytest.mark.parametrize("first", [90.0, 110.0, 120.0])
+def test_how_large_a_face_is_does_not_depend_on_how_large_the_scan_took_it_for(
+    detector: FaceDetector, scene: Pyramid, first: float
+) -> None:
+    found, _ = detector.judge(scene, Square(FACE.x, FACE.y, first))
+    exact, _ = detector.judge(scene, FACE)
+    assert found
+    assert exact
+    assert found.square.side == pytest.approx(exact.square.side, rel=0.05)
+
+
+def test_what_is_smaller_than_the_smallest_face_is_none(scene: Pyramid) -> None:
+    assert FaceDetector(Detect(min_face=110 / 480)).judge(scene, FACE)[0]
+    assert FaceDetector(Detect(min_face=125 / 480)).judge(scene, FACE)[0] is None
+
+
+def test_eyes_and_mouth_tell_where_the_other_cascade_is_in_doubt() -> None:
+    [frame] = film([Actor(walk((300, 220, 64), (300, 220, 64), 1))], 0.04)
+    blurred = Pyramid(np.asarray(cv2.GaussianBlur(frame.gray, (0, 0), 3), np.uint8))
+    with_parts, without = FaceDetector(Detect()), FaceDetector(Detect())
+    without._parts = []
+    place = Square(300, 220, 64)
+    found, doubtful = (detector.judge(blurred, place)[0] for detector in (with_parts, without))
+    assert found
+    assert doubtful
+    assert (found.clear, doubtful.clear) == (True, False)
+    assert found.hits > doubtful.hits
+
+
 def test_a_known_face_is_checked_for_less(detector: FaceDetector, scene: Pyramid) -> None:
     found, windows = detector.check(scene, Square(296, 224, 94))
     assert found
