@@ -125,7 +125,7 @@ def make_bundle(folder: Path, data: Path, out: Path, coverage: float, margin: fl
         golden_runtime=best.network.runtime,
         golden_machine=platform.machine(),
         tolerances=_tolerances(forms, best, golden),
-        origin=_origin(run, measure(labels, floats.argmax(axis=1)), tried, best.way, labels),
+        origin=_origin(run, folder.name, measure(labels, floats.argmax(axis=1)), tried, best.way, labels),
         licence=_LICENCE,
         intended_use=_INTENDED_USE,
         limits=_LIMITS,
@@ -183,11 +183,12 @@ def _largest_step(first: NDArray[Any], second: NDArray[np.int8]) -> int:
     return int(np.abs(first.astype(np.int64) - second).max())
 
 
-def _origin(run: Run, floats: Figures, tried: list[Quantized], way: str, labels: NDArray[np.int64]) -> Origin:
-    name = run.recipe.name
+def _origin(
+    run: Run, folder: str, floats: Figures, tried: list[Quantized], way: str, labels: NDArray[np.int64]
+) -> Origin:
     return Origin(
         train_command=run.command,
-        export_command=f"fer-export bundle runs/{name} --data fer2013.csv --out {name}",
+        export_command=f"fer-export bundle runs/{folder} --data fer2013.csv --out {run.recipe.name}",
         revision=run.revision,
         seed=run.recipe.seed,
         init=run.init,
