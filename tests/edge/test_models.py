@@ -182,7 +182,7 @@ CARD = (entry("card.json"), b"{}")
         (archive_of(CARD, (entry("model.tflite"), bytes(LARGEST["model.tflite"] + 1))), "larger than 33554432 bytes"),
         (archive_of(CARD, *((entry(f"{n}"), b"") for n in range(1000))), "1001 entries"),
         (archive_of((entry("a/card.json"), b"{}"), (entry("b/card.json"), b"{}")), "2 files card.json"),
-        (archive_of((entry("model.tflite"), b"")), "0 files card.json"),
+        (archive_of((entry("model.tflite"), b"")), "no card.json at its top"),
         (b"hello", "neither a bundle's folder nor a readable zip"),
         (b"", "neither a bundle's folder nor a readable zip"),
     ],
@@ -214,8 +214,19 @@ def test_a_cards_name_makes_no_path(tmp_path: Path, models: Models, name: str) -
     source = variant(tmp_path, "mine")
     card = json.loads((source / "card.json").read_text())
     (source / "card.json").write_text(json.dumps(card | {"name": name}))
-    with pytest.raises(BundleError, match="its card calls it"):
+    with pytest.raises(BundleError, match=f"^{source}: its card calls it"):
         models.install(source, passing)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_what_is_wrong_is_said_of_the_file_that_was_handed_over(tmp_path: Path, models: Models, form: str) -> None:
+    """Not of the copy in the device's state, which is gone by then."""
+    source = variant(tmp_path, "mine")
+    (source / "model.tflite").write_bytes(b"damaged")
+    source = source if form == "folder" else zipped(source, tmp_path / "mine.zip")
+    with pytest.raises(BundleError, match=rf"^{source}/model\.tflite: its sha256 is") as refusal:
+        models.install(source, passing)
+    assert ".incoming" not in str(refusal.value)
 
 
 def test_a_full_disk_leaves_nothing_half_installed(tmp_path: Path, models: Models) -> None:
