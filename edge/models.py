@@ -92,6 +92,15 @@ class Models:
         self._verdict: Verdict | None = None
         self._step = step
 
+    def require_readable(self) -> None:
+        """Raise UsageError when this user may not see the choice, which would then look like the program's own."""
+        try:
+            os.scandir(self.folder.parent).close()
+        except FileNotFoundError:  # nothing was chosen yet
+            return
+        except OSError as error:
+            raise UsageError(f"{self.folder.parent} cannot be read: {error.strerror}. This needs root: sudo") from error
+
     @property
     def choice(self) -> Choice:
         """What is in use; the program's own model when nothing was chosen, or nobody can read what."""

@@ -87,7 +87,9 @@ def list_models(models: Models) -> list[Listed]:
 
 def _device(arguments: Namespace) -> tuple[Settings, Models]:
     settings = load_settings(device_config(arguments.config))
-    return settings, Models(state_folder(settings.store, os.environ))
+    models = Models(state_folder(settings.store, os.environ))
+    models.require_readable()
+    return settings, models
 
 
 def _check(settings: Settings) -> Callable[[Bundle], None]:

@@ -29,6 +29,7 @@ from edge.fer2013 import LabelledFaces, measured_split, read_faces
 from edge.keeping import device_config, service_environ
 from edge.messages import Accuracy, Verification
 from edge.metrics import Calibration, Figures, calibration, measure
+from edge.models import Models, state_folder
 from edge.promise import promise
 from edge.records import Gray
 from edge.settings import Settings, load_settings
@@ -246,7 +247,10 @@ def command(arguments: Namespace) -> int:
     config = device_config(arguments.config)
     settings = load_settings(config)
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data)) if arguments.data else None
-    classifier, bundle = open_deployed(settings, service_environ(config, os.environ))
+    environ = service_environ(config, os.environ)
+    if not settings.model.bundle:
+        Models(state_folder(settings.store, environ)).require_readable()
+    classifier, bundle = open_deployed(settings, environ)
     classifier.settle()
     golden = verify_golden(classifier, bundle.golden)
     measured = verify(classifier, faces) if faces else None

@@ -11,15 +11,18 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.bundle import DEFAULT, find_bundle, open_bundle
+from edge.cli import _parser
 from edge.deployed import deploy
 from edge.errors import BundleError, StoreError, UsageError, VerificationError
 from edge.models import KEPT, Models, state_folder
@@ -439,6 +442,24 @@ def test_where_the_state_is(tmp_path: Path) -> None:
     assert state_folder(Store(), user, tmp_path / "absent") == tmp_path / "fer-edge"
     (tmp_path / "service").mkdir()
     assert state_folder(Store(), user, tmp_path / "service") == tmp_path / "service", "a technician sees what it sees"
+
+
+@pytest.mark.parametrize("command", [["model", "list"], ["model", "use", "student"], ["verify"]])
+def test_who_may_not_see_the_services_choice_is_told_so(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state folder is 0750: without this the program's own model would be taken for the one that runs."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as state:  # one to which nobody can come
+        monkeypatch.setenv("STATE_DIRECTORY", state)
+        Path(state).chmod(0o300)
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        try:
+            arguments = _parser().parse_args(command)
+            with pytest.raises(UsageError, match=f"^{state} cannot be read: Permission denied. This needs root: sudo"):
+                getattr(import_module(arguments.module), arguments.function)(arguments)
+        finally:
+            if os.getuid() == 0:
+                os.seteuid(0)
+            Path(state).chmod(0o700)
 
 
 @pytest.mark.slow
