@@ -22,7 +22,7 @@ _ABORT_SECONDS: Final = 3.0
 _UNIT: Final = ROOT / "systemd" / "fer-edge.service"
 
 
-def _of_the_unit() -> dict[str, str]:
+def unit_environ() -> dict[str, str]:
     """What the unit puts into the environment."""
     return dict(re.findall(r"^Environment=(\w+)=(\S+)$", _UNIT.read_text(), re.MULTILINE))
 
@@ -63,7 +63,7 @@ class Device:
             "NOTIFY_SOCKET": str(folder / "notify"),
             "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1e6)),
             "RUNTIME_DIRECTORY": str(self.runtime),
-            **_of_the_unit(),
+            **unit_environ(),
         }
         self._thread = threading.Thread(target=self._supervise)
         self._thread.start()
