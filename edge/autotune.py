@@ -24,9 +24,9 @@ from edge.clock import now
 from edge.durable import write_durably
 from edge.edgetpu import open_edgetpu
 from edge.errors import AcceleratorError, StoreError
-from edge.keeping import INSTALLED_CONFIG, SERVICE_STATE, store_folder
+from edge.keeping import service_environ, store_folder
 from edge.records import Gray
-from edge.settings import Model, Settings, load_settings
+from edge.settings import Model, load_settings
 from edge.trial import Trial
 
 _log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Way:
 def command(arguments: Namespace) -> int:
     """Carry out ``fer-edge bench --autotune`` with its parsed arguments."""
     settings = load_settings(arguments.config)
-    folder = _folder(settings, arguments.config)
+    folder = store_folder(settings.store, service_environ(arguments.config, os.environ))
     bundle = open_bundle(find_bundle(settings.model.bundle))
     tuned = tune(bundle, settings.model)
     file = folder / _FILE
@@ -189,10 +189,3 @@ def kept(folder: Path, bundle: Bundle) -> Tuned | None:
 def _cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-def _folder(settings: Settings, config: Path | None) -> Path:
-    """Where the choice is kept: for the service, when it is its settings file that was named."""
-    if config and config.resolve() == INSTALLED_CONFIG and not settings.store.folder:
-        return SERVICE_STATE
-    return store_folder(settings.store, os.environ)

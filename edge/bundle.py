@@ -47,6 +47,7 @@ _UNREADABLE: Final = (
 )
 """What Python's and numpy's readers raise for a file that is damaged or something else."""
 
+_CARD_VERSION: Final = 4
 _LARGEST_GOLDEN: Final = 16 * 2**20  # bytes, unpacked; they are some 60 KB
 
 
@@ -133,6 +134,12 @@ class EdgeTpuFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compiler: str | None
     mapped_ops: int
     cpu_ops: int
+
+
+class _Version(msgspec.Struct):
+    """The only thing that cards of all versions share."""
+
+    schema_version: int
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -264,10 +271,15 @@ def _read_model(file: Path, sha256: str) -> bytes:
 
 
 def _read_card(file: Path) -> Card:
+    content = _read(file)
     try:
-        return msgspec.json.decode(_read(file), type=Card)
+        version = msgspec.json.decode(content, type=_Version).schema_version
+        if version != _CARD_VERSION:
+            mend = "make the bundle anew with its fer-export" if version < _CARD_VERSION else "upgrade fer-edge"
+            raise BundleError(f"{file}: a card of version {version}, and this fer-edge reads {_CARD_VERSION}: {mend}")
+        return msgspec.json.decode(content, type=Card)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{file}: not a card of version 4: {error}") from error
+        raise BundleError(f"{file}: not a card of version {_CARD_VERSION}: {error}") from error
 
 
 def _read_golden(file: Path, card: Card) -> Golden:

@@ -46,6 +46,8 @@ examples:
   fer-edge bench --autotune                         threads and accelerator, kept in the state folder
 """
 
+_DEVICE_CONFIG = "settings file (default: /etc/fer-edge/config.toml, if there)"
+
 
 def main() -> int:
     """Entry point of the ``fer-edge`` console script."""
@@ -63,7 +65,9 @@ def _main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    def add(name: str, command: tuple[str, str], summary: str) -> argparse.ArgumentParser:
+    def add(
+        name: str, command: tuple[str, str], summary: str, config: str = "settings file (TOML)"
+    ) -> argparse.ArgumentParser:
         parser = commands.add_parser(
             name,
             help=summary,
@@ -72,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         parser.set_defaults(module=command[0], function=command[1])
-        parser.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
+        parser.add_argument("--config", type=Path, metavar="FILE", help=config)
         return parser
 
     top = argparse.ArgumentParser(
@@ -104,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     classify = add("classify", ("edge.stills", "classify"), "say what the faces in pictures show")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     classify.add_argument("--json", action="store_true", help="one JSON object a line")
-    check = add("verify", ("edge.verify", "command"), "check that the deployed model does here what its card says")
+    summary = "check that the deployed model does here what its card says"
+    check = add("verify", ("edge.verify", "command"), summary, _DEVICE_CONFIG)
     check.add_argument(
         "--data",
         type=Path,
@@ -172,9 +177,7 @@ def _add_model(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
             name, help=summary, description=summary, epilog="docs/device-models.md tells what is checked and kept."
         )
         parser.set_defaults(module="edge.swap", function=function)
-        parser.add_argument(
-            "--config", type=Path, metavar="FILE", help="settings file (default: /etc/fer-edge/config.toml, if there)"
-        )
+        parser.add_argument("--config", type=Path, metavar="FILE", help=_DEVICE_CONFIG)
         return parser
 
     add("list", "listing", "say what there is").add_argument("--json", action="store_true", help="print a JSON list")

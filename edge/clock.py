@@ -12,8 +12,10 @@ from typing import Final
 Origin = Callable[[], datetime]
 """Says when a source's second 0 was, as wall-clock time with zone, as far as is known now."""
 
+# Once: each library, and each kind of buffer, makes a class, which only the cyclic collector would take away again.
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronized
-_TIMEX_BYTES: Final = 208  # sizeof(struct timex) on 64-bit Linux, and more than enough on 32-bit
+_Timex: Final = ctypes.c_char * 208  # sizeof(struct timex) on 64-bit Linux, and more than enough on 32-bit
 
 
 def now() -> datetime:
@@ -52,8 +54,7 @@ def moment(origin: Origin) -> Moment:
 
 def clock_synced() -> bool:
     """Whether a time server set this device's clock, as the kernel knows it (adjtimex(2), which only reads here)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    state = libc.adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+    state = _LIBC.adjtimex(_Timex())
     if state == -1 and ctypes.get_errno() == errno.EPERM:  # the service's system-call filter denies the clock calls
         return Path("/run/systemd/timesync/synchronized").exists()
     return bool(state not in (-1, _TIME_ERROR))

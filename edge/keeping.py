@@ -19,6 +19,18 @@ SERVICE_STATE: Final = Path("/var/lib/fer-edge")
 _FILE: Final = "state.json"
 
 
+def device_config(given: Path | None, installed: Path = INSTALLED_CONFIG) -> Path | None:
+    """The settings file of a command about this device: the one that was given, or else the service's, if there."""
+    return given or (installed if installed.is_file() else None)
+
+
+def service_environ(config: Path | None, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment in which a command keeps and finds what the service does, when it is given its settings file."""
+    if config is None or config.resolve() != INSTALLED_CONFIG:
+        return environ
+    return {"STATE_DIRECTORY": str(SERVICE_STATE), **environ}
+
+
 class Kept(msgspec.Struct, frozen=True):
     """Whether the camera is paused, and the topic on which Home Assistant was told of this device."""
 

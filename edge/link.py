@@ -31,10 +31,13 @@ _log = logging.getLogger(__name__)
 _WAIT: Final = 1.0  # the longest that paho's keep-alive is not looked after
 _CONNACK_SECONDS: Final = 10.0
 _LASTING: Final = 30.0  # a connection that ends sooner does not make the waiting short again
-_SUSPICIOUS: Final = 3  # so many short connections in a row may be two devices that throw each other out
+_SOON: Final = 10.0  # two devices that throw each other out wait as the back-off does: below 2, 4, 8 s at first
+_SUSPICIOUS: Final = 3  # so many connections in a row that end so soon, and nothing else amiss, may be two such devices
 _LARGEST_RECEIVED: Final = 8192  # bytes; nothing that a device is told is nearly as long
 _USUAL_WINDOW: Final = 20  # of mosquitto and others; MQTT 3.1.1 has no way to say it
 _BLAMING: Final = (0x81, 0x82, 0x83, 0x87, 0x90, 0x95, 0x97, 0x99)  # MQTT 5.0, 2.4: malformed .. too large .. quota
+_WITHOUT_A_WORD: Final = 0x80  # what paho makes of a socket that was closed
+_TAKEN_OVER: Final = 0x8E  # MQTT 5.0, 3.1.4: another connection has come with this client id
 _ABOUT_THE_DEVICE: Final = (0x87, 0x97)  # not authorized, quota exceeded: not about this very message
 _PROTOCOLS: Final = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 
@@ -117,7 +120,7 @@ class Link(threading.Thread):
         self._accepted: float | None = None
         self._refused = self._blamed = False
         self._said = ""
-        self._short_ones = 0
+        self._short_ones = 0  # in a row, with no attempt between them that failed
 
     @property
     def up(self) -> bool:
@@ -164,7 +167,8 @@ class Link(threading.Thread):
                 self.talk.lost(blamed=self._blamed)
                 if time.monotonic() - self._accepted >= _LASTING:
                     self._backoff.reset()
-                    self._short_ones = 0
+            else:
+                self._short_ones = 0
             self._accepted = self._client = None
             self._stopping.wait(self._backoff.next())
 
@@ -244,10 +248,21 @@ class Link(threading.Thread):
             self._say(f"{self._where()} ends the connection without a word. Does it want {wanted}? Trying again.")
         else:
             self._blamed = reason.value in _BLAMING
-            self._short_ones += 1
-            again = self._short_ones >= _SUSPICIOUS or "taken over" in str(reason)
-            hint = " Does another device have the same name?" if again else ""
+            hint = " Does another device have the same name?" if self._was_thrown_out(reason) else ""
             self._say(f"lost the MQTT broker at {self._where()}: {reason}.{hint} Events are kept; trying again.")
+
+    def _was_thrown_out(self, reason: ReasonCode) -> bool:
+        """Whether another device with this name is likely to be what has ended the connection.
+
+        A broker of MQTT 5 should say so; mosquitto 2.0 closes without a word, as one of 3.1.1 does, and as it looks
+        when a network breaks. Then it is likely only when that comes again and again soon after connecting, with no
+        attempt between that fails, as it would while a network or a broker is away.
+        """
+        if reason.value == _TAKEN_OVER:
+            return True
+        soon = self._accepted is not None and time.monotonic() - self._accepted < _SOON
+        self._short_ones = self._short_ones + 1 if soon and reason.value == _WITHOUT_A_WORD else 0
+        return self._short_ones >= _SUSPICIOUS
 
     def _on_subscribe(self, _client: paho.Client, _d: Any, _mid: int, reasons: list[ReasonCode], _p: Any) -> None:
         for topic, reason in zip(self._topics, reasons, strict=False):

@@ -23,13 +23,12 @@ import msgspec
 from edge.bundle import CARD_FILE, DEFAULT, GOLDEN_FILE, MODEL_FILE, Bundle, bundled, find_bundle, open_bundle
 from edge.durable import sync_folder, write_durably
 from edge.errors import BundleError, StoreError, UsageError, nearest
-from edge.keeping import store_folder
+from edge.keeping import SERVICE_STATE, store_folder
 from edge.parcel import read_parcel
 from edge.settings import Settings, Store
 
 _log = logging.getLogger(__name__)
 
-SERVICE_STATE: Final = Path("/var/lib/fer-edge")
 FOLDER: Final = "models"
 KEPT: Final = 5
 """So many installed models stay on the disk: the one in use, the one before, and those last in use before them."""
@@ -93,6 +92,15 @@ class Models:
         self._verdict: Verdict | None = None
         self._step = step
 
+    def require_readable(self) -> None:
+        """Raise UsageError when this user may not see the choice, which would then look like the program's own."""
+        try:
+            os.scandir(self.folder.parent).close()
+        except FileNotFoundError:  # nothing was chosen yet
+            return
+        except OSError as error:
+            raise UsageError(f"{self.folder.parent} cannot be read: {error.strerror}. This needs root: sudo") from error
+
     @property
     def choice(self) -> Choice:
         """What is in use; the program's own model when nothing was chosen, or nobody can read what."""
@@ -149,9 +157,11 @@ class Models:
             try:
                 self._fill(incoming, files)
                 bundle = open_bundle(incoming)
-                name = f"{_safe(bundle.card.name)}-{_fingerprint(files)}"
+                name = f"{_safe(bundle.card.name, source)}-{_fingerprint(files)}"
                 check(bundle)
                 self._settle(incoming, name)
+            except BundleError as error:  # the copy that it names is about to go
+                raise BundleError(str(error).replace(str(incoming), str(source))) from error
             finally:
                 shutil.rmtree(incoming, ignore_errors=True)
             self._choose(name)
@@ -264,10 +274,10 @@ def deployed_folder(settings: Settings, environ: Mapping[str, str]) -> Path:
     return Models(state_folder(settings.store, environ)).candidates()[0].folder
 
 
-def _safe(name: str) -> str:
+def _safe(name: str, source: Path) -> str:
     if not _NAME.fullmatch(name):
         raise BundleError(
-            f"its card calls it {name!r}; a name has letters, digits, dot, dash and underscore, at most 64"
+            f"{source}: its card calls it {name!r}; a name has letters, digits, dot, dash and underscore, at most 64"
         )
     return name
 

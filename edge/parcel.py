@@ -107,7 +107,8 @@ def _wanted(source: Path, entries: list[zipfile.ZipInfo]) -> dict[str, zipfile.Z
         if path.name == CARD_FILE and len(path.parts) <= 2:
             tops.add(path.parent)
     if len(tops) != 1:
-        raise BundleError(f"{source}: {len(tops)} files {CARD_FILE} in it, so it is not one bundle")
+        found = f"{len(tops)} files {CARD_FILE}" if tops else f"no {CARD_FILE}"
+        raise BundleError(f"{source}: {found} at its top or in its folders, so it is not one bundle")
     [top] = tops
     wanted: dict[str, zipfile.ZipInfo] = {}
     for entry in entries:

@@ -35,12 +35,18 @@ class Promise:
         if self.same_faces:
             why = f"on these, the card's own faces, rounding explains up to {self.accuracy - self.lowest:.2%} less"
         else:
+            faces = f"{n:,} other faces" if n > 1 else "one other face"
+            some = f"up to {self.accuracy - self.lowest:.1%} less" if self.lowest > 0 else "everything"
             why = (
-                f"on {n} other faces up to {self.accuracy - self.lowest:.1%} less is chance (99 %, one-sided, "
-                f"Fisher's exact test); {_smaller_losses(self.accuracy, self.n, n)}"
+                f"on {faces} {some} is chance (99 %, one-sided, Fisher's exact test); "
+                f"{_smaller_losses(self.accuracy, self.n, n)}"
             )
-        verdict = "no worse than" if found >= self.lowest else "worse than"
-        return f"{found:.2%} is {verdict} the card's {self.accuracy:.2%}: {why}"
+        return f"{found:.2%} {self._verdict(found)} the card's {self.accuracy:.2%}: {why}"
+
+    def _verdict(self, found: float) -> str:
+        if round(found, 5) >= self.accuracy:  # as cards round it
+            return "reaches"
+        return "is not clearly below" if found >= self.lowest else "is worse than"
 
 
 def promise(card: Card, n: int, *, same_faces: bool, runtime: str, machine: str) -> Promise:

@@ -26,10 +26,10 @@ _PAGE: Final = """\
 
 <!-- Written by `make sample` from edge/settings.py; change it there. -->
 
-The service reads `/etc/fer-edge/config.toml`, and so does `fer-edge model`; any other command reads the file that
-`--config` names, or takes the defaults. The file is TOML. Every table and key may be left out. A key that is not known,
-or a value out of its range, ends the program with exit code 3 and a sentence that names it. Changes take effect with
-`sudo systemctl restart fer-edge`, or by the [command](mqtt.md#commands) `reload`.
+The service reads `/etc/fer-edge/config.toml`, and so do `fer-edge model` and `fer-edge verify` where it is there; any
+other command reads the file that `--config` names, or takes the defaults. The file is TOML. Every table and key may be
+left out. A key that is not known, or a value out of its range, ends the program with exit code 3 and a sentence that
+names it. Changes take effect with `sudo systemctl restart fer-edge`, or by the [command](mqtt.md#commands) `reload`.
 
 A [sample](../systemd/config.toml) with every key commented is what `fer-edge service install` puts there.
 """

@@ -7,17 +7,15 @@ from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
 
 from edge.bundle import DEFAULT, Bundle, bundled, open_bundle
 from edge.classify import Classifier
 from edge.errors import BundleError, VerificationError
 from edge.install import UNIT, UNIT_FILE, run_command
+from edge.keeping import device_config
 from edge.models import KEPT, Models, state_folder
 from edge.settings import Settings, load_settings
 from edge.verify import verify_golden
-
-INSTALLED_CONFIG: Final = Path("/etc/fer-edge/config.toml")
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,10 @@ def list_models(models: Models) -> list[Listed]:
 
 
 def _device(arguments: Namespace) -> tuple[Settings, Models]:
-    config = arguments.config or (INSTALLED_CONFIG if INSTALLED_CONFIG.is_file() else None)
-    settings = load_settings(config)
-    return settings, Models(state_folder(settings.store, os.environ))
+    settings = load_settings(device_config(arguments.config))
+    models = Models(state_folder(settings.store, os.environ))
+    models.require_readable()
+    return settings, models
 
 
 def _check(settings: Settings) -> Callable[[Bundle], None]:

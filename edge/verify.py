@@ -11,6 +11,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import cv2
@@ -25,11 +26,13 @@ from edge.contract import LABELS, crop, softmax
 from edge.devices import to_gray
 from edge.errors import VerificationError
 from edge.fer2013 import LabelledFaces, measured_split, read_faces
+from edge.keeping import device_config, service_environ
 from edge.messages import Accuracy, Verification
 from edge.metrics import Calibration, Figures, calibration, measure
+from edge.models import Models, state_folder
 from edge.promise import promise
 from edge.records import Gray
-from edge.settings import load_settings
+from edge.settings import Settings, load_settings
 
 LUMA_LEVELS: Final = 3
 """By so many grey levels decoders differ from each other; limited-range luma is up to 20 off."""
@@ -241,9 +244,13 @@ def command(arguments: Namespace) -> int:
     """Carry out ``fer-edge verify``. Raises VerificationError when the model does not do what its card says."""
     from edge.deployed import open_deployed  # noqa: PLC0415  it needs this module, to check what it deploys
 
-    settings = load_settings(arguments.config)
+    config = device_config(arguments.config)
+    settings = load_settings(config)
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data)) if arguments.data else None
-    classifier, bundle = open_deployed(settings, os.environ)
+    environ = service_environ(config, os.environ)
+    if not settings.model.bundle:
+        Models(state_folder(settings.store, environ)).require_readable()
+    classifier, bundle = open_deployed(settings, environ)
     classifier.settle()
     golden = verify_golden(classifier, bundle.golden)
     measured = verify(classifier, faces) if faces else None
@@ -253,19 +260,19 @@ def command(arguments: Namespace) -> int:
     else:
         print(table(golden, accuracy, measured))
     if arguments.publish:
-        _publish(arguments, settings, golden, accuracy)
+        _publish(config, settings, golden, accuracy)
     failed = [told.sentence for told in (golden, accuracy) if told and not told.ok]
     if failed:
         raise VerificationError("; ".join(failed))
     return 0
 
 
-def _publish(arguments: Namespace, settings: Any, golden: Verification, accuracy: Accuracy | None) -> None:
+def _publish(config: Path | None, settings: Settings, golden: Verification, accuracy: Accuracy | None) -> None:
     from edge.doctor import with_password  # noqa: PLC0415  a broker is rarely wanted, and doctor imports much
     from edge.link import publish_retained  # noqa: PLC0415
     from edge.mqtt import base_topic, client_id  # noqa: PLC0415
 
-    mqtt = with_password(settings.mqtt, arguments.config)
+    mqtt = with_password(settings.mqtt, config)
     told = {"verification": golden, **({"accuracy": accuracy} if accuracy else {})}
     payloads = {f"{base_topic(mqtt)}/{name}": msgspec.json.encode(payload) for name, payload in told.items()}
     # Its own client id: with the service's, the broker would throw the running service out.

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from edge.bundle import find_bundle, open_bundle
-from edge.settings import Model, load_settings
+from edge.settings import Metrics, Model, load_settings
 from tests.conftest import ROOT
 from tests.docs.pages import PAGES, Block, anchors, blocks, commands_of, links, name_of
 
@@ -84,7 +84,7 @@ def test_settings_in_the_pages_are_valid(block: Block, tmp_path: Path) -> None:
 
 
 def test_the_automation_for_home_assistant_hears_the_preset_that_it_names() -> None:
-    [block] = of("yaml")
+    [block] = [block for block in of("yaml") if block.page == "docs/mqtt.md"]
     [automation] = yaml.safe_load(block.text)["automation"]
     [trigger] = automation["triggers"]
     assert trigger["topic"].endswith("/event")
@@ -92,6 +92,13 @@ def test_the_automation_for_home_assistant_hears_the_preset_that_it_names() -> N
     told = [json.loads(line) for line in (ROOT / "tests" / "golden" / "events.jsonl").read_text().splitlines()]
     heard = [event["name"] for event in told if template.render(value_json=event) == trigger["payload"]]
     assert (heard, len(told) > 1) == ([trigger["payload"]], True)
+
+
+def test_prometheus_asks_at_the_port_of_the_settings() -> None:
+    [block] = [block for block in of("yaml") if block.page == "docs/metrics.md"]
+    [job] = yaml.safe_load(block.text)["scrape_configs"]
+    targets = [target for group in job["static_configs"] for target in group["targets"]]
+    assert {int(target.partition(":")[2]) for target in targets} == {Metrics().port}
 
 
 def test_keys_that_the_pages_name_exist() -> None:

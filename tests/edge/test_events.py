@@ -1,3 +1,4 @@
+import gc
 import json
 import time
 from datetime import UTC, datetime, timedelta, timezone
@@ -73,3 +74,16 @@ def test_a_moment_tells_milliseconds_and_the_zone() -> None:
 
 def test_the_kernel_answers_whether_the_clock_is_set() -> None:
     assert clock_synced() in (True, False)
+
+
+def test_asking_the_clock_leaves_nothing_for_the_cyclic_collector() -> None:
+    """It is asked for each event, for years: what only that collector frees lies about meanwhile."""
+    clock_synced()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            clock_synced()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -98,6 +98,8 @@ def test_every_metric_is_described(scraped: dict[str, list[tuple[dict[str, str],
     described = (ROOT / "docs" / "metrics.md").read_text()
     missing = [name for name in scraped if not name.startswith("fer_edge_process_") and f"`{name}" not in described]
     assert missing == []
+    named = {name for name in re.findall(r"fer_edge_\w+", described) if name != "fer_edge_process_"}
+    assert named - OF_THE_BOARD <= set(scraped), "the page names nothing that is not there"
 
 
 def test_an_address_in_use_is_an_error_that_names_it() -> None:

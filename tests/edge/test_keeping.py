@@ -2,7 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from edge.keeping import Keeper, Kept, store_folder
+from edge.keeping import (
+    INSTALLED_CONFIG,
+    SERVICE_STATE,
+    Keeper,
+    Kept,
+    device_config,
+    service_environ,
+    store_folder,
+)
 from edge.settings import Store
 
 
@@ -17,6 +25,16 @@ from edge.settings import Store
 )
 def test_where_things_are_kept(store: str, environ: dict[str, str], folder: str) -> None:
     assert store_folder(Store(folder=store), environ) == Path(folder)
+
+
+def test_a_technicians_command_takes_the_services_settings_and_state(tmp_path: Path) -> None:
+    given, installed = tmp_path / "my.toml", tmp_path / "config.toml"
+    assert device_config(None, installed) is None
+    installed.touch()
+    assert device_config(None, installed) == installed
+    assert device_config(given, installed) == given
+    for config, state in ((INSTALLED_CONFIG, SERVICE_STATE), (given, Path("/x/fer-edge")), (None, Path("/x/fer-edge"))):
+        assert store_folder(Store(), service_environ(config, {"XDG_STATE_HOME": "/x"})) == state
 
 
 def test_what_is_kept_is_there_for_the_next_process_and_written_only_when_it_changes(tmp_path: Path) -> None:

@@ -11,15 +11,18 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.bundle import DEFAULT, find_bundle, open_bundle
+from edge.cli import _parser
 from edge.deployed import deploy
 from edge.errors import BundleError, StoreError, UsageError, VerificationError
 from edge.models import KEPT, Models, state_folder
@@ -182,7 +185,7 @@ CARD = (entry("card.json"), b"{}")
         (archive_of(CARD, (entry("model.tflite"), bytes(LARGEST["model.tflite"] + 1))), "larger than 33554432 bytes"),
         (archive_of(CARD, *((entry(f"{n}"), b"") for n in range(1000))), "1001 entries"),
         (archive_of((entry("a/card.json"), b"{}"), (entry("b/card.json"), b"{}")), "2 files card.json"),
-        (archive_of((entry("model.tflite"), b"")), "0 files card.json"),
+        (archive_of((entry("model.tflite"), b"")), "no card.json at its top"),
         (b"hello", "neither a bundle's folder nor a readable zip"),
         (b"", "neither a bundle's folder nor a readable zip"),
     ],
@@ -214,8 +217,19 @@ def test_a_cards_name_makes_no_path(tmp_path: Path, models: Models, name: str) -
     source = variant(tmp_path, "mine")
     card = json.loads((source / "card.json").read_text())
     (source / "card.json").write_text(json.dumps(card | {"name": name}))
-    with pytest.raises(BundleError, match="its card calls it"):
+    with pytest.raises(BundleError, match=f"^{source}: its card calls it"):
         models.install(source, passing)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_what_is_wrong_is_said_of_the_file_that_was_handed_over(tmp_path: Path, models: Models, form: str) -> None:
+    """Not of the copy in the device's state, which is gone by then."""
+    source = variant(tmp_path, "mine")
+    (source / "model.tflite").write_bytes(b"damaged")
+    source = source if form == "folder" else zipped(source, tmp_path / "mine.zip")
+    with pytest.raises(BundleError, match=rf"^{source}/model\.tflite: its sha256 is") as refusal:
+        models.install(source, passing)
+    assert ".incoming" not in str(refusal.value)
 
 
 def test_a_full_disk_leaves_nothing_half_installed(tmp_path: Path, models: Models) -> None:
@@ -428,6 +442,24 @@ def test_where_the_state_is(tmp_path: Path) -> None:
     assert state_folder(Store(), user, tmp_path / "absent") == tmp_path / "fer-edge"
     (tmp_path / "service").mkdir()
     assert state_folder(Store(), user, tmp_path / "service") == tmp_path / "service", "a technician sees what it sees"
+
+
+@pytest.mark.parametrize("command", [["model", "list"], ["model", "use", "student"], ["verify"]])
+def test_who_may_not_see_the_services_choice_is_told_so(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state folder is 0750: without this the program's own model would be taken for the one that runs."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as state:  # one to which nobody can come
+        monkeypatch.setenv("STATE_DIRECTORY", state)
+        Path(state).chmod(0o300)
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        try:
+            arguments = _parser().parse_args(command)
+            with pytest.raises(UsageError, match=f"^{state} cannot be read: Permission denied. This needs root: sudo"):
+                getattr(import_module(arguments.module), arguments.function)(arguments)
+        finally:
+            if os.getuid() == 0:
+                os.seteuid(0)
+            Path(state).chmod(0o700)
 
 
 @pytest.mark.slow

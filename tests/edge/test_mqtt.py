@@ -179,16 +179,38 @@ def test_the_same_failure_over_and_over_is_said_once(start: Start, caplog: pytes
     assert caplog.text.count("no MQTT broker answers") == 1
 
 
+HINT = "Does another device have the same name?"
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_two_devices_with_one_name_are_told_so(
-    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture, protocol: str
 ) -> None:
-    sinks = [MqttSink(settings(broker.port), Outbox(tmp_path / f"{n}.db", 10), longest_wait=0.5) for n in range(2)]
+    mqtt = settings(broker.port, protocol=protocol)
+    sinks = [MqttSink(mqtt, Outbox(tmp_path / f"{n}.db", 10), longest_wait=0.5) for n in range(2)]
     with caplog.at_level(logging.WARNING):
         for sink in sinks:
             sink.start()
-        wait_until(lambda: "Does another device have the same name?" in caplog.text, 10)
+        wait_until(lambda: HINT in caplog.text, 10)
         for sink in sinks:
             sink.close(1)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_network_that_breaks_again_and_again_is_not_taken_for_another_device(
+    broker: Broker, start: Start, caplog: pytest.LogCaptureFixture, protocol: str
+) -> None:
+    """Connections are short, as those of two devices are; but the network stays away for a while each time."""
+    with proxied(broker.port, 5 if protocol == "5" else 4) as proxy, caplog.at_level(logging.WARNING):
+        sink = start(settings(proxy.port, protocol=protocol))
+        for breaks in range(1, 6):
+            wait_until(lambda: caplog.text.count("connected to the MQTT broker") >= breaks, 10)  # noqa: B023
+            proxy.cut()
+            wait_until(lambda: caplog.text.count("ends the connection without a word") >= breaks, 10)  # noqa: B023
+            proxy.mend()
+        assert caplog.text.count("lost the MQTT broker") == 5
+        sink.close(1)
+    assert HINT not in caplog.text
 
 
 def test_an_announcement_is_retained_repeated_at_birth_and_taken_back(broker: Broker, start: Start) -> None:

@@ -30,6 +30,20 @@ def test_the_least_that_passes_is_where_the_chance_crosses_the_risk(n: int, righ
 
 def test_two_faces_prove_nothing() -> None:
     assert least_right(2, 2359, 3589) == 0
+    card = open_bundle(find_bundle("student-small")).card
+    promised = promise(card, 2, same_faces=False, runtime="any 1.0", machine="aarch64")
+    assert promised.about(0.0, 2).startswith(
+        "0.00% is not clearly below the card's 65.73%: on 2 other faces everything"
+    )
+
+
+@pytest.mark.parametrize(
+    ("right", "verdict"), [(263, "reaches"), (262, "is not clearly below"), (200, "is worse than")]
+)
+def test_the_sentence_does_not_call_less_as_good(right: int, verdict: str) -> None:
+    card = open_bundle(find_bundle("student-small")).card
+    promised = promise(card, 400, same_faces=False, runtime="any 1.0", machine="aarch64")
+    assert promised.about(right / 400, 400).startswith(f"{right / 400:.2%} {verdict} the card's 65.73%: on 400 other")
 
 
 def test_more_faces_show_smaller_losses_until_the_cards_own_faces_are_too_few() -> None:

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.soak.device import unit_environ
 from tests.soak.disk import can_be_mounted
 from tests.soak.ledger import Evidence, Found, balance
 from tests.soak.plan import KINDS, storm
 from tests.soak.report import growth_violations
 from tests.soak.run import soak
 from tests.soak.watch import Sample, growth, written
+
+
+def test_the_process_has_the_environment_of_the_unit() -> None:
+    assert unit_environ() == {"PYTHONFAULTHANDLER": "1", "MALLOC_ARENA_MAX": "1"}
 
 
 def test_a_storm_follows_from_its_seed_and_has_every_kind() -> None:

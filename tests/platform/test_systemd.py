@@ -529,6 +529,7 @@ def test_a_model_that_root_installs_runs_and_one_that_crashes_gives_way(
     assert "in use: mine-" in said
     running = installed.ready(after=former)
     assert json.loads(events.wait(verified("mine"), 10))["ok"]
+    assert "mine (" in installed.fer_edge("verify"), "the technician's command looks at what the service runs"
     installed.run("systemctl", "kill", "--signal=KILL", "fer-edge")
     events.messages.clear()
     installed.ready(after=running)

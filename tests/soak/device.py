@@ -1,6 +1,7 @@
 """The real program as a child, and around it what systemd does: starting it again, the watchdog, the runtime folder."""
 
 import contextlib
+import re
 import shutil
 import signal
 import socket
@@ -13,9 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.conftest import ROOT
+
 WATCHDOG_SECONDS: Final = 10.0
 _RESTART_SECONDS: Final = 0.3
 _ABORT_SECONDS: Final = 3.0
+_UNIT: Final = ROOT / "systemd" / "fer-edge.service"
+
+
+def unit_environ() -> dict[str, str]:
+    """What the unit puts into the environment."""
+    return dict(re.findall(r"^Environment=(\w+)=(\S+)$", _UNIT.read_text(), re.MULTILINE))
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Device:
             "NOTIFY_SOCKET": str(folder / "notify"),
             "WATCHDOG_USEC": str(int(WATCHDOG_SECONDS * 1e6)),
             "RUNTIME_DIRECTORY": str(self.runtime),
-            "PYTHONFAULTHANDLER": "1",  # as under the unit
+            **unit_environ(),
         }
         self._thread = threading.Thread(target=self._supervise)
         self._thread.start()
