@@ -110,7 +110,7 @@ def golden_without_a_scene(folder: Path) -> None:
     ("damage", "words"),
     [
         (flip_a_byte, "sha256"),
-        (of_version_2, "a card of version 2, and this fer-edge reads 3"),
+        (of_version_2, "a card of version 2, and this fer-edge reads 4"),
         (golden_without_a_scene, "fer-export golden"),
     ],
 )
