@@ -173,9 +173,15 @@ def command_of(recipe: Recipe, sources: Sources) -> str:
         f" --set {key}={_typed(getattr(recipe, key))}" for key in keys if getattr(recipe, key) != getattr(named, key)
     ]
     crowd = f" --votes {sources.votes.name}" if sources.votes and recipe.votes else ""
-    start = f" --weights {Path(sources.weights).name}" if sources.weights != "none" else ""
+    start = f" --weights {_named(sources.weights)}" if sources.weights != "none" else ""
     skipping = " --skip-bad" if sources.skip_bad else ""
     return f"fer-train run {recipe.name} --data fer2013.csv{start}{crowd}{skipping}{''.join(changed)}"
+
+
+def _named(weights: str) -> str:
+    """An earlier run by the place where runs are made: a bare name is that of a bundle."""
+    folder = Path(weights)
+    return f"runs/{folder.name}" if (folder / _RUN).is_file() else folder.name
 
 
 def _typed(value: object) -> str:

@@ -14,7 +14,8 @@ pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
 from edge.errors import UsageError  # noqa: E402
-from train.run import Run  # noqa: E402
+from train.recipes import RECIPES  # noqa: E402
+from train.run import Run, Sources, command_of  # noqa: E402
 
 PROGRAM = Path(sys.executable).with_name("fer-train")
 SMALL = ["--set", "votes=0", "--set", "teachers=", "--set", "batch=16", "--set", "epochs=3"]
@@ -88,3 +89,13 @@ def test_models_and_recipes_are_listed() -> None:
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a training run"):
         Run.load(tmp_path)
+
+
+def test_the_command_of_a_run_tells_an_earlier_run_from_a_bundle(tmp_path: Path) -> None:
+    """Both may be called student-small, and only one of them has the weights."""
+    (tmp_path / "student-small").mkdir()
+    (tmp_path / "student-small" / "run.json").write_text("{}")
+    recipe, data = RECIPES["student-small"], tmp_path / "fer2013.csv"
+    earlier, bundle = str(tmp_path / "student-small"), "student-small"
+    assert command_of(recipe, Sources(data, earlier)).endswith("fer2013.csv --weights runs/student-small")
+    assert command_of(recipe, Sources(data, bundle)).endswith("fer2013.csv --weights student-small")
