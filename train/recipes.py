@@ -3,24 +3,25 @@
 PublicTest is by ``fer-train evaluate RUN``: single crop without test-time augmentation, in float32, of the averaged
 weights of the epoch that PublicTest chose. A run itself measures in its own precision, and says so.
 Hours are of two virtual AVX-512 cores, with tests running beside. V stands for ``--votes fer2013new.csv``, W
-for ``--weights package/models/faceres.json``, R for ``--weights runs/student --out runs/student-again --set epochs=10
---set small_epochs=0 --set mixup=0 --set learning_rate=5e-4``: a second cycle, from the first one's weights. What is
-not measured says so.
+for ``--weights package/models/faceres.json``. "Again" is another cycle of the learning rate from the weights of the
+row above: docs/accuracy.md has these commands whole. What is not measured says so.
 
-recipe             command                               hours  PublicTest
------------------  ------------------------------------  -----  ----------------------------------------------
-co-teacher         fer-train run co-teacher ... W V      1.2    69.10 %
-student            fer-train run student ... W V         1.2    68.71 %
-student, again     fer-train run student ... V R         0.5    69.88 %
-student-small      fer-train run student-small ... W V   -      not measured yet (an earlier, larger one: 65.81 %)
-student-half       fer-train run student-half ... V      -      not measured yet
-student-quarter    fer-train run student-quarter ... V   -      not measured yet
-paper              fer-train run paper ... V             1.8    67.76 %
-shallow            fer-train run shallow ...             0.2    59.57 %
-teacher            fer-train run teacher ... V           -      not measured yet
-vgg16              fer-train run vgg16 ...               -      not measured
-resnet50-imagenet  ... --weights imagenet                -      not measured: its weights could not be had
-resnet50-vggface   ... --weights vggface                 -      not measured: its weights could not be had
+recipe               command                               hours  PublicTest
+-------------------  ------------------------------------  -----  ----------------------------
+co-teacher           fer-train run co-teacher ... W V      1.2    69.10 %
+student              fer-train run student ... W V         1.2    68.71 %
+student, again       --weights runs/student ...            0.5    69.88 %
+student, once more   --weights student ...                 0.5    70.22 %
+student-small        fer-train run student-small ... W V   0.7    66.79 %
+student-small, again --weights runs/student-small ...      0.3    67.68 %
+student-half         fer-train run student-half ... V      -      not measured yet
+student-quarter      fer-train run student-quarter ... V   -      not measured yet
+paper                fer-train run paper ... V             1.8    67.76 %
+shallow              fer-train run shallow ...             0.2    59.57 %
+teacher              fer-train run teacher ... V           -      not measured yet
+vgg16                fer-train run vgg16 ...               -      not measured
+resnet50-imagenet    ... --weights imagenet                -      not measured: its weights could not be had
+resnet50-vggface     ... --weights vggface                 -      not measured: its weights could not be had
 """
 
 import dataclasses

@@ -36,10 +36,11 @@ def classifier(bundle: Bundle) -> Classifier:
 
 @pytest.fixture(scope="module")
 def blobs_and_answers(classifier: Classifier) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Blobs on which the network answers with several labels, and these answers."""
+    """Blobs, coarse and fine, on which the network answers with several labels, and these answers."""
     rng = np.random.default_rng(5)
-    coarse = rng.uniform(0, 255, (400, 6, 6))
-    pixels = np.stack([np.kron(blob, np.ones((8, 8))) for blob in coarse]).astype(np.uint8)
+    sides = [(3, 16)[number % 2] for number in range(400)]
+    blobs = [np.kron(rng.uniform(0, 255, (side, side)), np.ones((48 // side,) * 2)) for side in sides]
+    pixels = np.stack(blobs).astype(np.uint8)
     answers = np.array([classifier.logits(face).argmax() for face in pixels])
     assert len(np.unique(answers)) >= 4
     return pixels, answers
@@ -138,8 +139,10 @@ def test_outputs_of_another_network_end_with_code_23(tmp_path: Path) -> None:
 
 def test_another_runtimes_rounding_passes_within_its_tolerance(classifier: Classifier, bundle: Bundle) -> None:
     scene = bundle.golden.scene
-    assert conclude(classifier, Agreement(16, 7, 0.94), scene, machine="aarch64").ok
-    assert not conclude(classifier, Agreement(16, 8, 0.94), scene, machine="aarch64").ok
+    [tolerance] = bundle.card.tolerances
+    most = tolerance.largest_lsb
+    assert conclude(classifier, Agreement(16, most, 0.94), scene, machine="aarch64").ok
+    assert not conclude(classifier, Agreement(16, most + 1, 0.94), scene, machine="aarch64").ok
     assert not conclude(classifier, Agreement(16, 1, 1.0), scene, machine=bundle.card.golden_machine).ok
 
 
