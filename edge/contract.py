@@ -19,7 +19,7 @@ LABELS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutra
 INPUT_SIZE: Final = 48
 """Side of the network's square grey input in pixels (FER2013)."""
 
-_LEAST_ENTROPY: Final = 0.01
+_MOST_CHANGE: Final = float(np.log(3))  # of a temperature
 
 
 def crop(gray: Gray, box: Box, margin: float) -> Gray:
@@ -93,29 +93,22 @@ def dequantize(output: NDArray[np.int8], scale: float, zero_point: int) -> NDArr
 class Temperature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What logits are divided by so that their softmax is believable; it differs from face to face.
 
-    ``T = softplus(weight * log H + bias)``, where H is the entropy of the face's softmax, 1 when nothing is known
-    (Balanya et al. 2022, arXiv 2207.06211). With weight 0 it is one temperature for all (Guo et al. 2017, arXiv
-    1706.04599). The likeliest label stays the likeliest.
+    ``T = exp(level + slope * g + curve * g**2)``, g being by how much the likeliest label's logit leads, and T from a
+    third to three. With slope and curve 0 it is one temperature for all (Guo et al. 2017, arXiv 1706.04599); that it
+    may depend on the face is the idea of Balanya et al. 2022 (arXiv 2207.06211), who take the entropy for g. The
+    likeliest label stays the likeliest. The bounds keep logits of a size that can be averaged with other frames'.
     """
 
-    weight: float
-    bias: float
+    level: float
+    slope: float
+    curve: float
 
     def calibrated(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
         """Logits ``(..., 7)`` divided by their temperature."""
-        temperature = np.logaddexp(0.0, self.weight * np.log(_entropy(logits)) + self.bias)
-        return np.asarray(logits / temperature[..., np.newaxis], np.float64)
-
-
-def _entropy(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the softmax, as a share of the largest possible.
-
-    Never below a hundredth: the logits of a face that nobody doubts stay of a size that others can be averaged with.
-    """
-    probabilities = softmax(logits)
-    surprise = -np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
-    entropy = (probabilities * surprise).sum(axis=-1) / np.log(len(LABELS))
-    return np.asarray(np.maximum(entropy, _LEAST_ENTROPY), np.float64)
+        second, first = np.moveaxis(np.sort(logits, axis=-1)[..., -2:], -1, 0)
+        lead = first - second
+        exponent = np.clip(self.level + self.slope * lead + self.curve * lead**2, -_MOST_CHANGE, _MOST_CHANGE)
+        return np.asarray(logits / np.exp(exponent)[..., np.newaxis], np.float64)
 
 
 def expression(probabilities: NDArray[np.float64]) -> Expression:

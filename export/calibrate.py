@@ -18,7 +18,7 @@ from edge.bundle import Abstention, Calibration
 from edge.contract import Temperature, softmax
 from edge.metrics import CALIBRATION_BINS, bin_numbers, calibration
 
-_UNCHANGED: Final = (0.0, float(np.log(np.e - 1)))  # weight and bias of temperature 1
+_START: Final = ((0.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.0, 0.2, 0.0), (0.0, 0.0, -0.05))  # a simplex about temperature 1
 _DIGITS: Final = 4
 _SIMULATIONS: Final = 2000
 
@@ -55,12 +55,10 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> T
     right = logits.argmax(axis=1) == labels
 
     def loss(parameters: NDArray[np.float64]) -> float:
-        weight, bias = parameters
-        return _log_loss(Temperature(weight, bias).calibrated(logits), right)
+        return _log_loss(Temperature(*parameters).calibrated(logits), right)
 
-    found = minimize(loss, _UNCHANGED, method="Nelder-Mead")
-    weight, bias = (round(float(parameter), _DIGITS) for parameter in found.x)
-    return Temperature(weight, bias)
+    found = minimize(loss, _START[0], method="Nelder-Mead", options={"initial_simplex": _START})
+    return Temperature(*(round(float(parameter), _DIGITS) for parameter in found.x))
 
 
 def perfect_ece(probabilities: NDArray[np.float64], rng: np.random.Generator) -> float:

@@ -64,8 +64,8 @@ def _confidence(card: Card) -> str:
     judged, abstention, temperature = card.calibration, card.abstention, card.temperature
     verdict = "cannot be told from" if judged.ece < judged.perfect_p95 else "is worse than"
     return (
-        f"<p>Temperature: softplus({temperature.weight:g} log H {temperature.bias:+g}), H being the entropy of a "
-        f"face's probabilities. Cross-fitted, the expected calibration error is {judged.ece:.3f} (before: "
+        f"<p>Temperature: exp({temperature.level:g} {temperature.slope:+g} g {temperature.curve:+g} g²), g being by "
+        f"how much the first logit leads. Cross-fitted, the expected calibration error is {judged.ece:.3f} (before: "
         f"{judged.ece_before:.3f}); a perfectly calibrated model with these confidences stays under "
         f"{judged.perfect_p95:.3f} in 95 of 100 cases, so this one {verdict} such a model. Negative log-likelihood "
         f"{judged.nll_before:.3f} → {judged.nll:.3f}.</p><p>From confidence {abstention.threshold:.2f} on it speaks of "

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edge.contract import INPUT_SIZE, LABELS, Temperature, crop, dequantize, encode, quantize, softmax
+from edge.contract import INPUT_SIZE, LABELS, Temperature, crop, dequantize, encode, quantize
 from edge.records import Box
 from tests.conftest import ROOT
 
@@ -63,28 +63,27 @@ def test_decoding_undoes_the_quantization() -> None:
     np.testing.assert_allclose(dequantize(stored, 0.1, 5), (stored.astype(float) - 5) * 0.1, rtol=1e-12)
 
 
-def test_without_weight_there_is_one_temperature_for_all() -> None:
+def test_without_slope_and_curve_there_is_one_temperature_for_all() -> None:
     logits = np.array([[1.0, 2, 3, 4, 5, 6, 7], [0, 0, 0, 9, 0, 0, 0]])
-    two = Temperature(weight=0.0, bias=float(np.log(np.exp(2.0) - 1)))
-    np.testing.assert_allclose(two.calibrated(logits), logits / 2, rtol=1e-12)
+    flat = Temperature(level=float(np.log(1.6)), slope=0.0, curve=0.0)
+    np.testing.assert_allclose(flat.calibrated(logits), logits / 1.6, rtol=1e-12)
 
 
-def test_with_weight_the_sure_are_made_surer_and_the_unsure_less_sure_and_nobody_changes_the_label() -> None:
-    unsure, sure = np.array([0.3, 0, 0, 0, 0, 0, 0]), np.array([0, 0, 5.0, 0, 0, 0, 0])
-    temperature = Temperature(weight=0.5, bias=0.8)
+def test_a_face_is_judged_by_how_much_its_likeliest_label_leads_and_nobody_changes_the_label() -> None:
+    unsure, sure = np.array([0.3, 0, 0, 0, 0, 0, 0]), np.array([0, 0, 2.0, 0, 0, 0, -5])
+    temperature = Temperature(level=0.2, slope=0.1, curve=-0.15)
     faces = temperature.calibrated(np.stack([unsure, sure]))
-    assert softmax(faces[0]).max() < softmax(unsure).max()
-    assert softmax(faces[1]).max() > softmax(sure).max()
+    np.testing.assert_allclose(faces[0], unsure / np.exp(0.2 + 0.03 - 0.0135))
+    np.testing.assert_allclose(faces[1], sure / np.exp(0.2 + 0.2 - 0.6))
     assert faces.argmax(axis=1).tolist() == [0, 2]
     np.testing.assert_allclose(temperature.calibrated(sure), faces[1])
 
 
-def test_a_face_that_nobody_doubts_keeps_logits_that_can_be_averaged() -> None:
-    """Its entropy is 0, whose logarithm is no number, and a temperature near 0 would outweigh all other frames."""
-    certain = np.array([900.0, 0, 0, 0, 0, 0, 0])
-    calibrated = Temperature(weight=0.4, bias=0.8).calibrated(certain)
-    assert 900 < calibrated[0] < 9000
-    assert np.isfinite(calibrated).all()
+@pytest.mark.parametrize(("curve", "factor"), [(-0.1, 3.0), (0.1, 1 / 3)])
+def test_a_face_that_nobody_doubts_keeps_logits_that_can_be_averaged(curve: float, factor: float) -> None:
+    """A temperature near 0 would make one frame outweigh all others, a huge one would make it count for nothing."""
+    certain = np.array([90.0, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(Temperature(0.0, 0.3, curve).calibrated(certain), certain * factor)
 
 
 def test_the_golden_crops_and_tensors_are_reproduced() -> None:

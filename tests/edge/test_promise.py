@@ -1,4 +1,4 @@
-from math import comb
+from math import ceil, comb
 
 import pytest
 
@@ -32,18 +32,17 @@ def test_two_faces_prove_nothing() -> None:
     assert least_right(2, 2359, 3589) == 0
     card = open_bundle(find_bundle("student-small")).card
     promised = promise(card, 2, same_faces=False, runtime="any 1.0", machine="aarch64")
-    assert promised.about(0.0, 2).startswith(
-        "0.00% is not clearly below the card's 65.73%: on 2 other faces everything"
-    )
+    reached = f"the card's {card.figures.accuracy:.2%}"
+    assert promised.about(0.0, 2).startswith(f"0.00% is not clearly below {reached}: on 2 other faces everything")
 
 
-@pytest.mark.parametrize(
-    ("right", "verdict"), [(263, "reaches"), (262, "is not clearly below"), (200, "is worse than")]
-)
-def test_the_sentence_does_not_call_less_as_good(right: int, verdict: str) -> None:
+@pytest.mark.parametrize(("less", "verdict"), [(0, "reaches"), (1, "is not clearly below"), (60, "is worse than")])
+def test_the_sentence_does_not_call_less_as_good(less: int, verdict: str) -> None:
     card = open_bundle(find_bundle("student-small")).card
+    right = ceil(card.figures.accuracy * 400) - less
     promised = promise(card, 400, same_faces=False, runtime="any 1.0", machine="aarch64")
-    assert promised.about(right / 400, 400).startswith(f"{right / 400:.2%} {verdict} the card's 65.73%: on 400 other")
+    reached = f"the card's {card.figures.accuracy:.2%}"
+    assert promised.about(right / 400, 400).startswith(f"{right / 400:.2%} {verdict} {reached}: on 400 other")
 
 
 def test_more_faces_show_smaller_losses_until_the_cards_own_faces_are_too_few() -> None:
@@ -57,14 +56,17 @@ def test_more_faces_show_smaller_losses_until_the_cards_own_faces_are_too_few() 
 
 
 @pytest.mark.parametrize(
-    ("runtime", "machine", "loss"),
+    ("runtime", "machine", "same"),
     [
-        ("ai-edge-litert 2.3.0", "x86_64", 0.001),
-        ("tflite-runtime 2.14.0", "x86_64", 1 - 0.98774),
-        ("something new 1.0", "aarch64", 1 - 0.98774),
+        ("ai-edge-litert 2.3.0", "x86_64", True),
+        ("tflite-runtime 2.14.0", "x86_64", False),
+        ("something new 1.0", "aarch64", False),
     ],
 )
-def test_on_the_cards_own_faces_only_rounding_is_forgiven(runtime: str, machine: str, loss: float) -> None:
+def test_on_the_cards_own_faces_only_rounding_is_forgiven(runtime: str, machine: str, *, same: bool) -> None:
     card = open_bundle(find_bundle("student-small")).card
+    [other] = card.tolerances
+    loss = 0.001 if same else 1 - other.agreement
+    assert 0.005 < 1 - other.agreement < 0.02
     promised = promise(card, 3589, same_faces=True, runtime=runtime, machine=machine)
     assert card.figures.accuracy - promised.lowest == pytest.approx(loss)

@@ -26,7 +26,7 @@ def test_the_temperature_undoes_logits_that_are_too_sharp_or_too_flat(factor: fl
 def test_the_temperature_undoes_what_one_number_cannot() -> None:
     """Too sure in the middle, not sure enough at the top: what distillation on softened targets leaves."""
     logits, labels = honest(20_000, 3)
-    bent = Temperature(weight=-0.6, bias=-0.2).calibrated(logits)
+    bent = Temperature(level=-0.3, slope=0.0, curve=0.06).calibrated(logits)
     probabilities = softmax(fit_temperature(bent, labels).calibrated(bent))
     assert calibration(labels, probabilities).ece < 0.012
     one = min(calibration(labels, softmax(bent / factor)).ece for factor in np.linspace(0.3, 3, 60))

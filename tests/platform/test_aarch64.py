@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 PROBE = Path(__file__).with_name("probe.py")
 PACKAGES = ("libc-bin", "libstdc++6", "python3", "python3-pip")
 EVERY = 5  # of the demo's 25 frames a second: emulated detection takes half a second a frame
-TWO_FRAMES = 2 / 25
+ONE_FRAME = EVERY / 25  # so late or early: Bookworm's OpenCV (4.11, for its numpy) rounds otherwise than this one
 
 # LiteRT reads /proc/cpuinfo to choose its kernels. That of the x86-64 machine below crashes its arm64 build (2.2 and
 # later), and with qemu's `-cpu max`, which has vector extensions that no Pi has, the outputs differ by many steps (from
@@ -179,7 +179,7 @@ def test_a_clip_gives_the_same_events_as_on_x86_64(told: dict[Board, dict[str, A
     print(here["changes"], there)
     assert [change[1:4] for change in there] == [change[1:4] for change in here["changes"]]
     for theirs, ours in zip(there, here["changes"], strict=True):
-        assert abs(theirs[0] - ours[0]) <= TWO_FRAMES
+        assert abs(theirs[0] - ours[0]) <= 1.01 * ONE_FRAME
         assert abs(theirs[4] - ours[4]) <= 0.02, (
             "the smoothed confidence: some ten int8 outputs, each rounded otherwise there"
         )
