@@ -22,6 +22,7 @@ from train.models import MODELS
 from train.pretrained import load_weights, provenance
 from train.recipes import RECIPES, Recipe
 from train.report import write_report
+from train.slim import slim
 from train.trainer import BEST, Epoch, fit, predict, prepare, read_history
 from train.unfold import Values
 from train.views import find_bank
@@ -150,19 +151,39 @@ class _Start:
 
 def _start(recipe: Recipe, weights: str) -> _Start:
     """What ``--weights`` names. Raises UsageError when the recipe's network cannot start from that."""
+    architecture = MODELS[recipe.model]
+    found = _trained(weights)
+    if found is None:
+        return _Start(
+            provenance(architecture, weights), lambda model, faces: load_weights(model, architecture, weights, faces)
+        )
+    network, start = found
+    if network == architecture.name:
+        return start
+    if network == architecture.wider:
+        told = f"the most telling filters of: {start.provenance}"
+        return _Start(told, lambda model, faces: _slimmed(model, network, start, faces))
+    raise UsageError(f"--weights {weights}: weights of {network}; {recipe.name} trains {architecture.name}")
+
+
+def _trained(weights: str) -> tuple[str, _Start] | None:
+    """An earlier run's or a bundle's network, and how to start from it; None when ``weights`` names neither."""
     folder = Path(weights)
     if weights in bundled() or (folder / CARD_FILE).is_file():
         bundle = open_bundle(find_bundle(weights))
-        return _Start(deployed.provenance(bundle.card), lambda model, faces: deployed.load_bundle(model, bundle, faces))
+        return bundle.card.name, _Start(
+            deployed.provenance(bundle.card), lambda model, faces: deployed.load_bundle(model, bundle, faces)
+        )
     if folder.is_dir():
         run = Run.load(folder)
-        if run.recipe.model != recipe.model:
-            raise UsageError(f"--weights {folder}: a run of {run.recipe.model}; {recipe.name} trains {recipe.model}")
-        return _Start(run.provenance(), lambda model, _faces: run.load_into(model, folder))
-    architecture = MODELS[recipe.model]
-    return _Start(
-        provenance(architecture, weights), lambda model, faces: load_weights(model, architecture, weights, faces)
-    )
+        return run.recipe.model, _Start(run.provenance(), lambda model, _faces: run.load_into(model, folder))
+    return None
+
+
+def _slimmed(model: Any, wider: str, start: _Start, faces: Values) -> None:
+    wide = MODELS[wider].build(0.0)
+    start.load(wide, faces)
+    slim(model, wide, faces)
 
 
 def command_of(recipe: Recipe, sources: Sources) -> str:

@@ -21,10 +21,9 @@ def unfold(model: Any, kernel: Callable[[str], Values], affine: Callable[[str], 
     norms begin with. In inference mode these cancel out: what the network computes does not depend on them. Raises
     what ``kernel`` and ``affine`` raise, and ValueError for values of another shape.
     """
-    stem = model.get_layer("conv1")
-    backbone = model.layers[model.layers.index(stem) : model.layers.index(model.get_layer("pool"))]
-    x = keras.Model(model.input, stem.input)(faces)
-    for layer in backbone:  # a chain: each feeds the next
+    chain = backbone(model)
+    x = keras.Model(model.input, chain[0].input)(faces)
+    for layer in chain:
         if isinstance(layer, keras.layers.BatchNormalization):
             scale, bias = affine(layer.name.removesuffix("_bn"))
             mean, variance = (moment.numpy() for moment in tf.nn.moments(tf.cast(x, tf.float32), (0, 1, 2)))
@@ -32,3 +31,9 @@ def unfold(model: Any, kernel: Callable[[str], Values], affine: Callable[[str], 
         elif layer.weights:
             layer.set_weights([kernel(layer.name)])
         x = layer(x)
+
+
+def backbone(model: Any) -> list[Any]:
+    """The layers from ``conv1`` to in front of ``pool``: a chain, each feeds the next."""
+    ends = [model.layers.index(model.get_layer(name)) for name in ("conv1", "pool")]
+    return list(model.layers[slice(*ends)])

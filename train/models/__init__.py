@@ -22,6 +22,7 @@ class Architecture:
     ``freeze(model, head_only)`` sets ``trainable`` of a pretrained backbone's layers in place: True for the first
     stage of training, False for the second, which is how ``build`` leaves them. None: all is trained at once.
     ``weights`` names the published weights it may start from, a key of ``train.pretrained.PUBLISHED``; None: no such.
+    ``wider`` names the network of the same layers whose most telling filters it may start from; None: there is none.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Architecture:
     build: Callable[[float], Any]
     freeze: Callable[[Any, bool], None] | None = None
     weights: str | None = None
+    wider: str | None = None
 
 
 MODELS: Final = {
@@ -72,13 +74,15 @@ MODELS: Final = {
         ),
         Architecture(
             "student-half",
-            "student with half the filters, from random weights",
+            "student with half the filters",
             lambda dropout: mobilenet.student("student-half", mobilenet.WHOLE, dropout, width=0.5),
+            wider="student",
         ),
         Architecture(
             "student-quarter",
-            "student with a quarter of the filters, from random weights",
+            "student with a quarter of the filters",
             lambda dropout: mobilenet.student("student-quarter", mobilenet.WHOLE, dropout, width=0.25),
+            wider="student",
         ),
     )
 }
