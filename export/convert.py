@@ -87,8 +87,6 @@ def post_training(model: Any, training: LabelledFaces) -> bytes:
     converter = _converter(model)
     converter.representative_dataset = shown
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    # The Edge TPU reads dense layers with one scale only.
-    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     return _converted(converter)
 
 
@@ -97,6 +95,8 @@ def _converter(model: Any) -> Any:
     converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(fixed, model(fixed, training=False)))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = tf.int8
+    # The Edge TPU reads dense layers with one scale only.
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     return converter
 
 

@@ -14,10 +14,12 @@ pytestmark = [
 ]
 
 import tensorflow as tf  # noqa: E402
+import tensorflow_model_optimization as tfmot  # noqa: E402
 import tf_keras as keras  # noqa: E402
 from tf_keras import layers  # noqa: E402
 
-from export.convert import ConversionError, gate  # noqa: E402
+from edge.fer2013 import LabelledFaces  # noqa: E402
+from export.convert import ConversionError, convert, gate, post_training  # noqa: E402
 from export.edgetpu import Prediction, predict  # noqa: E402
 from export.flatbuffer import read_graph  # noqa: E402
 from export.tpu_rules import Status  # noqa: E402
@@ -71,6 +73,19 @@ def test_a_float_network_is_not_quantized() -> None:
     refused = predicted(bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())).refused
     assert refused is not None
     assert "Model not quantized" in refused
+
+
+def test_both_ways_of_quantizing_leave_dense_layers_one_scale() -> None:
+    """Hidden ones too: trained with one scale, they came out of the converter with many."""
+    face = keras.Input((48, 48, 1), name="face")
+    x = layers.Flatten()(layers.MaxPooling2D(8)(layers.ReLU()(layers.Conv2D(4, 3, padding="same")(face))))
+    model = keras.Model(face, layers.Dense(7)(layers.ReLU()(layers.Dense(16)(x))))
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 48, 48), np.uint8)
+    faces = LabelledFaces(pixels, np.zeros(8, np.int64), None)
+    for file in (convert(tfmot.quantization.keras.quantize_model(model)), post_training(model, faces)):
+        prediction = predicted(file)
+        assert [op.op for op in prediction.ops].count("FULLY_CONNECTED") == 2
+        assert not any("FULLY_CONNECTED" in warning for warning in prediction.warnings)
 
 
 def test_per_channel_dense_weights_as_tensorflow_writes_them_are_warned_of() -> None:
