@@ -158,11 +158,14 @@ def picture(standings: list[Standing], split: str) -> str:
 
 def _scatter(figure: Figure, standings: list[Standing], split: str) -> None:
     axes: Any = figure.subplots()
-    middle = np.median([standing.accuracy for standing in standings])
+    near = max(standing.milliseconds for standing in standings) / 6
     for standing in standings:
         x, y = standing.milliseconds, 100 * standing.accuracy
         axes.scatter(x, y, s=standing.size / 5e3, alpha=0.6)
-        below = standing.accuracy < middle  # else the words of neighbours lie on each other
+        below = any(  # else its words lie on that neighbour
+            abs(other.milliseconds - standing.milliseconds) < near and other.accuracy > standing.accuracy
+            for other in standings
+        )
         axes.annotate(
             f"{standing.name}\n{standing.size / 1e6:.2f} MB",
             (x, y),

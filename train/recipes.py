@@ -12,10 +12,10 @@ co-teacher           fer-train run co-teacher ... W V      1.2    69.10 %
 student              fer-train run student ... W V         1.2    68.71 %
 student, again       --weights runs/student ...            0.5    69.88 %
 student, once more   --weights student ...                 0.5    70.22 %
-student-small        fer-train run student-small ... W V   0.7    66.79 %
-student-small, again --weights runs/student-small ...      0.3    67.68 %
-student-half         --weights student ... V               0.3    XX.XX %
-student-quarter      --weights student ... V               0.2    XX.XX %
+student-small        --weights student ... V               0.4    69.24 %
+student-small, again --weights runs/student-small ...      0.3    69.69 %
+student-half         --weights student ... V               0.3    68.91 %
+student-quarter      --weights student ... V               0.1    65.62 %
 paper                fer-train run paper ... V             1.8    67.76 %
 shallow              fer-train run shallow ...             0.2    59.57 %
 teacher              fer-train run teacher ... V           -      not measured yet

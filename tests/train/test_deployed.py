@@ -22,7 +22,7 @@ from train.trainer import predict  # noqa: E402
 PROGRAM = Path(sys.executable).with_name("fer-train")
 
 
-@pytest.mark.parametrize("name", ["student"])
+@pytest.mark.parametrize("name", ["student", "student-small"])
 def test_a_network_gets_the_weights_of_its_bundle(name: str) -> None:
     """The golden outputs are those of the int8 file, so the float network differs from them by rounding only."""
     bundle = open_bundle(find_bundle(name))
