@@ -9,7 +9,7 @@ from typing import Final
 from edge.ending import guarded
 
 CROP_MARGIN: Final = 0.025
-"""Of new bundles: the margin that suits student-small best (docs/performance.md has the figures)."""
+"""Of new bundles: a margin that suits both students (docs/performance.md has the figures)."""
 
 _EXAMPLES = """examples:
   fer-export bundle runs/student-small --data fer2013.csv --out student-small
