@@ -75,7 +75,8 @@ def _find(architecture: Architecture, source: str) -> tuple[Published, Path] | N
     if source == "none":
         return None
     if architecture.weights is None:
-        raise UsageError(f"--weights {source}: {architecture.name} takes none, it learns from random weights")
+        own = f"a run or bundle of it or of {architecture.wider}" if architecture.wider else "an earlier run of it"
+        raise UsageError(f"--weights {source}: {architecture.name} takes none, or {own}")
     published = PUBLISHED[architecture.weights]
     if published.download and source == architecture.weights:
         return published, _downloaded(source, published.file, published.download)
