@@ -71,7 +71,7 @@ def test_the_bundle_opens_and_gives_its_goldens_and_its_accuracy(bundle: Path, b
     assert len(card.origin.quantization_figures) == 2
     assert card.figures.accuracy == max(figures.accuracy for figures in card.origin.quantization_figures.values())
     assert card.input.scale == pytest.approx(1 / 128, rel=1e-3)
-    assert card.ops["CONV_2D"] == 8
+    assert card.ops["CONV_2D"] == 14
     assert card.crop_margin == CROP_MARGIN
     assert (bundle / "labels.txt").read_text().split() == list(LABELS)
     assert "<h2>Do all forms say the same?</h2>" in (bundle / "report.html").read_text()
