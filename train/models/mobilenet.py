@@ -20,19 +20,17 @@ CHANNEL_MEANS: Final = (103.939, 116.779, 123.68)
 
 @dataclass(frozen=True)
 class Block:
-    """One depthwise-separable block; ``source`` is the MobileNetV1 block whose pretrained weights fit it."""
+    """One depthwise-separable block."""
 
-    source: int
     filters: int
     stride: int
 
 
 # MobileNetV1's thirteen blocks, its own strides.
 WHOLE: Final = tuple(
-    Block(number, filters, stride)
-    for number, (filters, stride) in enumerate(
-        [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)] + [(512, 1)] * 5 + [(1024, 2), (1024, 1)],
-        start=1,
+    Block(filters, stride)
+    for filters, stride in (
+        [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)] + [(512, 1)] * 5 + [(1024, 2), (1024, 1)]
     )
 )
 
@@ -64,8 +62,8 @@ def co_teacher(dropout: float) -> Any:
 
 
 def _separable(x: Any, blocks: tuple[Block, ...]) -> Any:
-    for block in blocks:
-        depthwise, pointwise = f"conv_dw_{block.source}", f"conv_pw_{block.source}"
+    for number, block in enumerate(blocks, start=1):
+        depthwise, pointwise = f"conv_dw_{number}", f"conv_pw_{number}"
         x = layers.DepthwiseConv2D(3, block.stride, padding="same", use_bias=False, name=depthwise, dtype="float32")(x)
         x = _norm_relu(x, depthwise)
         x = layers.Conv2D(block.filters, 1, use_bias=False, name=pointwise)(x)
