@@ -34,9 +34,6 @@ def load_bundle(model: Any, bundle: Bundle, faces: Values) -> None:
 
     Raises UsageError when the bundle is of another network, or its file does not name the layers of this one.
     """
-    card = bundle.card
-    if card.name != model.name:
-        raise UsageError(f"--weights {bundle.folder}: a bundle of {card.name}; this is {model.name}")
     kernels, biases = _constants(bundle)
     layers = {layer.name for layer in model.layers if isinstance(layer, _WITH_KERNEL)}
     if set(kernels) != layers or set(biases) != layers:

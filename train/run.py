@@ -163,7 +163,8 @@ def _start(recipe: Recipe, weights: str) -> _Start:
     if network == architecture.wider:
         told = f"the most telling filters of: {start.provenance}"
         return _Start(told, lambda model, faces: _slimmed(model, network, start, faces))
-    raise UsageError(f"--weights {weights}: weights of {network}; {recipe.name} trains {architecture.name}")
+    taken = " or ".join(filter(None, (architecture.name, architecture.wider)))
+    raise UsageError(f"--weights {weights}: weights of {network}; {recipe.name} takes those of {taken}")
 
 
 def _trained(weights: str) -> tuple[str, _Start] | None:

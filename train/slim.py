@@ -26,7 +26,7 @@ def slim(model: Any, wide: Any, faces: Values) -> None:
     kept: NDArray[np.int64] = np.arange(1)  # of the channels that come in: those of the picture
     x = keras.Model(model.input, chain[0].input)(faces)
     for layer in chain:
-        stored = [values.numpy() for values in wide.get_layer(layer.name).weights]
+        stored = wide.get_layer(layer.name).get_weights()
         if isinstance(layer, BatchNormalization):
             mean, variance = (moment.numpy() for moment in tf.nn.moments(tf.cast(x, tf.float32), (0, 1, 2)))
             gamma, beta, *_ = stored

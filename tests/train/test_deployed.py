@@ -1,8 +1,5 @@
 """Training that goes on from the int8 file of a bundle."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +12,10 @@ pytestmark = pytest.mark.slow
 from edge.bundle import find_bundle, open_bundle  # noqa: E402
 from edge.contract import dequantize, normalize  # noqa: E402
 from edge.errors import UsageError  # noqa: E402
+from tests.train.brief import brief_run  # noqa: E402
 from train.deployed import load_bundle  # noqa: E402
 from train.models import MODELS  # noqa: E402
 from train.trainer import predict  # noqa: E402
-
-PROGRAM = Path(sys.executable).with_name("fer-train")
 
 
 @pytest.mark.parametrize("name", ["student", "student-small"])
@@ -39,17 +35,12 @@ def test_a_network_gets_the_weights_of_its_bundle(name: str) -> None:
 
 def test_a_bundle_of_another_network_is_refused() -> None:
     bundle = open_bundle(find_bundle("student"))
-    with pytest.raises(UsageError, match="a bundle of student; this is student-small"):
+    with pytest.raises(UsageError, match="not the weights of student-small"):
         load_bundle(MODELS["student-small"].build(0.0), bundle, np.zeros((4, 48, 48, 1), np.float32))
 
 
 def test_a_run_goes_on_from_a_bundle_and_says_so(blobs: Path, tmp_path: Path) -> None:
-    values = ("teachers=", "votes=0", "batch=16", "epochs=1", "small_epochs=0", "precision=float32")
-    sets = [part for value in values for part in ("--set", value)]
-    command = [PROGRAM, "run", "student", "--data", blobs, "--weights", "student", "--out", tmp_path, *sets]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    run = json.loads((tmp_path / "run.json").read_text())
+    run = brief_run("student", "student", blobs, tmp_path)
     assert run["init"].startswith("int8 bundle student (PublicTest ")
     assert open_bundle(find_bundle("student")).card.sha256 in run["init"]
     assert "--weights student" in run["command"]

@@ -70,7 +70,7 @@ def test_a_run_can_start_from_an_earlier_one(run: Path, blobs: Path, tmp_path: P
     assert on["loss"] < first["loss"]
     assert json.loads((tmp_path / "on" / "run.json").read_text())["init"].startswith("fer-train run shallow")
     done = fer_train("run", "paper", "--data", blobs, "--weights", run, "--out", tmp_path / "no", "--set", "votes=0")
-    assert (done.returncode, "weights of shallow; paper trains paper" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "weights of shallow; paper takes those of paper" in done.stderr) == (2, True), done.stderr
 
 
 def test_an_ensemble_is_the_mean_of_its_probabilities(run: Path, blobs: Path) -> None:

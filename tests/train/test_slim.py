@@ -1,8 +1,5 @@
 """A network of fewer filters keeps what its wider one computes, where the rest said nothing."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +9,10 @@ import pytest
 keras = pytest.importorskip("tf_keras", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
+from tests.train.brief import brief_run  # noqa: E402
 from train.models.mobilenet import narrowed, student  # noqa: E402
 from train.slim import contributions, slim  # noqa: E402
 
-PROGRAM = Path(sys.executable).with_name("fer-train")
 READERS = [*(f"conv_pw_{number}" for number in range(1, 14)), "logits"]
 
 
@@ -41,12 +38,7 @@ def test_every_filter_of_a_choosing_layer_is_judged() -> None:
 
 def test_a_run_starts_from_the_wider_bundle_and_says_so(blobs: Path, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="no TFLite runtime is installed")
-    values = ("teachers=", "votes=0", "batch=16", "epochs=1", "precision=float32")
-    sets = [part for value in values for part in ("--set", value)]
-    command = [PROGRAM, "run", "student-quarter", "--data", blobs, "--weights", "student", "--out", tmp_path, *sets]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    run = json.loads((tmp_path / "run.json").read_text())
+    run = brief_run("student-quarter", "student", blobs, tmp_path)
     assert run["init"].startswith("the most telling filters of: int8 bundle student (PublicTest ")
 
 
