@@ -75,7 +75,8 @@ def _find(architecture: Architecture, source: str) -> tuple[Published, Path] | N
     if source == "none":
         return None
     if architecture.weights is None:
-        own = f"a run or bundle of it or of {architecture.wider}" if architecture.wider else "an earlier run of it"
+        others = f" of {' or '.join(architecture.sources[1:])}"
+        own = f"a run or bundle of it or{others}" if architecture.sources[1:] else "an earlier run of it"
         raise UsageError(f"--weights {source}: {architecture.name} takes none, or {own}")
     published = PUBLISHED[architecture.weights]
     if published.download and source == architecture.weights:

@@ -18,6 +18,7 @@ from train import deployed
 from train.batches import TrainingSet
 from train.data import Splits, read_splits
 from train.ferplus import read_votes
+from train.grow import grow
 from train.models import MODELS
 from train.pretrained import load_weights, provenance
 from train.recipes import RECIPES, Recipe
@@ -161,10 +162,12 @@ def _start(recipe: Recipe, weights: str) -> _Start:
     if network == architecture.name:
         return start
     if network == architecture.wider:
-        told = f"the most telling filters of: {start.provenance}"
-        return _Start(told, lambda model, faces: _slimmed(model, network, start, faces))
-    taken = " or ".join(filter(None, (architecture.name, architecture.wider)))
-    raise UsageError(f"--weights {weights}: weights of {network}; {recipe.name} takes those of {taken}")
+        return _changed(slim, "the most telling filters of", network, start)
+    if network == architecture.narrower:
+        return _changed(grow, "grown from", network, start)
+    raise UsageError(
+        f"--weights {weights}: weights of {network}; {recipe.name} takes those of {' or '.join(architecture.sources)}"
+    )
 
 
 def _trained(weights: str) -> tuple[str, _Start] | None:
@@ -181,10 +184,15 @@ def _trained(weights: str) -> tuple[str, _Start] | None:
     return None
 
 
-def _slimmed(model: Any, wider: str, start: _Start, faces: Values) -> None:
-    wide = MODELS[wider].build(0.0)
-    start.load(wide, faces)
-    slim(model, wide, faces)
+def _changed(change: Callable[[Any, Any, Values], None], told: str, network: str, start: _Start) -> _Start:
+    """A start from another network, whose weights ``change(model, source, faces)`` makes those of the recipe's."""
+
+    def load(model: Any, faces: Values) -> None:
+        source = MODELS[network].build(0.0)
+        start.load(source, faces)
+        change(model, source, faces)
+
+    return _Start(f"{told}: {start.provenance}", load)
 
 
 def command_of(recipe: Recipe, sources: Sources) -> str:

@@ -22,7 +22,8 @@ class Architecture:
     ``freeze(model, head_only)`` sets ``trainable`` of a pretrained backbone's layers in place: True for the first
     stage of training, False for the second, which is how ``build`` leaves them. None: all is trained at once.
     ``weights`` names the published weights it may start from, a key of ``train.pretrained.PUBLISHED``; None: no such.
-    ``wider`` names the network of the same layers whose most telling filters it may start from; None: there is none.
+    ``wider`` names the network of the same layers whose most telling filters it may start from (train/slim.py), and
+    ``narrower`` the one that it may start as and learn on (train/grow.py); None: there is none.
     """
 
     name: str
@@ -31,6 +32,12 @@ class Architecture:
     freeze: Callable[[Any, bool], None] | None = None
     weights: str | None = None
     wider: str | None = None
+    narrower: str | None = None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The networks whose runs and bundles it may start from."""
+        return tuple(filter(None, (self.name, self.wider, self.narrower)))
 
 
 MODELS: Final = {
@@ -53,7 +60,12 @@ MODELS: Final = {
             resnet.freeze_vggface,
             "vggface",
         ),
-        Architecture("teacher", "ResNet50 v1.5 at 48x48 without early pooling, arXiv 1512.03385", resnet.teacher),
+        Architecture(
+            "teacher",
+            "ResNet50 v1.5 at 48x48 without early pooling, arXiv 1512.03385",
+            resnet.teacher,
+            narrower="student-half",
+        ),
         Architecture(
             "co-teacher",
             "MobileNetV1 at 96x96, arXiv 1704.04861; HSE-FaceRes weights",

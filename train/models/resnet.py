@@ -25,20 +25,22 @@ VGGFACE2_MEANS: Final = (91.4953, 103.8827, 131.0912)
 
 _STAGES: Final = ((64, 3), (128, 4), (256, 6), (512, 3))  # filters of the inner convolutions, blocks
 _FROZEN_LAYERS: Final = 155
+_CEILING: Final = 6.0
 
 
 def teacher(dropout: float) -> Any:
     """ResNet50 that keeps the resolution of 48x48 faces: stages of 24, 12, 6 and 3 pixels instead of 12 to 2.
 
-    The stem is ResNet-C's (He et al. 2018, arXiv 1812.01187): three 3x3 convolutions, the first of stride 2, instead
-    of 7x7 and a max-pool, which together would throw away 15 of every 16 positions at once. Strides are in the 3x3
-    convolutions (v1.5), and each block starts as the identity (gamma 0 in its last batch norm, Goyal et al. 2017,
-    arXiv 1706.02677), since it learns from random weights.
+    Two 3x3 convolutions at full resolution stand for the stem of 7x7 and max-pool, which would throw away 15 of every
+    16 positions at once; each stage halves in its first 3x3 convolution (v1.5). Each block starts as the identity
+    (gamma 0 in its last batch norm, Goyal et al. 2017, arXiv 1706.02677). Activations are ReLU6, so that it can start as
+    a student and learn on (train/grow.py).
     """
     face = x = picture()
-    for number, (filters, stride) in enumerate(((32, 2), (32, 1), (64, 1)), start=1):
-        x = layers.ReLU()(_conv_norm(x, f"conv1_{number}_3x3", filters, 3, stride))
-    x = layers.GlobalAveragePooling2D(name="pool")(_stages(x, stride_at="3x3", last_gamma="zeros"))
+    for number in (1, 2):
+        x = layers.ReLU(_CEILING)(_conv_norm(x, f"conv1_{number}_3x3", 32, 3, 1))
+    x = _stages(x, first_stride=2, stride_at="3x3", last_gamma="zeros", ceiling=_CEILING)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
     return with_logits("teacher", face, layers.Dropout(dropout, name="dropout")(x))
 
 
@@ -54,7 +56,7 @@ def vggface(dropout: float) -> Any:
     """The ResNet50 of keras-vggface, its layer names included, under two hidden layers."""
     colours = keras.Input((PUBLISHED_SIZE, PUBLISHED_SIZE, 3))
     x = layers.ReLU()(_conv_norm(colours, "conv1/7x7_s2", 64, 7, 2))
-    x = _stages(layers.MaxPooling2D(3, 2)(x), stride_at="1x1_reduce", last_gamma="ones")
+    x = _stages(layers.MaxPooling2D(3, 2)(x), first_stride=1, stride_at="1x1_reduce", last_gamma="ones", ceiling=None)
     face, x = _features(keras.Model(colours, x, name=BACKBONE), VGGFACE2_MEANS)
     for number, units in enumerate((2048, 1024), start=1):
         x = layers.Dense(units, "relu", name=f"fc{number}")(layers.Dropout(dropout, name=f"dropout{number}")(x))
@@ -82,18 +84,19 @@ def _features(backbone: Any, means: tuple[float, float, float]) -> tuple[Any, An
     return face, layers.GlobalAveragePooling2D(name="pool")(backbone(colour(x, means), training=False))
 
 
-def _stages(x: Any, stride_at: str, last_gamma: str) -> Any:
-    """The sixteen bottleneck blocks; ``stride_at`` is the convolution that halves the resolution."""
+def _stages(x: Any, *, first_stride: int, stride_at: str, last_gamma: str, ceiling: float | None) -> Any:
+    """The sixteen bottleneck blocks; ``stride_at`` is the convolution that halves, ``ceiling`` where ReLU ends."""
     for stage, (filters, blocks) in enumerate(_STAGES, start=2):
         for block in range(1, blocks + 1):
-            stride = 2 if stage > 2 and block == 1 else 1
+            stride = (first_stride if stage == 2 else 2) if block == 1 else 1
             shortcut, name = x, f"conv{stage}_{block}"
             if block == 1:
                 shortcut = _conv_norm(x, f"{name}_1x1_proj", 4 * filters, 1, stride)
             for part, size in (("1x1_reduce", 1), ("3x3", 3)):
-                x = layers.ReLU()(_conv_norm(x, f"{name}_{part}", filters, size, stride if part == stride_at else 1))
+                x = _conv_norm(x, f"{name}_{part}", filters, size, stride if part == stride_at else 1)
+                x = layers.ReLU(ceiling)(x)
             x = _conv_norm(x, f"{name}_1x1_increase", 4 * filters, 1, 1, last_gamma)
-            x = layers.ReLU()(layers.Add()([x, shortcut]))
+            x = layers.ReLU(ceiling)(layers.Add()([x, shortcut]))
     return x
 
 
