@@ -1,4 +1,4 @@
-"""Start the ResNet50 teacher as a network that computes what a trained student computes, and let it learn on from there.
+"""Start the ResNet50 teacher as a network that computes what a trained student computes, and learn on from there.
 
 Net2Net (Chen et al. 2016, arXiv 1511.05641) across architectures. A depthwise-separable block is a bottleneck block
 whose first 1x1 convolution passes channels on, whose 3x3 reads for each filter one channel alone, and whose last 1x1 is
@@ -46,25 +46,13 @@ def grow(model: Any, source: Any, faces: Values) -> None:
     _write(model, "conv2_1_1x1_reduce", _kernel(source, "conv_pw_1"), _norm(source, "conv_pw_1"))
     passed = _passed(source, faces)
     for before, place in pairwise(_PLACES):
-        number = _PLACES[before]
-        channels = len(passed[number][0])
-        _write(
-            model,
-            f"{place}_1x1_reduce",
-            np.eye(channels)[np.newaxis, np.newaxis],
-            passed[number],
-            _start(model, before),
-        )
+        norm = passed[_PLACES[before]]
+        identity = np.eye(len(norm[0]), dtype=np.float32)[np.newaxis, np.newaxis]
+        _write(model, f"{place}_1x1_reduce", identity, norm, reads=_start(model, before))
     for place, number in _PLACES.items():
         _compute(model, source, place, number)
-    for stage in (2, 3, 4, 5):
-        gamma, beta, *statistics = model.get_layer(f"conv{stage}_1_1x1_proj/bn").get_weights()
-        model.get_layer(f"conv{stage}_1_1x1_proj/bn").set_weights([0 * gamma, beta + _EMPTY, *statistics])
-    kernel, bias = source.get_layer("logits").get_weights()
-    rows = np.zeros((model.get_layer("logits").weights[0].shape[0], kernel.shape[1]), np.float32)
-    first = _start(model, "conv5_2")
-    rows[first : first + len(kernel)] = kernel
-    model.get_layer("logits").set_weights([rows, bias])
+    _empty_shortcuts(model)
+    _read_answers(model.get_layer("logits"), source.get_layer("logits"), _start(model, [*_PLACES][-1]))
 
 
 def _compute(model: Any, source: Any, place: str, number: int) -> None:
@@ -86,6 +74,23 @@ def _compute(model: Any, source: Any, place: str, number: int) -> None:
         gamma, beta, *statistics = norm.get_weights()
         beta[_start(model, following) :][: len(beta) // _GROUPS] = -_CEILING
         norm.set_weights([gamma, beta, *statistics])
+
+
+def _empty_shortcuts(model: Any) -> None:
+    """Let the first block of each stage begin with nothing but what it computes itself."""
+    for stage in (2, 3, 4, 5):
+        norm = model.get_layer(f"conv{stage}_1_1x1_proj/bn")
+        gamma, beta, *statistics = norm.get_weights()
+        norm.set_weights([np.zeros_like(gamma), np.full_like(beta, _EMPTY), *statistics])
+
+
+def _read_answers(logits: Any, source: Any, first: int) -> None:
+    """Let the last layer read the channels from ``first`` on as the student's reads all of its own."""
+    whole, _ = logits.get_weights()
+    kernel, bias = source.get_weights()
+    whole[:] = 0
+    whole[first : first + len(kernel)] = kernel
+    logits.set_weights([whole, bias])
 
 
 def _emptied(place: str) -> bool:

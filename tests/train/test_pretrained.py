@@ -261,6 +261,7 @@ def test_each_model_names_the_weights_it_takes() -> None:
     for name, source, said in (
         ("paper", "imagenet", "paper takes none, or an earlier run of it"),
         ("student-small", "faceres.json", "student-small takes none, or a run or bundle of it or of student"),
+        ("teacher", "imagenet", "teacher takes none, or a run or bundle of it or of student-half"),
         ("student", "imagenet", "student takes none, or the path of faceres.json"),
         ("resnet50-vggface", "imagenet", "resnet50-vggface takes vggface, none, or the path of rcmalli_vggface"),
         ("resnet50-imagenet", "nowhere.h5", "resnet50-imagenet takes imagenet, none, or the path of resnet50_weights"),

@@ -33,8 +33,8 @@ def teacher(dropout: float) -> Any:
 
     Two 3x3 convolutions at full resolution stand for the stem of 7x7 and max-pool, which would throw away 15 of every
     16 positions at once; each stage halves in its first 3x3 convolution (v1.5). Each block starts as the identity
-    (gamma 0 in its last batch norm, Goyal et al. 2017, arXiv 1706.02677). Activations are ReLU6, so that it can start as
-    a student and learn on (train/grow.py).
+    (gamma 0 in its last batch norm, Goyal et al. 2017, arXiv 1706.02677). Activations are ReLU6, so that it can start
+    as a student (train/grow.py).
     """
     face = x = picture()
     for number in (1, 2):
