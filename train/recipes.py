@@ -100,7 +100,9 @@ RECIPES: Final = {
         Recipe(
             "teacher",
             model="teacher",
-            epochs=7,
+            epochs=6,
+            learning_rate=2e-4,
+            dropout=0.2,
             votes=0.5,
             teachers=("student", "co-teacher", "paper"),
             temperature=2.0,
