@@ -83,7 +83,25 @@ def _parser() -> argparse.ArgumentParser:
         "fer-edge", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    watch = add("run", ("edge.run", "run"), "watch a source and tell what faces show")
+    _add_watch(add("run", ("edge.run", "run"), "watch a source and tell what faces show"))
+    again = add("replay", ("edge.recording", "replay"), "tell the events of a recording again, byte for byte")
+    again.add_argument("recording", type=Path, metavar="FILE", help="what run --record wrote")
+    classify = add("classify", ("edge.stills", "classify"), "say what the faces in pictures show")
+    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    classify.add_argument("--json", action="store_true", help="one JSON object a line")
+    summary = "check that the deployed model does here what its card says"
+    _add_check(add("verify", ("edge.verify", "command"), summary, _DEVICE_CONFIG))
+    summary = "check this device: one line a check, and the command that mends it"
+    add("doctor", ("edge.doctor", "doctor"), summary).add_argument(
+        "--json", action="store_true", help="print a JSON list"
+    )
+    _add_bench(add("bench", ("edge.bench", "command"), "measure what a frame costs, or what is fastest on this device"))
+    _add_model(commands)
+    _add_service(commands)
+    return top
+
+
+def _add_watch(watch: argparse.ArgumentParser) -> None:
     watch.add_argument(
         "--source",
         metavar="SOURCE",
@@ -103,13 +121,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="write what was read of faces, for replay: boxes and scores, no pictures",
     )
-    again = add("replay", ("edge.recording", "replay"), "tell the events of a recording again, byte for byte")
-    again.add_argument("recording", type=Path, metavar="FILE", help="what run --record wrote")
-    classify = add("classify", ("edge.stills", "classify"), "say what the faces in pictures show")
-    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    classify.add_argument("--json", action="store_true", help="one JSON object a line")
-    summary = "check that the deployed model does here what its card says"
-    check = add("verify", ("edge.verify", "command"), summary, _DEVICE_CONFIG)
+
+
+def _add_check(check: argparse.ArgumentParser) -> None:
     check.add_argument(
         "--data",
         type=Path,
@@ -125,14 +139,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--publish", action="store_true", help="retain the result at the broker of the settings")
     check.add_argument("--json", action="store_true", help="print JSON")
-    health = add(
-        "doctor", ("edge.doctor", "doctor"), "check this device: one line a check, and the command that mends it"
-    )
-    health.add_argument("--json", action="store_true", help="print a JSON list")
-    _add_bench(add("bench", ("edge.bench", "command"), "measure what a frame costs, or what is fastest on this device"))
-    _add_model(commands)
-    _add_service(commands)
-    return top
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
