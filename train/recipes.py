@@ -16,9 +16,9 @@ student-small        --weights student ... V               0.4    69.24 %
 student-small, again --weights runs/student-small ...      0.3    69.69 %
 student-half         --weights student ... V               0.3    68.91 %
 student-quarter      --weights student ... V               0.1    65.62 %
+teacher              --weights runs/student-half ... V     0.9    68.54 %
 paper                fer-train run paper ... V             1.8    67.76 %
 shallow              fer-train run shallow ...             0.2    59.57 %
-teacher              fer-train run teacher ... V           -      not measured yet
 vgg16                fer-train run vgg16 ...               -      not measured
 resnet50-imagenet    ... --weights imagenet                -      not measured: its weights could not be had
 resnet50-vggface     ... --weights vggface                 -      not measured: its weights could not be had
