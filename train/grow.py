@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import tf_keras as keras
 
+from train.models.resnet import CEILING
 from train.unfold import Values
 
 # The student's blocks by the bottleneck block that computes them; its first is in the stem and the first 1x1.
@@ -26,7 +27,6 @@ _PLACES: Final = {
     **{"conv5_1": 12, "conv5_2": 13},
 }
 _GROUPS: Final = 4
-_CEILING: Final = 6.0
 # What an empty group holds: ReLU passes no gradient at 0, and what is never passed is never learnt.
 _EMPTY: Final = 0.01
 
@@ -72,7 +72,7 @@ def _compute(model: Any, source: Any, place: str, number: int) -> None:
     if _emptied(following):
         norm = model.get_layer(f"{place}_1x1_increase/bn")
         gamma, beta, *statistics = norm.get_weights()
-        beta[_start(model, following) :][: len(beta) // _GROUPS] = -_CEILING
+        beta[_start(model, following) :][: len(beta) // _GROUPS] = -CEILING
         norm.set_weights([gamma, beta, *statistics])
 
 

@@ -21,7 +21,7 @@ from train.slim import slim  # noqa: E402
 FACES = np.random.default_rng(1).uniform(-1, 1, (16, 48, 48, 1)).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=[2, 4], ids=["half", "quarter"])
+@pytest.fixture(params=[2, 4], ids=["half", "quarter"])
 def grown(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     """A student whose activations reach both ends of ReLU6, and the teacher that was grown from it."""
     keras.utils.set_random_seed(2)

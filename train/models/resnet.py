@@ -25,7 +25,8 @@ VGGFACE2_MEANS: Final = (91.4953, 103.8827, 131.0912)
 
 _STAGES: Final = ((64, 3), (128, 4), (256, 6), (512, 3))  # filters of the inner convolutions, blocks
 _FROZEN_LAYERS: Final = 155
-_CEILING: Final = 6.0
+CEILING: Final = 6.0
+"""Where the activations of ``teacher`` end, as a student's do."""
 
 
 def teacher(dropout: float) -> Any:
@@ -38,8 +39,8 @@ def teacher(dropout: float) -> Any:
     """
     face = x = picture()
     for number in (1, 2):
-        x = layers.ReLU(_CEILING)(_conv_norm(x, f"conv1_{number}_3x3", 32, 3, 1))
-    x = _stages(x, first_stride=2, stride_at="3x3", last_gamma="zeros", ceiling=_CEILING)
+        x = layers.ReLU(CEILING)(_conv_norm(x, f"conv1_{number}_3x3", 32, 3, 1))
+    x = _stages(x, first_stride=2, stride_at="3x3", last_gamma="zeros", ceiling=CEILING)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return with_logits("teacher", face, layers.Dropout(dropout, name="dropout")(x))
 
