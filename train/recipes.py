@@ -84,7 +84,16 @@ class Recipe:
 RECIPES: Final = {
     recipe.name: recipe
     for recipe in (
-        Recipe("co-teacher", model="co-teacher", epochs=20, mixup=0.2, votes=0.5),
+        Recipe(
+            "co-teacher",
+            model="co-teacher",
+            epochs=12,
+            votes=0.5,
+            teachers=("student", "paper"),
+            distillation=0.5,
+            temperature=2.0,
+            precision="mixed_bfloat16",
+        ),
         Recipe(
             "paper",
             model="paper",

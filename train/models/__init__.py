@@ -68,7 +68,7 @@ MODELS: Final = {
         ),
         Architecture(
             "co-teacher",
-            "MobileNetV1 at 96x96, arXiv 1704.04861; HSE-FaceRes weights",
+            "MobileNetV1 at 144x144, arXiv 1704.04861; HSE-FaceRes weights",
             mobilenet.co_teacher,
             weights="faceres",
         ),

@@ -54,9 +54,9 @@ def narrowed(parts: int) -> tuple[int, tuple[Block, ...]]:
 
 
 def co_teacher(dropout: float) -> Any:
-    """MobileNetV1 as the published face-pretrained weights know it: 96x96, three channels, its own input range."""
+    """MobileNetV1 as the published face-pretrained weights know it: 144x144, three channels, its own input range."""
     face = picture()
-    x = colour(layers.UpSampling2D(2, interpolation="bilinear", name="upsample")(face), CHANNEL_MEANS)
+    x = colour(layers.UpSampling2D(3, interpolation="bilinear", name="upsample")(face), CHANNEL_MEANS)
     x = _norm_relu(layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="conv1")(x), "conv1")
     return _head("co-teacher", face, _separable(x, WHOLE), dropout)
 
