@@ -61,7 +61,7 @@ const version = (name) => JSON.parse(readFileSync(join(process.cwd(), 'node_modu
 await tf.setBackend('cpu');
 const model = await graph();
 const grey = tf.tensor4d(pictures().flat(), [PICTURES, SIZE, SIZE, 1]);
-const big = tf.image.resizeBilinear(grey, [2 * SIZE, 2 * SIZE], false, true);
+const big = tf.image.resizeBilinear(grey, [3 * SIZE, 3 * SIZE], false, true);
 const features = model.execute(tf.sub(tf.concat([big, big, big], 3), MEANS), 'global_pooling/Mean');
 writeFileSync(
   new URL('faceres.json', import.meta.url),
