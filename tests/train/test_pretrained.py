@@ -225,6 +225,25 @@ def test_the_imagenet_network_sees_what_keras_would_show_it(tmp_path: Path) -> N
     np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-3 * expected.max())
 
 
+def test_the_file_of_facenet_gives_all_features(tmp_path: Path) -> None:
+    """It has outputs of its own besides, which are no part of ours."""
+    architecture, file = MODELS["facenet"], tmp_path / PUBLISHED["facenet"].file
+    keras.utils.set_random_seed(9)
+    source = architecture.build(0.0)
+    pooled = source.get_layer("pool").output
+    whole = keras.Model(source.input, keras.layers.Dense(128, name="Bottleneck")(pooled))
+    whole.save_weights(file)
+    model = architecture.build(0.3)
+    assert "MS-Celeb-1M" in load_weights(model, architecture, str(file), uniform(0))
+    expected = keras.Model(source.input, pooled)(uniform(1)).numpy()
+    ours = keras.Model(model.input, model.get_layer("pool").output)(uniform(1)).numpy()
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+    keras.Model(source.input, source.get_layer("Block8_1_Conv2d_1x1").output).save_weights(file)
+    with pytest.raises(DataError, match=r"not the weights of facenet: it lacks \d+ layers, the first is Block8_2_"):
+        load_weights(model, architecture, str(file), uniform(0))
+
+
 def test_a_keras_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     architecture, file = MODELS["resnet50-vggface"], tmp_path / "weights.h5"
     model = architecture.build(0.25)
@@ -263,6 +282,7 @@ def test_each_model_names_the_weights_it_takes() -> None:
         ("student-small", "faceres.json", "student-small takes none, or a run or bundle of it or of student"),
         ("teacher", "imagenet", "teacher takes none, or a run or bundle of it or of student-half"),
         ("student", "imagenet", "student takes none, or the path of faceres.json"),
+        ("facenet", "nowhere.h5", "facenet takes none, or the path of facenet_keras_2024.h5"),
         ("resnet50-vggface", "imagenet", "resnet50-vggface takes vggface, none, or the path of rcmalli_vggface"),
         ("resnet50-imagenet", "nowhere.h5", "resnet50-imagenet takes imagenet, none, or the path of resnet50_weights"),
     ):

@@ -12,7 +12,7 @@ from typing import Any, Final
 import tf_keras as keras
 from tf_keras import layers
 
-from train.models import mobilenet, plain, resnet
+from train.models import inception, mobilenet, plain, resnet
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,12 @@ MODELS: Final = {
             "MobileNetV1 at 144x144, arXiv 1704.04861; HSE-FaceRes weights",
             mobilenet.co_teacher,
             weights="faceres",
+        ),
+        Architecture(
+            "facenet",
+            "Inception-ResNet-v1 at 112x112, arXiv 1602.07261; FaceNet weights",
+            inception.facenet,
+            weights="facenet",
         ),
         Architecture(
             "student",
