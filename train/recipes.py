@@ -8,7 +8,7 @@ row above: docs/accuracy.md has these commands whole. What is not measured says 
 
 recipe               command                               hours  PublicTest
 -------------------  ------------------------------------  -----  ----------------------------
-co-teacher           fer-train run co-teacher ... W V      1.2    69.10 %
+co-teacher           fer-train run co-teacher ... W V      1.0    70.69 %
 student              fer-train run student ... W V         1.2    68.71 %
 student, again       --weights runs/student ...            0.5    69.88 %
 student, once more   --weights student ...                 0.5    70.22 %
