@@ -12,6 +12,7 @@ co-teacher           fer-train run co-teacher ... W V      1.0    70.69 %
 student              fer-train run student ... W V         1.2    68.71 %
 student, again       --weights runs/student ...            0.5    69.88 %
 student, once more   --weights student ...                 0.5    70.22 %
+student, and again   --weights student ...                 0.3    70.35 %
 student-small        --weights student ... V               0.4    69.24 %
 student-small, again --weights runs/student-small ...      0.3    69.69 %
 student-half         --weights student ... V               0.3    68.91 %
