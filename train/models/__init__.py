@@ -1,7 +1,7 @@
 """The networks.
 
 Every one takes ``(batch, 48, 48, 1)`` float32 as ``edge.contract.normalize`` makes it and ends in seven float32 logits.
-The families are in modules of their own: ``plain``, ``mobilenet`` and ``resnet``.
+The families are in modules of their own: ``plain``, ``mobilenet``, ``inception`` and ``resnet``.
 """
 
 import math
