@@ -4,7 +4,6 @@ A bundle that is kept can so be trained further when its run is gone. The roundi
 ``student`` was more accurate than the run that was lost after four epochs.
 """
 
-import re
 from typing import Any, Final
 
 import numpy as np
@@ -15,8 +14,7 @@ from edge.classify import find_runtime
 from edge.errors import UsageError
 from train.unfold import Values, unfold
 
-_LAYER: Final = re.compile(r"/quant_(\w+)/")
-_KERNEL: Final = "LastValueQuant"  # what quantization-aware training calls the rounding of weights
+_COMPUTED: Final = ("Relu6", "BiasAdd")  # in the names of a layer's results, not of its kernel
 _WITH_KERNEL: Final = (Conv2D, DepthwiseConv2D, Dense)
 
 
@@ -34,12 +32,12 @@ def load_bundle(model: Any, bundle: Bundle, faces: Values) -> None:
 
     Raises UsageError when the bundle is of another network, or its file does not name the layers of this one.
     """
-    kernels, biases = _constants(bundle)
     layers = {layer.name for layer in model.layers if isinstance(layer, _WITH_KERNEL)}
+    kernels, biases = _constants(bundle, layers)
     if set(kernels) != layers or set(biases) != layers:
         raise UsageError(
             f"--weights {bundle.folder}: its file does not name the layers of {model.name}. Only students of this "
-            "version that were quantized by training can be trained further."
+            "version can be trained further."
         )
     try:
         unfold(model, lambda name: _as_keras(kernels[name]), lambda name: (1.0, biases[name]), faces)
@@ -48,7 +46,7 @@ def load_bundle(model: Any, bundle: Bundle, faces: Values) -> None:
         raise UsageError(f"--weights {bundle.folder}: not the weights of {model.name}: {error}") from error
 
 
-def _constants(bundle: Bundle) -> tuple[dict[str, Values], dict[str, Values]]:
+def _constants(bundle: Bundle, layers: set[str]) -> tuple[dict[str, Values], dict[str, Values]]:
     """Kernels and biases by the name of their layer, in real units, shaped as TFLite has them."""
     interpreter_class, _ = find_runtime()
     interpreter = interpreter_class(model_content=bundle.model)
@@ -56,14 +54,20 @@ def _constants(bundle: Bundle) -> tuple[dict[str, Values], dict[str, Values]]:
     kernels: dict[str, Values] = {}
     biases: dict[str, Values] = {}
     for tensor in interpreter.get_tensor_details():
-        named, parameters = _LAYER.findall(tensor["name"]), tensor["quantization_parameters"]
+        name, parameters = tensor["name"], tensor["quantization_parameters"]
+        named = [part for part in _layers_in(name) if part in layers]
         bias = tensor["dtype"] == np.int32 and len(parameters["scales"]) > 0
-        if named and (bias or _KERNEL in tensor["name"]):
+        if named and (bias or not any(result in name for result in _COMPUTED)):
             axes = np.ones(len(tensor["shape"]), int)
             axes[parameters["quantized_dimension"]] = -1
             real = interpreter.get_tensor(tensor["index"]) * parameters["scales"].reshape(axes)
             (biases if bias else kernels)[named[-1]] = real.astype(np.float32)
     return kernels, biases
+
+
+def _layers_in(name: str) -> list[str]:
+    """The parts of a tensor's name, which are layers and operations, without what quantization-aware training adds."""
+    return [part.removeprefix("quant_") for part in name.replace(";", "/").split("/")]
 
 
 def _as_keras(kernel: Values) -> Values:
