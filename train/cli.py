@@ -82,7 +82,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from train.evaluate import as_json, evaluate, table  # noqa: PLC0415
 
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
-    told = evaluate(arguments.subjects, faces, arguments.tta)
+    told = evaluate(arguments.subjects, faces, arguments.tta, arguments.keep)
     if arguments.out:
         from train.report import draw_confusion  # noqa: PLC0415  matplotlib
 
@@ -163,12 +163,15 @@ def _add_evaluate(
         "subjects",
         type=Path,
         nargs="+",
-        metavar="RUN|BUNDLE",
-        help="a run folder, a bundle or its name; of several the probabilities are averaged",
+        metavar="RUN|BUNDLE|NPZ",
+        help="a run folder, a bundle or its name, or kept answers; of several the probabilities are averaged",
     )
     evaluate.add_argument("--split", help="which part of the data (default: PublicTest where there is one)")
     evaluate.add_argument(
         "--tta", type=int, default=1, metavar="N", help="average N test-time views, 2 to 10 (default: single crop)"
+    )
+    evaluate.add_argument(
+        "--keep", type=Path, metavar="NPZ", help="keep what it says of every face, for ensembles without the network"
     )
     evaluate.add_argument("--out", type=Path, metavar="SVG", help="draw the confusion matrix into this file")
     evaluate.add_argument("--json", action="store_true", help="print JSON")

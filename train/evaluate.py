@@ -1,4 +1,4 @@
-"""Measure a run, a bundle or an ensemble of them on labelled faces: accuracy, macro-F1, confusion, calibration.
+"""Measure a run, a bundle, kept answers or an ensemble on labelled faces: accuracy, macro-F1, confusion, calibration.
 
 Test-time augmentation is off unless asked for, and is named wherever its figures are shown.
 """
@@ -14,6 +14,7 @@ from edge.contract import softmax
 from edge.errors import UsageError
 from edge.fer2013 import LabelledFaces
 from edge.metrics import Calibration, Figures, calibration, measure
+from train.answers import Answers
 from train.subjects import open_subject
 
 _SHIFTS: Final = ((0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2))
@@ -31,24 +32,36 @@ class Evaluation:
     calibration: Calibration
 
 
-def evaluate(subjects: list[Path], faces: LabelledFaces, views: int = 1) -> Evaluation:
-    """Measure run folders (Keras, float32) or bundles (their int8 files), several as one ensemble; ``views`` 1 to 10.
+def evaluate(subjects: list[Path], faces: LabelledFaces, views: int = 1, keep: Path | None = None) -> Evaluation:
+    """Measure subjects, several as one ensemble; ``views`` 1 to 10. ``keep`` is where to keep a single one's answers.
 
-    Two views are the face and its mirror image; ten add four shifts by two pixels, each with its mirror image. The
-    probabilities of all views and all subjects are averaged.
+    A subject is a run folder (Keras, float32), a bundle (its int8 file) or kept answers. Two views are the face and its
+    mirror image; ten add four shifts by two pixels, each with its mirror image. The probabilities of all views and all
+    subjects are averaged. Raises UsageError and DataError as train.answers and train.subjects do.
     """
     if not 1 <= views <= MOST_VIEWS:
         raise UsageError(f"--tta {views}: test-time augmentation has 1 to {MOST_VIEWS} views")
-    asked = [open_subject(subject) for subject in subjects]
-    said = [subject.logits(_view(faces.pixels, number)) for subject in asked for number in range(views)]
-    averaged = np.mean([softmax(logits.astype(np.float64)) for logits in said], axis=0)
+    if keep and len(subjects) > 1:
+        raise UsageError(f"--keep {keep}: keeps the answers of one subject, and here are {len(subjects)}")
+    said = [_answers(subject, faces, views) for subject in subjects]
+    if keep:
+        said[0].save(keep, faces)
+    averaged = np.mean([softmax(answers.logits.astype(np.float64)) for answers in said], axis=(0, 1))
     return Evaluation(
-        _told_subject([subject.name for subject in asked]),
+        _told_subject([answers.subject for answers in said]),
         faces.split,
         views,
         measure(faces.labels, averaged.argmax(axis=1)),
         calibration(faces.labels, averaged),
     )
+
+
+def _answers(path: Path, faces: LabelledFaces, views: int) -> Answers:
+    if path.suffix == ".npz":
+        return Answers.load(path, faces, views)
+    subject = open_subject(path)
+    logits = [subject.logits(_view(faces.pixels, number)) for number in range(views)]
+    return Answers(np.stack(logits), subject.name, subject.provenance)
 
 
 def _told_subject(names: list[str]) -> str:

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 
 from edge.bundle import find_bundle, open_bundle  # noqa: E402
 from edge.classify import Classifier  # noqa: E402
+from edge.errors import DataError, UsageError  # noqa: E402
 from edge.fer2013 import read_faces  # noqa: E402
 from train.data import read_splits  # noqa: E402
 from train.evaluate import evaluate  # noqa: E402
@@ -83,6 +84,37 @@ def test_an_ensemble_is_the_mean_of_its_probabilities(run: Path, blobs: Path) ->
     assert evaluate([run, run], faces).calibration.nll == pytest.approx(alone.calibration.nll)
     # -log of a mean is at most the mean of the -logs (Jensen), and equal only where both say the same
     assert both.calibration.nll < (alone.calibration.nll + other.calibration.nll) / 2
+
+
+def test_kept_answers_stand_for_the_network(run: Path, blobs: Path, tmp_path: Path) -> None:
+    file = tmp_path / "shallow.npz"
+    asked = fer_train("evaluate", run, "--data", blobs, "--tta", 2, "--keep", file, "--json")
+    assert asked.returncode == 0, asked.stderr
+    faces = read_faces(blobs, "PublicTest")
+    for views in (1, 2):
+        together = evaluate([run, Path("student-small")], faces, views)
+        kept = evaluate([file, Path("student-small")], faces, views)
+        assert kept.figures.as_json() == together.figures.as_json()
+        assert kept.calibration.nll == pytest.approx(together.calibration.nll, abs=1e-3)
+    assert f"run {run}, Keras float32, kept in {file}" in kept.subject
+    assert evaluate([file], faces, 2).figures.as_json().items() <= json.loads(asked.stdout).items()
+
+
+def test_kept_answers_are_about_the_faces_that_were_asked(run: Path, blobs: Path, tmp_path: Path) -> None:
+    file, other = tmp_path / "shallow.npz", tmp_path / "nothing.npz"
+    faces = read_faces(blobs, "PublicTest")
+    evaluate([run], faces, 2, keep=file)
+    with pytest.raises(UsageError, match="about other faces"):
+        evaluate([file], read_faces(blobs, "Training"))
+    with pytest.raises(UsageError, match=r"answers about 2 views; give --tta 2"):
+        evaluate([file], faces, 3)
+    with pytest.raises(UsageError, match="of one subject, and here are 2"):
+        evaluate([file, file], faces, keep=other)
+    np.savez(other, logits=np.zeros(3))
+    with pytest.raises(DataError, match="no kept answers"):
+        evaluate([other], faces)
+    with pytest.raises(DataError, match=r"no kept answers.*No such file"):
+        evaluate([tmp_path / "nowhere.npz"], faces)
 
 
 def test_the_report_shows_curves_and_diagrams_and_no_picture(run: Path) -> None:
