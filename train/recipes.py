@@ -13,6 +13,7 @@ student              fer-train run student ... W V         1.2    68.71 %
 student, again       --weights runs/student ...            0.5    69.88 %
 student, once more   --weights student ...                 0.5    70.22 %
 student, and again   --weights student ...                 0.3    70.35 %
+student, last        --weights student ...                 0.3    70.74 %
 student-small        --weights student ... V               0.4    69.24 %
 student-small, again --weights runs/student-small ...      0.3    69.69 %
 student-half         --weights student ... V               0.3    68.91 %
@@ -137,7 +138,7 @@ RECIPES: Final = {
             small_epochs=12,
             mixup=0.2,
             votes=0.5,
-            teachers=("student", "co-teacher"),
+            teachers=("co-teacher", "facenet"),
             temperature=2.0,
             precision="mixed_bfloat16",
         ),
