@@ -29,12 +29,12 @@ class Answers:
     provenance: str
 
     def save(self, file: Path, faces: LabelledFaces) -> None:
-        """Write the answers about ``faces`` as float16, whole or not at all."""
+        """Write the answers about ``faces`` exactly, whole or not at all."""
         making = file.with_name(f"{os.getpid()}-{file.name}")
         with making.open("wb") as target:
             np.savez_compressed(
                 target,
-                logits=self.logits.astype(np.float16),
+                logits=self.logits,
                 subject=self.subject,
                 provenance=self.provenance,
                 faces_sha256=faces.sha256(),
@@ -53,10 +53,10 @@ class Answers:
                 subject, provenance = str(stored["subject"]), str(stored["provenance"])
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{file}: no kept answers ({error}). `fer-train evaluate --keep` makes them.") from error
-        if logits.dtype != np.float16 or logits.ndim != 3 or logits.shape[2] != len(LABELS):
-            raise DataError(f"{file}: its logits are {logits.dtype} {logits.shape}, not float16 (k, n, 7)")
+        if logits.dtype != np.float32 or logits.ndim != 3 or logits.shape[2] != len(LABELS):
+            raise DataError(f"{file}: its logits are {logits.dtype} {logits.shape}, not float32 (k, n, 7)")
         if seen != faces.sha256():
             raise UsageError(f"{file}: its answers are about other faces than these {len(faces)}")
         if len(logits) < views:
             raise UsageError(f"{file}: it has answers about {len(logits)} views; give --tta {len(logits)}")
-        return cls(logits[:views].astype(np.float32), f"{subject}, kept in {file}", provenance)
+        return cls(logits[:views], f"{subject}, kept in {file}", provenance)

@@ -15,9 +15,10 @@ from edge.errors import UsageError
 from edge.fer2013 import LabelledFaces
 from edge.metrics import Calibration, Figures, calibration, measure
 from train.answers import Answers
-from train.subjects import open_subject
+from train.subjects import Subject, open_subject
 
 _SHIFTS: Final = ((0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2))
+_KEPT: Final = ".npz"
 MOST_VIEWS: Final = 2 * len(_SHIFTS)
 
 
@@ -43,7 +44,10 @@ def evaluate(subjects: list[Path], faces: LabelledFaces, views: int = 1, keep: P
         raise UsageError(f"--tta {views}: test-time augmentation has 1 to {MOST_VIEWS} views")
     if keep and len(subjects) > 1:
         raise UsageError(f"--keep {keep}: keeps the answers of one subject, and here are {len(subjects)}")
-    said = [_answers(subject, faces, views) for subject in subjects]
+    if keep and keep.suffix != _KEPT:
+        raise UsageError(f"--keep {keep}: kept answers are known by their ending; call it {keep.name}{_KEPT}")
+    opened = [Answers.load(path, faces, views) if path.suffix == _KEPT else open_subject(path) for path in subjects]
+    said = [subject if isinstance(subject, Answers) else _ask(subject, faces, views) for subject in opened]
     if keep:
         said[0].save(keep, faces)
     averaged = np.mean([softmax(answers.logits.astype(np.float64)) for answers in said], axis=(0, 1))
@@ -56,10 +60,7 @@ def evaluate(subjects: list[Path], faces: LabelledFaces, views: int = 1, keep: P
     )
 
 
-def _answers(path: Path, faces: LabelledFaces, views: int) -> Answers:
-    if path.suffix == ".npz":
-        return Answers.load(path, faces, views)
-    subject = open_subject(path)
+def _ask(subject: Subject, faces: LabelledFaces, views: int) -> Answers:
     logits = [subject.logits(_view(faces.pixels, number)) for number in range(views)]
     return Answers(np.stack(logits), subject.name, subject.provenance)
 
