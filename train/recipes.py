@@ -143,6 +143,15 @@ RECIPES: Final = {
             precision="mixed_bfloat16",
         ),
         Recipe(
+            "student-72",
+            model="student-72",
+            epochs=7,
+            votes=0.5,
+            teachers=("co-teacher", "facenet"),
+            temperature=2.0,
+            precision="mixed_bfloat16",
+        ),
+        Recipe(
             "student-small",
             model="student-small",
             epochs=14,

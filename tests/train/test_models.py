@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
+import tensorflow as tf  # noqa: E402
 import tf_keras as keras  # noqa: E402
 from tf_keras import layers  # noqa: E402
 
@@ -74,6 +75,16 @@ def test_students_keep_their_budget(name: str, parameters: int, most_mmac: float
     model = built(name)
     assert model.count_params() <= parameters
     assert macs(model) <= most_mmac * 1e6
+
+
+def test_student_72_has_the_weights_of_student_and_sees_an_enlarged_face() -> None:
+    small, large = built("student"), MODELS["student-72"].build(0.25)
+    large.set_weights(small.get_weights())
+    kernel, *_ = large.get_layer("conv1").get_weights()
+    expected = tf.nn.conv2d(tf.image.resize(FACES, (72, 72)), kernel, 1, "SAME")
+    seen = keras.Model(large.input, large.get_layer("conv1").output)(FACES)
+    np.testing.assert_allclose(seen, expected, atol=1e-5)
+    assert 2.2 < macs(large) / macs(small) < 2.4
 
 
 @pytest.mark.parametrize("name", ["student", "student-small", "student-half", "student-quarter"])

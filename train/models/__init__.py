@@ -85,6 +85,12 @@ MODELS: Final = {
             weights="faceres",
         ),
         Architecture(
+            "student-72",
+            "student on faces enlarged to 72x72",
+            lambda dropout: mobilenet.student("student-72", *mobilenet.narrowed(1), dropout, size=72),
+            wider="student",
+        ),
+        Architecture(
             "student-small",
             "student with 1/2 to 5/8 of the filters",
             lambda dropout: mobilenet.student("student-small", 16, mobilenet.SMALL, dropout),

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tf_keras import layers
 
+from edge.contract import INPUT_SIZE
 from train.models.parts import colour, picture, with_logits
 
 CHANNEL_MEANS: Final = (103.939, 116.779, 123.68)
@@ -41,10 +42,15 @@ SMALL: Final = tuple(
 )
 
 
-def student(name: str, stem: int, blocks: tuple[Block, ...], dropout: float) -> Any:
-    """The backbone on 48x48 grey; ``stem`` is the number of filters of its first convolution."""
-    face = picture()
-    x = layers.Conv2D(stem, 3, padding="same", use_bias=False, name="conv1")(face)
+def student(name: str, stem: int, blocks: tuple[Block, ...], dropout: float, size: int = INPUT_SIZE) -> Any:
+    """The backbone on grey; ``stem`` is the number of filters of its first convolution.
+
+    A larger ``size`` enlarges the 48x48 face first: more positions for the same weights.
+    """
+    face = x = picture()
+    if size != INPUT_SIZE:
+        x = layers.Resizing(size, size, "bilinear", name="enlarge")(face)
+    x = layers.Conv2D(stem, 3, padding="same", use_bias=False, name="conv1")(x)
     return _head(name, face, _separable(_norm_relu(x, "conv1"), blocks), dropout)
 
 
