@@ -139,8 +139,8 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", da
         "--weights",
         default="none",
         metavar="imagenet|vggface|none|PATH",
-        help="weights to start from: published ones, an earlier run, or a bundle; of the same network or, for a narrow "
-        "student, of a wider one, for the teacher of student-half (docs/models.md says which network takes which)",
+        help="weights to start from: published ones, an earlier run, or a bundle; of the same network or, for the "
+        "other students, of student, for the teacher of student-half (docs/models.md says which network takes which)",
     )
     run.add_argument(
         "--votes", type=Path, metavar="CSV", help="FERPlus votes, fer2013new.csv, for recipes that learn from them"

@@ -22,8 +22,9 @@ class Architecture:
     ``freeze(model, head_only)`` sets ``trainable`` of a pretrained backbone's layers in place: True for the first
     stage of training, False for the second, which is how ``build`` leaves them. None: all is trained at once.
     ``weights`` names the published weights it may start from, a key of ``train.pretrained.PUBLISHED``; None: no such.
-    ``wider`` names the network of the same layers whose most telling filters it may start from (train/slim.py), and
-    ``narrower`` the one that it may start as and learn on (train/grow.py); None: there is none.
+    ``wider`` names the network of the same layers, with as many filters or more, whose most telling filters it may
+    start from (train/slim.py), and ``narrower`` the one that it may start as and learn on (train/grow.py); None: there
+    is none.
     """
 
     name: str
