@@ -72,7 +72,7 @@ def _run(arguments: argparse.Namespace) -> int:
     assert run.best is not None
     print(
         f"{folder}: epoch {run.best.epoch + 1}, chosen by {run.measured}: accuracy {run.best.accuracy:.2%}, "
-        f"macro-F1 {run.best.macro_f1:.2%} (Keras {run.recipe.precision}, single crop); see {folder / 'report.html'}"
+        f"macro-F1 {run.best.macro_f1:.2%} (Keras float32, single crop); see {folder / 'report.html'}"
     )
     return 0
 

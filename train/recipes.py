@@ -1,7 +1,7 @@
 """Recipes: every experiment as frozen, named data. ``fer-train run NAME --data fer2013.csv`` repeats one.
 
 PublicTest is by ``fer-train evaluate RUN``: single crop without test-time augmentation, in float32, of the averaged
-weights of the epoch that PublicTest chose. A run itself measures in its own precision, and says so.
+weights of the epoch that PublicTest chose.
 Hours are of two virtual AVX-512 cores, with tests running beside. V stands for ``--votes fer2013new.csv``, W
 for ``--weights package/models/faceres.json``. "Again" is another cycle of the learning rate from the weights of the
 row above: docs/accuracy.md has these commands whole. What is not measured says so.
@@ -14,11 +14,14 @@ student, again       --weights runs/student ...            0.5    69.88 %
 student, once more   --weights student ...                 0.5    70.22 %
 student, and again   --weights student ...                 0.3    70.35 %
 student, last        --weights student ...                 0.3    70.74 %
+student-72           --weights runs/student ... V          0.5    71.02 %
 student-small        --weights student ... V               0.4    69.24 %
 student-small, again --weights runs/student-small ...      0.3    69.69 %
 student-half         --weights student ... V               0.3    68.91 %
 student-quarter      --weights student ... V               0.1    65.62 %
-teacher              --weights runs/student-half ... V     0.9    68.54 %
+student-half, again  --weights runs/student-half ...       0.4    69.32 %
+teacher              --weights runs/student-half-again V   1.1    69.32 %
+teacher, again       --weights runs/teacher ...            0.5    70.02 %
 paper                fer-train run paper ... V             1.8    67.76 %
 shallow              fer-train run shallow ...             0.2    59.57 %
 facenet              --weights facenet_keras_2024.h5 V      0.8    71.30 %
@@ -123,11 +126,11 @@ RECIPES: Final = {
         Recipe(
             "teacher",
             model="teacher",
-            epochs=6,
-            learning_rate=2e-4,
+            epochs=8,
+            learning_rate=1e-4,
             dropout=0.2,
             votes=0.5,
-            teachers=("student", "co-teacher"),
+            teachers=("co-teacher", "facenet"),
             temperature=2.0,
             precision="mixed_bfloat16",
         ),

@@ -24,7 +24,7 @@ from train.pretrained import load_weights, provenance
 from train.recipes import RECIPES, Recipe
 from train.report import write_report
 from train.slim import slim
-from train.trainer import BEST, Epoch, fit, predict, prepare, read_history
+from train.trainer import BEST, Epoch, build_in_float32, fit, predict, prepare, read_history
 from train.unfold import Values
 from train.views import find_bank
 from train.workers import Workers
@@ -86,7 +86,7 @@ class Run:
 
     def model(self, folder: Path) -> Any:
         """The trained Keras model with its best averaged weights, in float32."""
-        model = MODELS[self.recipe.model].build(self.recipe.dropout)
+        model = build_in_float32(self.recipe)
         self.load_into(model, folder)
         return model
 
@@ -135,9 +135,9 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
         model = workers.synchronized(model)
     best = fit(model, recipe, training, splits.public, folder, workers)
     run = dataclasses.replace(run, best=best)
-    logits = predict(model, splits.public.pixels)  # by every worker, since batch norms are shared
     if workers.chief:
         run.save(folder)
+        logits = predict(run.model(folder), splits.public.pixels)
         write_report(folder, run.command, read_history(folder), splits.public, logits)
     return run
 

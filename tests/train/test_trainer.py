@@ -15,8 +15,12 @@ import pytest
 pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
+import tf_keras as keras  # noqa: E402
+
+from edge.fer2013 import read_faces  # noqa: E402
+from train.evaluate import evaluate  # noqa: E402
 from train.recipes import Recipe  # noqa: E402
-from train.trainer import Stage, stages  # noqa: E402
+from train.trainer import Stage, build_in_float32, stages  # noqa: E402
 
 PROGRAM = Path(sys.executable).with_name("fer-train")
 
@@ -34,6 +38,28 @@ def test_a_head_is_trained_before_everything() -> None:
     recipe = Recipe("trial", model="resnet50-imagenet", head_epochs=2, head_learning_rate=0.1, epochs=5)
     assert stages(recipe) == [Stage(0, 2, 0.1, head_only=True), Stage(2, 5, 1e-3, head_only=False)]
     assert stages(Recipe("trial", model="paper", epochs=5)) == [Stage(0, 5, 1e-3, head_only=False)]
+
+
+def test_what_is_measured_is_in_float32_whatever_is_trained_in() -> None:
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = build_in_float32(Recipe("trial", model="student-quarter", epochs=1, precision="mixed_bfloat16"))
+        assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+        assert keras.mixed_precision.global_policy().name == "mixed_bfloat16"
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+
+
+def test_a_run_in_bfloat16_tells_what_evaluate_says_of_it(blobs: Path, tmp_path: Path) -> None:
+    settings = ["teachers=", "votes=0", "batch=16", "epochs=2", "precision=mixed_bfloat16"]
+    done = subprocess.run(
+        command("student-quarter", blobs, tmp_path / "run", *settings), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = evaluate([tmp_path / "run"], read_faces(blobs, "PublicTest")).figures
+    best = max(history(tmp_path / "run"), key=lambda line: line["accuracy"])
+    assert (best["accuracy"], best["macro_f1"]) == (told.accuracy, told.macro_f1)
+    assert f"accuracy {told.accuracy:.2%}, macro-F1 {told.macro_f1:.2%} (Keras float32" in done.stdout + done.stderr
 
 
 @pytest.fixture
