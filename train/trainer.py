@@ -156,7 +156,7 @@ class _Fit:
     ) -> None:
         self._model, self._recipe, self._training, self._public = model, recipe, training, public
         self._folder = folder
-        self._measured = build_in_float32(recipe)
+        self._measured = model if recipe.precision == "float32" else build_in_float32(recipe)
         self._learning = model if training.votes is None else _with_votes(model)
         self._history = read_history(folder.path)[: folder.finished()]  # noted but not checkpointed: done again
 
@@ -184,7 +184,8 @@ class _Fit:
         loss, waited = loop.run_epoch(batches(self._recipe, self._training, epoch), epoch)
         seconds = time.monotonic() - started
         with loop.averaged():
-            self._measured.set_weights(self._model.get_weights())
+            if self._measured is not self._model:
+                self._measured.set_weights(self._model.get_weights())
             figures = evaluate(self._measured, self._public)
             speed, share = len(self._training) / seconds, waited / seconds
             line = Epoch(epoch, loss, figures.accuracy, figures.macro_f1, loop.learning_rate, speed, share)
