@@ -19,7 +19,7 @@ student-small        --weights student ... V               0.4    69.24 %
 student-small, again --weights runs/student-small ...      0.3    69.69 %
 student-half         --weights student ... V               0.3    68.91 %
 student-quarter      --weights student ... V               0.1    65.62 %
-student-half, again  --weights runs/student-half ...       0.4    69.32 %
+student-half, again  --weights runs/student-half ...       0.2    69.32 %
 teacher              --weights runs/student-half-again V   1.1    69.32 %
 teacher, again       --weights runs/teacher ...            0.5    70.02 %
 paper                fer-train run paper ... V             1.8    67.76 %
