@@ -276,12 +276,14 @@ def test_the_trace_would_have_seen_a_picture_written(tmp_path: Path) -> None:
         "import mmap, os, socket; open('face.pgm', 'wb').write(b'P5'); os.rename('face.pgm', 'x')\n"
         "with open('map', 'w+b') as file: file.truncate(9); mmap.mmap(file.fileno(), 9)[:2] = b'P5'\n"
         "os.memfd_create('hidden'); near, far = socket.socketpair(); near.send(bytes([7, 200, 34, 92]))\n"
+        "try: os.write(99, b'to nobody')\nexcept OSError: pass\n"
     )
     trace = tmp_path / "trace"
     subprocess.run([*strace(trace), sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=60)
     wait_until(lambda: "+++ exited with 0" in trace.read_text(), 10)
     found = written(trace)
     assert {"face.pgm", "x", "map", f"{tmp_path}/face.pgm"} <= found.files
+    assert "" not in found.files, "a descriptor that is closed is no file"
     assert len(found.others) == 2, "a shared mapping and a file in memory"
     assert list(found.sockets.values()) == [bytes([7, 200, 34, 92])]
 
