@@ -15,6 +15,7 @@ student, once more   --weights student ...                 0.5    70.22 %
 student, and again   --weights student ...                 0.3    70.35 %
 student, last        --weights student ...                 0.3    70.74 %
 student-72           --weights runs/student ... V          0.5    71.02 %
+student-72, again    --weights runs/student-72 ...         0.5    71.61 %
 student-small        --weights student ... V               0.4    69.24 %
 student-small, again --weights runs/student-small ...      0.3    69.69 %
 student-half         --weights student ... V               0.3    68.91 %
