@@ -142,7 +142,7 @@ RECIPES: Final = {
             small_epochs=12,
             mixup=0.2,
             votes=0.5,
-            teachers=("co-teacher", "facenet"),
+            teachers=("facenet", "student-72", "teacher"),
             temperature=2.0,
             precision="mixed_bfloat16",
         ),
