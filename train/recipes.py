@@ -162,7 +162,7 @@ RECIPES: Final = {
             learning_rate=2e-3,
             dropout=0.1,
             votes=0.5,
-            teachers=("student", "co-teacher"),
+            teachers=("student", "facenet", "student-72"),
             temperature=2.0,
             precision="mixed_bfloat16",
         ),
