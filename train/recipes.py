@@ -13,11 +13,12 @@ student              fer-train run student ... W V         1.2    68.71 %
 student, again       --weights runs/student ...            0.5    69.88 %
 student, once more   --weights student ...                 0.5    70.22 %
 student, and again   --weights student ...                 0.3    70.35 %
-student, last        --weights student ...                 0.3    70.74 %
+student, the fifth   --weights student ...                 0.3    70.74 %
+student, the sixth   --weights student ...                 0.3    70.66 %
 student-72           --weights runs/student ... V          0.5    71.02 %
 student-72, again    --weights runs/student-72 ...         0.5    71.61 %
-student-small        --weights student ... V               0.4    69.24 %
-student-small, again --weights runs/student-small ...      0.3    69.69 %
+student-small        --weights student ... V               0.2    69.74 %
+student-small, again --weights runs/student-small ...      0.2    69.88 %
 student-half         --weights student ... V               0.3    68.91 %
 student-quarter      --weights student ... V               0.1    65.62 %
 student-half, again  --weights runs/student-half ...       0.2    69.32 %
