@@ -14,7 +14,7 @@ student, again       --weights runs/student ...            0.5    69.88 %
 student, once more   --weights student ...                 0.5    70.22 %
 student, and again   --weights student ...                 0.3    70.35 %
 student, the fifth   --weights student ...                 0.3    70.74 %
-student, the sixth   --weights student ...                 0.3    70.66 %
+student, the sixth   --weights student ...                 0.3    70.83 %
 student-72           --weights runs/student ... V          0.5    71.02 %
 student-72, again    --weights runs/student-72 ...         0.5    71.61 %
 student-small        --weights student ... V               0.2    69.74 %
