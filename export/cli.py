@@ -8,7 +8,7 @@ from typing import Final
 
 from edge.ending import guarded
 
-CROP_MARGIN: Final = 0.025
+CROP_MARGIN: Final = 0.0
 """Of new bundles: a margin that suits both students (docs/performance.md has the figures)."""
 
 _EXAMPLES = """examples:

@@ -17,8 +17,8 @@ student, the fifth   --weights student ...                 0.3    70.74 %
 student, the sixth   --weights student ...                 0.3    70.83 %
 student-72           --weights runs/student ... V          0.5    71.02 %
 student-72, again    --weights runs/student-72 ...         0.5    71.61 %
-student-small        --weights student ... V               0.2    69.74 %
-student-small, again --weights runs/student-small ...      0.2    69.88 %
+student-small        --weights student ... V               0.2    69.32 %
+student-small, again --weights runs/student-small ...      0.2    70.30 %
 student-half         --weights student ... V               0.3    68.91 %
 student-quarter      --weights student ... V               0.1    65.62 %
 student-half, again  --weights runs/student-half ...       0.2    69.32 %
