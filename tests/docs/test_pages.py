@@ -124,24 +124,27 @@ def test_pictures_are_drawings_and_are_shown(picture: Path) -> None:
     assert picture in {(page.parent / link).resolve() for page in PAGES for link in links(page)}
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/accuracy.md", "docs/device-models.md"])
-def test_the_figures_are_those_of_the_bundled_models_card(page: str) -> None:
-    bundle = open_bundle(find_bundle(Model().bundle))
-    card = bundle.card
-    text = (ROOT / page).read_text()
-    if page == "docs/device-models.md":
-        assert text.count(f"{card.figures.accuracy:.2%}") == 2
-    else:
-        for share in (card.figures.accuracy, card.figures.macro_f1, card.origin.float_figures.accuracy):
-            assert f"{share:.1%}".replace("%", " %") in text
-        assert f"`{card.name}`" in text
-        assert f"{card.figures.n:,} faces" in text
-    more = {
-        "README.md": f"| {len(bundle.model) / 1e6:.1f} MB |",
-        "docs/accuracy.md": f"error {card.calibration.ece:.3f})",
-        "docs/device-models.md": f"{card.name} ({card.sha256[:12]}) on {card.golden_runtime}",
-    }
-    assert re.sub(r"\s+", " ", text).find(more[page]) >= 0, more[page]
+@pytest.mark.parametrize("name", ["student", "student-small"])
+def test_tables_have_the_figures_of_each_bundled_models_card(name: str) -> None:
+    bundle = open_bundle(find_bundle(name))
+    figures, floats, size = bundle.card.figures, bundle.card.origin.float_figures, len(bundle.model)
+    shares = (figures.accuracy, figures.macro_f1, floats.accuracy, floats.macro_f1)
+    accuracy, macro_f1, *of_floats = (f"{share:.1%}".replace("%", " %") for share in shares)
+    readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs" / "accuracy.md").read_text()
+    row = f"**{accuracy}** (float: {of_floats[0]}) | {macro_f1} (float: {of_floats[1]}) | {size / 1e6:.1f} MB |"
+    assert [line for line in readme.splitlines() if line.startswith(f"| `{name}`, int8 |") and row in line]
+    [rows] = re.findall(rf"^\| `{name}`[^|]*\| int8.*\n.*", page, re.MULTILINE)
+    assert re.findall(r"[\d.]+ %", rows) == [accuracy, macro_f1, *of_floats]
+    assert re.search(rf"^{name} +{figures.accuracy:.2%} +{figures.macro_f1:.2%} +{size:,} ", page, re.MULTILINE)
+
+
+def test_sentences_have_the_figures_of_the_default_models_card() -> None:
+    card = open_bundle(find_bundle(Model().bundle)).card
+    accuracy, device = ((ROOT / "docs" / name).read_text() for name in ("accuracy.md", "device-models.md"))
+    assert f"error {card.calibration.ece:.3f})" in re.sub(r"\s+", " ", accuracy)
+    assert f"{card.figures.n:,} faces" in accuracy
+    assert f"{card.name} ({card.sha256[:12]}) on {card.golden_runtime}" in device
+    assert device.count(f"{card.figures.accuracy:.2%}") == 2
 
 
 def test_the_confusion_matrix_is_that_of_the_bundled_models_report() -> None:
