@@ -19,9 +19,9 @@ student-72           --weights runs/student ... V          0.5    71.02 %
 student-72, again    --weights runs/student-72 ...         0.5    71.61 %
 student-small        --weights student ... V               0.2    69.32 %
 student-small, again --weights runs/student-small ...      0.2    70.30 %
-student-half         --weights student ... V               0.3    68.91 %
-student-quarter      --weights student ... V               0.1    65.62 %
+student-half         --weights student ... V               0.2    68.74 %
 student-half, again  --weights runs/student-half ...       0.2    69.32 %
+student-quarter      --weights student ... V               0.1    64.64 %
 teacher              --weights runs/student-half-again V   1.1    69.32 %
 teacher, again       --weights runs/teacher ...            0.5    70.02 %
 paper                fer-train run paper ... V             1.8    67.76 %
