@@ -30,11 +30,11 @@ fuzz: $(DEV)/.ready     ## hand in 3,000 damaged inputs of each kind, others eac
 	FER_EDGE_FUZZ=$(CASES) $(DEV)/bin/pytest -q tests/edge/test_fuzz.py
 
 schema: $(DEV)/.ready   ## write docs/*.schema.json, of every MQTT payload, from the code
-	$(DEV)/bin/python -m edge.messages docs
+	$(DEV)/bin/python -m edge.mqtt.messages docs
 
 sample: $(DEV)/.ready   ## write systemd/config.toml and docs/configuration.md from the docstrings of edge/settings.py
-	$(DEV)/bin/python -m edge.sample > systemd/config.toml
-	$(DEV)/bin/python -m edge.sample --markdown > docs/configuration.md
+	$(DEV)/bin/python -m edge.cli.reference > systemd/config.toml
+	$(DEV)/bin/python -m edge.cli.reference --markdown > docs/configuration.md
 
 wheelhouse: $(DEVICE)/.ready  ## wheels for a device without internet: ARCH=aarch64|x86_64 PY=3.11|3.13
 	$(DEVICE)/bin/python -m export.wheelhouse wheelhouse --arch $(ARCH) --python $(PY)

@@ -5,18 +5,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from edge.bundle import Card
-from edge.classify import Classifier
-from edge.contract import crop
-from edge.episodes import Change, Narrator, manner
-from edge.faces import FaceDetector, Found
-from edge.lookout import Lookout
-from edge.pyramid import Pyramid
-from edge.quality import flaw
+from edge.events.episodes import Change, Narrator, manner
+from edge.model.bundle import Card
+from edge.model.classifier import Classifier
+from edge.model.preprocessing import crop
 from edge.records import Frame, Gray, Reading, Track
 from edge.settings import Quality, Settings
-from edge.tracks import Tracker
-from edge.turns import Turns
+from edge.vision.detector import FaceDetector, Found
+from edge.vision.pyramid import Pyramid
+from edge.vision.quality import flaw
+from edge.vision.scheduler import Turns
+from edge.vision.search import Lookout
+from edge.vision.tracker import Tracker
 
 STAGES: Final = ("detect", "track", "plan", "crop", "classify", "tell")
 """What the time of a frame goes to: the cascade on what was chosen for it, following known faces, deciding where to

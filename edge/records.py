@@ -12,7 +12,7 @@ Gray: TypeAlias = NDArray[np.uint8]
 """A grey picture, ``(height, width)`` uint8, full-range luma 0..255."""
 
 Logits: TypeAlias = tuple[float, ...]
-"""Calibrated logits of a face in the order of edge.contract.LABELS: their softmax is its probabilities."""
+"""Calibrated logits of a face in the order of edge.model.preprocessing.LABELS: their softmax is its probabilities."""
 
 Flaw: TypeAlias = Literal["small", "blurred", "low contrast"]
 """Why a face is not worth classifying."""

@@ -10,7 +10,7 @@ from msgspec import Meta
 from edge.errors import SettingsError, nearest
 
 EXPRESSIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""As edge.contract.LABELS, which is not imported: doctor reads settings where numpy or OpenCV is missing."""
+"""As edge.model.preprocessing.LABELS, which is not imported: doctor reads settings where numpy or OpenCV is missing."""
 
 _KINDS: Final = ("appeared", "changed", "uncertain", "preset", "left")  # as edge.records.EventKind, likewise
 

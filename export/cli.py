@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from edge.ending import guarded
+from edge.system.shutdown import guarded
 
 CROP_MARGIN: Final = 0.0
 """Of new bundles: a margin that suits both students (docs/performance.md has the figures)."""
@@ -71,7 +71,7 @@ def _main(argv: Sequence[str] | None) -> int:
 
 def bundle(arguments: argparse.Namespace) -> int:
     """Carry out ``fer-export bundle``."""
-    from export.bundle import make_bundle  # noqa: PLC0415  TensorFlow
+    from export.build import make_bundle  # noqa: PLC0415  TensorFlow
 
     card = make_bundle(arguments.run, arguments.data, arguments.out, arguments.coverage, arguments.margin)
     floats, speaking = card.origin.float_figures, card.abstention
@@ -138,7 +138,9 @@ def _add_bundles(add: _Add) -> None:
 
 
 def _add_measurements(add: _Add) -> None:
-    comparing = add("compare", ("export.comparison", "command"), "accuracy, size and time beside each other", _COMPARE)
+    comparing = add(
+        "compare", ("export.studies.comparison", "command"), "accuracy, size and time beside each other", _COMPARE
+    )
     comparing.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
     comparing.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013, in any of its forms")
     comparing.add_argument(
@@ -146,7 +148,12 @@ def _add_measurements(add: _Add) -> None:
     )
     comparing.add_argument("--out", type=Path, metavar="SVG", help="draw time, accuracy and size into this file")
     comparing.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    telling = add("episodes", ("export.episodes", "command"), "measure how calmly and quickly events follow", _EPISODES)
+    telling = add(
+        "episodes",
+        ("export.studies.event_tuning", "command"),
+        "measure how calmly and quickly events follow",
+        _EPISODES,
+    )
     telling.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
     telling.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013 or a tree of pictures")
     telling.add_argument(
@@ -160,13 +167,18 @@ def _add_measurements(add: _Add) -> None:
 
 
 def _add_edge_tpu(add: _Add) -> None:
-    looking = add("check", ("export.tpu", "check"), "predict what of a network an Edge TPU will run", _CHECK)
+    looking = add(
+        "check", ("export.edgetpu.commands", "check"), "predict what of a network an Edge TPU will run", _CHECK
+    )
     looking.add_argument(
         "model", type=Path, metavar="MODEL", help="a .tflite file, a bundle's folder, or a bundled model's name"
     )
     looking.add_argument("--json", action="store_true", help="print JSON (docs/edge-tpu.md explains it)")
     compiling = add(
-        "compile", ("export.tpu", "compile_command"), "compile a model or bundle for the Edge TPU", _COMPILE
+        "compile",
+        ("export.edgetpu.commands", "compile_command"),
+        "compile a model or bundle for the Edge TPU",
+        _COMPILE,
     )
     compiling.add_argument("model", type=Path, metavar="MODEL", help="a .tflite file, or a bundle's folder")
     compiling.add_argument("--out", type=Path, metavar="DIR", help="where files go (default: beside MODEL.tflite)")
@@ -176,7 +188,12 @@ def _add_edge_tpu(add: _Add) -> None:
     compiling.add_argument(
         "--compiler", default="edgetpu_compiler", metavar="PATH", help="default: edgetpu_compiler on the PATH"
     )
-    adding = add("add-tpu", ("export.tpu", "add_tpu"), "add a file that was compiled elsewhere to its bundle", _ADD_TPU)
+    adding = add(
+        "add-tpu",
+        ("export.edgetpu.commands", "add_tpu"),
+        "add a file that was compiled elsewhere to its bundle",
+        _ADD_TPU,
+    )
     adding.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
     adding.add_argument("file", type=Path, metavar="FILE", help="model_edgetpu.tflite from edgetpu_compiler")
     adding.add_argument(
@@ -189,7 +206,7 @@ def _add_edge_tpu(add: _Add) -> None:
 
 
 def _add_scenes(add: _Add) -> None:
-    filming = add("clips", ("export.clips", "command"), "make test videos with exactly known faces", _CLIPS)
+    filming = add("clips", ("export.synthetic.clips", "command"), "make test videos with exactly known faces", _CLIPS)
     filming.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the videos go")
     filming.add_argument("--data", type=Path, metavar="PATH", help="FER2013, for the scene `faces`")
     filming.add_argument("--seed", type=_count, default=1, metavar="N", help="default: %(default)s")
@@ -197,7 +214,9 @@ def _add_scenes(add: _Add) -> None:
         "--scene", action="append", default=[], metavar="NAME", help="only this one; may be repeated (default: all)"
     )
     filming.add_argument("--seconds", type=_positive, metavar="S", help="only the first S seconds of each")
-    fitting = add("margin", ("export.margin", "command"), "measure which crop margin suits a bundle", _MARGIN)
+    fitting = add(
+        "margin", ("export.studies.crop_margin", "command"), "measure which crop margin suits a bundle", _MARGIN
+    )
     fitting.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or the name of a bundled model")
     fitting.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013")
     fitting.add_argument(

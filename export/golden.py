@@ -1,7 +1,7 @@
 """The golden material of a bundle: synthetic inputs, and what comes of them where the bundle is made.
 
 Sixteen faces that are nobody's go through the network; a scene goes the way of a camera's picture: decoded to grey, and
-cut out with the card's margin. On a device edge.verify compares. Needs no TensorFlow.
+cut out with the card's margin. On a device edge.model.verification compares. Needs no TensorFlow.
 """
 
 import platform
@@ -14,12 +14,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.bundle import CARD_FILE, GOLDEN_FILE, MODEL_FILE, Card, Golden, Scene, find_bundle, open_bundle
-from edge.classify import Network
-from edge.contract import INPUT_SIZE, LABELS, crop
 from edge.errors import BundleError
+from edge.model.bundle import CARD_FILE, GOLDEN_FILE, MODEL_FILE, Card, Golden, Scene, find_bundle, open_bundle
+from edge.model.classifier import Network
+from edge.model.preprocessing import INPUT_SIZE, LABELS, crop
+from edge.model.verification import decode
 from edge.records import Box
-from edge.verify import decode
 
 _FACES: Final = 16
 _SEED: Final = 20130414
@@ -28,7 +28,10 @@ _BOXES: Final = (Box(40, 20, 80, 88), Box(120, 70, 50, 60), Box(6, 8, 30, 32))
 
 
 def make_golden(network: Network, margin: float) -> Golden:
-    """What this network, here, makes of the golden inputs; faces are cut out with ``margin`` (as in edge.contract)."""
+    """What this network, here, makes of the golden inputs.
+
+    Faces are cut out with ``margin`` (as in edge.model.preprocessing).
+    """
     faces = golden_faces()
     return Golden(faces, np.stack([network.logits(face) for face in faces]), LABELS, golden_scene(margin))
 

@@ -2,9 +2,9 @@
 
 import html
 
-from edge.bundle import Card, SplitFigures
-from edge.metrics import Calibration, Figures
-from export.parity import CLEAR_MARGIN, Pair
+from edge.evaluation.metrics import Calibration, Figures
+from edge.model.bundle import Card, SplitFigures
+from export.quantization.parity import CLEAR_MARGIN, Pair
 from train.report import classifier_sections, render
 
 

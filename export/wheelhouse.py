@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from edge.ending import guarded
 from edge.errors import FerEdgeError, UsageError
+from edge.system.shutdown import guarded
 
 PROJECT: Final = Path(__file__).parent.parent
 REQUIREMENT: Final = "fer-edge[litert]"

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.clips import make_clips
+from export.synthetic.clips import make_clips
 
 ROOT = Path(__file__).parent.parent
 PORTRAIT = ROOT / "edge" / "demo" / "portrait.jpg"

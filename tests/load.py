@@ -1,9 +1,9 @@
 """Many simulated devices against one real mosquitto: ``python -m tests.load --devices 500``.
 
-Each device is the own link of fer-edge to the broker (edge.link: session, last will, back-off), which publishes events
-of the real form at QoS 1. A device has no camera and no outbox; what was under way when a connection broke is not sent
-again here, only counted. Devices are spread over a few processes, since select(2) knows 1024 descriptors. Latency is
-from publish to one subscriber's callback, by the machine's monotonic clock.
+Each device is the own link of fer-edge to the broker (edge.mqtt.connection: session, last will, back-off), which
+publishes events of the real form at QoS 1. A device has no camera and no outbox; what was under way when a connection
+broke is not sent again here, only counted. Devices are spread over a few processes, since select(2) knows 1024
+descriptors. Latency is from publish to one subscriber's callback, by the machine's monotonic clock.
 """
 
 import argparse
@@ -25,9 +25,9 @@ import numpy as np
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.contract import LABELS, expression
-from edge.events import to_json
-from edge.link import Backoff, Limits, Link
+from edge.events.factory import to_json
+from edge.model.preprocessing import LABELS, expression
+from edge.mqtt.connection import Backoff, Limits, Link
 from edge.records import Event
 from edge.settings import Mqtt
 from tests.conftest import Broker, free_port, wait_until
@@ -74,7 +74,7 @@ class Shared:
 
 
 class Device:
-    """One simulated device; the methods without a docstring are edge.link.Talk's."""
+    """One simulated device; the methods without a docstring are edge.mqtt.connection.Talk's."""
 
     def __init__(self, number: int, port: int, load: Load, shared: Shared) -> None:
         self.base = f"{_PREFIX}/load-{number:05}"

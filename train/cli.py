@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.ending import guarded
+from edge.system.shutdown import guarded
 from train import recipes
 from train.recipes import RECIPES, Recipe, customize, find_recipe
 
@@ -37,7 +37,7 @@ def _main(argv: list[str]) -> int:
 
 
 def _models(_arguments: argparse.Namespace) -> int:
-    from train.models import MODELS, macs  # noqa: PLC0415  TensorFlow takes seconds to load; --help must not
+    from train.models.registry import MODELS, macs  # noqa: PLC0415  TensorFlow takes seconds to load; --help must not
 
     print(f"{'model':18}{'parameters':>12}{'trainable':>12}{'MMAC':>8}  what")
     for architecture in MODELS.values():
@@ -64,8 +64,8 @@ def _recipes(_arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     recipe = customize(find_recipe(arguments.recipe), arguments.set)
     folder = arguments.out or Path("runs") / recipe.name
+    from train.distributed import Workers  # noqa: PLC0415
     from train.run import Sources, execute  # noqa: PLC0415  as above
-    from train.workers import Workers  # noqa: PLC0415
 
     sources = Sources(arguments.data, arguments.weights, arguments.votes, arguments.skip_bad)
     run = execute(recipe, sources, folder, Workers(arguments.strategy))
@@ -78,8 +78,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from edge.fer2013 import measured_split, read_faces  # noqa: PLC0415
-    from train.evaluate import as_json, evaluate, table  # noqa: PLC0415
+    from edge.evaluation.fer2013 import measured_split, read_faces  # noqa: PLC0415
+    from train.evaluation.evaluate import as_json, evaluate, table  # noqa: PLC0415
 
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
     told = evaluate(arguments.subjects, faces, arguments.tta, arguments.keep)
@@ -92,7 +92,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _bank(arguments: argparse.Namespace) -> int:
-    from train.subjects import bank  # noqa: PLC0415  TensorFlow
+    from train.evaluation.predictors import bank  # noqa: PLC0415  TensorFlow
 
     made = bank(arguments.subject, arguments.data, arguments.views, arguments.seed)
     made.save(arguments.out)

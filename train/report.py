@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from edge.contract import LABELS, softmax
 from edge.errors import UsageError
-from edge.fer2013 import LabelledFaces
-from edge.metrics import Calibration, Figures, calibration, measure
+from edge.evaluation.fer2013 import LabelledFaces
+from edge.evaluation.metrics import Calibration, Figures, calibration, measure
+from edge.model.preprocessing import LABELS, softmax
 
 if TYPE_CHECKING:  # TensorFlow takes seconds, and who only draws does not need it
     from train.trainer import Epoch

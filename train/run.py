@@ -10,24 +10,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.bundle import CARD_FILE, bundled, find_bundle, open_bundle
-from edge.contract import normalize
 from edge.errors import UsageError
-from edge.fer2013 import LabelledFaces
-from train import deployed
-from train.batches import TrainingSet
-from train.data import Splits, read_splits
-from train.ferplus import read_votes
-from train.grow import grow
-from train.models import MODELS
-from train.pretrained import load_weights, provenance
+from edge.evaluation.fer2013 import LabelledFaces
+from edge.model.bundle import CARD_FILE, bundled, find_bundle, open_bundle
+from edge.model.preprocessing import normalize
+from train.data.batches import TrainingSet
+from train.data.dataset import Splits, read_splits
+from train.data.ferplus import read_votes
+from train.data.view_bank import find_bank
+from train.distributed import Workers
+from train.init import from_bundle
+from train.init.batch_norm import Values
+from train.init.net2net import grow
+from train.init.pretrained import load_weights, provenance
+from train.init.pruning import slim
+from train.models.registry import MODELS
 from train.recipes import RECIPES, Recipe
 from train.report import write_report
-from train.slim import slim
 from train.trainer import BEST, Epoch, build_in_float32, fit, predict, prepare, read_history
-from train.unfold import Values
-from train.views import find_bank
-from train.workers import Workers
 
 _RUN = "run.json"
 _STATISTICS_FACES = 512
@@ -37,8 +37,8 @@ _STATISTICS_FACES = 512
 class Sources:
     """What a run reads: FER2013, the weights it starts from, FERPlus votes.
 
-    ``weights`` is an earlier run or a bundle of the same network, or what train.pretrained takes; ``skip_bad`` is as
-    of train.data.read_splits.
+    ``weights`` is an earlier run or a bundle of the same network, or what train.init.pretrained takes; ``skip_bad`` is
+    as of train.data.dataset.read_splits.
     """
 
     data: Path
@@ -144,7 +144,10 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
 
 @dataclass(frozen=True)
 class _Start:
-    """Where weights come from; ``load(model, faces)`` gives them to a network (``faces`` as of train.unfold.unfold)."""
+    """Where weights come from.
+
+    ``load(model, faces)`` gives them to a network (``faces`` as of train.init.batch_norm.unfold).
+    """
 
     provenance: str
     load: Callable[[Any, Values], object]
@@ -176,7 +179,7 @@ def _trained(weights: str) -> tuple[str, _Start] | None:
     if weights in bundled() or (folder / CARD_FILE).is_file():
         bundle = open_bundle(find_bundle(weights))
         return bundle.card.name, _Start(
-            deployed.provenance(bundle.card), lambda model, faces: deployed.load_bundle(model, bundle, faces)
+            from_bundle.provenance(bundle.card), lambda model, faces: from_bundle.load_bundle(model, bundle, faces)
         )
     if folder.is_dir():
         run = Run.load(folder)

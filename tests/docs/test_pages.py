@@ -10,7 +10,7 @@ import jinja2
 import pytest
 import yaml
 
-from edge.bundle import find_bundle, open_bundle
+from edge.model.bundle import find_bundle, open_bundle
 from edge.settings import Metrics, Model, load_settings
 from tests.conftest import ROOT
 from tests.docs.pages import PAGES, Block, anchors, blocks, commands_of, links, name_of

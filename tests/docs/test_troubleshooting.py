@@ -4,12 +4,12 @@ import ast
 import re
 
 from edge.errors import exit_meanings
-from export.tpu import NOT_MAPPED
+from export.edgetpu.commands import NOT_MAPPED
 from tests.conftest import ROOT
 from tests.docs.pages import rows
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
-USUAL = {0, 1, 2, 130}  # done, some fault, argparse, Ctrl-C (edge/ending.py)
+USUAL = {0, 1, 2, 130}  # done, some fault, argparse, Ctrl-C (edge/system/shutdown.py)
 
 
 def trees() -> list[ast.Module]:
@@ -50,7 +50,7 @@ def test_help_names_no_code_that_is_not_documented() -> None:
 
 
 def findings() -> dict[str, set[str]]:
-    """By name of each Finding that edge/doctor.py makes, the levels that its code can give it."""
+    """By name of each Finding that edge/diagnostics/doctor.py makes, the levels that its code can give it."""
     found: dict[str, set[str]] = {}
     for function in ast.walk(ast.parse((ROOT / "edge" / "doctor.py").read_text())):
         if not isinstance(function, ast.FunctionDef):

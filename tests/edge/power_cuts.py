@@ -10,10 +10,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from edge.bundle import open_bundle
-from edge.classify import Classifier
-from edge.models import KEPT, Models
-from edge.verify import verify_golden
+from edge.model.bundle import open_bundle
+from edge.model.classifier import Classifier
+from edge.model.registry import KEPT, Models
+from edge.model.verification import verify_golden
 
 
 class Fuse:

@@ -25,21 +25,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge.bundle import find_bundle, open_bundle
-from edge.camera import is_live, open_source, read_gray
+from edge.app.recording import events_of
+from edge.camera.sources import is_live, open_source, read_gray
+from edge.cli.reference import sample
 from edge.errors import BundleError, DataError, FerEdgeError, SettingsError, SourceError
-from edge.events import to_json
-from edge.faces import FaceDetector
-from edge.fer2013 import read_data, read_faces
-from edge.keeping import Keeper
-from edge.messages import COMMANDS, Reply
-from edge.mqtt import base_topic
-from edge.parcel import LARGEST, read_parcel
-from edge.recording import events_of
-from edge.remote import Abilities, Remote
-from edge.sample import sample
+from edge.evaluation.fer2013 import read_data, read_faces
+from edge.events.factory import to_json
+from edge.model.archive import LARGEST, read_parcel
+from edge.model.bundle import find_bundle, open_bundle
+from edge.model.verification import check_preparation
+from edge.mqtt.commands import Abilities, Remote
+from edge.mqtt.messages import COMMANDS, Reply
+from edge.mqtt.publisher import base_topic
 from edge.settings import Camera, Detect, Section, Settings, load_settings
-from edge.verify import check_preparation
+from edge.system.state import Keeper
+from edge.vision.detector import FaceDetector
 from tests.conftest import PORTRAIT
 
 # What breaks something is shown in full, however long it is.

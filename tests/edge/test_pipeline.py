@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge.deployed import open_deployed
+from edge.model.loader import open_deployed
 from edge.pipeline import STAGES, Pipeline, Seen, make_stream
 from edge.records import Box, Frame
 from edge.settings import Quality, Settings

@@ -3,8 +3,8 @@ from typing import get_args
 
 import pytest
 
-from edge.contract import LABELS
 from edge.errors import SettingsError
+from edge.model.preprocessing import LABELS
 from edge.records import EventKind
 from edge.settings import EXPRESSIONS, Settings, load_settings
 

@@ -86,7 +86,7 @@ def main() -> int:
 
 def compiled(scenario: str, arguments: argparse.Namespace) -> int:
     """Print a success and write the files: ``all``, ``left-2``, ``none-mapped``, ``no-file``, ``no-log``, ``other``."""
-    from export.flatbuffer import read_graph  # noqa: PLC0415  failures need none of it, and are quicker without
+    from export.tflite_graph import read_graph  # noqa: PLC0415  failures need none of it, and are quicker without
     from tests.export.tiny import as_compiled, tiny  # noqa: PLC0415
 
     plain = arguments.model.read_bytes()

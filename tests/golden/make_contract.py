@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.contract import crop, encode
+from edge.model.preprocessing import crop, encode
 from edge.records import Box
 
 BOXES = [Box(10, 10, 48, 48), Box(-20, 30, 90, 90), Box(100, 60, 130, 130), Box(150, 100, 33, 41), Box(170, 90, 80, 60)]

@@ -26,7 +26,7 @@ function* bytes(seed) {
   }
 }
 
-/** Grey pictures of coarse blocks and fine noise in equal parts; tests/train/test_pretrained.py makes the same. */
+/** Grey pictures of coarse blocks and fine noise in equal parts; tests/train/init/test_pretrained.py makes the same. */
 function pictures() {
   const source = bytes(SEED);
   const next = () => source.next().value;

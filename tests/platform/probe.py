@@ -9,13 +9,13 @@ import sys
 from importlib import metadata, resources
 from pathlib import Path
 
-from edge.bundle import open_bundle
-from edge.camera import open_source
-from edge.classify import Classifier
-from edge.deployed import open_deployed
+from edge.camera.sources import open_source
+from edge.model.bundle import open_bundle
+from edge.model.classifier import Classifier
+from edge.model.loader import open_deployed
+from edge.model.verification import check_golden
 from edge.pipeline import Pipeline, make_stream
 from edge.settings import Camera, Settings
-from edge.verify import check_golden
 
 
 def goldens() -> dict[str, dict[str, float]]:

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import pytest
 
-from edge.camera import Demo
+from edge.camera.sources import Demo
 from export.wheelhouse import LIMIT_MB, installed_sizes, table, target
 from tests.platform.roots import debian_root, require_root
 

@@ -1,7 +1,7 @@
 """The picamera2 source on the real picamera2 and libcamera's virtual camera, in a Debian 13 root file system.
 
-What this cannot show: a real sensor, and rows with padding (the virtual camera has none; tests/edge/test_devices.py
-covers them).
+What this cannot show: a real sensor, and rows with padding (the virtual camera has none;
+tests/edge/camera/test_devices.py covers them).
 """
 
 import os

@@ -17,8 +17,8 @@ from typing import Any
 import cv2
 import pytest
 
-from edge.bundle import DEFAULT, find_bundle
-from edge.camera import Demo
+from edge.camera.sources import Demo
+from edge.model.bundle import DEFAULT, find_bundle
 from tests.conftest import ROOT, StandIn, wait_until
 from tests.platform.roots import debian_root, require_root
 from tests.soak.ledger import Evidence, Found, balance
@@ -344,7 +344,7 @@ def test_a_hung_process_is_restarted_by_the_watchdog(installed: Container) -> No
     print(f"SIGSTOP, {aborted:.1f} s, abort; first frame of the next process {time.monotonic() - began:.1f} s after it")
     journal = _journal(installed, began_at)
     assert "Failed with result 'watchdog'" in journal
-    assert "edge/run.py" in journal  # where it hung
+    assert "edge/app/run.py" in journal  # where it hung
 
 
 @pytest.fixture
@@ -378,7 +378,7 @@ def test_an_edge_tpu_works_in_the_sandbox_and_its_hang_leaves_the_next_process_o
     assert "the last process ended, by a crash or the watchdog, while the Edge TPU computed" in fault["sentence"]
     journal = _journal(installed, began_at)
     assert "Failed with result 'watchdog'" in journal
-    assert "edge/edgetpu.py" in journal  # where it hung
+    assert "edge/model/edgetpu.py" in journal  # where it hung
 
 
 def test_a_killed_process_is_restarted(installed: Container) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.bundle import find_bundle
+from edge.model.bundle import find_bundle
 from tests.conftest import ROOT, Broker, StandIn, build_library, free_port, wait_until
 from tests.edge.proxy import Proxy
 from tests.soak.camera import Camera
@@ -31,7 +31,7 @@ PASSWORD: Final = "sesame"
 MOST_EVENTS: Final = 60
 """So few may wait, for drops to come about."""
 
-_FER_EDGE: Final = [sys.executable, "-c", "import sys; from edge.cli import main; sys.exit(main())"]
+_FER_EDGE: Final = [sys.executable, "-c", "import sys; from edge.cli.main import main; sys.exit(main())"]
 
 _CONFIG: Final = """
 [camera]

@@ -1,8 +1,8 @@
 import pytest
 
 from edge.errors import UsageError
+from train.data.view_bank import find_bank
 from train.recipes import RECIPES, Recipe, customize, find_recipe
-from train.views import find_bank
 
 
 def test_overrides_take_the_keys_own_type() -> None:

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 
 import tf_keras as keras  # noqa: E402
 
-from edge.fer2013 import read_faces  # noqa: E402
-from train.evaluate import evaluate  # noqa: E402
+from edge.evaluation.fer2013 import read_faces  # noqa: E402
+from train.evaluation.evaluate import evaluate  # noqa: E402
 from train.recipes import Recipe  # noqa: E402
 from train.trainer import Stage, build_in_float32, stages  # noqa: E402
 

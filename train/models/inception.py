@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tf_keras import layers
 
-from train.models.parts import picture, with_logits
+from train.models.layers import picture, with_logits
 
 SIZE: Final = 112
 """Height and width that faces are enlarged to. The weights were published for 160, at more than twice the work."""

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from tf_keras import layers
 
-from edge.contract import INPUT_SIZE
-from train.models.parts import colour, picture, with_logits
+from edge.model.preprocessing import INPUT_SIZE
+from train.models.layers import colour, picture, with_logits
 
 CHANNEL_MEANS: Final = (103.939, 116.779, 123.68)
 """What the face-pretrained MobileNetV1 subtracts from its three channels, 0..255."""

@@ -5,7 +5,7 @@ from typing import Any
 import tf_keras as keras
 from tf_keras import layers
 
-from train.models.parts import picture, with_logits
+from train.models.layers import picture, with_logits
 
 
 def paper(dropout: float) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import tf_keras as keras
 from tf_keras import layers
 
-from train.models.parts import colour, picture, with_logits
+from train.models.layers import colour, picture, with_logits
 
 BACKBONE: Final = "resnet50"
 """The layer that published weights are for: the name that Keras gives its own."""
@@ -35,7 +35,7 @@ def teacher(dropout: float) -> Any:
     Two 3x3 convolutions at full resolution stand for the stem of 7x7 and max-pool, which would throw away 15 of every
     16 positions at once; each stage halves in its first 3x3 convolution (v1.5). Each block starts as the identity
     (gamma 0 in its last batch norm, Goyal et al. 2017, arXiv 1706.02677). Activations are ReLU6, so that it can start
-    as a student (train/grow.py).
+    as a student (train/init/net2net.py).
     """
     face = x = picture()
     for number in (1, 2):

@@ -4,6 +4,6 @@ import sys
 
 import shim  # noqa: F401  before picamera2
 
-from edge.cli import main
+from edge.cli.main import main
 
 sys.exit(main())

@@ -8,7 +8,7 @@ import shim  # noqa: F401  before picamera2
 from libcamera import ColorSpace
 from picamera2 import Picamera2
 
-from edge.camera import open_source
+from edge.camera.sources import open_source
 from edge.settings import Camera
 
 name, rotation, mirror = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "mirror"

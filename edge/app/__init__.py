@@ -1,0 +1,1 @@
+"""Puts the rooms together: what ``fer-edge run`` and ``fer-edge replay`` do."""

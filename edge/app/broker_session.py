@@ -1,0 +1,140 @@
+"""What a run over MQTT has beside its events: commands, statistics, Home Assistant, and where all of it is kept."""
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from edge.camera.sources import is_live
+from edge.errors import BundleError
+from edge.model.bundle import open_bundle
+from edge.model.loader import Deployed
+from edge.model.registry import deployed_folder
+from edge.monitoring.statistics import Told, Vitals
+from edge.mqtt.commands import Abilities, Remote
+from edge.mqtt.homeassistant import Described, birth_topic, discovery, discovery_topic
+from edge.mqtt.outbox import Outbox
+from edge.mqtt.publisher import Announcement, MqttSink, base_topic, client_id, device_id
+from edge.pipeline import Pipeline
+from edge.settings import Privacy, Settings, load_settings
+from edge.system import hardware
+from edge.system.clock import now
+from edge.system.state import Keeper, store_folder
+from edge.system.systemd import Service, fault_of
+
+_log = logging.getLogger(__name__)
+
+_REST_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Outside:
+    """The way to the broker, the commands that come from there, and what is told of the device."""
+
+    sink: MqttSink
+    remote: Remote
+    vitals: Vitals
+    outbox: Outbox
+    pausable: bool
+    privacy: Privacy
+
+    def deployed(self, deployed: Deployed) -> None:
+        """Tell of the model that runs."""
+        self.sink.verification(deployed.verification)
+        self.sink.model_fault(fault_of(BundleError(deployed.refused), now()) if deployed.refused else None)
+
+    def seen(self, pipeline: Pipeline, dropped: int, *, ready: bool) -> None:
+        """A frame has gone through the pipeline; ``ready`` when it was the first of the service."""
+        self.vitals.frame()
+        if self.pausable:
+            self.sink.paused(False)
+        self.remote.seeing()
+        self._between(pipeline, dropped, ready=ready)
+
+    def rest(self, service: Service, pipeline: Pipeline) -> None:
+        """The camera is closed, until it is wanted again or a stop is asked for."""
+        _log.warning('the camera is paused; .../command/pause with {"on":false} opens it again')
+        self.sink.paused(True)
+        while self.remote.paused and not service.stopping.is_set():
+            pipeline.classifier.tend()
+            ready = service.rest(pipeline.classifier.accelerator)
+            self.remote.resting()
+            self._between(pipeline, 0, ready=ready)
+            service.stopping.wait(_REST_SECONDS)
+
+    def _between(self, pipeline: Pipeline, dropped: int, *, ready: bool) -> None:
+        self.sink.check()
+        if ready:
+            self.sink.fault(None)
+        self.sink.degraded(pipeline.classifier.degraded)
+        self.remote.step(pipeline.classifier)
+        if self.vitals.due:
+            told = Told(
+                paused=self.remote.paused,
+                frames_dropped=dropped,
+                model=pipeline.classifier.card.name,
+                accelerator=pipeline.classifier.accelerator,
+                outbox=self.outbox.figures,
+                refused=self.sink.refusals,
+                commands_ignored=self.remote.ignored,
+                fault=self.sink.fault_code,
+                declared_use=self.privacy.declared_use,
+            )
+            stages = {} if self.privacy.aggregate_only else pipeline.stage_seconds
+            self.sink.statistics(self.vitals.statistics(stages, told))
+
+
+def make_outside(settings: Settings, config: Path | None, service: Service) -> Outside:
+    """Open what is kept, and begin to connect. Raises StoreError when another process uses it, and SettingsError."""
+    folder, name = store_folder(settings.store, os.environ), client_id(settings.mqtt)
+    keeper = Keeper(folder, name)
+    pausable = is_live(settings.camera)
+    counting = settings.privacy.aggregate_only
+    # Events that still wait from before must not be sent among counts: those have a file of their own.
+    outbox = Outbox(folder / f"{name}{'.aggregate' if counting else ''}.outbox.db", settings.store.events)
+    announcements = _announcements(settings, keeper, pausable=pausable)
+    sink = MqttSink(settings.mqtt, outbox, announcements, aggregate_only=counting)
+    if not settings.privacy.declared_use:
+        _log.warning("privacy.declared_use is empty: say in one sentence what this device is used for")
+
+    def reload() -> None:
+        load_settings(config)  # what cannot be read must not end a device that works
+        service.stop()
+
+    abilities = Abilities(
+        pausable=pausable,
+        reload=reload if service.managed else None,
+        bundle=lambda: open_bundle(deployed_folder(settings, os.environ)),
+    )
+    remote = Remote(keeper, abilities, sink.reply, time.monotonic, sink.verification)
+    vitals = Vitals(settings.mqtt.statistics_seconds)
+    if not service.managed:
+        sink.fault(None)  # what another process has left; a service waits with that until it is ready
+    sink.start(remote.received)
+    return Outside(sink, remote, vitals, outbox, pausable, settings.privacy)
+
+
+def _announcements(settings: Settings, keeper: Keeper, *, pausable: bool) -> list[Announcement]:
+    """What Home Assistant is told now, and what it was told once and is to forget."""
+    wanted, base = settings.homeassistant, base_topic(settings.mqtt)
+    topic = discovery_topic(wanted, base) if wanted.enabled else ""
+    announcements = []
+    if (former := keeper.kept.discovery) and former != topic:
+        announcements.append(Announcement(former, b"", done=partial(keeper.keep, discovery=topic)))
+    if topic:
+        described = Described(
+            base=base,
+            device=device_id(settings.mqtt),
+            board=hardware.text_of(hardware.MODEL),
+            pausable=pausable and settings.mqtt.commands,
+            statistics_seconds=settings.mqtt.statistics_seconds,
+            presets=tuple(preset.name for preset in settings.preset),
+            aggregate_only=settings.privacy.aggregate_only,
+        )
+        if not announcements:
+            keeper.keep(discovery=topic)
+        announcements.append(Announcement(topic, discovery(wanted, described), birth_topic(wanted)))
+    return announcements

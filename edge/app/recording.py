@@ -1,0 +1,196 @@
+"""``fer-edge run --record`` and ``fer-edge replay``: what was read of faces, kept to be told again, byte for byte.
+
+A recording is lines of JSON: ``begin`` (run id, model, thresholds), one ``frame`` each with boxes, readings and times,
+and ``end``; a pause ends one and begins another. No pictures. What the clock said stands in the first line that it is
+true of.
+"""
+
+import contextlib
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from edge.errors import SourceError
+from edge.events.episodes import Change, Narrator, manner
+from edge.events.factory import EventMaker, to_json
+from edge.model.bundle import Card
+from edge.model.preprocessing import LABELS
+from edge.pipeline import Seen
+from edge.records import Event, Flaw, Telling
+from edge.settings import Events, Preset, Settings, load_settings
+from edge.system.clock import Moment
+
+Size: TypeAlias = Annotated[int, Meta(ge=0)]
+Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]  # thirty years
+Logit: TypeAlias = Annotated[float, Meta(ge=-1e6, le=1e6)]
+SevenLogits: TypeAlias = Annotated[tuple[Logit, ...], Meta(min_length=len(LABELS), max_length=len(LABELS))]
+
+
+class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="line", omit_defaults=True):
+    """A line of a recording."""
+
+
+class Begin(_Line, frozen=True, tag="begin"):
+    """A source was opened. ``telling`` and ``threshold`` are the card's, ``events`` and ``presets`` the settings'."""
+
+    version: Literal[1]
+    run: str
+    model: str
+    sha256: str
+    telling: Telling
+    threshold: float
+    events: Events
+    presets: tuple[Preset, ...] = ()
+
+
+class Look(_Line, frozen=True, tag="frame"):
+    """One frame at ``t`` (seconds, source time): the box of each track in view, and what was read of it.
+
+    ``hidden`` are the ids of those out of sight that have not left.
+    """
+
+    t: Seconds
+    boxes: dict[int, tuple[int, int, Size, Size]] = {}
+    readings: dict[int, SevenLogits | Flaw] = {}
+    hidden: tuple[int, ...] = ()
+    clock: Moment | None = None
+
+
+class End(_Line, frozen=True, tag="end"):
+    """The source was closed, and everybody left."""
+
+    t: Seconds
+    clock: Moment
+
+
+Line: TypeAlias = Begin | Look | End
+
+
+class Recorder:
+    """Writes a recording. Raises SourceError when its file cannot be written."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        with self._named():
+            self._stream = file.open("wb")
+        self._moment: Moment | None = None
+
+    def begin(self, run_id: str, card: Card, settings: Settings) -> None:
+        """A source is opened."""
+        self._moment = None
+        thresholds = (card.events, card.abstention.threshold, settings.events, settings.preset)
+        self._write(Begin(1, run_id, card.name, card.sha256, *thresholds))
+
+    def frame(self, seen: Seen, moment: Moment) -> None:
+        """One frame has gone through the pipeline; ``moment`` is the one its events are told at."""
+        boxes = {track.id: (track.box.x, track.box.y, track.box.w, track.box.h) for track in seen.tracks}
+        clock = None if moment == self._moment else moment
+        self._write(Look(seen.frame.time, boxes, seen.readings, tuple(seen.hidden), clock))
+        self._moment = moment
+
+    def end(self, at: float, moment: Moment) -> None:
+        """The source is closed."""
+        self._write(End(at, moment))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._named():
+            self._stream.close()
+
+    def _write(self, line: Line) -> None:
+        with self._named():
+            self._stream.write(msgspec.json.encode(line) + b"\n")
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SourceError(f"{self._file}: cannot be written: {error.strerror}") from error
+
+
+def replay(arguments: Namespace) -> int:
+    """Carry out ``fer-edge replay``: print the events of a recording, as the run did that made it."""
+    settings = load_settings(arguments.config) if arguments.config else None
+    for event in events_of(arguments.recording, settings):
+        print(to_json(event).decode(), flush=True)
+    return 0
+
+
+def events_of(file: Path, settings: Settings | None = None) -> Iterator[Event]:
+    """The events of a recording, told as then or, with ``settings``, by their ``[events]`` and presets.
+
+    Raises SourceError for what is no recording, or was cut; the events before come first.
+    """
+    session: _Session | None = None
+    number = 0
+    for number, line in enumerate(_lines(file), 1):
+        if isinstance(line, Begin) == (session is not None):
+            told = "a second beginning without an end" if session else "a frame before any beginning"
+            raise SourceError(f"{file}, line {number}: {told}: lines are missing")
+        if isinstance(line, Begin):
+            session = _Session(line, settings)
+            continue
+        assert session
+        try:
+            yield from session.step(line)
+        except _Inconsistent as error:
+            raise SourceError(f"{file}, line {number}: {error}: lines are missing or in another order") from error
+        except OverflowError as error:
+            raise SourceError(f"{file}, line {number}: its time of day is in no calendar") from error
+        if isinstance(line, End):
+            session = None
+    if session or not number:
+        raise SourceError(f"{file}: the recording has no end after line {number}: it was cut, or is still written")
+
+
+class _Inconsistent(Exception):  # noqa: N818  only on its way to a SourceError
+    """A line that cannot follow the ones before."""
+
+
+class _Session:
+    """From one beginning to its end."""
+
+    def __init__(self, begin: Begin, settings: Settings | None) -> None:
+        events, presets = (settings.events, settings.preset) if settings else (begin.events, begin.presets)
+        self._narrator = Narrator(manner(events, presets, begin.telling, begin.threshold))
+        self._maker = EventMaker(begin.run)
+        self._moment: Moment | None = None
+        self._at = 0.0
+
+    def step(self, line: Look | End) -> Iterator[Event]:
+        self._moment = line.clock or self._moment
+        if self._moment is None:
+            raise _Inconsistent("no time of day was recorded yet")
+        if line.t < self._at:
+            raise _Inconsistent(f"time goes back from {self._at:g} to {line.t:g} s")
+        self._at = line.t
+        changes: Iterator[Change]
+        if isinstance(line, End):
+            changes = self._narrator.update((), {}, line.t)
+        elif strangers := line.readings.keys() - line.boxes.keys():
+            raise _Inconsistent(f"a reading of track {min(strangers)}, which has no box")
+        else:
+            changes = self._narrator.update([*line.boxes, *line.hidden], line.readings, line.t)
+        for change in changes:
+            yield self._maker.event(change, self._moment)
+
+
+def _lines(file: Path) -> Iterator[Line]:
+    decode: Callable[[bytes], Line] = msgspec.json.Decoder(Line).decode
+    try:
+        with file.open("rb") as stream:
+            for number, text in enumerate(stream, 1):
+                try:
+                    yield decode(text)
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    cut = "" if text.endswith(b"\n") else "cut in the middle of its last line, or "
+                    raise SourceError(f"{file}, line {number}: {cut}no recording of version 1: {error}") from error
+    except OSError as error:
+        raise SourceError(f"{file}: cannot be read: {error.strerror}") from error

@@ -1,0 +1,142 @@
+"""What a run amounted to: the one-screen summary, and the contact sheet that a person asked for."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import SourceError
+from edge.events.episodes import Change
+from edge.model.preprocessing import expression, softmax
+from edge.pipeline import Pipeline, Seen
+from edge.records import Reading
+
+_TILE: Final = (320, 240)
+_COLUMNS: Final = 4
+_ROWS: Final = 3
+
+
+class Summary:
+    """Counts what a run saw; of faces it says nothing without ``individuals``."""
+
+    def __init__(self, *, individuals: bool = True) -> None:
+        self._individuals = individuals
+        self._started = time.perf_counter()
+        self._frames = self._with_face = 0
+        self._followed = 0
+        self._here: set[int] = set()  # of those counted: a service runs for years, and must not remember them all
+        self._expressions: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
+        self._media = 0.0
+
+    def add(self, seen: Seen) -> None:
+        """Count one frame."""
+        for change in seen.changes:
+            self.count(change)
+        self._expressions.update(_caption(reading)[0] for reading in seen.readings.values())
+        shown = {track.id for track in seen.tracks}
+        self._followed += len(shown - self._here)
+        self._here = shown | self._here.intersection(seen.hidden)
+        self._frames += 1
+        self._with_face += bool(seen.tracks)
+        self._media = seen.frame.time
+
+    def count(self, change: Change) -> None:
+        """Count one thing that happened."""
+        self._events[change.kind] += 1
+        if change.kind == "left":
+            self._here.discard(change.track)  # after a pause the next one may have the same id
+
+    def text(self, pipeline: Pipeline, dropped: int) -> str:
+        """One screen for a person; ``dropped`` frames came from the camera while others were looked at."""
+        elapsed = time.perf_counter() - self._started
+        frames = max(1, self._frames)
+        stages = "   ".join(
+            f"{stage} {1000 * seconds / frames:.2f}" for stage, seconds in pipeline.stage_seconds.items()
+        )
+        faces = (
+            f"faces        {self._followed} followed; one in view in {self._with_face} frames",
+            f"expressions  {_counts(self._expressions)}",
+            f"events       {_counts(self._events)}",
+        )
+        return "\n".join(
+            (
+                f"frames       {self._frames} ({self._media:.1f} s of video) in {elapsed:.1f} s: "
+                f"{self._frames / elapsed:.0f} fps" + (f", {dropped} dropped" if dropped else ""),
+                *(faces if self._individuals else ()),
+                f"ms a frame   {stages}",
+                f"model        {pipeline.classifier.card.name} on {pipeline.classifier.runtime}",
+            )
+        )
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counter.most_common()) or "none"
+
+
+class ContactSheet:
+    """Keeps a few annotated frames in memory, spread over a run of any length, and writes them as one picture."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._every = 1
+        self._count = 0
+        self._tiles: list[NDArray[np.uint8]] = []
+        self._readings: dict[int, Reading] = {}
+
+    def add(self, seen: Seen) -> None:
+        """Annotate and keep every n-th frame; when there are too many, keep every other and look half as often."""
+        self._readings = {track.id: self._readings[track.id] for track in seen.tracks if track.id in self._readings}
+        self._readings.update(seen.readings)
+        if self._count % self._every == 0:
+            self._tiles.append(_annotate(seen, self._readings))
+        self._count += 1
+        if len(self._tiles) > 2 * _COLUMNS * _ROWS:
+            self._tiles = self._tiles[::2]
+            self._every *= 2
+
+    def write(self) -> None:
+        """Write the picture. Raises SourceError when the file cannot be written."""
+        blank = np.zeros((_TILE[1], _TILE[0], 3), np.uint8)
+        chosen = np.linspace(0, len(self._tiles) - 1, min(len(self._tiles), _COLUMNS * _ROWS)).round().astype(int)
+        tiles = [self._tiles[index] for index in chosen]
+        tiles += [blank] * (_COLUMNS * _ROWS - len(tiles))
+        rows = [np.hstack(tiles[start : start + _COLUMNS]) for start in range(0, len(tiles), _COLUMNS)]
+        encoded = cv2.imencode(".png", np.vstack(rows))[1]
+        try:
+            self._file.write_bytes(encoded.tobytes())
+        except OSError as error:
+            raise SourceError(f"{self._file}: cannot be written: {error.strerror}") from error
+
+
+def _caption(reading: Reading) -> tuple[str, ...]:
+    if isinstance(reading, str):
+        return (reading,)
+    shown = expression(softmax(reading))
+    return shown.label, f"{shown.confidence:.0%}"
+
+
+def _annotate(seen: Seen, readings: Mapping[int, Reading]) -> NDArray[np.uint8]:
+    """A small copy of a frame, with each face's box and what the last look at it gave."""
+    picture = np.asarray(cv2.cvtColor(seen.frame.gray, cv2.COLOR_GRAY2BGR), np.uint8)
+    factor = _TILE[0] / picture.shape[1]
+    tile = np.zeros((_TILE[1], _TILE[0], 3), np.uint8)
+    reduced = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)[: _TILE[1]]
+    tile[: reduced.shape[0], : reduced.shape[1]] = reduced[:, : _TILE[0]]
+    for track in seen.tracks:
+        caption = " ".join(_caption(readings[track.id])) if track.id in readings else ""
+        x, y, w, h = (round(value * factor) for value in (track.box.x, track.box.y, track.box.w, track.box.h))
+        cv2.rectangle(tile, (x, y), (x + w, y + h), (80, 220, 80), 2)
+        _write(tile, f"{track.id}: {caption}", (x, max(12, y - 6)))
+    _write(tile, f"{seen.frame.time:.1f} s", (6, _TILE[1] - 8))
+    return tile
+
+
+def _write(tile: NDArray[np.uint8], text: str, at: tuple[int, int]) -> None:
+    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(tile, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, thickness, cv2.LINE_AA)

@@ -1,0 +1,1 @@
+"""``fer-edge bench``: cost and detection recall against clips whose ground truth is known."""

@@ -1,0 +1,258 @@
+"""Where frames come from: the built-in demo, a video file, a folder of pictures, or a live camera (edge.camera.live).
+
+Every source yields grey frames with the time they stand for. A file's frames carry media time and come as fast as
+they are asked for; a camera's carry the time at which they were taken.
+"""
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Final, Protocol
+
+import cv2
+import numpy as np
+
+from edge.camera.devices import Picamera, open_stream, open_v4l2, to_gray, without_password
+from edge.camera.live import Device, Live
+from edge.errors import SourceError
+from edge.records import Frame, Gray
+from edge.settings import Camera
+
+_log = logging.getLogger(__name__)
+
+PICTURES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".webp"})
+
+STREAMS: Final = ("http://", "https://", "rtsp://", "rtsps://")
+
+_DEMO_SIZE: Final = (640, 480)
+_DEMO_FPS: Final = 25
+_DEMO_SECONDS: Final = 10.0
+
+
+class Source(Protocol):
+    """A stream of frames."""
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come in real time by themselves."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """How many frames of a live source were replaced by newer ones before they were wanted."""
+        ...
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield frames until the source ends. Raises SourceError when it fails, CameraStalled when it hangs."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the source; returns within about a second even when it hangs."""
+        ...
+
+
+def open_source(camera: Camera) -> Source:
+    """Open what ``camera.source`` names. Raises SourceError with what to do when it can't be opened."""
+    source = _open(camera)
+    return Turned(source, camera.rotation, camera.mirror) if camera.rotation or camera.mirror else source
+
+
+def _open(camera: Camera) -> Source:
+    name = camera.source
+    path = Path(name)
+    if name == "demo":
+        return Demo()
+    opening = _live_device(camera)
+    if opening:
+        return Live(opening, without_password(name), camera.stall_seconds)
+    if path.is_dir():
+        return Folder(path, camera.folder_fps)
+    if path.is_file():
+        return Video(path)
+    raise SourceError(
+        f"source {name!r}: no such file, folder or device. "
+        "Give demo, a video, a folder, /dev/video0, picamera2 or a stream's address."
+    )
+
+
+def is_live(camera: Camera) -> bool:
+    """Whether the settings name a camera or a stream, and not a file."""
+    return _live_device(camera) is not None
+
+
+def _live_device(camera: Camera) -> Callable[[], Device] | None:
+    """What opens the live camera that the settings name; None when they name something else."""
+    name = camera.source
+    kind, _, number = name.partition(":")
+    if kind == "picamera2":
+        if number and not number.isdecimal():
+            raise SourceError(f"source {name!r}: give picamera2, or picamera2:1 for the second camera")
+        return functools.partial(Picamera, int(number or 0), camera.size)
+    if name.startswith(STREAMS):
+        return functools.partial(open_stream, name, camera.stall_seconds)
+    if name.startswith("/dev/") or Path(name).is_char_device():
+        return functools.partial(open_v4l2, Path(name), camera.size)
+    return None
+
+
+def read_gray(file: Path) -> Gray:
+    """Read a picture file as full-range luma. Raises SourceError naming the file."""
+    try:
+        stored = np.frombuffer(file.read_bytes(), np.uint8)
+    except OSError as error:
+        raise SourceError(f"{file}: cannot be read: {error.strerror}") from error
+    picture = cv2.imdecode(stored, cv2.IMREAD_GRAYSCALE) if stored.size else None
+    if picture is None:
+        raise SourceError(f"{file}: not a picture that OpenCV can decode")
+    return np.asarray(picture, np.uint8)
+
+
+class Demo:
+    """Ten seconds of 640x480 video made in memory: a view that wanders over a portrait and zooms into it."""
+
+    live = False
+    dropped = 0
+
+    # second, and of the view: centre x, centre y, width, in fractions of the portrait's size.
+    _PATH = np.array(
+        [
+            (0.0, 0.80, 0.75, 0.40),
+            (1.5, 0.80, 0.70, 0.40),
+            (3.0, 0.42, 0.36, 0.75),
+            (5.0, 0.37, 0.30, 0.50),
+            (6.5, 0.42, 0.36, 0.75),
+            (9.0, 0.80, 0.70, 0.40),
+            (10.0, 0.80, 0.75, 0.40),
+        ]
+    )
+
+    def __init__(self) -> None:
+        with resources.as_file(resources.files("edge") / "demo" / "portrait.jpg") as file:
+            self._portrait = read_gray(file)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the 250 frames."""
+        for number in range(int(_DEMO_SECONDS * _DEMO_FPS)):
+            at = number / _DEMO_FPS
+            yield Frame(self._view(at), at)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def _view(self, at: float) -> Gray:
+        x, y, part = (float(np.interp(at, self._PATH[:, 0], self._PATH[:, column])) for column in (1, 2, 3))
+        height, width = self._portrait.shape
+        view_width = part * width
+        view_height = view_width * _DEMO_SIZE[1] / _DEMO_SIZE[0]
+        left = np.clip(x * width - view_width / 2, 0, width - view_width)
+        top = np.clip(y * height - view_height / 2, 0, height - view_height)
+        scale = _DEMO_SIZE[0] / view_width
+        matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
+        return np.asarray(cv2.warpAffine(self._portrait, matrix, _DEMO_SIZE, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+class Folder:
+    """The pictures of a folder in the order of their names, ``fps`` of them a second."""
+
+    live = False
+    dropped = 0
+
+    def __init__(self, folder: Path, fps: float) -> None:
+        try:
+            self._files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+        except OSError as error:
+            raise SourceError(f"{folder}: cannot be read: {error.strerror}") from error
+        self._fps = fps
+        if not self._files:
+            raise SourceError(f"{folder}: no pictures in it ({', '.join(sorted(PICTURES))})")
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the readable pictures; an unreadable one is named on stderr and skipped."""
+        readable = 0
+        for number, file in enumerate(self._files):
+            try:
+                gray = read_gray(file)
+            except SourceError as error:
+                _log.warning("skipped: %s", error)
+                continue
+            readable += 1
+            yield Frame(gray, number / self._fps)
+        if not readable:
+            raise SourceError(f"{self._files[0].parent}: none of its {len(self._files)} pictures can be decoded")
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+class Video:
+    """A video file, in media time."""
+
+    live = False
+    dropped = 0
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._capture = cv2.VideoCapture(str(file))
+        if not self._capture.isOpened():
+            raise SourceError(f"{file}: not a video that OpenCV can open")
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield every frame of the file."""
+        at, number = 0.0, 0
+        while True:
+            ok, picture = self._capture.read()
+            if not ok:
+                break
+            # Some containers state no time for their last frames: time must not go back.
+            at = max(at, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            yield Frame(to_gray(picture), at)
+            number += 1
+        if not number:
+            raise SourceError(f"{self._file}: holds no frame that can be decoded")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._capture.release()
+
+
+class Turned:
+    """Another source's pictures, turned clockwise by ``rotation`` degrees and then, if asked, mirrored left to right.
+
+    They are views: nothing is copied.
+    """
+
+    def __init__(self, source: Source, rotation: int, mirror: bool) -> None:
+        self._source = source
+        self._quarters = rotation // 90
+        self._mirror = mirror
+
+    @property
+    def live(self) -> bool:
+        """As the other source's."""
+        return self._source.live
+
+    @property
+    def dropped(self) -> int:
+        """As the other source's."""
+        return self._source.dropped
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the other source's frames, turned."""
+        for frame in self._source.frames():
+            gray = np.rot90(frame.gray, -self._quarters)
+            yield Frame(gray[:, ::-1] if self._mirror else gray, frame.time)
+
+    def close(self) -> None:
+        """Let go of the other source."""
+        self._source.close()
+
+
+def paced(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """Hold a file's frames back until their media time, as if a camera gave them."""
+    started = time.monotonic()
+    for frame in frames:
+        time.sleep(max(0.0, started + frame.time - time.monotonic()))
+        yield frame

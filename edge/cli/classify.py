@@ -1,0 +1,49 @@
+"""``fer-edge classify``: the faces in still pictures, which have time for a full scan."""
+
+import json
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from edge.camera.sources import read_gray
+from edge.errors import SourceError
+from edge.model.loader import open_deployed
+from edge.model.preprocessing import crop
+from edge.records import Box, Expression
+from edge.settings import Detect, load_settings
+from edge.vision.detector import FaceDetector
+
+_STILL = Detect(width=1280, min_face=0.05)
+
+
+def classify(arguments: Namespace) -> int:
+    """Carry out ``fer-edge classify`` with its parsed arguments."""
+    detector = FaceDetector(_STILL)
+    classifier, _ = open_deployed(load_settings(arguments.config), os.environ)
+    failed = 0
+    for file in arguments.images:
+        try:
+            gray = read_gray(file)
+        except SourceError as error:
+            print(f"fer-edge: error: {error}", file=sys.stderr)
+            failed = 1
+            continue
+        faces = [
+            (box, classifier.classify(crop(gray, box, classifier.card.crop_margin))) for box in detector.detect(gray)
+        ]
+        print(_as_json(file, faces) if arguments.json else _as_text(file, faces), flush=True)
+    return failed
+
+
+def _as_json(file: Path, faces: list[tuple[Box, Expression]]) -> str:
+    found = [
+        {"box": [box.x, box.y, box.w, box.h], "expression": e.label, "confidence": e.confidence, "scores": e.scores}
+        for box, e in faces
+    ]
+    return json.dumps({"source": str(file), "faces": found})
+
+
+def _as_text(file: Path, faces: list[tuple[Box, Expression]]) -> str:
+    found = (f"{e.label} {e.confidence:.0%} at {box.x},{box.y} ({box.w}x{box.h})" for box, e in faces)
+    return f"{file}: " + ("; ".join(found) or "no face")

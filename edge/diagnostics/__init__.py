@@ -1,0 +1,1 @@
+"""``fer-edge doctor`` and the probes that it runs in child processes."""

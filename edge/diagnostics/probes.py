@@ -1,0 +1,161 @@
+"""What the doctor does in a child process, because a camera or network may hang and a library may crash.
+
+``python -m edge.diagnostics.probes NAME ARGUMENT`` prints one JSON object a line. An error of ours ends it with its
+exit code and its sentence on stderr.
+"""
+
+import ctypes
+import importlib
+import importlib.util
+import itertools
+import json
+import os
+import platform
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib import metadata
+from typing import Final
+
+import msgspec
+import paho.mqtt.client as paho
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.errors import AcceleratorError
+from edge.model.edgetpu_trial import SECONDS
+from edge.settings import Camera, Model, Mqtt
+from edge.system.shutdown import guarded
+
+_ANSWER_SECONDS: Final = 5
+_SETTLING_FRAMES: Final = 10
+_DISTRIBUTIONS: Final = {
+    "numpy": "numpy",
+    "cv2": "opencv-python-headless",
+    "ai_edge_litert.interpreter": "ai-edge-litert",
+    "tflite_runtime.interpreter": "tflite-runtime",
+    "picamera2": "picamera2",
+}
+
+
+def imports(_argument: str) -> None:
+    """Import what is there into this one process; each is named before, so that a crash has a name, and told after."""
+    for module, distribution in _DISTRIBUTIONS.items():
+        package = module.partition(".")[0]
+        if importlib.util.find_spec(package) and not (package == "tflite_runtime" and _has_litert()):
+            _tell({"importing": distribution})
+            importlib.import_module(module)
+            _tell({"imported": distribution, "version": _version(distribution)})
+
+
+def frame(argument: str) -> None:
+    """Open the source of these camera settings and take a frame; not the first, which many cameras give too dark."""
+    from edge.camera.sources import open_source  # noqa: PLC0415  OpenCV may be what is broken; `imports` must get that far
+
+    frames = open_source(msgspec.json.decode(argument, type=Camera)).frames()
+    *_, last = itertools.islice(frames, _SETTLING_FRAMES)
+    gray = last.gray
+    _tell({"width": gray.shape[1], "height": gray.shape[0], "darkest": int(gray.min()), "brightest": int(gray.max())})
+    os._exit(0)  # closing a camera that hangs may never return
+
+
+def golden(argument: str) -> None:
+    """Open the bundle of these model settings and compare its golden outputs."""
+    from edge.model.bundle import find_bundle, open_bundle  # noqa: PLC0415
+    from edge.model.classifier import Classifier  # noqa: PLC0415
+    from edge.model.verification import check_golden  # noqa: PLC0415
+
+    settings = msgspec.json.decode(argument, type=Model)
+    bundle = open_bundle(find_bundle(settings.bundle))
+    classifier = Classifier(bundle, settings.threads or 1)
+    agreed = asdict(check_golden(classifier, bundle.golden))
+    allowed = bundle.card.allowed_lsb(classifier.runtime, platform.machine())
+    _tell({"name": bundle.card.name, "runtime": classifier.runtime, "allowed_lsb": allowed, **agreed})
+
+
+def edgetpu(argument: str) -> None:
+    """Try the Edge TPU out with the bundle of these model settings."""
+    from edge.model.bundle import find_bundle, open_bundle  # noqa: PLC0415
+    from edge.model.edgetpu import try_out  # noqa: PLC0415
+
+    signal.alarm(2 * SECONDS)  # whoever waits may have ended; a driver that hangs would keep this process for ever
+    settings = msgspec.json.decode(argument, type=Model)
+    try_out(open_bundle(find_bundle(settings.bundle)), settings.edgetpu_library, _tell)
+    os._exit(0)  # letting go of a device may hang as well
+
+
+def coral(argument: str) -> None:
+    """What the library of this name and pycoral, where it is installed, say of themselves."""
+    try:
+        library = ctypes.CDLL(argument)
+    except OSError as error:
+        raise AcceleratorError(str(error)) from error
+    _tell({})
+    if hasattr(library, "edgetpu_version"):
+        library.edgetpu_version.restype = ctypes.c_char_p
+        _tell({"version": library.edgetpu_version().decode()})
+    if importlib.util.find_spec("pycoral"):
+        try:
+            listing = importlib.import_module("pycoral.utils.edgetpu")
+        except ImportError:  # PyPI's pycoral is another program
+            return
+        _tell({"devices": [str(device["path"]) for device in listing.list_edge_tpus()]})
+
+
+def broker(argument: str) -> None:
+    """Connect to the broker of these MQTT settings and tell how it answers."""
+    from edge.mqtt.connection import new_client  # noqa: PLC0415
+    from edge.mqtt.publisher import client_id  # noqa: PLC0415
+
+    settings = msgspec.json.decode(argument, type=Mqtt)
+    # Its own client id: with the service's, the broker would throw the running service out.
+    client = new_client(settings, f"{client_id(settings)}-doctor")
+    outcome, detail = _connect(client, settings)
+    _tell({"outcome": outcome, "detail": detail})
+
+
+def _connect(client: paho.Client, settings: Mqtt) -> tuple[str, str]:
+    reasons: list[ReasonCode] = []
+    client.on_connect = lambda _client, _data, _flags, reason, _properties: reasons.append(reason)
+    client.connect_timeout = _ANSWER_SECONDS
+    try:
+        client.connect(settings.host, settings.port, keepalive=_ANSWER_SECONDS)  # which bounds the TLS handshake too
+    except (ssl.SSLError, ConnectionResetError) as error:
+        return "tls", str(error)
+    except OSError as error:
+        return "unreachable", error.strerror or str(error)
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while not reasons and time.monotonic() < deadline and client.loop(0.1) == paho.MQTT_ERR_SUCCESS:
+        pass
+    client.disconnect()
+    if not reasons:
+        return "silent", ""
+    return ("refused" if reasons[0].is_failure else "accepted"), str(reasons[0])
+
+
+def _has_litert() -> bool:
+    """Whether the runtime is there that edge.model.classifier prefers."""
+    return importlib.util.find_spec("ai_edge_litert") is not None
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:  # Debian's OpenCV, for one, is no Python distribution
+        return "?"
+
+
+def _tell(told: dict[str, object]) -> None:
+    print(json.dumps(told), flush=True)
+
+
+def _main(name: str, argument: str) -> int:
+    probes: tuple[Callable[[str], None], ...] = (imports, frame, golden, edgetpu, coral, broker)
+    {probe.__name__: probe for probe in probes}[name](argument)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("probe", lambda: _main(sys.argv[1], sys.argv[2])))

@@ -1,0 +1,1 @@
+"""Labelled faces, figures of a classifier, and how low an accuracy chance still explains."""

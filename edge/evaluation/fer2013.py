@@ -1,0 +1,305 @@
+"""Read labelled faces: FER2013's CSV in every form it is shipped in, or a tree with one folder per label.
+
+Written once, here, because the device's accuracy check needs it; training and export import it. docs/data.md says
+which forms there are and what is known about them.
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.camera.sources import read_gray
+from edge.errors import DataError, SourceError
+from edge.evaluation.csv_table import Row, read_table
+from edge.model.preprocessing import INPUT_SIZE, LABELS, resize
+
+
+class Split(StrEnum):
+    """The parts of a data set.
+
+    The first three are FER2013's. VALIDATION and TEST are folders of trees, and not its splits: the trees' ``test``
+    mixes PublicTest and PrivateTest. UNSPLIT are the pictures of a tree that says nothing.
+    """
+
+    TRAINING = "Training"
+    PUBLIC = "PublicTest"
+    PRIVATE = "PrivateTest"
+    VALIDATION = "validation"
+    TEST = "test"
+    UNSPLIT = "unsplit"
+
+    @classmethod
+    def named(cls, name: str) -> "Split":
+        """The split of a user's or a folder's name, in any case. Raises DataError for another name."""
+        if (split := _SPLIT_NAMES.get(name.lower())) is None:
+            raise DataError(f"unknown split {name!r}: choose from {', '.join(cls)}")
+        return split
+
+
+_SPLIT_NAMES: Final = {
+    **{split.value.lower(): split for split in Split},
+    "train": Split.TRAINING,
+    "val": Split.VALIDATION,
+    "valid": Split.VALIDATION,
+}
+MEASURED: Final = (Split.PUBLIC, Split.VALIDATION, Split.TEST)
+"""What accuracy is measured on: the first of these that the data has. Never PrivateTest, unless it is asked for."""
+
+_USAGES: Final = {split.value: split for split in (Split.TRAINING, Split.PUBLIC, Split.PRIVATE)}
+_CSV_NAMES: Final = ("fer2013.csv", "icml_face_data.csv")
+_CSV_LABELS: Final = {str(index): index for index in range(len(LABELS))}
+_CSV_PIXELS: Final = {str(value): value for value in range(256)}
+_LABEL_NAMES: Final = {
+    **{label: index for index, label in enumerate(LABELS)},
+    **{
+        name: LABELS.index(label)
+        for name, label in (
+            ("anger", "angry"),
+            ("disgusted", "disgust"),
+            ("fearful", "fear"),
+            ("happiness", "happy"),
+            ("sadness", "sad"),
+            ("surprised", "surprise"),
+        )
+    },
+}
+_PICTURES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
+_NAMED_FOR_SPLIT: Final = re.compile(r"(Training|PublicTest|PrivateTest)_", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class LabelledFaces:
+    """Faces and what they show.
+
+    ``pixels`` is ``(n, 48, 48)`` uint8, ``labels`` ``(n,)`` int64 (index into LABELS). ``rows`` is ``(n,)`` int64, the
+    0-based data row of each face in its CSV, which is how FERPlus votes align with it; trees of pictures have none.
+    ``split`` is what all of them belong to, or None for everything together.
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    rows: NDArray[np.int64] | None
+    split: Split | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, kept: NDArray[np.bool_]) -> "LabelledFaces":
+        """The faces for which ``kept``, ``(n,)``, is true."""
+        rows = None if self.rows is None else self.rows[kept]
+        return LabelledFaces(self.pixels[kept], self.labels[kept], rows, self.split)
+
+    def sha256(self) -> str:
+        """Hash of pixels and labels: the same for the plain and any compressed form of one data set."""
+        digest = hashlib.sha256(self.pixels.tobytes())
+        digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row of a CSV or a picture of a tree that is no labelled face: where it stands, and why."""
+
+    where: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """A whole data set, read once: the faces of each split that has any, and what could not be used."""
+
+    source: Path
+    splits: Mapping[Split, LabelledFaces]
+    bad: tuple[BadRow, ...]
+
+    def faces(self, split: Split) -> LabelledFaces:
+        """The faces of one split. Raises DataError when there are none, saying what there is."""
+        if split not in self.splits:
+            raise _nothing(self.source, split, {held: len(faces) for held, faces in self.splits.items()})
+        return self.splits[split]
+
+
+@dataclass(frozen=True, slots=True)
+class _Face:
+    pixels: bytes
+    label: int
+    row: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A face not looked at yet: reading one split must not take the time of parsing the others."""
+
+    split: Split
+    load: Callable[[], _Face | BadRow]
+
+
+def read_data(path: Path) -> LabelledData:
+    """Read every split of a FER2013 CSV or a folder tree in one go; bad rows are collected, not raised.
+
+    Raises DataError when the source as a whole cannot be read or holds nothing.
+    """
+    faces: dict[Split, list[_Face]] = {}
+    bad: list[BadRow] = []
+    for entry in _entries(path):
+        face = entry if isinstance(entry, BadRow) else entry.load()
+        if isinstance(face, BadRow):
+            bad.append(face)
+        elif isinstance(entry, _Entry):
+            faces.setdefault(entry.split, []).append(face)
+    if not faces and not bad:
+        raise _nothing(path, None, {})
+    return LabelledData(path, {split: _stack(found, split) for split, found in faces.items()}, tuple(bad))
+
+
+def read_faces(path: Path, split: str | None = None) -> LabelledFaces:
+    """Read the faces of one split, or of all, keeping nothing else in memory.
+
+    Raises DataError naming file, row and reason at the first bad row; of rows of other splits only the split is
+    looked at.
+    """
+    wanted = None if split is None else Split.named(split)
+    faces: list[_Face] = []
+    seen: Counter[Split] = Counter()
+    for entry in _entries(path):
+        if isinstance(entry, BadRow):
+            raise DataError(f"{path}, {entry}")
+        seen[entry.split] += 1
+        if wanted is not None and entry.split is not wanted:
+            continue
+        face = entry.load()
+        if isinstance(face, BadRow):
+            raise DataError(f"{path}, {face}")
+        faces.append(face)
+    if not faces:
+        raise _nothing(path, wanted, seen)
+    return _stack(faces, wanted)
+
+
+def measured_split(path: Path) -> Split | None:
+    """The split to measure accuracy on when nobody asked for one; None, for all faces, when a tree has no splits."""
+    if not path.is_dir():
+        return Split.PUBLIC
+    held = {entry.split for entry in _tree_entries(path) if isinstance(entry, _Entry)}
+    if held <= {Split.UNSPLIT}:
+        return None
+    return next((split for split in MEASURED if split in held), Split.PUBLIC)
+
+
+def pictures(folder: Path) -> list[str]:
+    """The pictures anywhere below ``folder``, relative to it and sorted; what is hidden does not count."""
+    found = []
+    for top, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = "" if Path(top) == folder else f"{Path(top).relative_to(folder)}/"
+        found += [f"{below}{name}" for name in files if name.lower().endswith(_PICTURES) and name[0] != "."]
+    return sorted(found)
+
+
+def _entries(path: Path) -> Iterator[_Entry | BadRow]:
+    if path.is_dir():
+        return _tree_entries(path)
+    if path.is_file():
+        return _table_entries(path)
+    raise DataError(f"{path}: no such file or folder. Give the FER2013 CSV or a folder with one folder per label.")
+
+
+def _stack(faces: Sequence[_Face], split: Split | None) -> LabelledFaces:
+    flat = np.frombuffer(b"".join(face.pixels for face in faces), np.uint8)
+    numbers = [face.row for face in faces if face.row is not None]
+    return LabelledFaces(
+        flat.reshape(-1, INPUT_SIZE, INPUT_SIZE),
+        np.array([face.label for face in faces], np.int64),
+        np.array(numbers, np.int64) if len(numbers) == len(faces) else None,
+        split,
+    )
+
+
+def _nothing(path: Path, wanted: Split | None, held: Mapping[Split, int]) -> DataError:
+    """Why there are no faces, and what to do."""
+    if not held:
+        form = "its folders are to be named" if path.is_dir() else "it is to have rows labelled 0..6 for"
+        return DataError(f"{path}: no labelled faces found; {form} {', '.join(LABELS)}")
+    told = (
+        f"{path}, split {wanted}: no labelled faces found, only {', '.join(f'{n:,} of {s}' for s, n in held.items())}"
+    )
+    if path.is_dir():
+        return DataError(f"{told}. Give a tree with folders train and test, or ask for what there is.")
+    if set(held) == {Split.TRAINING}:
+        told += ". A CSV without Usage, as the challenge's train.csv, is all Training; fer2013.csv has every split"
+    return DataError(told)
+
+
+def _table_entries(path: Path) -> Iterator[_Entry | BadRow]:
+    for row in read_table(path, "FER2013", ("emotion", "pixels"), preferred=_CSV_NAMES):
+        usage = row.values.get("Usage", Split.TRAINING)  # the challenge's train.csv has no such column
+        if usage in _USAGES:
+            yield _Entry(_USAGES[usage], partial(_parse, row))
+        else:
+            yield BadRow(str(row), f"Usage {usage[:20]!r} is not {', '.join(_USAGES)}")
+
+
+def _parse(row: Row) -> _Face | BadRow:
+    label = _CSV_LABELS.get(row.values["emotion"])
+    if label is None:
+        return BadRow(str(row), f"label {row.values['emotion'][:20]!r} is not 0..{len(LABELS) - 1}")
+    try:
+        pixels = bytes(map(_CSV_PIXELS.__getitem__, row.values["pixels"].split()))
+    except KeyError as error:
+        return BadRow(str(row), f"pixel {error.args[0][:20]!r} is not a whole number from 0 to 255")
+    if len(pixels) != INPUT_SIZE * INPUT_SIZE:
+        return BadRow(str(row), f"{len(pixels)} pixels, expected {INPUT_SIZE * INPUT_SIZE}")
+    return _Face(pixels, label, row.number)
+
+
+def _tree_entries(folder: Path) -> Iterator[_Entry | BadRow]:
+    for file in pictures(folder):
+        entry = _place(file)
+        if isinstance(entry, str):
+            yield BadRow(file, entry)
+        else:
+            split, label = entry
+            yield _Entry(split, partial(_load, folder, file, label))
+
+
+def _place(file: str) -> tuple[Split, int] | str:
+    """Split and label that a picture's folders and name state, or why they state none."""
+    *folders, name = PurePath(file).parts
+    split = _SPLIT_NAMES.get(folders[0].lower()) if folders else None
+    if split:
+        folders.pop(0)
+    label = _LABEL_NAMES.get(folders[0].lower()) if folders else None
+    if label is None:
+        told = f"in no folder named {', '.join(LABELS)}"
+        numbered = folders and folders[0].isdigit()
+        return f"{told}; numbers are not read, since trees differ in their order" if numbered else told
+    match = _NAMED_FOR_SPLIT.match(name)
+    named = Split.named(match[1]) if match else None
+    if split is None:
+        return named or Split.UNSPLIT, label
+    if named is None or split is Split.VALIDATION:  # people take their validation pictures out of Training
+        return split, label
+    if named is split or (split is Split.TEST and named is not Split.TRAINING):
+        return named, label
+    return f"is in the folder of {split}, and its name says {named}"
+
+
+def _load(folder: Path, file: str, label: int) -> _Face | BadRow:
+    try:
+        gray = read_gray(folder / file)
+    except SourceError:
+        return BadRow(file, "not a readable picture")
+    return _Face(resize(gray).tobytes(), label, None)

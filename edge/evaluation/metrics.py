@@ -1,0 +1,134 @@
+"""Figures of a seven-class classifier: accuracy, macro-F1, per-class figures, confusion matrix, calibration."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.model.preprocessing import LABELS
+
+CALIBRATION_BINS: Final = 10
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """Precision, recall and F1 of one label, and how many faces carry it. A ratio without cases is 0."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a classifier reaches on labelled faces.
+
+    ``confusion[i, j]`` counts faces of class i that were called class j; ``(7, 7)`` int64.
+    """
+
+    n: int
+    accuracy: float
+    macro_f1: float
+    per_class: dict[str, ClassFigures]
+    confusion: NDArray[np.int64]
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures for a machine, rounded."""
+        return {
+            "n": self.n,
+            "accuracy": round(self.accuracy, 5),
+            "macro_f1": round(self.macro_f1, 5),
+            "per_class": {
+                label: {
+                    "precision": round(c.precision, 4),
+                    "recall": round(c.recall, 4),
+                    "f1": round(c.f1, 4),
+                    "n": c.support,
+                }
+                for label, c in self.per_class.items()
+            },
+            "confusion": self.confusion.tolist(),
+            "labels": list(LABELS),
+        }
+
+    def rows(self) -> list[str]:
+        """Per-class figures and the confusion matrix as a table for a terminal."""
+        called = " ".join(f"{label[:5]:>5}" for label in LABELS)
+        lines = [f"{'':10}{'precision':>10}{'recall':>8}{'F1':>7}{'n':>7}   called {called}"]
+        for label, row in zip(LABELS, self.confusion, strict=True):
+            c = self.per_class[label]
+            counts = " ".join(f"{count:>5}" for count in row)
+            lines.append(f"{label:10}{c.precision:>10.1%}{c.recall:>8.1%}{c.f1:>7.1%}{c.support:>7}          {counts}")
+        return lines
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The ``n`` faces whose confidence falls into one of ten equal ranges, with their means; 0 where ``n`` is 0."""
+
+    n: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidences can be believed.
+
+    ``ece`` is the expected calibration error over ``bins`` (Guo et al. 2017, arXiv 1706.04599), ``nll`` the mean
+    negative log-likelihood of the true label in nats.
+    """
+
+    ece: float
+    nll: float
+    bins: tuple[Bin, ...]
+
+
+def measure(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> Figures:
+    """Compare predicted with true classes, both ``(n,)`` indices into LABELS. Raises ValueError when n is 0.
+
+    Macro-F1 averages over the classes that occur in ``labels`` or ``predictions``, as scikit-learn does.
+    """
+    if not len(labels) or labels.shape != predictions.shape:
+        raise ValueError(f"need as many predictions as labels, at least one; got {len(predictions)} and {len(labels)}")
+    confusion = np.zeros((len(LABELS), len(LABELS)), np.int64)
+    np.add.at(confusion, (labels, predictions), 1)
+    per_class = {label: _class_figures(confusion, index) for index, label in enumerate(LABELS)}
+    present = [per_class[LABELS[index]].f1 for index in np.union1d(labels, predictions)]
+    return Figures(
+        n=len(labels),
+        accuracy=float(np.trace(confusion) / len(labels)),
+        macro_f1=float(np.mean(present)),
+        per_class=per_class,
+        confusion=confusion,
+    )
+
+
+def calibration(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Calibration:
+    """Compare confidences with what came true: ``labels`` is ``(n,)``, ``probabilities`` ``(n, 7)``."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    number = bin_numbers(confidence)
+    bins = tuple(_bin(confidence[number == index], right[number == index]) for index in range(CALIBRATION_BINS))
+    ece = sum(b.n * abs(b.accuracy - b.confidence) for b in bins) / len(labels)
+    true = probabilities[np.arange(len(labels)), labels]
+    return Calibration(float(ece), float(-np.log(np.maximum(true, 1e-12)).mean()), bins)
+
+
+def bin_numbers(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Which of the ten equal ranges each confidence falls into."""
+    return np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+
+
+def _bin(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Bin:
+    n = len(right)
+    return Bin(n, float(confidence.mean()), float(right.mean())) if n else Bin(0, 0.0, 0.0)
+
+
+def _class_figures(confusion: NDArray[np.int64], index: int) -> ClassFigures:
+    hits, called, support = confusion[index, index], confusion[:, index].sum(), confusion[index].sum()
+    precision = float(hits / called) if called else 0.0
+    recall = float(hits / support) if support else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
+    return ClassFigures(precision, recall, f1, int(support))

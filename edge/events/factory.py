@@ -1,0 +1,57 @@
+"""From what happened to the message that is sent: ids, JSON, and the schema that documents it."""
+
+import secrets
+from typing import Any
+
+import msgspec
+
+from edge.events.episodes import Change, Stretch
+from edge.records import Episode, Event
+from edge.system.clock import Moment
+
+
+class EventMaker:
+    """Gives each change its id, ``<run id>-<sequence>``, and its time."""
+
+    def __init__(self, run_id: str | None = None) -> None:
+        self.run_id = run_id or secrets.token_hex(6)
+        self._sequence = 0
+
+    def next_id(self) -> str:
+        """An id that never was before; sequence numbers start at 1."""
+        self._sequence += 1
+        return f"{self.run_id}-{self._sequence}"
+
+    def event(self, change: Change, moment: Moment) -> Event:
+        """The event of one change, told at this moment."""
+        return Event(
+            id=self.next_id(),
+            time=moment.text(change.time),
+            clock_synced=moment.synced,
+            track=change.track,
+            kind=change.kind,
+            expression=change.expression,
+            reason=change.reason,
+            episode=_episode(change.episode, moment) if change.episode else None,
+            name=change.name,
+        )
+
+
+def _episode(stretch: Stretch, moment: Moment) -> Episode:
+    return Episode(
+        stretch.label,
+        moment.text(stretch.start),
+        round(stretch.duration, 3),
+        round(stretch.peak, 4),
+        round(stretch.mean, 4),
+    )
+
+
+def to_json(message: msgspec.Struct) -> bytes:
+    """One line of JSON."""
+    return msgspec.json.encode(message)
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of an event, made from its type; ``docs/event.schema.json`` is this (edge.mqtt.messages)."""
+    return msgspec.json.schema(Event)

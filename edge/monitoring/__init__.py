@@ -1,0 +1,1 @@
+"""What a run counts about itself, and how that is shown."""

@@ -1,0 +1,102 @@
+"""Metrics for Prometheus: the page that tells what a run counts (the extra ``fer-edge[metrics]``).
+
+Its text is made when somebody asks, in a thread of prometheus-client.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from edge.app.broker_session import Outside
+from edge.errors import SettingsError
+from edge.monitoring.counters import Counts
+from edge.settings import Metrics
+from edge.system import hardware
+
+PREFIX: Final = "fer_edge"
+
+
+class Exporter(Collector):
+    """Serves the page. Raises SettingsError when it cannot listen where the settings say."""
+
+    def __init__(self, settings: Metrics, counts: Counts) -> None:
+        self._counts = counts
+        registry = CollectorRegistry()
+        ProcessCollector(namespace=PREFIX, registry=registry)
+        registry.register(self)
+        try:
+            self._server, self._thread = start_http_server(settings.port, settings.address, registry)
+        except OSError as error:
+            where = f"{settings.address}:{settings.port}"
+            raise SettingsError(f"metrics: cannot listen at {where}: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics as they are now; called by prometheus-client in its thread."""
+        counts = self._counts
+        yield _counter("frames", "Frames that went through the whole pipeline", counts.frames)
+        yield _counter(
+            "frames_dropped", "Frames that were replaced by newer ones before they were wanted", counts.frames_dropped
+        )
+        stages = CounterMetricFamily(f"{PREFIX}_stage_seconds", "Time spent in each stage", labels=("stage",))
+        for stage, seconds in counts.stage_seconds.items():
+            stages.add_metric((stage,), seconds)
+        yield stages
+        events = CounterMetricFamily(f"{PREFIX}_events", "Events told", labels=("kind", "expression"))
+        for labels, count in dict(counts.events).items():
+            events.add_metric(labels, count)
+        yield events
+        yield _gauge("faces", "Faces in view", counts.faces)
+        yield _gauge("paused", "1 while the camera is closed on purpose", counts.paused)
+        yield _gauge("last_frame_timestamp_seconds", "When the last frame was seen", counts.last_frame)
+        yield _gauge("failed_starts", "Starts before this one, in a row, that did not last", counts.failed_starts)
+        yield _gauge("model_ok", "1 when the chosen model runs and gives its golden outputs", counts.model_ok)
+        model = GaugeMetricFamily(f"{PREFIX}_model_info", "The model that runs", labels=tuple(counts.model))
+        if counts.model:
+            model.add_metric(tuple(counts.model.values()), 1)
+        yield model
+        accelerator = GaugeMetricFamily(f"{PREFIX}_accelerator_info", "What runs the model", labels=("accelerator",))
+        if counts.accelerator:
+            accelerator.add_metric((counts.accelerator,), 1)
+        yield accelerator
+        yield from _board()
+        if counts.outside:
+            yield from _delivery(counts.outside)
+
+
+def _board() -> Iterator[Metric]:
+    if (degrees := hardware.temperature()) is not None:
+        yield _gauge("temperature_celsius", "Of the processor", degrees)
+    if (throttled := hardware.throttled_now()) is not None:
+        yield _gauge("throttled", "1 while the firmware limits the board because of power or heat", bool(throttled))
+    if (written := hardware.bytes_written()) is not None:
+        yield _counter("written_bytes", "What this process made the kernel send to disks", written)
+
+
+def _delivery(outside: Outside) -> Iterator[Metric]:
+    figures, sink = outside.outbox.figures, outside.sink
+    yield _gauge("outbox_waiting", "Events that the broker has not acknowledged", figures.waiting)
+    yield _gauge("outbox_durable", "1 while events reach the disk", figures.durable)
+    yield _counter("outbox_dropped", "Events dropped because too many waited, for ever", figures.dropped)
+    yield _counter("outbox_damaged", "How often its file was damaged and set aside, for ever", figures.damaged)
+    yield _counter(
+        "outbox_failed", "Attempts that the disk refused: full, read-only or broken, for ever", figures.failed
+    )
+    yield _counter("events_refused", "Events that the broker refused", sink.refusals)
+    yield _gauge("fault_code", "Code of the retained fault, 0 when there is none", sink.fault_code or 0)
+
+
+def _gauge(name: str, about: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"{PREFIX}_{name}", about, value)
+
+
+def _counter(name: str, about: str, value: float) -> Metric:
+    return CounterMetricFamily(f"{PREFIX}_{name}", about, value)

@@ -1,0 +1,195 @@
+"""What is said over MQTT beside events (edge.records.Event): one type for each payload, and their JSON Schemas.
+
+``python -m edge.mqtt.messages docs`` writes ``docs/*.schema.json`` from these types. docs/mqtt.md describes the topics.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from edge.mqtt.outbox import OutboxFigures
+from edge.records import Event, Fault, Reason
+
+Correlation: TypeAlias = Annotated[str, Meta(max_length=64)]
+
+
+class State(msgspec.Struct, frozen=True):
+    """``…/state``, retained: faces in view, and the expression of the one that has been there longest.
+
+    ``expression`` is null while nobody is there or it cannot be said; ``reason`` then says why.
+    """
+
+    faces: int
+    track: int | None = None
+    expression: str | None = None
+    confidence: float | None = None
+    reason: Reason | None = None
+
+
+class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
+    """``…/aggregate``, not retained: counts of people in the ``seconds`` before ``time``, with privacy.aggregate_only.
+
+    It comes in the place of events and state. ``people`` counts faces that were followed: who goes and comes again
+    counts twice. ``expressions`` and ``presets`` count who showed each at some time. No count is below
+    privacy.minimum_people; what is not there was shown by fewer, or by nobody. ``id``, ``time`` and ``clock_synced``
+    are as those of an event.
+    """
+
+    schema_version: Literal[1] = 1
+    id: str
+    time: str
+    clock_synced: bool
+    seconds: float
+    people: int
+    expressions: dict[str, int]
+    presets: dict[str, int]
+
+
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+    """``…/statistics``, not retained: how the device does.
+
+    ``uptime`` is in seconds since the start; ``fps`` and ``stage_ms`` (milliseconds a frame) are of the time since the
+    last statistics; ``frames_dropped`` counts frames that came faster than they were wanted, since the camera was
+    opened. ``temperature`` is in °C; ``throttled`` says what the firmware of a Raspberry Pi does now. Both are null on
+    boards that don't tell. ``bytes_written_last_hour`` is what the process wrote to disks, null where the kernel does
+    not count. ``refused`` counts the refusals of events by the broker, ``commands_ignored`` what came too fast;
+    ``fault`` is the code of the retained fault, ``declared_use`` what the operator says this device is for.
+    ``stage_ms`` is empty with privacy.aggregate_only, because it would tell whether somebody is there.
+    """
+
+    time: str
+    uptime: float
+    paused: bool
+    fps: float
+    stage_ms: dict[str, float]
+    frames_dropped: int
+    model: str
+    accelerator: str
+    temperature: float | None
+    throttled: list[str] | None
+    outbox: OutboxFigures
+    bytes_written_last_hour: int | None
+    refused: int
+    commands_ignored: int
+    fault: int | None
+    declared_use: str
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """``…/verification``, retained: whether the deployed model does on this device what it did where it was made.
+
+    Of ``n`` golden inputs the largest difference of an int8 logit is ``largest_lsb`` quantization steps, and
+    ``allowed_lsb`` is rounding on this runtime; ``top1`` is the share with the same expression. ``luma_levels`` and
+    ``crop_levels`` are the largest differences, in grey levels, of a decoded picture and of the faces cut out of it.
+    """
+
+    time: str
+    ok: bool
+    sentence: str
+    model: str
+    sha256: str
+    runtime: str
+    accelerator: str
+    n: int
+    largest_lsb: int
+    allowed_lsb: int
+    top1: float
+    luma_levels: int
+    crop_levels: int
+
+
+class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
+    """``…/accuracy``, retained: what ``fer-edge verify --data … --publish`` measured last.
+
+    ``promised`` is the card's accuracy, and less than ``lowest`` fails; ``same_faces`` when it was measured on the very
+    faces of the card. ``recalls`` has the share that was recognized of each label. ``ece`` is the expected calibration
+    error, ``nll`` the mean negative log-likelihood in nats; times are milliseconds of one face.
+    """
+
+    time: str
+    ok: bool
+    sentence: str
+    model: str
+    sha256: str
+    runtime: str
+    accelerator: str
+    split: str | None
+    n: int
+    accuracy: float
+    macro_f1: float
+    promised: float
+    lowest: float
+    same_faces: bool
+    recalls: dict[str, float]
+    ece: float
+    nll: float
+    ms_p50: float
+    ms_p99: float
+
+
+class Pause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``…/command/pause``: close the camera (``on`` true), or open it again."""
+
+    on: bool
+    id: Correlation = ""
+
+
+class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``…/command/verify``: run the golden inputs of the deployed model, between frames."""
+
+    id: Correlation = ""
+
+
+class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``…/command/reload``: end in order and start again, with the settings as they then are."""
+
+    id: Correlation = ""
+
+
+Command: TypeAlias = Pause | Verify | Reload
+
+COMMANDS: Final[dict[str, type[Command]]] = {"pause": Pause, "verify": Verify, "reload": Reload}
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """``…/reply``, not retained: what became of a command; ``id`` is the command's.
+
+    When not ``ok``, ``error`` is one of the words below and ``sentence`` says more.
+    """
+
+    command: str
+    id: str = ""
+    ok: bool
+    error: Literal["unknown", "malformed", "retained", "too-fast", "busy", "impossible", "failed"] | None = None
+    sentence: str | None = None
+    result: dict[str, Any] | None = None
+
+
+PAYLOADS: Final[dict[str, type[msgspec.Struct]]] = {
+    "event": Event,
+    "aggregate": Aggregate,
+    "state": State,
+    "fault": Fault,
+    "statistics": Statistics,
+    "verification": Verification,
+    "accuracy": Accuracy,
+    "reply": Reply,
+    **{f"command.{name}": kind for name, kind in COMMANDS.items()},
+}
+"""What each ``docs/NAME.schema.json`` describes."""
+
+
+def schemas() -> dict[str, str]:
+    """The text of each schema file, by its name."""
+    return {
+        f"{name}.schema.json": json.dumps(msgspec.json.schema(kind), indent=2) + "\n" for name, kind in PAYLOADS.items()
+    }
+
+
+if __name__ == "__main__":
+    for name, text in schemas().items():
+        (Path(sys.argv[1]) / name).write_text(text)

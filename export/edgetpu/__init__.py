@@ -1,0 +1,1 @@
+"""What the Edge TPU compiler will do, what it did, and its files in bundles."""

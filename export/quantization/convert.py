@@ -1,0 +1,125 @@
+"""Two ways from a float network to an int8 TFLite file, and the gate that lets no float op slip through.
+
+Quantization-aware training follows Jacob et al. 2018 (arXiv 1712.05877) as tensorflow-model-optimization does it;
+post-training quantization is TensorFlow Lite's.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+import tf_keras as keras
+from numpy.typing import NDArray
+
+from edge.errors import FerEdgeError
+from edge.evaluation.fer2013 import LabelledFaces
+from edge.model.preprocessing import INPUT_SIZE, normalize
+from export.edgetpu.predict import predict as predict_mapping
+from export.edgetpu.rules import Status
+from export.tflite_graph import read_graph
+from train.data.batches import TrainingSet
+from train.data.view_bank import make_bank
+from train.recipes import Recipe
+from train.trainer import fit, predict, prepare
+
+_EPOCHS: Final = 2
+_LEARNING_RATE: Final = 1e-4
+_REPRESENTATIVE_FACES: Final = 512
+
+
+class ConversionError(FerEdgeError):
+    """The network cannot be turned into an int8 file that keeps the contract."""
+
+    exit_code = 11
+
+
+def quantize_aware(model: Any, recipe: Recipe, training: LabelledFaces, public: LabelledFaces, folder: Path) -> Any:
+    """Train the quantized form of a prepared float network for a short while; resumable in ``folder``.
+
+    The float network is its teacher, on views that both see. Quantization ranges are learned from Training faces alone.
+    """
+    short = _short(recipe)
+    prepare(short)
+    quantized = tfmot.quantization.keras.quantize_model(model)
+    itself = make_bank(lambda pixels: predict(model, pixels), training, _EPOCHS, recipe.seed, recipe.name)
+    fit(quantized, short, TrainingSet(training, banks=(itself,)), public, folder)
+    return quantized
+
+
+def _short(recipe: Recipe) -> Recipe:
+    return Recipe(
+        f"{recipe.name} (quantization-aware)",
+        model=recipe.model,
+        epochs=_EPOCHS,
+        learning_rate=_LEARNING_RATE,
+        batch=recipe.batch,
+        weight_decay=0.0,
+        dropout=0.0,
+        distillation=0.9,
+        temperature=2.0,
+        seed=recipe.seed,
+    )
+
+
+def convert(quantized: Any) -> bytes:
+    """Convert a quantization-aware Keras model to an int8 TFLite file with int8 input and output, batch 1.
+
+    Raises ConversionError when a tensor is float or a shape is dynamic.
+    """
+    return _converted(_converter(quantized))
+
+
+def post_training(model: Any, training: LabelledFaces) -> bytes:
+    """Quantize a prepared float network after its training, by the ranges it shows on some Training faces.
+
+    A black and a white picture are among them, so that the input's scale is exactly 1/128. Raises as ``convert`` does.
+    """
+    faces = training.pixels[:_REPRESENTATIVE_FACES]
+    plain = np.stack([np.zeros_like(faces[0]), np.full_like(faces[0], 255)])
+
+    def shown() -> Iterator[list[NDArray[np.float32]]]:
+        for face in np.concatenate([plain, faces]):
+            yield [normalize(face)[np.newaxis, :, :, np.newaxis]]
+
+    converter = _converter(model)
+    converter.representative_dataset = shown
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return _converted(converter)
+
+
+def _converter(model: Any) -> Any:
+    fixed = keras.Input((INPUT_SIZE, INPUT_SIZE, 1), batch_size=1, name="face")  # else the batch becomes dynamic ops
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(fixed, model(fixed, training=False)))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    # The Edge TPU reads dense layers with one scale only.
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    return converter
+
+
+def _converted(converter: Any) -> bytes:
+    file = bytes(converter.convert())
+    gate(file)
+    return file
+
+
+def gate(file: bytes) -> None:
+    """Refuse a TFLite file with a float tensor, a dynamic shape, or an op that the Edge TPU compiler cannot read.
+
+    Raises ConversionError naming the tensor or op.
+    """
+    graph = read_graph(file, "the converted file")
+    for tensor in graph.tensors:
+        if tensor.dtype.startswith("FLOAT"):
+            raise ConversionError(f"tensor {tensor.name} of the converted file is {tensor.dtype.lower()}")
+        if tensor.dynamic:
+            raise ConversionError(f"tensor {tensor.name} of the converted file has a dynamic shape")
+    prediction = predict_mapping(graph)
+    if prediction.refused:
+        raise ConversionError(f"the Edge TPU compiler would refuse the converted file: {prediction.refused}")
+    for op in prediction.ops:
+        if op.status in {Status.DTYPE, Status.VERSION}:
+            raise ConversionError(f"op {op.index}, {op.op}, of the converted file: {op.reason}")

@@ -1,0 +1,1 @@
+"""Measurements of finished bundles: comparison, crop margin, event tuning."""

@@ -1,0 +1,1 @@
+"""Drawn scenes and clips whose ground truth is exact."""

@@ -1,0 +1,149 @@
+"""Recordings: made by the real program, told again byte for byte, and what is said of those that are broken."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.app.recording import Recorder, events_of
+from edge.errors import SourceError
+from edge.model.bundle import DEFAULT, find_bundle, open_bundle
+from edge.pipeline import Seen
+from edge.records import Box, Frame, Reading, Track
+from edge.settings import Events, Preset, Settings
+from edge.system.clock import Moment
+from tests.edge.cli.test_main import fer_edge
+
+CARD = open_bundle(find_bundle(DEFAULT)).card
+STARTED = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+HAPPY = (0.0, 0.0, 0.0, 5.0, 0.0, 0.0, 0.0)
+SAD = (0.0, 0.0, 0.0, 0.0, 5.0, 0.0, 0.0)
+
+
+def seen(at: float, track: Track, reading: Reading) -> Seen:
+    return Seen(Frame(np.zeros((4, 4), np.uint8), at), [track], [], {track.id: reading}, [])
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """A visitor who smiles, is sad, and blurred; while the clock is set right by an hour."""
+    file = tmp_path / "visit.jsonl"
+    settings = Settings(preset=(Preset(name="smile", expression="happy", for_seconds=1.0),))
+    track = Track(1, Box(10, 20, 90, 90), 0.0)
+    with Recorder(file) as recorder:
+        recorder.begin("0123456789ab", CARD, settings)
+        for number in range(60):
+            at = number / 10
+            reading = HAPPY if at < 2 else SAD if at < 4 else "blurred"
+            right = at >= 3
+            moment = Moment(STARTED + timedelta(hours=right), synced=right)
+            recorder.frame(seen(at, track, reading), moment)
+        recorder.end(5.9, moment)
+    return file
+
+
+def kinds(file: Path, settings: Settings | None = None) -> list[str]:
+    return [event.name or event.kind for event in events_of(file, settings)]
+
+
+@pytest.mark.slow
+def test_the_demos_events_are_told_again_byte_for_byte(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[events]\nsmoothing = 0.3\n[[preset]]\nname = "shown"\nexpression = "happy"\nfor_seconds = 0.5\n'
+    )
+    done = fer_edge("run", "--source", "demo", "--config", config, "--record", "visit.jsonl", cwd=tmp_path)
+    again = fer_edge("replay", "visit.jsonl", cwd=tmp_path)
+    assert (done.returncode, again.returncode) == (0, 0)
+    assert done.stdout.count("\n") >= 3
+    assert again.stdout == done.stdout
+    lines = [json.loads(line) for line in (tmp_path / "visit.jsonl").read_text().splitlines()]
+    assert [line["line"] for line in lines] == ["begin", *["frame"] * 250, "end"]
+    assert {key for line in lines[1:] for key in line} == {"line", "t", "clock", "boxes", "readings", "hidden"}, (
+        "no pictures"
+    )
+
+
+def test_a_recording_is_told_as_it_was_with_the_clock_of_then(recording: Path) -> None:
+    events = list(events_of(recording))
+    assert [event.name or event.kind for event in events] == ["appeared", "smile", "changed", "uncertain", "left"]
+    assert [event.id for event in events] == [f"0123456789ab-{number}" for number in range(1, 6)]
+    assert [event.clock_synced for event in events] == [False, False, False, True, True]
+    assert events[0].time == "2026-11-22T10:00:00.200+00:00"
+    assert events[-1].time == "2026-11-22T11:00:05.900+00:00"
+    assert list(events_of(recording)) == events
+
+
+def test_other_settings_tell_it_otherwise_with_the_thresholds_of_its_model(recording: Path) -> None:
+    assert kinds(recording, Settings(events=Events(dwell=3.0, uncertain_after=10.0))) == []
+    sad = Settings(preset=(Preset(name="sorrow", expression="sad", for_seconds=0.5),))
+    assert kinds(recording, sad) == ["appeared", "changed", "sorrow", "uncertain", "left"]
+
+
+def test_one_recording_holds_several_openings_of_the_camera(recording: Path) -> None:
+    recording.write_bytes(recording.read_bytes() * 2)
+    ids = [event.id for event in events_of(recording)]
+    assert len(ids) == 10
+    assert ids[:5] == ids[5:], "each begins with its own run id and its own tracks"
+
+
+def lines_of(file: Path) -> list[bytes]:
+    return file.read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda lines: lines[:30], "line 30: .*no end|no end after line 30"),
+        (lambda lines: [*lines[:30], lines[30][:20]], "line 31: cut in the middle"),
+        (lambda lines: [], "no end after line 0"),
+        (lambda lines: lines[1:], "line 1: a frame before any beginning"),
+        (lambda lines: [*lines[:9], *lines], "line 10: a second beginning"),
+        (lambda lines: [*lines[:9], lines[40], *lines[9:]], "line 11: time goes back"),
+        (lambda lines: [lines[0], *lines[2:]], "line 2: no time of day"),
+        (lambda lines: [b'{"t":1}\n'], "line 1: no recording of version 1"),
+        (lambda lines: [lines[0].replace(b'"version":1', b'"version":2')], "line 1: no recording of version 1"),
+        (lambda lines: [lines[0], lines[1].replace(b"5.0,", b"")], "line 2: no recording.*length >= 7"),
+        (lambda lines: [lines[0], lines[1].replace(b'"1":[10', b'"2":[10')], "a reading of track 1, which has no box"),
+        (lambda lines: [b"\xff\xfe\x00\n"], "line 1: no recording"),
+    ],
+)
+def test_what_is_broken_is_named_by_its_line(recording: Path, damage, words: str) -> None:  # noqa: ANN001
+    recording.write_bytes(b"".join(damage(lines_of(recording))))
+    with pytest.raises(SourceError, match=words):
+        list(events_of(recording))
+
+
+def test_the_events_before_a_cut_are_told_and_the_exit_code_is_5(recording: Path) -> None:
+    whole = fer_edge("replay", recording)
+    recording.write_bytes(b"".join(lines_of(recording)[:40]))
+    cut = fer_edge("replay", recording)
+    assert (whole.returncode, cut.returncode) == (0, 5)
+    assert cut.stdout
+    assert whole.stdout.startswith(cut.stdout)
+    assert "no end after line 40" in cut.stderr
+    absent = fer_edge("replay", "absent.jsonl")
+    assert (absent.returncode, "cannot be read" in absent.stderr) == (5, True)
+
+
+def test_a_recording_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    done = fer_edge("run", "--source", "demo", "--record", tmp_path / "absent" / "visit.jsonl")
+    assert (done.returncode, "cannot be written" in done.stderr) == (5, True)
+
+
+def test_a_run_that_is_killed_leaves_what_can_be_told_up_to_there(tmp_path: Path) -> None:
+    file = tmp_path / "visit.jsonl"
+    script = (
+        "import os, sys; from pathlib import Path; from tests.edge.app.test_recording import *\n"
+        "recorder = Recorder(Path(sys.argv[1])); recorder.begin('0123456789ab', CARD, Settings())\n"
+        "for number in range(5000): recorder.frame(seen(number / 10, Track(1, Box(1, 2, 3, 4), 0), HAPPY),"
+        " Moment(STARTED, False))\n"
+        "os._exit(9)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, file], check=False, timeout=60)
+    with pytest.raises(SourceError, match=r"cut in the middle|no end"):
+        list(events_of(file))

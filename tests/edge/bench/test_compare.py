@@ -1,0 +1,158 @@
+"""The bench on a real clip: every figure is there and can be true; what does not fit is refused."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import pytest
+
+from edge.bench.compare import bench_clip, text
+from edge.bench.ground_truth import FaceTruth, FrameTruth, Truth, read_truth, truth_beside
+from edge.errors import DataError
+from edge.settings import Settings
+
+PROGRAM = Path(sys.executable).with_name("fer-edge")
+
+
+def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [PROGRAM, "bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bench") / "bench.png"
+
+
+@pytest.fixture(scope="module")
+def report(still_clip: Path, picture: Path) -> dict[str, Any]:
+    done = bench("--source", still_clip, "--json", "--picture", picture, "--starts", 1)
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+@pytest.fixture
+def short_clip(still_clip: Path, tmp_path: Path) -> Path:
+    """Six frames of the clip as pictures, which need no truth."""
+    folder = tmp_path / "six"
+    folder.mkdir()
+    capture = cv2.VideoCapture(str(still_clip))
+    for number in range(6):
+        cv2.imwrite(str(folder / f"{number}.png"), capture.read()[1])
+    capture.release()
+    return folder
+
+
+def six_of(truth: Truth, faces: tuple[FaceTruth, ...]) -> Truth:
+    frames = tuple(FrameTruth(number, faces) for number in range(6))
+    return Truth(truth.file, msgspec.structs.replace(truth.header, frames=6), frames)
+
+
+def test_the_parts_of_a_frame_add_up_and_each_takes_time(report: dict[str, Any]) -> None:
+    for side in (report["total"]["tutorial"], report["total"]["fer_edge"]):
+        parts = side["parts_cpu_ms"]
+        assert sum(parts.values()) == pytest.approx(side["cpu_ms"], abs=0.001)
+        assert parts["cascade"] > 0
+        assert parts["network"] > 0
+        assert side["fps"] == pytest.approx(1000 / side["cpu_ms"], rel=0.01)
+        assert side["wall_ms"] >= 0.9 * side["cpu_ms"]
+    assert report["total"]["tutorial"]["parts_cpu_ms"]["rest"] > 0
+
+
+def test_the_tutorials_loop_scans_every_frame_and_classifies_every_face(report: dict[str, Any]) -> None:
+    tutorial = report["total"]["tutorial"]
+    assert (tutorial["scans_per_frame"], tutorial["recall"]) == (1.0, 1.0)
+    assert tutorial["inferences_per_frame"] >= 1.0
+
+
+def test_fer_edge_is_cheaper_and_follows_the_same_face(report: dict[str, Any]) -> None:
+    total = report["total"]
+    assert total["frames"] == 25
+    assert total["ratio"] == pytest.approx(total["tutorial"]["cpu_ms"] / total["fer_edge"]["cpu_ms"], rel=0.01)
+    assert total["ratio"] > 1.5
+    assert total["fer_edge"]["recall"] > 0.8
+    assert total["covered"]["share"] > 0.8
+    assert total["fer_edge"]["counts"]["faces"] == 25
+    assert total["fer_edge"]["counts"]["switches"] == 0
+
+
+def test_each_stage_of_the_pipeline_is_told_with_its_cpu_and_wall_time(report: dict[str, Any]) -> None:
+    edge = report["total"]["fer_edge"]
+    assert len(edge["stages_ms"]) >= 3
+    assert sum(stage["cpu"] for stage in edge["stages_ms"].values()) <= 1.01 * edge["cpu_ms"]
+    assert sum(stage["wall"] for stage in edge["stages_ms"].values()) <= 1.01 * edge["wall_ms"]
+
+
+def test_the_start_of_the_real_program_is_measured(report: dict[str, Any]) -> None:
+    start = report["start"]
+    assert 30 < start["peak_mb"] < 400
+    assert start["cpu_seconds"] > 0
+    assert start["seconds"] > 0
+    assert report["total"]["first_event_frame"] is None  # of several clips there is no such frame
+    assert 2 <= report["clips"][0]["first_event_frame"] < 25
+
+
+def test_the_report_for_a_person_has_a_row_for_the_clip(report: dict[str, Any]) -> None:
+    assert any(line.startswith("still.avi") and line.rstrip().endswith(" 0") for line in text(report).splitlines())
+
+
+def test_the_picture_shows_the_cascades_bars(report: dict[str, Any], picture: Path) -> None:
+    drawn = cv2.imread(str(picture))
+    assert drawn is not None
+    assert drawn.shape == (760, 1200, 3)
+    cascade = (drawn == (172, 116, 43)).all(axis=2)
+    tutorial, edge = cascade[150:560, 60:370].sum(), cascade[150:560, 370:640].sum()
+    ratio = (
+        report["total"]["tutorial"]["parts_cpu_ms"]["cascade"] / report["total"]["fer_edge"]["parts_cpu_ms"]["cascade"]
+    )
+    assert tutorial / max(1, edge) == pytest.approx(ratio, rel=0.3)
+
+
+def test_without_a_truth_there_are_costs_and_coverage_only(short_clip: Path) -> None:
+    told = bench_clip(Settings(), short_clip, None).as_json("six")
+    assert told["fer_edge"]["recall"] is None
+    assert told["fer_edge"]["counts"] is None
+    assert told["covered"]["faces"] == 6
+    assert told["ratio"] > 0
+
+
+def test_a_truth_that_is_elsewhere_finds_nobody_and_makes_every_track_false(short_clip: Path, still_clip: Path) -> None:
+    wrong = six_of(read_truth(truth_beside(still_clip)), (FaceTruth(1, (0, 0, 60, 60), 1.0),))
+    told = bench_clip(Settings(), short_clip, wrong).as_json("six")
+    assert (told["fer_edge"]["recall"], told["tutorial"]["recall"]) == (0.0, 0.0)
+    assert (told["fer_edge"]["false_tracks"], told["tutorial"]["false_faces"]) == (1.0, 1.0)
+    assert told["fer_edge"]["counts"]["phantoms"] == told["fer_edge"]["counts"]["tracks"] == 1
+
+
+def test_the_truth_of_another_clip_is_refused(short_clip: Path, still_clip: Path) -> None:
+    truth = read_truth(truth_beside(still_clip))
+    with pytest.raises(DataError, match=r"has 6 frames, and .* tells of 25: it is of another clip"):
+        bench_clip(Settings(), short_clip, truth)
+    with pytest.raises(DataError, match="has more frames than the 2"):
+        bench_clip(Settings(), short_clip, Truth(truth.file, truth.header, truth.frames[:2]))
+    other = Truth(truth.file, msgspec.structs.replace(truth.header, width=320), truth.frames)
+    with pytest.raises(DataError, match=r"is 640x480, and .* tells of 320x480 pixels"):
+        bench_clip(Settings(), short_clip, other)
+
+
+def test_what_cannot_be_benched_is_said_in_a_sentence(still_clip: Path, tmp_path: Path) -> None:
+    lonely = tmp_path / "lonely.avi"
+    shutil.copy(still_clip, lonely)
+    broken = tmp_path / "broken.truth.jsonl"
+    broken.write_text("nonsense\n")
+    for arguments, code, sentence in (
+        (("--source", "missing.avi"), 5, "no such file, folder or device"),
+        (("--source", "/dev/video0"), 2, "to see the same frames again"),
+        (("--source", lonely, "--truth", broken), 7, "line 1: not what a clip's truth is made of"),
+        (("--source", lonely, still_clip, "--truth", broken), 2, "--truth is for one --source"),
+    ):
+        done = bench(*arguments)
+        assert done.returncode == code, done.stderr
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr

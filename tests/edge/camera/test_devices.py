@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from edge.camera.devices import luma, require_full_range, require_luma, to_gray, without_password
+from edge.errors import SourceError
+
+
+@pytest.mark.parametrize("stride", [5, 8, 64])
+def test_luma_is_the_first_plane_without_the_padding_of_its_rows(stride: int) -> None:
+    width, height = 5, 4
+    rows = np.full((height, stride), 255, np.uint8)
+    rows[:, :width] = np.arange(width * height).reshape(height, width)
+    chroma = np.full(stride * height // 2, 128, np.uint8)
+    buffer = np.concatenate([rows.ravel(), chroma])
+    gray = luma(buffer, (width, height), stride)
+    assert gray.tolist() == np.arange(width * height).reshape(height, width).tolist()
+    assert np.shares_memory(gray, buffer)
+
+
+def test_a_buffer_with_rows_longer_than_it_is_does_not_pass() -> None:
+    with pytest.raises(ValueError, match="reshape"):
+        luma(np.zeros(30, np.uint8), (5, 4), 8)
+
+
+def test_limited_range_is_refused() -> None:
+    require_full_range("picamera2:0", True, "sYCC")
+    with pytest.raises(SourceError, match=r"picamera2:0: .*limited-range pictures \(SMPTE170M\)"):
+        require_full_range("picamera2:0", False, "SMPTE170M")
+
+
+@pytest.mark.parametrize("pixel_format", ["YUYV", "MJPEG", "XBGR8888"])
+def test_only_a_format_with_a_plane_of_luma_passes(pixel_format: str) -> None:
+    for good in ("YUV420", "NV12", "R8"):
+        require_luma("picamera2:0", good)
+    with pytest.raises(SourceError, match=rf"picamera2:0: the camera gives {pixel_format}"):
+        require_luma("picamera2:0", pixel_format)
+
+
+def test_gray_of_a_colour_picture_is_its_luma() -> None:
+    green = np.zeros((2, 2, 3), np.uint8)
+    green[..., 1] = 200
+    assert to_gray(green).tolist() == [[117, 117], [117, 117]]
+    assert to_gray(green[..., 1]).tolist() == [[200, 200], [200, 200]]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://user:p@ss@10.0.0.9:554/live?a=1", "rtsp://10.0.0.9:554/live?a=1"),
+        ("http://cam/stream", "http://cam/stream"),
+        ("/dev/video0", "/dev/video0"),
+        ("picamera2:1", "picamera2:1"),
+    ],
+)
+def test_messages_never_show_a_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown

@@ -1,0 +1,266 @@
+import itertools
+import queue
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.camera.live import Live, Newest, StallWatch
+from edge.errors import CameraStalled, SourceError
+from edge.records import Frame, Gray
+from tests.conftest import wait_until
+
+
+def picture(value: int) -> Gray:
+    return np.full((16, 16), value, np.uint8)
+
+
+def frame(value: int) -> Frame:
+    return Frame(picture(value), float(value))
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeCamera:
+    """Gives the pictures that a test puts into it and waits, as a camera does, when there is none."""
+
+    def __init__(self) -> None:
+        self.pictures: queue.Queue[Gray | Exception] = queue.Queue()
+        self.read_count = 0
+        self.closed = threading.Event()
+
+    def read(self) -> Gray:
+        item = self.pictures.get()
+        self.read_count += 1
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    def close(self) -> None:
+        self.closed.set()
+
+    def give(self, *values: int) -> None:
+        for value in values:
+            self.pictures.put(picture(value))
+
+    def hang_up(self) -> None:
+        self.pictures.put(SourceError("the fake camera has gone"))
+
+
+def test_the_newest_frame_wins_and_the_lost_ones_are_counted() -> None:
+    newest = Newest()
+    for value in range(5):
+        newest.put(frame(value))
+    assert newest.take(0).time == 4
+    assert newest.dropped == 4
+    assert newest.take(0) is None
+    newest.put(frame(5))
+    assert newest.take(0).time == 5
+    assert newest.dropped == 4
+
+
+def test_taking_waits_for_a_frame_but_not_longer_than_it_may() -> None:
+    newest = Newest()
+    started = time.monotonic()
+    assert newest.take(0.05) is None
+    assert time.monotonic() - started >= 0.05
+    later = threading.Timer(0.05, newest.put, (frame(1),))
+    later.start()
+    assert newest.take(10).time == 1
+    later.join()
+
+
+def test_the_last_frame_is_given_before_the_failure() -> None:
+    newest = Newest()
+    newest.put(frame(1))
+    newest.fail(SourceError("gone"))
+    assert newest.take(0).time == 1
+    with pytest.raises(SourceError, match="gone"):
+        newest.take(0)
+
+
+def test_no_frame_for_long_enough_is_a_stall() -> None:
+    clock = Clock()
+    watch = StallWatch(5, clock)
+    clock.now += 4.9
+    assert watch.left() == pytest.approx(0.1)
+    watch.saw(picture(1))
+    assert watch.left() == pytest.approx(5)
+    clock.now += 5
+    assert watch.left() <= 0
+
+
+def test_a_repeated_picture_is_a_stall_even_in_other_memory() -> None:
+    clock = Clock()
+    watch = StallWatch(5, clock)
+    for _ in range(6):
+        watch.saw(picture(7))
+        clock.now += 1
+    assert watch.left() <= 0
+    assert watch.repeats == 5
+
+
+@pytest.mark.parametrize("position", list(itertools.product((0, 3, 8, 15), (0, 15))))
+def test_one_pixel_that_differs_by_one_is_a_new_picture(position: tuple[int, int]) -> None:
+    clock = Clock()
+    watch = StallWatch(5, clock)
+    watch.saw(picture(7))
+    clock.now += 4
+    changed = picture(7)
+    changed[position] = 8
+    watch.saw(changed)
+    assert watch.left() == 5
+    assert watch.repeats == 0
+
+
+def test_a_picture_of_another_size_is_a_new_picture() -> None:
+    clock = Clock()
+    watch = StallWatch(5, clock)
+    watch.saw(picture(7))
+    clock.now += 4
+    watch.saw(np.full((8, 8), 7, np.uint8))
+    assert watch.left() == 5
+
+
+def test_a_live_camera_gives_the_newest_frame_with_the_time_since_the_first_was_wanted() -> None:
+    camera, clock = FakeCamera(), Clock()
+    live = Live(lambda: camera, "fake", 5, clock)
+    frames = live.frames()
+    camera.give(1)
+    assert next(frames).time == 0
+    clock.now += 2
+    camera.give(2, 3, 4)
+    wait_until(lambda: camera.read_count == 4 and live.dropped == 2, 5)
+    newest = next(frames)
+    assert newest.gray[0, 0] == 4
+    assert newest.time == 2
+    camera.hang_up()
+    with pytest.raises(SourceError, match="the fake camera has gone"):
+        next(frames)
+    assert camera.closed.wait(5)
+    live.close()
+
+
+def test_a_live_camera_that_falls_silent_has_stalled() -> None:
+    camera = FakeCamera()
+    live = Live(lambda: camera, "fake", 0.2)
+    frames = live.frames()
+    camera.give(1)
+    next(frames)
+    with pytest.raises(CameraStalled, match=r"fake: the camera has stalled: no new picture in 0\.2 s$"):
+        next(frames)
+    camera.hang_up()
+    live.close()
+    assert camera.closed.is_set()
+
+
+def test_a_live_camera_that_repeats_itself_has_stalled() -> None:
+    camera = FakeCamera()
+    live = Live(lambda: camera, "fake", 0.3)
+    stop = threading.Event()
+
+    def repeat() -> None:
+        while not stop.wait(0.02):
+            camera.give(1)
+
+    repeating = threading.Thread(target=repeat)
+    repeating.start()
+    with pytest.raises(CameraStalled, match=r"no new picture in 0\.3 s, only the last one again \d+ times"):
+        list(live.frames())
+    live.close()
+    stop.set()
+    repeating.join()
+    assert camera.closed.is_set()
+
+
+def test_closing_does_not_wait_for_a_camera_that_hangs() -> None:
+    camera = FakeCamera()
+    live = Live(lambda: camera, "fake", 5)
+    started = time.monotonic()
+    live.close()
+    assert time.monotonic() - started < 2
+    assert not camera.closed.is_set()
+    camera.hang_up()
+    assert camera.closed.wait(5)
+
+
+def test_a_camera_that_cannot_be_opened_says_so_at_once() -> None:
+    def opening() -> FakeCamera:
+        raise SourceError("no such camera")
+
+    with pytest.raises(SourceError, match="no such camera"):
+        Live(opening, "fake", 5)
+
+
+def test_a_camera_whose_opening_hangs_is_given_up() -> None:
+    release = threading.Event()
+
+    def opening() -> FakeCamera:
+        release.wait()
+        raise SourceError("too late")
+
+    with pytest.raises(SourceError, match=r"fake: did not open within 0\.1 s"):
+        Live(opening, "fake", 5, open_seconds=0.1)
+    release.set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_in_reading_is_told_at_once_and_not_as_a_stall() -> None:
+    camera = FakeCamera()
+    live = Live(lambda: camera, "fake", 60)
+    camera.pictures.put(ValueError("a bug"))
+    with pytest.raises(SourceError, match=r"fake: reading it failed in a way .* see the traceback"):
+        next(live.frames())
+    live.close()
+
+
+HUNG = """
+import sys
+import cv2
+from edge.system.shutdown import leave
+from edge.camera.live import Live
+
+class Hung:
+    def read(self):
+        while True:  # in and out of OpenCV's code, as a camera that hangs half-way
+            capture = cv2.VideoCapture(sys.argv[1])
+            while capture.read()[0]:
+                pass
+    def close(self):
+        pass
+
+live = Live(Hung, "hung", 0.2)
+print("told", end="")
+live.close()
+leave(10)
+sys.exit(10)
+"""
+
+
+def test_a_process_whose_camera_hangs_ends_with_its_own_exit_code_and_all_it_printed(tmp_path: Path) -> None:
+    """Without ``leave``, Python's own ending aborts this program (exit code 134)."""
+    write_noise(tmp_path / "clip.avi")
+    done = subprocess.run(
+        [sys.executable, "-c", HUNG, tmp_path / "clip.avi"], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (10, "told", "")
+
+
+def write_noise(file: Path) -> None:
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), 10, (640, 480))
+    noise = np.random.default_rng(1)
+    for _ in range(20):
+        writer.write(noise.integers(0, 256, (480, 640, 3), np.uint8))
+    writer.release()

@@ -1,0 +1,211 @@
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.camera.sources import Demo, Folder, Turned, Video, open_source, read_gray
+from edge.errors import SettingsError, SourceError
+from edge.model.preprocessing import crop
+from edge.records import Frame, Gray
+from edge.settings import Camera, Detect, load_settings
+from edge.vision.detector import FaceDetector
+from tests.conftest import PORTRAIT
+
+SMALL = np.arange(6, dtype=np.uint8).reshape(2, 3)
+TURNED = {
+    (0, False): [[0, 1, 2], [3, 4, 5]],
+    (90, False): [[3, 0], [4, 1], [5, 2]],
+    (180, False): [[5, 4, 3], [2, 1, 0]],
+    (270, False): [[2, 5], [1, 4], [0, 3]],
+    (0, True): [[2, 1, 0], [5, 4, 3]],
+    (90, True): [[0, 3], [1, 4], [2, 5]],
+    (180, True): [[3, 4, 5], [0, 1, 2]],
+    (270, True): [[5, 2], [4, 1], [3, 0]],
+}
+
+
+class Still:
+    """A source of one picture."""
+
+    live = False
+    dropped = 0
+
+    def __init__(self, gray: Gray) -> None:
+        self.gray = gray
+        self.closed = False
+
+    def frames(self):  # noqa: ANN201
+        yield Frame(self.gray, 0.5)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def write_pictures(folder: Path, count: int) -> list[Gray]:
+    pictures = [np.full((48, 64), 10 * number, np.uint8) for number in range(count)]
+    for number, picture in enumerate(pictures):
+        cv2.imwrite(str(folder / f"{number}.png"), picture)
+    return pictures
+
+
+def write_video(file: Path, count: int, fps: float) -> None:
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), fps, (64, 48))
+    assert writer.isOpened()
+    for number in range(count):
+        writer.write(np.full((48, 64, 3), 20 * number, np.uint8))
+    writer.release()
+
+
+def test_a_folder_gives_its_pictures_in_order_of_name_at_the_given_rate(tmp_path: Path) -> None:
+    pictures = write_pictures(tmp_path, 3)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    source = open_source(Camera(source=str(tmp_path), folder_fps=10))
+    frames = list(source.frames())
+    source.close()
+    assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.2])
+    assert all(np.array_equal(frame.gray, picture) for frame, picture in zip(frames, pictures, strict=True))
+    assert (source.live, source.dropped) == (False, 0)
+
+
+def test_a_picture_that_cannot_be_decoded_is_named_and_skipped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_pictures(tmp_path, 2)
+    (tmp_path / "0.png").write_bytes(b"")
+    assert [frame.time for frame in Folder(tmp_path, 10).frames()] == [0.1]
+    assert "0.png: not a picture" in caplog.text
+
+
+def test_a_video_gives_its_frames_in_media_time(tmp_path: Path) -> None:
+    write_video(tmp_path / "clip.avi", 5, 10)
+    source = open_source(Camera(source=str(tmp_path / "clip.avi")))
+    frames = list(source.frames())
+    source.close()
+    assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=0.01)
+    assert [round(float(frame.gray.mean())) for frame in frames] == pytest.approx([0, 20, 40, 60, 80], abs=3)
+    assert frames[0].gray.shape == (48, 64)
+
+
+def test_a_video_of_one_repeated_picture_is_no_stall(tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "still.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for _ in range(40):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    source = open_source(Camera(source=str(tmp_path / "still.avi"), stall_seconds=0.001))
+    assert len(list(source.frames())) == 40
+    source.close()
+
+
+def test_the_demo_is_ten_seconds_of_video() -> None:
+    frames = list(open_source(Camera(source="demo", stall_seconds=0.001)).frames())
+    assert len(frames) == 250
+    assert frames[-1].time == pytest.approx(9.96)
+    assert {frame.gray.shape for frame in frames} == {(480, 640)}
+
+
+@pytest.mark.parametrize(("rotation", "mirror"), TURNED)
+def test_pictures_are_turned_clockwise_then_mirrored(rotation: int, mirror: bool) -> None:
+    still = Still(SMALL)
+    turned = Turned(still, rotation, mirror)
+    [frame] = turned.frames()
+    assert frame.gray.tolist() == TURNED[rotation, mirror]
+    assert frame.time == 0.5
+    assert np.shares_memory(frame.gray, SMALL)
+    turned.close()
+    assert still.closed
+
+
+@pytest.mark.parametrize(("rotation", "mirror"), TURNED)
+def test_faces_and_crops_of_a_turned_view_are_those_of_the_upright_picture(rotation: int, mirror: bool) -> None:
+    upright = read_gray(PORTRAIT)
+    hung = np.ascontiguousarray(np.rot90(upright[:, ::-1] if mirror else upright, rotation // 90))
+    [frame] = Turned(Still(hung), rotation, mirror).frames()
+    detector = FaceDetector(Detect())
+    boxes = detector.detect(frame.gray)
+    assert boxes
+    assert boxes == detector.detect(upright)
+    assert np.array_equal(crop(frame.gray, boxes[0], 0.1), crop(upright, boxes[0], 0.1))
+
+
+def test_the_settings_turn_any_source(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), SMALL)
+    [frame] = open_source(Camera(source=str(tmp_path), rotation=90, mirror=True)).frames()
+    assert frame.gray.tolist() == TURNED[90, True]
+
+
+def test_a_rotation_that_is_no_quarter_turn_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[camera]\nrotation = 45\n")
+    with pytest.raises(SettingsError, match=r"rotation"):
+        load_settings(tmp_path / "c.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere.mp4", r"source 'nowhere.mp4': no such file, folder or device"),
+        ("/dev/video99", r"/dev/video99: no such camera \(video devices here: .*\)\. Is it plugged in"),
+        ("/dev/null", r"/dev/null: cannot be opened as a camera"),
+        ("picamera2:front", r"source 'picamera2:front': give picamera2, or picamera2:1"),
+    ],
+)
+def test_a_source_that_is_not_there_is_refused_with_what_to_do(name: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        open_source(Camera(source=name))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("picamera2") is not None, reason="picamera2 is installed here")
+def test_without_picamera2_the_error_says_how_to_install_it() -> None:
+    with pytest.raises(SourceError, match=r"apt install -y .*python3-picamera2.*--system-site-packages"):
+        open_source(Camera(source="picamera2"))
+
+
+def test_a_picamera2_built_for_another_numpy_is_said_with_what_mends_it(tmp_path: Path) -> None:
+    """As on Raspberry Pi OS Bookworm with numpy 2 in the virtual environment."""
+    (tmp_path / "libcamera.py").touch()
+    (tmp_path / "picamera2.py").write_text("raise ValueError('numpy.dtype size changed')")
+    command = [Path(sys.executable).with_name("fer-edge"), "run", "--source", "picamera2"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 5
+    assert "(numpy.dtype size changed)" in done.stderr
+    assert "pip install 'numpy<2' 'opencv-python-headless<4.12'" in done.stderr
+
+
+def test_a_file_that_is_no_video_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_text("text")
+    with pytest.raises(SourceError, match="not a video that OpenCV can open"):
+        Video(tmp_path / "clip.mp4")
+
+
+def test_an_empty_video_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").touch()
+    with pytest.raises(SourceError, match="not a video that OpenCV can open"):
+        Video(tmp_path / "clip.mp4")
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no pictures in it"):
+        open_source(Camera(source=str(tmp_path)))
+
+
+def test_a_folder_of_pictures_none_of_which_can_be_decoded_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(SourceError, match="none of its 1 pictures can be decoded"):
+        list(Folder(tmp_path, 10).frames())
+
+
+def test_an_empty_picture_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(SourceError, match=r"a\.jpg: not a picture that OpenCV can decode"):
+        read_gray(tmp_path / "a.jpg")
+
+
+def test_demo_pictures_are_full_of_contrast() -> None:
+    middle = list(Demo().frames())[125].gray
+    assert middle.min() < 40
+    assert middle.max() > 200

@@ -1,0 +1,312 @@
+"""FER2013 in the forms that people have it in: CSVs and trees of pictures, made up here."""
+
+import gzip
+import io
+import lzma
+import tarfile
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge.errors import DataError
+from edge.evaluation.fer2013 import LabelledFaces, Split, measured_split, read_data, read_faces
+from edge.model.preprocessing import LABELS
+
+
+def pixels(shade: int) -> str:
+    return " ".join([str(shade)] * 2304)
+
+
+def row(label: int, shade: int, usage: str) -> str:
+    return f"{label},{pixels(shade)},{usage}\n"
+
+
+ROWS = [(3, 10, "Training"), (0, 20, "PublicTest"), (6, 255, "Training"), (1, 0, "PrivateTest")]
+TEXT = "emotion,pixels,Usage\n" + "".join(row(*values) for values in ROWS)
+ICML = "emotion, Usage, pixels\n" + "".join(f"{label},{usage},{pixels(shade)}\n" for label, shade, usage in ROWS)
+
+
+def tarred(**members: str) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for name, text in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return content.getvalue()
+
+
+def zipped(**members: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return content.getvalue()
+
+
+FORMS = {
+    "fer2013.csv": TEXT.encode(),
+    "fer2013.csv.gz": gzip.compress(TEXT.encode()),
+    "fer2013.csv.xz": lzma.compress(TEXT.encode()),
+    "fer2013.zip": zipped(**{"fer2013/fer2013.csv": TEXT}),
+    "fer2013.tar.gz": tarred(
+        **{"fer2013/fer2013.csv": TEXT, "fer2013/README": "Challenge", "fer2013/fer2013.bib": "@"}
+    ),
+    "icml_face_data.csv": ICML.encode(),
+    "icml_face_data.csv.xz": lzma.compress(ICML.encode()),
+    "challenge.zip": zipped(**{"icml_face_data.csv": ICML, "train.csv": "", "test.csv": "", "fer2013.tar.gz": ""}),
+}
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    file = tmp_path / "fer2013.csv"
+    file.write_text(TEXT)
+    return file
+
+
+def draw(file: Path, shade: int, size: int = 48) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(file), np.full((size, size), shade, np.uint8))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_holds_the_same_faces_rows_and_splits(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(FORMS[name])
+    faces = read_faces(file, "Training")
+    assert faces.pixels.shape == (2, 48, 48)
+    assert faces.pixels.dtype == np.uint8
+    assert faces.pixels[:, 0, 0].tolist() == [10, 255]
+    assert faces.labels.tolist() == [3, 6]
+    assert faces.rows is not None
+    assert faces.rows.tolist() == [0, 2]
+    data = read_data(file)
+    assert {str(split): held.labels.tolist() for split, held in data.splits.items()} == {
+        "Training": [3, 6],
+        "PublicTest": [0],
+        "PrivateTest": [1],
+    }
+    assert data.bad == ()
+    assert data.faces(Split.TRAINING).sha256() == faces.sha256()
+
+
+def test_the_hash_is_of_the_content_not_of_the_compression(tmp_path: Path, csv: Path) -> None:
+    packed = tmp_path / "fer2013.csv.xz"
+    packed.write_bytes(FORMS[packed.name])
+    assert read_faces(csv).sha256() == read_faces(packed).sha256() != read_faces(csv, "Training").sha256()
+
+
+def test_everything_at_once_keeps_the_order_of_the_rows(csv: Path) -> None:
+    faces = read_faces(csv)
+    assert faces.rows is not None
+    assert (faces.labels.tolist(), faces.rows.tolist(), faces.split) == ([3, 0, 6, 1], [0, 1, 2, 3], None)
+
+
+def test_the_challenges_train_csv_is_all_training_and_says_where_the_rest_is(tmp_path: Path) -> None:
+    file = tmp_path / "train.csv"
+    file.write_text(f"emotion,pixels\n3,{pixels(1)}\n4,{pixels(2)}\n")
+    assert read_faces(file, "Training").labels.tolist() == [3, 4]
+    for read in (lambda: read_faces(file, "PublicTest"), lambda: read_data(file).faces(Split.PUBLIC)):
+        with pytest.raises(DataError, match=r"only 2 of Training.*without Usage.*fer2013\.csv has every split"):
+            read()
+    file.write_text(f"pixels\n{pixels(1)}\n")
+    with pytest.raises(DataError, match="no column emotion"):
+        read_faces(file)
+
+
+BAD = {
+    row(7, 0, "Training"): "label '7' is not 0..6",
+    f"²,{pixels(0)},Training\n": "label '²' is not 0..6",
+    row(0, 256, "Training"): "pixel '256' is not a whole number from 0 to 255",
+    row(0, -1, "Training"): "pixel '-1' is not a whole number from 0 to 255",
+    "2,1 2 3,Training\n": "3 pixels, expected 2304",
+    f"2,{pixels(0)} 1,Training\n": "2305 pixels, expected 2304",
+    "2,1 1_0 3,Training\n": "pixel '1_0' is not a whole number from 0 to 255",
+    "2\n": "Usage '' is not Training, PublicTest, PrivateTest",
+    row(0, 1, "Test"): "Usage 'Test' is not Training, PublicTest, PrivateTest",
+    ",,Training\n": "label '' is not 0..6",
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_bad_row_is_an_error_that_names_file_row_line_and_reason(tmp_path: Path, bad: str) -> None:
+    file = tmp_path / "fer2013.csv"
+    file.write_text("emotion,pixels,Usage\n" + row(0, 1, "Training") + bad)
+    with pytest.raises(DataError) as raised:
+        read_faces(file)
+    assert f"{file}, data row 1 (line 3): {BAD[bad]}" in str(raised.value)
+
+
+def test_reading_all_splits_collects_the_bad_rows_and_keeps_the_numbers_of_the_good(tmp_path: Path) -> None:
+    file = tmp_path / "fer2013.csv"
+    file.write_text("emotion,pixels,Usage\n" + "".join(BAD) + row(5, 9, "PublicTest"))
+    data = read_data(file)
+    assert [str(bad) for bad in data.bad] == [
+        f"data row {number} (line {number + 2}): {reason}" for number, reason in enumerate(BAD.values())
+    ]
+    rows = data.faces(Split.PUBLIC).rows
+    assert rows is not None
+    assert rows.tolist() == [len(BAD)]
+
+
+def test_one_split_does_not_look_into_the_rows_of_others_but_at_their_usage(tmp_path: Path) -> None:
+    file = tmp_path / "fer2013.csv"
+    file.write_text(TEXT + "9,1 2 3,Training\n")
+    assert len(read_faces(file, "PublicTest")) == 1
+    file.write_text(TEXT + "9,1 2 3,Trainig\n")
+    with pytest.raises(DataError, match=r"data row 4 \(line 6\): Usage 'Trainig'"):
+        read_faces(file, "PublicTest")
+
+
+def test_reading_one_split_holds_only_its_faces_in_memory(tmp_path: Path) -> None:
+    file = tmp_path / "fer2013.csv.gz"
+    file.write_bytes(gzip.compress((TEXT + row(0, 100, "Training") * 3000).encode()))
+    tracemalloc.start()
+    try:
+        assert len(read_faces(file, "PublicTest")) == 1
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000, "3,000 faces of Training take 7 MB"
+
+
+def test_a_missing_file_an_unknown_split_and_an_empty_split_are_named(tmp_path: Path, csv: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_faces(tmp_path / "absent.csv")
+    with pytest.raises(DataError, match="unknown split 'Public': choose from Training, PublicTest"):
+        read_faces(csv, "Public")
+    with pytest.raises(DataError, match="split validation: no labelled faces found, only 2 of Training, 1 of PublicT"):
+        read_faces(csv, "validation")
+    csv.write_text("emotion,pixels,Usage\n")
+    for read in (read_faces, read_data):
+        with pytest.raises(DataError, match="no labelled faces found; it is to have rows"):
+            read(csv)
+
+
+@given(
+    content=st.one_of(
+        st.binary(max_size=300),
+        st.binary(max_size=60).map(lambda tail: TEXT.encode() + tail),
+        st.text(max_size=60).map(lambda tail: (TEXT + tail).encode()),
+        st.builds(
+            lambda whole, at, byte: whole[: at % len(whole)] + bytes([byte]) + whole[at % len(whole) + 1 :],
+            st.sampled_from([content for name, content in FORMS.items() if not name.endswith("csv")]),
+            st.integers(0, 5000),
+            st.integers(0, 255),
+        ),
+    )
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_faces_or_a_data_error(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "fuzz"
+    file.write_bytes(content)
+    try:
+        faces = read_faces(file)
+        data = read_data(file)
+    except DataError as error:
+        assert str(file) in str(error)  # noqa: PT017  either end is right
+    else:
+        assert isinstance(faces, LabelledFaces)
+        assert faces.pixels.shape == (len(faces), 48, 48)
+        assert sum(map(len, data.splits.values())) == len(faces)
+
+
+def test_a_tree_is_read_by_the_names_of_its_folders_in_any_case(tmp_path: Path) -> None:
+    draw(tmp_path / "Train" / "Happy" / "a.png", 200, size=96)
+    draw(tmp_path / "Train" / "angry" / "b.jpg", 40)
+    draw(tmp_path / "test" / "SURPRISED" / "a.PNG", 90)
+    (tmp_path / "Train" / "angry" / "notes.txt").write_text("no picture")
+    (tmp_path / "Train" / "angry" / "._b.jpg").write_text("what macOS leaves")
+    faces = read_faces(tmp_path, "Training")
+    assert [LABELS[label] for label in faces.labels] == ["happy", "angry"]
+    assert faces.pixels[:, 5, 5].tolist() == [200, 40]
+    assert faces.rows is None
+    assert [LABELS[label] for label in read_faces(tmp_path, "test").labels] == ["surprise"]
+    assert measured_split(tmp_path) is Split.TEST
+
+
+def test_file_names_tell_publictest_from_privatetest_below_test(tmp_path: Path) -> None:
+    for number, name in enumerate(
+        ("train/fear/Training_3908.jpg", "test/fear/PublicTest_87012441.jpg", "test/sad/PrivateTest_95094.jpg")
+    ):
+        draw(tmp_path / name, 50 * number)
+    data = read_data(tmp_path)
+    assert {str(split): faces.labels.tolist() for split, faces in data.splits.items()} == {
+        "Training": [2],
+        "PublicTest": [2],
+        "PrivateTest": [4],
+    }
+    assert measured_split(tmp_path) is Split.PUBLIC
+    assert measured_split(tmp_path / "test") is Split.PUBLIC
+
+
+def test_file_names_alone_and_folders_named_for_usage_tell_the_split(tmp_path: Path) -> None:
+    draw(tmp_path / "a" / "happy" / "PrivateTest_1.png", 1)
+    draw(tmp_path / "a" / "happy" / "training_2.png", 2)
+    assert set(read_data(tmp_path / "a").splits) == {Split.PRIVATE, Split.TRAINING}
+    for folder in ("Training", "PublicTest", "PrivateTest", "val"):
+        draw(tmp_path / "b" / folder / "neutral" / "Training_7.png", 3)
+    draw(tmp_path / "b" / "Training" / "neutral" / "PublicTest_8.png", 4)
+    data = read_data(tmp_path / "b")
+    assert {split: len(faces) for split, faces in data.splits.items()} == {Split.TRAINING: 1, Split.VALIDATION: 1}
+    assert [str(bad) for bad in data.bad] == [
+        "PrivateTest/neutral/Training_7.png: is in the folder of PrivateTest, and its name says Training",
+        "PublicTest/neutral/Training_7.png: is in the folder of PublicTest, and its name says Training",
+        "Training/neutral/PublicTest_8.png: is in the folder of Training, and its name says PublicTest",
+    ]
+
+
+def test_a_tree_without_splits_is_measured_whole_and_has_no_training(tmp_path: Path) -> None:
+    draw(tmp_path / "angry" / "a.png", 1)
+    draw(tmp_path / "neutral" / "b.png", 2)
+    assert measured_split(tmp_path) is None
+    assert read_faces(tmp_path).labels.tolist() == [0, 6]
+    with pytest.raises(DataError, match="split Training: no labelled faces found, only 2 of unsplit"):
+        read_data(tmp_path).faces(Split.TRAINING)
+
+
+def test_a_tree_with_training_alone_is_not_measured_on_it_unasked(tmp_path: Path) -> None:
+    draw(tmp_path / "train" / "angry" / "a.png", 1)
+    with pytest.raises(DataError, match="split PublicTest: no labelled faces found, only 1 of Training"):
+        read_faces(tmp_path, measured_split(tmp_path))
+
+
+def test_foreign_labels_and_unreadable_pictures_of_a_tree_are_bad_rows(tmp_path: Path) -> None:
+    draw(tmp_path / "train" / "happy" / "good.png", 9)
+    for name in ("train/contempt/a.png", "train/4/b.png", "c.png"):
+        draw(tmp_path / name, 9)
+    (tmp_path / "train" / "sad").mkdir()
+    (tmp_path / "train" / "sad" / "empty.png").write_bytes(b"")
+    (tmp_path / "train" / "sad" / "text.jpg").write_text("not a picture")
+    data = read_data(tmp_path)
+    nowhere = f"in no folder named {', '.join(LABELS)}"
+    assert [str(bad) for bad in data.bad] == [
+        f"c.png: {nowhere}",
+        f"train/4/b.png: {nowhere}; numbers are not read, since trees differ in their order",
+        f"train/contempt/a.png: {nowhere}",
+        "train/sad/empty.png: not a readable picture",
+        "train/sad/text.jpg: not a readable picture",
+    ]
+    assert len(data.faces(Split.TRAINING)) == 1
+    with pytest.raises(DataError, match=r"c\.png: in no folder named angry"):
+        read_faces(tmp_path)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "happy").mkdir()
+    for read in (read_faces, read_data):
+        with pytest.raises(DataError, match="no labelled faces found; its folders are to be named angry"):
+            read(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_real_data_has_its_published_counts(fer2013: Path) -> None:
+    faces = read_faces(fer2013, "PublicTest")
+    assert np.bincount(faces.labels).tolist() == [467, 56, 496, 895, 653, 415, 607]

@@ -1,0 +1,69 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.events.aggregate import Census, Tally
+from edge.events.episodes import Change
+from edge.model.preprocessing import LABELS, expression
+from edge.records import EventKind
+from edge.settings import Privacy
+
+PRIVACY = Privacy(aggregate_only=True, interval_seconds=60, minimum_people=3)
+
+
+def change(track: int, kind: EventKind, label: str | None = None, name: str | None = None) -> Change:
+    shown = expression(np.eye(7)[LABELS.index(label)]) if label else None
+    return Change(track, kind, shown, 0.0, None if shown else "blurred", None, name)
+
+
+def test_people_are_counted_over_an_interval_also_those_who_came_before() -> None:
+    census = Census(PRIVACY)
+    assert list(census.update([change(track, "appeared", "happy") for track in (1, 2, 3)], 10)) == []
+    assert list(census.update([change(1, "left", "happy")], 20)) == []
+    assert list(census.update([change(4, "appeared", "sad")], 59.9)) == []
+    assert list(census.update([], 60)) == [Tally(60, 60, 4, {"happy": 3}, {})]
+    assert list(census.update([], 120.5)) == [Tally(120, 60, 3, {}, {})], "two still happy: no count of them"
+
+
+def test_fewer_than_the_minimum_are_not_told_at_all() -> None:
+    census = Census(PRIVACY)
+    list(census.update([change(1, "appeared", "happy"), change(2, "appeared", "happy")], 1))
+    assert list(census.update([], 61)) == []
+    assert list(census.end(90)) == []
+
+
+def test_presets_and_changes_count_people_and_not_times() -> None:
+    census = Census(PRIVACY)
+    for track in (1, 2, 3):
+        told = [change(track, "appeared"), change(track, "changed", "happy"), change(track, "uncertain")]
+        again = [change(track, "changed", "happy"), change(track, "preset", "happy", "smile")] * 2
+        list(census.update([*told, *again], 5))
+    assert list(census.end(30.5)) == [Tally(30.5, 30.5, 3, {"happy": 3}, {"smile": 3})]
+
+
+def test_after_a_long_silence_intervals_still_begin_on_time() -> None:
+    census = Census(PRIVACY)
+    list(census.update([], 1000))
+    list(census.update([change(track, "appeared", "happy") for track in (1, 2, 3)], 1001))
+    assert list(census.update([], 1020.1)) == [Tally(1020, 60, 3, {"happy": 3}, {})]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 6),
+            st.sampled_from(["appeared", "changed", "uncertain", "left"]),
+            st.sampled_from([None, "happy", "sad"]),
+            st.integers(0, 40),
+        )
+    )
+)
+def test_no_count_is_ever_below_the_minimum(story: list[tuple[int, EventKind, str | None, int]]) -> None:
+    census = Census(PRIVACY)
+    now, tallies = 0.0, []
+    for track, kind, label, later in story:
+        now += later
+        tallies += census.update([change(track, kind, label)], now)
+    tallies += census.end(now)
+    for tally in tallies:
+        assert min([tally.people, *tally.expressions.values(), *tally.presets.values()]) >= 3

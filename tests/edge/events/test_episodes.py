@@ -1,0 +1,220 @@
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.events.episodes import Change, Manner, Narrator, manner
+from edge.model.preprocessing import LABELS
+from edge.records import Logits, Reading, Telling
+from edge.settings import Events, Preset
+
+TELLING = Telling(smoothing=0.3, dwell=0.4, hysteresis=0.1)
+CALM = Manner(TELLING, threshold=0.4, uncertain_after=1.0)
+SMILE = Preset(name="smile", expression="happy", for_seconds=1.5)
+
+
+def shows(label: str, confidence: float = 0.9) -> Logits:
+    probabilities = np.full(len(LABELS), (1 - confidence) / (len(LABELS) - 1))
+    probabilities[LABELS.index(label)] = confidence
+    return tuple(np.log(probabilities).tolist())
+
+
+def between(first: str, then: str, share: float) -> Logits:
+    """Two expressions that have 0.9 together, ``share`` of it the second."""
+    probabilities = np.full(len(LABELS), 0.1 / 5)
+    probabilities[[LABELS.index(first), LABELS.index(then)]] = 0.9 * (1 - share), 0.9 * share
+    return tuple(np.log(probabilities).tolist())
+
+
+UNSURE = shows("happy", 0.25)
+
+
+Script = list[tuple[float, Reading | None]]
+
+
+def every(start: float, stop: float, shown: Reading | str | None) -> Script:
+    """Ten looks a second at track 1; None: it is gone."""
+    reading = shows(shown) if isinstance(shown, str) and shown in LABELS else shown
+    return [(round(float(now), 3), reading) for now in np.arange(start, stop - 1e-9, 0.1)]
+
+
+def tell(script: Iterable[tuple[float, Reading | None]], wanted: Manner = CALM) -> list[Change]:
+    narrator = Narrator(wanted)
+    return [
+        change
+        for now, reading in script
+        for change in narrator.update([] if reading is None else [1], {} if reading is None else {1: reading}, now)
+    ]
+
+
+def briefly(changes: list[Change]) -> list[tuple[str, str | None]]:
+    return [(c.kind, c.name or c.reason or (c.expression.label if c.expression else None)) for c in changes]
+
+
+def test_a_face_appears_changes_and_leaves() -> None:
+    told = tell(every(0, 2, "neutral") + every(2, 4, "happy") + [(4.9, None)])
+    assert briefly(told) == [("appeared", "neutral"), ("changed", "happy"), ("left", "happy")]
+    assert told[0].time == 0.4
+    assert 2.4 <= told[1].time <= 2.9
+
+
+def test_changed_and_left_carry_the_episode_that_has_ended() -> None:
+    appeared, changed, left = tell(every(0, 2, "neutral") + every(2, 4, "happy") + [(4.9, None)])
+    assert appeared.episode is None
+    assert changed.episode
+    assert (changed.episode.label, changed.episode.start) == ("neutral", 0.0)
+    assert changed.episode.duration == pytest.approx(2.2), "until the other one began to lead"
+    assert changed.episode.peak == pytest.approx(0.9)
+    assert 0.8 < changed.episode.mean < 0.9
+    assert left.episode
+    assert left.episode.label == "happy"
+    assert left.episode.start == pytest.approx(2.2)
+    assert left.episode.start + left.episode.duration == pytest.approx(3.9), "when it was last seen, not when given up"
+
+
+def test_a_face_that_goes_at_once_is_never_told() -> None:
+    assert tell([*every(0, 0.3, "happy"), (0.3, None)]) == []
+
+
+def test_a_flicker_is_not_told_and_does_not_end_the_episode() -> None:
+    told = tell(every(0, 2, "sad") + every(2, 2.2, "angry") + every(2.2, 4, "sad") + [(4.0, None)])
+    assert briefly(told) == [("appeared", "sad"), ("left", "sad")]
+    assert told[1].episode
+    assert told[1].episode.duration == pytest.approx(3.9)
+
+
+def test_a_slight_lead_is_not_enough_however_long_it_lasts() -> None:
+    slight = every(2, 8, between("sad", "angry", 0.54))
+    assert briefly(tell(every(0, 2, "sad") + slight)) == [("appeared", "sad")]
+    bold = Manner(Telling(0.3, 0.4, 0.0), 0.4, 1.0)
+    assert briefly(tell(every(0, 2, "sad") + slight, bold)) == [("appeared", "sad"), ("changed", "angry")]
+
+
+def test_it_says_when_it_cannot_say_and_when_it_can_again() -> None:
+    told = tell(every(0, 2, "happy") + every(2, 6, UNSURE) + every(6, 8, "sad") + [(8.0, None)])
+    assert briefly(told) == [("appeared", "happy"), ("uncertain", "low margin"), ("changed", "sad"), ("left", "sad")]
+    uncertain, changed = told[1], told[2]
+    assert uncertain.expression is None
+    assert uncertain.episode
+    assert uncertain.episode.label == "happy"
+    assert 3.0 <= uncertain.time <= 3.8, "a second after the average fell below the threshold"
+    assert changed.episode is None, "uncertainty is no expression"
+
+
+def test_a_face_that_leaves_uncertain_has_no_expression_left() -> None:
+    told = tell(every(0, 2, "happy") + every(2, 6, UNSURE) + [(6.0, None)])
+    assert (told[-1].kind, told[-1].expression, told[-1].reason, told[-1].episode) == ("left", None, "low margin", None)
+
+
+@pytest.mark.parametrize("flaw", ["small", "blurred", "low contrast"])
+def test_a_face_not_worth_reading_appears_without_a_guess(flaw: Reading) -> None:
+    told = tell(every(0, 3, flaw) + every(3, 4, "happy") + [(4.0, None)])
+    assert briefly(told) == [("appeared", flaw), ("changed", "happy"), ("left", "happy")]
+    assert told[0].time == 1.0
+    assert told[0].expression is None
+
+
+def test_a_short_blur_changes_nothing_and_a_long_one_is_told_once() -> None:
+    short = every(0, 2, "happy") + every(2, 2.9, "blurred") + every(2.9, 4, "happy")
+    assert briefly(tell(short)) == [("appeared", "happy")]
+    long = every(0, 2, "happy") + every(2, 6, "blurred") + every(6, 7, "small") + every(7, 8, "happy")
+    told = tell(long)
+    assert briefly(told) == [("appeared", "happy"), ("uncertain", "blurred"), ("changed", "happy")]
+    assert told[1].time == 2.9, "a second after it was last read"
+    assert told[1].episode
+    assert told[1].episode.duration == 1.9
+
+
+def test_at_the_threshold_it_does_not_waver() -> None:
+    """Back from uncertain takes more than not being so."""
+    just_above = every(5, 10, shows("happy", 0.45))
+    told = tell(every(0, 2, "happy") + every(2, 5, UNSURE) + just_above)
+    assert briefly(told) == [("appeared", "happy"), ("uncertain", "low margin")]
+    assert briefly(tell(every(0, 2, "happy") + just_above)) == [("appeared", "happy")]
+
+
+def test_without_a_threshold_it_always_guesses() -> None:
+    told = tell(every(0, 3, UNSURE), Manner(TELLING, 0.0, 1.0))
+    assert briefly(told) == [("appeared", "happy")]
+
+
+def test_a_preset_comes_once_each_time_when_it_has_lasted() -> None:
+    wanted = Manner(TELLING, 0.4, 1.0, (SMILE,))
+    smile = every(0, 4, "happy") + every(4, 6, "neutral") + every(6, 7, "happy") + every(7, 9, "neutral")
+    told = tell(smile + every(9, 12, "happy"), wanted)
+    presets = [change for change in told if change.kind == "preset"]
+    assert [preset.name for preset in presets] == ["smile", "smile"], "the second smile was too short"
+    assert presets[0].time == 1.5
+    assert presets[0].expression
+    assert presets[0].expression.label == "happy"
+    assert presets[0].episode
+    assert (presets[0].episode.start, presets[0].episode.duration) == (0.0, 1.5)
+
+
+def test_a_preset_wants_its_confidence_all_the_time() -> None:
+    sure = Preset(name="sure", expression="happy", for_seconds=1.0, min_confidence=0.8)
+    script = every(0, 0.8, "happy") + every(0.8, 2, shows("happy", 0.6)) + every(2, 5, "happy")
+    told = tell(script, Manner(TELLING, 0.4, 1.0, (sure,)))
+    assert briefly(told) == [("appeared", "happy"), ("preset", "sure")]
+    assert told[1].time > 3.0
+
+
+def test_being_uncertain_starts_a_preset_anew() -> None:
+    wanted = Manner(TELLING, 0.4, 1.0, (SMILE,))
+    told = tell(every(0, 2, "happy") + every(2, 5, "blurred") + every(5, 7, "happy"), wanted)
+    kinds = ["appeared", "preset", "uncertain", "changed", "preset"]
+    assert [change.kind for change in told] == kinds
+
+
+def test_settings_come_before_the_card() -> None:
+    assert manner(Events(), (), TELLING, 0.4) == CALM
+    changed = manner(Events(dwell=0.0, threshold=0.1), (SMILE,), TELLING, 0.4)
+    assert changed == Manner(Telling(0.3, 0.0, 0.1), 0.1, 1.0, (SMILE,))
+
+
+def test_told_scores_are_named_and_add_up() -> None:
+    narrator = Narrator(manner(Events(dwell=0.0), (), TELLING, 0.4))
+    [change] = narrator.update([1], {1: shows("disgust", 0.7)}, 0.0)
+    assert change.expression
+    assert change.expression.confidence == 0.7
+    assert tuple(change.expression.scores) == LABELS
+    assert abs(sum(change.expression.scores.values()) - 1) < 0.001
+
+
+readings = st.one_of(
+    st.none(),
+    st.sampled_from(["small", "blurred", "low contrast"]),
+    st.tuples(st.sampled_from(LABELS), st.sampled_from([0.2, 0.45, 0.9])).map(lambda pair: shows(*pair)),
+)
+
+
+@given(st.lists(st.tuples(readings, st.integers(1, 20)), max_size=12))
+def test_whatever_is_read_the_story_of_a_face_holds_together(parts: list[tuple[Reading | None, int]]) -> None:
+    """Appeared first, left last, changes that change, and episodes of what was told that do not overlap."""
+    shown = [reading for reading, frames in parts for _ in range(frames)]
+    script = [(number / 10, reading) for number, reading in enumerate([*shown, None])]
+    wanted = Manner(TELLING, 0.4, 1.0, (SMILE,))
+    told = tell(script, wanted)
+    assert told == tell(script, wanted), "the same frames tell the same"
+    label: str | None = ""
+    ended = -1.0
+    for change in told:
+        now = change.expression.label if change.expression else None
+        assert (change.reason is None) == (now is not None)
+        if change.kind == "appeared":
+            assert label == ""
+        elif change.kind in ("changed", "uncertain"):
+            assert now != label
+            assert (change.kind == "uncertain") == (now is None)
+        else:
+            assert now == label
+        if change.kind != "preset":
+            assert (change.episode.label if change.episode else None) == (label or None)
+        if change.episode and change.kind != "preset":
+            assert change.episode.start >= ended
+            assert 0 <= change.episode.mean <= change.episode.peak + 1e-9 <= 1.01
+            ended = change.episode.start + change.episode.duration
+        label = "" if change.kind == "left" else now
+    assert label == ""

@@ -1,0 +1,102 @@
+import json
+import platform
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.errors import BundleError
+from edge.model.bundle import find_bundle, open_bundle
+from edge.model.classifier import Classifier
+from edge.model.preprocessing import LABELS, encode
+from edge.settings import Model
+
+BUNDLES = sorted(find_bundle(Model().bundle).parent.iterdir())
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(find_bundle(Model().bundle), tmp_path / "copy"))
+
+
+def change_card(folder: Path, **changes: object) -> None:
+    file = folder / "card.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+@pytest.mark.parametrize("folder", BUNDLES, ids=lambda folder: folder.name)
+def test_shipped_bundles_give_their_golden_outputs(folder: Path) -> None:
+    """Exact on the runtime and machine that made them; elsewhere within what the card says was measured."""
+    bundle = open_bundle(folder)
+    classifier = Classifier(bundle)
+    outputs = np.stack([classifier.logits(face) for face in bundle.golden.faces])
+    tolerance = bundle.card.allowed_lsb(classifier.runtime, platform.machine())
+    assert np.abs(outputs.astype(int) - bundle.golden.outputs).max() <= tolerance
+    assert bundle.golden.labels == LABELS
+    assert len(np.unique(bundle.golden.outputs, axis=0)) > 8  # golden inputs that all give the same would prove little
+
+
+@pytest.mark.parametrize("folder", BUNDLES, ids=lambda folder: folder.name)
+def test_shipped_bundles_encode_as_pixel_minus_128_and_fit(folder: Path) -> None:
+    bundle = open_bundle(folder)
+    every_pixel = np.resize(np.arange(256, dtype=np.uint8), (48, 48))
+    encoded = encode(every_pixel, bundle.card.input.scale, bundle.card.input.zero_point)
+    assert np.array_equal(encoded[0, :, :, 0].astype(int), every_pixel.astype(int) - 128)
+    assert len(bundle.model) <= {"student": 4_000_000, "student-small": 1_600_000}[folder.name]
+
+
+def test_a_flipped_byte_is_found(copy: Path) -> None:
+    model = bytearray((copy / "model.tflite").read_bytes())
+    model[len(model) // 2] ^= 1
+    (copy / "model.tflite").write_bytes(model)
+    with pytest.raises(BundleError, match="sha256"):
+        open_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"labels": sorted(LABELS)}, "its labels are angry, disgust, fear, happy, neutral"),
+        ({"input_shape": [1, 64, 64, 1]}, "its input is"),
+        ({"schema_version": 2}, "a card of version 2, and this fer-edge reads 4: make the bundle anew"),
+        ({"schema_version": 5}, "a card of version 5, and this fer-edge reads 4: upgrade fer-edge"),
+        ({"schema_version": "4"}, "not a card of version 4"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"events": {"smoothing": 0, "dwell": 0.2, "hysteresis": 0.1}}, r"> 0.0 - at `\$\.events\.smoothing`"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_card_that_differs_is_refused_with_what_differs(copy: Path, change: dict[str, object], words: str) -> None:
+    change_card(copy, **change)
+    with pytest.raises(BundleError, match=words):
+        open_bundle(copy)
+
+
+def test_a_network_whose_quantization_is_not_the_cards_is_refused(copy: Path) -> None:
+    change_card(copy, input={"scale": 1 / 255, "zero_point": -128})
+    with pytest.raises(BundleError, match="zero point 0, the card says"):
+        Classifier(open_bundle(copy))
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b""), lambda file: file.unlink()])
+@pytest.mark.parametrize("name", ["model.tflite", "card.json", "golden.npz"])
+def test_an_empty_or_missing_file_is_named(copy: Path, name: str, damage: Callable[[Path], None]) -> None:
+    damage(copy / name)
+    with pytest.raises(BundleError, match=name.split(".", maxsplit=1)[0]):
+        open_bundle(copy)
+
+
+def test_goldens_with_swapped_labels_are_refused(copy: Path) -> None:
+    with np.load(copy / "golden.npz") as stored:
+        parts = dict(stored)
+    parts["labels"] = np.array(sorted(LABELS))
+    np.savez(copy / "golden.npz", **parts)
+    with pytest.raises(BundleError, match=r"golden\.npz: its labels"):
+        open_bundle(copy)
+
+
+def test_an_unknown_bundle_names_those_that_are_there() -> None:
+    with pytest.raises(BundleError, match="student-small"):
+        find_bundle("paper-cnn")

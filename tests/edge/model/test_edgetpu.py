@@ -1,0 +1,287 @@
+"""The Edge TPU's ways to be there, to fail, and to come back; played by a stand-in for its library, in real processes.
+
+Nothing here has seen an Edge TPU.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.model.bundle import Bundle, find_bundle, open_bundle
+from edge.model.classifier import Classifier
+from edge.model.edgetpu import EdgeTpu, Mark, wait_after
+from edge.model.edgetpu_trial import SECONDS, Trial
+from edge.model.loader import open_deployed
+from edge.settings import Model, Settings, Store
+from tests.conftest import StandIn, wait_until
+from tests.edge.system.test_systemd import Systemd, start
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def model(standin: StandIn, **more: str) -> Model:
+    return Model(bundle=str(standin.bundle), edgetpu_library=str(standin.library), **more)
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome", "words", "mend"),
+    [
+        ("present", "healthy", "largest difference 0 steps", ""),
+        ("absent", "absent", "finds none (stand-in: no device)", "plugged in"),
+        ("crashes", "crashed", "crashed with SIGABRT when it opened it", "fit the TFLite runtime"),
+        ("wrong", "wrong", "golden outputs", "compile"),
+    ],
+)
+def test_a_trial_tells_what_is_there(standin: StandIn, mode: str, outcome: str, words: str, mend: str) -> None:
+    standin.plays(mode)
+    verdict = Trial(model(standin)).wait()
+    assert verdict.outcome == outcome, verdict
+    assert words in verdict.sentence
+    assert mend in verdict.mend
+
+
+def test_a_trial_that_hangs_is_ended_and_says_where(standin: StandIn) -> None:
+    standin.plays("hangs")
+    clock = Clock()
+    trial = Trial(model(standin), clock=clock)
+    wait_until(lambda: trial.doing == "computed with it", 60)
+    assert trial.poll() is None
+    clock.now += SECONDS
+    verdict = trial.poll()
+    assert verdict
+    assert (verdict.outcome, verdict.sentence) == (
+        "hung",
+        "the Edge TPU gave no answer within 30 s when a trial computed with it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("library", "outcome", "words"),
+    [
+        ("libno-such-edgetpu.so.1", "absent", "the library libno-such-edgetpu.so.1 is not installed"),
+        ("libm.so.6", "unusable", "libm.so.6 is no library of an Edge TPU"),
+        (__file__, "unusable", "invalid ELF header"),
+    ],
+)
+def test_a_library_that_is_not_the_one(standin: StandIn, library: str, outcome: str, words: str) -> None:
+    verdict = Trial(Model(bundle=str(standin.bundle), edgetpu_library=library)).wait()
+    assert verdict.outcome == outcome
+    assert words in verdict.sentence
+    assert "docs/edge-tpu.md" in verdict.mend
+
+
+class Device:
+    """A classifier with an Edge TPU, its clock, and what it says."""
+
+    def __init__(self, standin: StandIn, *, wanted: bool = False, runtime: str | None = None) -> None:
+        self.clock = Clock()
+        self.bundle: Bundle = open_bundle(standin.bundle)
+        self.edgetpu = EdgeTpu(self.bundle, model(standin), Mark(runtime), wanted=wanted, clock=self.clock)
+        self.classifier = Classifier(self.bundle, accelerator=self.edgetpu)
+
+    def after(self, seconds: float) -> str:
+        """Go on in time, and to the verdict of a trial if one is due; what computes then."""
+        self.clock.now += seconds
+        self.classifier.settle()
+        return self.classifier.accelerator
+
+    def right(self) -> bool:
+        """Whether a face is classified as where the model was made."""
+        return np.array_equal(self.classifier.logits(self.bundle.golden.faces[0]), self.bundle.golden.outputs[0])
+
+
+def test_until_the_first_trial_the_cpu_computes_and_then_the_edge_tpu(standin: StandIn) -> None:
+    device = Device(standin)
+    assert device.classifier.accelerator == "cpu"
+    assert device.right()
+    assert device.after(0) == "edgetpu"
+    assert device.right()
+    assert device.classifier.degraded is None
+
+
+def test_one_that_vanishes_costs_no_frame_and_comes_back(standin: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+    device = Device(standin)
+    device.after(0)
+    standin.plays("vanished")
+    assert device.right(), "that very face is classified by the CPU"
+    assert device.classifier.accelerator == "cpu (degraded)"
+    assert "failed while it computed: stand-in: the device has vanished" in (device.classifier.degraded or "")
+    assert device.after(29) == "cpu (degraded)"
+    assert "finds none" not in (device.classifier.degraded or ""), "not tried again yet"
+    assert device.after(1) == "cpu (degraded)"
+    assert "finds none" in (device.classifier.degraded or ""), "though absence alone would not be degraded"
+    standin.plays("present")
+    assert device.after(59) == "cpu (degraded)"
+    assert device.after(1) == "edgetpu"
+    assert device.classifier.degraded is None
+    assert device.right()
+    assert "is tried again in 30 s" in caplog.text
+    assert "is tried again in 60 s" in caplog.text
+
+
+def test_losses_are_forgotten_when_it_lasts(standin: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+    device = Device(standin)
+    device.after(0)
+    for lasted in (599, 601):
+        device.after(lasted)
+        standin.plays("vanished")
+        device.right()
+        standin.plays("present")
+        assert device.after(60) == "edgetpu"
+        caplog.clear()
+    device.after(601)
+    standin.plays("vanished")
+    device.right()
+    assert "is tried again in 30 s" in caplog.text
+
+
+def test_a_trial_that_cannot_even_be_started_is_tried_again(standin: StandIn) -> None:
+    def no_python(settings: Model) -> Trial:
+        return Trial(settings, python=("/no/such/python",))
+
+    edgetpu = EdgeTpu(open_bundle(standin.bundle), model(standin), Mark(None), wanted=False, trial=no_python)
+    edgetpu.settle()
+    assert not edgetpu.working
+    assert "cannot be tried out" in (edgetpu.degraded or "")
+
+
+@pytest.mark.parametrize(("wanted", "accelerator"), [(False, "cpu"), (True, "cpu (degraded)")])
+def test_absence_is_degraded_only_where_it_is_wanted(standin: StandIn, wanted: bool, accelerator: str) -> None:
+    standin.plays("absent")
+    device = Device(standin, wanted=wanted)
+    assert device.after(0) == accelerator
+    assert device.right()
+    standin.plays("present")
+    assert device.after(3600) == ("edgetpu" if wanted else "cpu"), "one that is not wanted is looked for at starts only"
+
+
+@pytest.mark.parametrize("mode", ["crashes", "wrong"])
+def test_one_that_is_there_but_not_well_is_not_used(standin: StandIn, mode: str) -> None:
+    standin.plays(mode)
+    device = Device(standin)
+    assert device.after(0) == "cpu (degraded)"
+    assert device.right()
+
+
+def test_one_that_is_lost_between_trial_and_use(standin: StandIn) -> None:
+    device = Device(standin)
+    device.edgetpu.tend()
+    trial = device.edgetpu._trial
+    assert trial
+    wait_until(lambda: trial._process.poll() is not None, 60)
+    standin.plays("absent")
+    assert device.after(0) == "cpu (degraded)"
+
+
+def test_a_bundle_that_has_nothing_for_it_is_degraded_and_stays_so(standin: StandIn) -> None:
+    bundle = open_bundle(find_bundle("student-small"))
+    edgetpu = EdgeTpu(bundle, model(standin), Mark(None), wanted=True, clock=Clock())
+    edgetpu.settle()
+    assert not edgetpu.working
+    assert "has no model_edgetpu.tflite" in (edgetpu.degraded or "")
+
+
+@pytest.mark.parametrize(
+    ("losses", "deaths", "seconds"),
+    [(1, 0, 30), (2, 0, 60), (3, 0, 120), (8, 0, 3600), (10_000, 0, 3600), (1, 1, 600), (1, 2, 1200), (1, 255, 3600)],
+)
+def test_patience_grows_to_a_bound(losses: int, deaths: int, seconds: float) -> None:
+    assert wait_after(losses, deaths) == seconds
+
+
+def test_a_process_that_died_inside_is_remembered_until_it_lasts(standin: StandIn, tmp_path: Path) -> None:
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    for deaths in (1, 2):
+        Mark(str(runtime)).__enter__()  # and never comes back
+        mark = Mark(str(runtime))
+        assert (mark.died, mark.deaths) == (True, deaths)
+    assert not Mark(str(runtime)).died, "the mark that was found is not found again"
+    Mark(str(runtime)).__enter__()
+    device = Device(standin, runtime=str(runtime))
+    assert device.classifier.accelerator == "cpu (degraded)"
+    assert "crash or the watchdog" in (device.classifier.degraded or "")
+    assert device.after(2399) == "cpu (degraded)"
+    assert device.after(1) == "edgetpu"
+    assert Mark(str(runtime)).deaths == 3
+    device.after(600)
+    assert Mark(str(runtime)).deaths == 0
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "mode", "computes"),
+    [("auto", "present", "edgetpu"), ("cpu", "present", "cpu"), ("edgetpu", "absent", "cpu (degraded)")],
+)
+def test_the_settings_choose(standin: StandIn, tmp_path: Path, accelerator: str, mode: str, computes: str) -> None:
+    standin.plays(mode)
+    settings = Settings(model=model(standin, accelerator=accelerator), store=Store(str(tmp_path)))
+    classifier, _ = open_deployed(settings, os.environ)
+    classifier.settle()
+    assert classifier.accelerator == computes
+
+
+def test_a_bundle_without_a_compiled_file_starts_no_trial() -> None:
+    assert open_deployed(Settings(), os.environ)[0]._accelerator is None
+
+
+def configured(standin: StandIn, folder: Path) -> Path:
+    config = folder / "config.toml"
+    config.write_text(
+        f'[model]\nbundle = "{standin.bundle}"\nedgetpu_library = "{standin.library}"\n[store]\nfolder = "{folder}"\n'
+    )
+    return config
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[Systemd]:
+    made = Systemd(str(tmp_path / "notify"))
+    yield made
+    made.close()
+
+
+@pytest.mark.slow
+def test_after_a_hang_that_the_watchdog_ended_the_next_start_uses_the_cpu(
+    standin: StandIn, tmp_path: Path, systemd: Systemd
+) -> None:
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    config = configured(standin, tmp_path)
+    command = ("run", "--config", str(config), "--source", "demo", "--realtime")
+    with start(systemd, *command, RUNTIME_DIRECTORY=str(runtime)) as process:
+        assert systemd.until("READY")["STATUS"] == "the first frame has been seen, on edgetpu"
+        standin.plays("hangs")
+        wait_until(lambda: (runtime / "edgetpu.mark").read_bytes()[0] == 1, 30)
+        process.kill()  # by the real watchdog: tests/platform/test_systemd.py
+        assert process.wait(10) == -signal.SIGKILL
+    with start(systemd, *command, RUNTIME_DIRECTORY=str(runtime)) as process:
+        assert systemd.until("READY")["STATUS"] == "the first frame has been seen, on cpu (degraded)"
+        process.terminate()
+        _, told = process.communicate(timeout=20)
+        assert process.returncode == 0
+    assert "the last process ended, by a crash or the watchdog, while the Edge TPU computed" in told
+
+
+@pytest.mark.slow
+def test_verify_computes_all_faces_on_it_and_says_so(standin: StandIn, tmp_path: Path, blobs: Path) -> None:
+    command = [sys.executable, "-c", "import sys; from edge.cli.main import main; sys.exit(main())", "verify", "--json"]
+    config = configured(standin, tmp_path)
+    done = subprocess.run(
+        [*command, "--config", config, "--data", blobs], capture_output=True, text=True, check=False, env=os.environ
+    )
+    told = json.loads(done.stdout)
+    assert (told["golden"]["accelerator"], told["golden"]["ok"]) == ("edgetpu", True)
+    assert (done.returncode, told["ok"]) == (23, False), "shades are no faces"

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from edge.model.preprocessing import INPUT_SIZE, LABELS, Temperature, crop, dequantize, encode, quantize
+from edge.records import Box
+from tests.conftest import ROOT
+
+GOLDEN = ROOT / "tests" / "golden" / "contract.npz"
+
+
+def ramp(width: int, height: int) -> np.ndarray:
+    return np.add.outer(np.arange(height), np.arange(width)).astype(np.uint8)
+
+
+def test_the_labels_are_fer2013s_in_its_order() -> None:
+    assert LABELS == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+
+def test_a_48_pixel_box_without_margin_is_cut_unchanged() -> None:
+    picture = ramp(100, 80)
+    assert np.array_equal(crop(picture, Box(10, 20, 48, 48), 0.0), picture[20:68, 10:58])
+
+
+def test_the_margin_is_added_on_each_side() -> None:
+    picture = ramp(200, 200)
+    assert np.array_equal(crop(picture, Box(60, 60, 32, 32), 0.25), picture[52:100, 52:100])
+
+
+def test_beyond_the_picture_the_border_is_repeated() -> None:
+    picture = np.zeros((60, 60), np.uint8)
+    picture[:, :2] = 200
+    cut = crop(picture, Box(-24, 0, 48, 48), 0.0)
+    assert (cut[:, :24] == 200).all()
+    assert (cut[:, 26:] == 0).all()
+
+
+def test_a_wide_box_becomes_the_square_around_its_centre() -> None:
+    picture = ramp(200, 200)
+    assert np.array_equal(crop(picture, Box(50, 60, 48, 28), 0.0), picture[50:98, 50:98])
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 0, 10), Box(500, 500, 20, 20), Box(-90, 0, 20, 20)])
+def test_a_box_with_nothing_in_it_is_refused(box: Box) -> None:
+    with pytest.raises(ValueError, match="box"):
+        crop(ramp(100, 100), box, 0.0)
+
+
+def test_with_the_bundles_quantization_encoding_is_pixel_minus_128() -> None:
+    face = np.arange(INPUT_SIZE * INPUT_SIZE, dtype=np.uint32).reshape(INPUT_SIZE, INPUT_SIZE).astype(np.uint8)
+    encoded = encode(face, 1 / 128, 0)
+    assert encoded.shape == (1, 48, 48, 1)
+    assert encoded.dtype == np.int8
+    assert np.array_equal(encoded[0, :, :, 0].astype(int), face.astype(int) - 128)
+
+
+def test_quantizing_saturates_instead_of_wrapping() -> None:
+    real = np.array([-9.0, -1.0, 0.0, 0.99, 9.0], np.float32)
+    assert quantize(real, 1 / 128, 0).tolist() == [-128, -128, 0, 127, 127]
+
+
+def test_decoding_undoes_the_quantization() -> None:
+    stored = np.array([10, -20, 30, 40, 0, 0, 0], np.int8)
+    np.testing.assert_allclose(dequantize(stored, 0.1, 5), (stored.astype(float) - 5) * 0.1, rtol=1e-12)
+
+
+def test_without_slope_and_curve_there_is_one_temperature_for_all() -> None:
+    logits = np.array([[1.0, 2, 3, 4, 5, 6, 7], [0, 0, 0, 9, 0, 0, 0]])
+    flat = Temperature(level=float(np.log(1.6)), slope=0.0, curve=0.0)
+    np.testing.assert_allclose(flat.calibrated(logits), logits / 1.6, rtol=1e-12)
+
+
+def test_a_face_is_judged_by_how_much_its_likeliest_label_leads_and_nobody_changes_the_label() -> None:
+    unsure, sure = np.array([0.3, 0, 0, 0, 0, 0, 0]), np.array([0, 0, 2.0, 0, 0, 0, -5])
+    temperature = Temperature(level=0.2, slope=0.1, curve=-0.15)
+    faces = temperature.calibrated(np.stack([unsure, sure]))
+    np.testing.assert_allclose(faces[0], unsure / np.exp(0.2 + 0.03 - 0.0135))
+    np.testing.assert_allclose(faces[1], sure / np.exp(0.2 + 0.2 - 0.6))
+    assert faces.argmax(axis=1).tolist() == [0, 2]
+    np.testing.assert_allclose(temperature.calibrated(sure), faces[1])
+
+
+@pytest.mark.parametrize(("curve", "factor"), [(-0.1, 3.0), (0.1, 1 / 3)])
+def test_a_face_that_nobody_doubts_keeps_logits_that_can_be_averaged(curve: float, factor: float) -> None:
+    """A temperature near 0 would make one frame outweigh all others, a huge one would make it count for nothing."""
+    certain = np.array([90.0, 0, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(Temperature(0.0, 0.3, curve).calibrated(certain), certain * factor)
+
+
+def test_the_golden_crops_and_tensors_are_reproduced() -> None:
+    """The committed file is what trained models were prepared with; a difference here changes every model."""
+    with np.load(GOLDEN, allow_pickle=False) as golden:
+        for box, face, tensor in zip(golden["boxes"], golden["faces"], golden["tensors"], strict=True):
+            cut = crop(golden["picture"], Box(*map(int, box)), float(golden["margin"]))
+            assert np.array_equal(cut, face)
+            assert np.array_equal(encode(cut, 1 / 128, 0), tensor)

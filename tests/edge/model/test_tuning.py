@@ -1,0 +1,178 @@
+"""What is chosen, for how long that holds, and that it is used; times come from a clock that the test sets."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge.model.bundle import open_bundle
+from edge.model.loader import open_deployed
+from edge.model.tuning import Measured, Tuned, Way, choose, holds_for, in_use, kept, measure, table
+from edge.settings import Model, Settings, Store
+from edge.system.atomic_file import write_durably
+from tests.conftest import StandIn
+
+
+def cpu(threads: int, ms: float) -> Measured:
+    return Measured("cpu", threads, ms)
+
+
+@pytest.mark.parametrize(
+    ("measured", "chosen"),
+    [
+        ([cpu(1, 1.0), cpu(2, 0.96), cpu(4, 0.97)], cpu(1, 1.0)),
+        ([cpu(1, 1.0), cpu(2, 0.6), cpu(3, 0.58), cpu(4, 0.9)], cpu(2, 0.6)),
+        ([cpu(1, 1.0), Measured("edgetpu", 1, 0.97)], cpu(1, 1.0)),
+        ([cpu(1, 1.0), cpu(2, 0.7), Measured("edgetpu", 1, 0.3)], Measured("edgetpu", 1, 0.3)),
+        ([cpu(1, 1.0), cpu(2, 0.31), Measured("edgetpu", 1, 0.3)], cpu(2, 0.31)),
+        ([cpu(1, 0.4), Measured("edgetpu", 1, 2.4)], cpu(1, 0.4)),
+    ],
+)
+def test_the_simplest_that_is_nearly_the_fastest_is_chosen(measured: list[Measured], chosen: Measured) -> None:
+    assert choose(measured) == chosen
+
+
+@dataclass
+class Board:
+    """A board whose time passes as its ways of classifying take it; in its second half it is three times slower."""
+
+    now: float = 0.0
+    faces: int = 0
+
+    def clock(self) -> float:
+        return self.now
+
+    def way(self, threads: int, ms: float) -> Way:
+        def run(_face: object) -> None:
+            self.faces += 1
+            self.now += ms / 1000 * (3 if self.faces > 300 else 1)
+
+        return Way("cpu", threads, run)
+
+
+def test_a_board_that_slows_down_meanwhile_slows_all_ways_alike() -> None:
+    board = Board()
+    faces = [np.zeros((48, 48), np.uint8)]
+    fast, slow, slower = measure([board.way(1, 1.0), board.way(2, 2.0), board.way(3, 3.0)], faces, board.clock)
+    assert slow.ms / fast.ms == pytest.approx(2, rel=0.01)
+    assert slower.ms / fast.ms == pytest.approx(3, rel=0.01)
+
+
+def tuned(standin: StandIn, chosen: Measured, *others: Measured) -> Tuned:
+    return Tuned(holds_for(open_bundle(standin.bundle)), chosen, (chosen, *others), "", "2026-11-22T12:00:00+00:00")
+
+
+def keep(folder: Path, what: Tuned) -> None:
+    write_durably(folder / "tuned.json", msgspec.json.encode(what))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "0" * 64},
+        {"edgetpu_model": None},
+        {"runtime": "ai-edge-litert 9.9"},
+        {"machine": "vax"},
+        {"cores": 99},
+    ],
+)
+def test_a_choice_of_something_else_is_ignored(
+    standin: StandIn, tmp_path: Path, change: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle, choice = open_bundle(standin.bundle), tuned(standin, cpu(2, 0.5))
+    keep(tmp_path, choice)
+    assert kept(tmp_path, bundle) == choice
+    keep(tmp_path, msgspec.structs.replace(choice, holds_for=msgspec.structs.replace(choice.holds_for, **change)))
+    assert kept(tmp_path, bundle) is None
+    assert "run fer-edge bench --autotune again" in caplog.text
+
+
+@pytest.mark.parametrize("stored", [None, b"", b"{", b'{"holds_for": 1}', b"\xff"])
+def test_no_choice_and_a_damaged_one_are_none(standin: StandIn, tmp_path: Path, stored: bytes | None) -> None:
+    if stored is not None:
+        (tmp_path / "tuned.json").write_bytes(stored)
+    assert kept(tmp_path, open_bundle(standin.bundle)) is None
+
+
+EDGE_TPU = Measured("edgetpu", 1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "choice", "threads", "accelerator"),
+    [
+        ({}, (cpu(2, 0.5),), 2, "edgetpu"),  # it was not there to be measured
+        ({"threads": 3}, (cpu(2, 0.5), EDGE_TPU), 3, "cpu"),
+        ({"accelerator": "edgetpu"}, (cpu(2, 0.5), EDGE_TPU), 2, "edgetpu"),
+        ({}, (EDGE_TPU, cpu(2, 0.5)), 1, "edgetpu"),
+        ({"accelerator": "cpu"}, (EDGE_TPU, cpu(2, 0.5)), 1, "cpu"),
+        ({}, (), 1, "edgetpu"),
+    ],
+)
+def test_the_choice_is_used_where_the_settings_leave_it_free(
+    standin: StandIn,
+    tmp_path: Path,
+    settings: dict[str, str | int],
+    choice: tuple[Measured, ...],
+    threads: int,
+    accelerator: str,
+) -> None:
+    if choice:
+        keep(tmp_path, tuned(standin, *choice))
+    model = Model(bundle=str(standin.bundle), edgetpu_library=str(standin.library), **settings)
+    classifier = open_deployed(Settings(model=model, store=Store(str(tmp_path))), os.environ)[0]
+    classifier.settle()
+    assert (classifier.threads, classifier.accelerator) == (threads, accelerator)
+
+
+def test_an_edge_tpu_that_was_chosen_and_is_gone_is_degraded(standin: StandIn, tmp_path: Path) -> None:
+    keep(tmp_path, tuned(standin, EDGE_TPU, cpu(1, 0.5)))
+    standin.plays("absent")
+    model = Model(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
+    classifier = open_deployed(Settings(model=model, store=Store(str(tmp_path))), os.environ)[0]
+    classifier.settle()
+    assert classifier.accelerator == "cpu (degraded)"
+
+
+def test_the_table_marks_the_choice_and_says_what_became_of_the_edge_tpu(standin: StandIn) -> None:
+    without = msgspec.structs.replace(tuned(standin, cpu(1, 0.5), cpu(2, 0.49)), edgetpu="absent: no device")
+    lines = table(without).splitlines()[1:]
+    assert [line.split("  ")[1] for line in lines] == ["CPU, 1 thread", "CPU, 2 threads", "Edge TPU"]
+    assert ["chosen" in line for line in lines] == [True, False, False]
+    assert lines[-1].endswith("absent: no device")
+
+
+def test_settings_that_win_over_the_choice_are_named() -> None:
+    assert in_use(Model()) == "used from the next start on"
+    assert in_use(Model(threads=2, accelerator="cpu")) == (
+        'but the settings say model.threads = 2 and model.accelerator = "cpu"'
+    )
+
+
+@pytest.mark.slow
+def test_the_command_measures_keeps_and_prints(standin: StandIn, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[model]\nbundle = "{standin.bundle}"\nedgetpu_library = "{standin.library}"\n[store]\nfolder = "{tmp_path}"\n'
+    )
+    fer_edge = [sys.executable, "-c", "import sys; from edge.cli.main import main; sys.exit(main())"]
+    done = subprocess.run(
+        [*fer_edge, "bench", "--autotune", "--json", "--config", config], capture_output=True, text=True, check=True
+    )
+    told = json.loads(done.stdout)
+    cores = len(os.sched_getaffinity(0))
+    assert [(way["accelerator"], way["threads"]) for way in told["measured"]] == [
+        *(("cpu", threads) for threads in range(1, min(cores, 8) + 1)),
+        ("edgetpu", 1),
+    ]
+    assert all(way["ms"] > 0 for way in told["measured"])
+    assert told["file"] == str(tmp_path / "tuned.json")
+    choice = kept(tmp_path, open_bundle(standin.bundle))
+    assert choice
+    del told["file"]
+    assert json.loads(msgspec.json.encode(choice)) == told

@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pytest
+
+from edge.monitoring.statistics import Places, Told, Vitals
+from edge.mqtt.outbox import OutboxFigures
+from edge.system import hardware
+
+FIGURES = OutboxFigures(waiting=3, most=100, dropped=1, damaged=0, failed=0, durable=True)
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def told(*, paused: bool = False) -> Told:
+    return Told(paused, 5, "student-small", "cpu", FIGURES, refused=2, commands_ignored=4, fault=None)
+
+
+def pi(folder: Path, throttled: str = "50001", temperature: str = "61234") -> Places:
+    """The files of a Raspberry Pi's kernel; its first zone is not the processor's."""
+    for name, kind, value in (("thermal_zone0", "battery", "20000"), ("thermal_zone1", "cpu-thermal", temperature)):
+        (folder / name).mkdir()
+        (folder / name / "type").write_text(f"{kind}\n")
+        (folder / name / "temp").write_text(f"{value}\n")
+    (folder / "get_throttled").write_text(f"{throttled}\n")
+    (folder / "io").write_text("rchar: 9\nwchar: 9\nread_bytes: 9\nwrite_bytes: 1000\ncancelled_write_bytes: 0\n")
+    return Places(folder / "get_throttled", folder, folder / "io")
+
+
+def test_statistics_are_of_the_time_since_the_last_ones(tmp_path: Path) -> None:
+    clock = Clock()
+    vitals = Vitals(60, pi(tmp_path), clock)
+    assert not vitals.due
+    for _ in range(600):
+        vitals.frame()
+    clock.now += 60
+    assert vitals.due
+    first = vitals.statistics({"detect": 6.0, "classify": 0.6}, told())
+    assert (first.uptime, first.fps, first.stage_ms) == (60.0, 10.0, {"detect": 10.0, "classify": 1.0})
+    assert (first.temperature, first.throttled) == (61.234, ["under-voltage"])
+    assert not vitals.due
+    for _ in range(30):
+        vitals.frame()
+    clock.now += 60
+    (tmp_path / "io").write_text("write_bytes: 6000\n")
+    second = vitals.statistics({"detect": 6.6, "classify": 0.6}, told())
+    assert (second.uptime, second.fps, second.stage_ms) == (120.0, 0.5, {"detect": 20.0, "classify": 0.0})
+    assert second.bytes_written_last_hour == 5000
+    assert (second.outbox, second.refused, second.commands_ignored) == (FIGURES, 2, 4)
+
+
+def test_paused_there_are_no_frames_and_nothing_is_divided_by_them(tmp_path: Path) -> None:
+    clock = Clock()
+    vitals = Vitals(60, pi(tmp_path), clock)
+    clock.now += 60
+    statistics = vitals.statistics({"detect": 0.0}, told(paused=True))
+    assert (statistics.paused, statistics.fps, statistics.stage_ms) == (True, 0.0, {"detect": 0.0})
+
+
+def test_a_board_that_tells_nothing(tmp_path: Path) -> None:
+    clock = Clock()
+    vitals = Vitals(1, Places(tmp_path / "none", tmp_path / "none", tmp_path / "none"), clock)
+    clock.now += 1
+    statistics = vitals.statistics({}, told())
+    assert (statistics.temperature, statistics.throttled, statistics.bytes_written_last_hour) == (None, None, None)
+
+
+@pytest.mark.parametrize("stored", ["", "not a number", "0x"])
+def test_a_firmware_that_tells_nonsense(tmp_path: Path, stored: str) -> None:
+    (tmp_path / "get_throttled").write_text(stored)
+    assert hardware.throttled_now(tmp_path / "get_throttled") is None
+
+
+def test_the_last_hour_forgets_what_is_older() -> None:
+    hour = hardware.LastHour()
+    growths = [hour.growth(minute * 60.0, minute * 10) for minute in range(181)]
+    assert growths[:3] == [0, 10, 20]
+    assert growths[60:] == [600] * 121
+
+
+def test_this_process_knows_what_it_has_written() -> None:
+    if not hardware.OWN_IO.exists():
+        pytest.skip("this kernel does not count what a process writes")
+    assert isinstance(hardware.bytes_written(), int)

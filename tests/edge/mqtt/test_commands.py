@@ -1,0 +1,228 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.errors import BundleError, SettingsError
+from edge.model.bundle import Bundle, find_bundle, open_bundle
+from edge.model.classifier import Classifier
+from edge.mqtt.commands import Abilities, Limiter, Remote
+from edge.mqtt.messages import Reply
+from edge.system.state import Keeper
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Desk:
+    """A Remote with all that it needs, the replies that it gave, and how often it wanted to start anew."""
+
+    def __init__(self, folder: Path, *, pausable: bool = True, managed: bool = True) -> None:
+        self.clock = Clock()
+        self.replies: list[Reply] = []
+        self.reloads = 0
+        self.bundle: Callable[[], Bundle] = lambda: open_bundle(find_bundle("student-small"))
+        abilities = Abilities(pausable, self._reload if managed else None, self._open)
+        self.keeper = Keeper(folder, "kiosk")
+        self.remote = Remote(self.keeper, abilities, self.replies.append, self.clock)
+
+    def _reload(self) -> None:
+        self.reloads += 1
+
+    def _open(self) -> Bundle:
+        return self.bundle()
+
+    def send(self, name: str, payload: bytes = b"", *, retained: bool = False) -> Reply | None:
+        """Send a command long after the last one; returns the reply that came at once."""
+        self.clock.now += 100
+        before = len(self.replies)
+        self.remote.received(name, payload, retained)
+        return self.replies[-1] if len(self.replies) > before else None
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "error", "words"),
+    [
+        ("fly", b"", "unknown", "there are pause, verify, reload"),
+        ("../pause", b"", "unknown", "there are"),
+        ("pause", b"", "malformed", "missing required field `on`"),
+        ("pause", b"ON", "malformed", "JSON"),
+        ("pause", b'{"on":1}', "malformed", "Expected `bool`, got `int`"),
+        ("pause", b'{"on":true,"file":"/etc/passwd"}', "malformed", "unknown field `file`"),
+        ("pause", b'{"on":true,"id":"' + b"x" * 65 + b'"}', "malformed", "length <= 64"),
+        ("pause", b"\xff\xfe", "malformed", ""),
+        ("verify", b'{"bundle":"/tmp/mine"}', "malformed", "unknown field `bundle`"),
+        ("verify", b"[" * 500, "malformed", ""),
+        ("reload", b" " * 2000, "malformed", "more than 1024 bytes"),
+    ],
+)
+def test_what_is_no_command_is_answered_by_an_error(
+    desk: Desk, name: str, payload: bytes, error: str, words: str
+) -> None:
+    reply = desk.send(name, payload)
+    assert reply
+    assert (reply.ok, reply.error) == (False, error)
+    assert words in (reply.sentence or "")
+    assert not desk.remote.paused
+    assert desk.reloads == 0
+
+
+@pytest.mark.parametrize(
+    ("payload", "known"),
+    [
+        (b'{"id":"7","more":[1]}', "7"),
+        (b'{"id":7}', ""),
+        (b'{"id":"' + b"x" * 65 + b'"}', ""),
+        (b'{"id":"7"', ""),
+        (b'{"id":"7","more":' + b"[" * 1000, ""),
+        (b'{"id":"7","more":"' + b"x" * 1024 + b'"}', ""),
+        (b"\xff", ""),
+    ],
+)
+def test_a_refusal_names_the_command_by_its_id_when_that_can_be_read(desk: Desk, payload: bytes, known: str) -> None:
+    for reply in (desk.send("fly", payload), desk.send("reload", payload)):
+        assert reply
+        assert (reply.ok, reply.id) == (False, known)
+
+
+def test_a_retained_command_is_refused(desk: Desk) -> None:
+    reply = desk.send("pause", b'{"on":true,"id":"7"}', retained=True)
+    assert reply
+    assert (reply.error, reply.id) == ("retained", "7")
+    assert not desk.remote.paused
+
+
+def test_a_flood_is_ignored_counted_and_answered_seldom(desk: Desk) -> None:
+    for _ in range(100):
+        desk.remote.received("fly", b"", False)
+        desk.clock.now += 0.01
+    assert desk.remote.ignored == 95
+    assert [reply.error for reply in desk.replies] == ["unknown"] * 5 + ["too-fast"]
+
+
+def test_commands_are_limited_over_time() -> None:
+    limiter = Limiter(3, 2.0, 0.0)
+    assert [limiter.allows(0.0) for _ in range(4)] == [True, True, True, False]
+    assert [limiter.allows(at) for at in (1.0, 2.0, 2.1, 4.0)] == [False, True, False, True]
+
+
+def test_pause_is_kept_at_once_and_answered_when_the_camera_is_closed(desk: Desk, tmp_path: Path) -> None:
+    assert desk.send("pause", b'{"on":true,"id":"7"}') is None
+    assert desk.remote.paused
+    assert Keeper(tmp_path, "kiosk").kept.paused, "whatever happens to this process"
+    desk.remote.seeing()
+    assert desk.replies == []
+    desk.remote.resting()
+    assert desk.replies == [Reply(command="pause", id="7", ok=True, result={"paused": True})]
+    desk.send("pause", b'{"on":false,"id":"8"}')
+    desk.remote.resting()
+    assert len(desk.replies) == 1
+    desk.remote.seeing()
+    assert desk.replies[1] == Reply(command="pause", id="8", ok=True, result={"paused": False})
+    assert not Keeper(tmp_path, "kiosk").kept.paused
+
+
+def test_a_pause_that_a_later_command_takes_back_is_told_so(desk: Desk) -> None:
+    desk.send("pause", b'{"on":true,"id":"a"}')
+    desk.send("pause", b'{"on":false,"id":"b"}')
+    desk.remote.seeing()
+    assert [(reply.id, reply.ok) for reply in desk.replies] == [("a", False), ("b", True)]
+
+
+def test_pausing_what_is_paused_is_fine(desk: Desk) -> None:
+    for correlation in (b"1", b"2"):
+        desk.send("pause", b'{"on":true,"id":"' + correlation + b'"}')
+        desk.remote.resting()
+    assert [reply.ok for reply in desk.replies] == [True, True]
+
+
+def test_a_device_stays_paused_from_one_process_to_the_next(desk: Desk, tmp_path: Path) -> None:
+    desk.send("pause", b'{"on":true}')
+    assert Desk(tmp_path).remote.paused
+    assert not Desk(tmp_path, pausable=False).remote.paused, "a file is no camera"
+
+
+def test_what_cannot_be_kept_is_done_and_told(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "kiosk.state.new").mkdir()
+    desk.send("pause", b'{"on":true}')
+    desk.remote.resting()
+    assert desk.remote.paused
+    assert (desk.replies[0].error, "a restart will not know" in str(desk.replies[0].sentence)) == ("failed", True)
+
+
+def test_a_file_cannot_be_paused(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, pausable=False)
+    reply = desk.send("pause", b'{"on":true}')
+    assert reply
+    assert reply.error == "impossible"
+
+
+def test_verify_runs_a_little_between_frames_with_the_classifier_of_the_loop(desk: Desk) -> None:
+    classifier = Classifier(desk.bundle())
+    desk.remote.step(classifier)
+    assert desk.send("verify", b'{"id":"9"}') is None
+    busy = desk.send("verify")
+    assert busy
+    assert busy.error == "busy"
+    steps = 0
+    while len(desk.replies) < 2:
+        desk.remote.step(classifier)
+        steps += 1
+    assert steps == 9
+    reply = desk.replies[1]
+    assert (reply.command, reply.id, reply.ok) == ("verify", "9", True)
+    assert reply.result
+    assert reply.result["sha256"] == classifier.card.sha256
+    assert (reply.result["n"], reply.result["top1"]) == (16, 1.0)
+    assert desk.send("verify") is None, "and again"
+
+
+def test_verify_of_a_damaged_bundle_fails_and_says_why(desk: Desk) -> None:
+    def damaged() -> Bundle:
+        raise BundleError("model.tflite: the file was damaged or replaced")
+
+    desk.bundle = damaged
+    reply = desk.send("verify", b'{"id":"9"}')
+    assert reply
+    assert (reply.id, reply.error, reply.sentence) == ("9", "failed", "model.tflite: the file was damaged or replaced")
+
+
+def test_reload_waits_for_half_a_minute_of_life(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.remote.received("reload", b"", False)
+    assert (desk.replies[0].error, desk.reloads) == ("too-fast", 0)
+    assert "try again in 30 s" in (desk.replies[0].sentence or "")
+    reply = desk.send("reload", b'{"id":"r"}')
+    assert reply
+    assert (reply.ok, reply.id, desk.reloads) == (True, "r", 1)
+
+
+def test_reload_with_settings_that_cannot_be_read_changes_nothing(tmp_path: Path) -> None:
+    def wrong() -> None:
+        raise SettingsError("config.toml: unknown key mqtt.hots; did you mean mqtt.host?")
+
+    replies: list[Reply] = []
+    clock = Clock()
+    abilities = Abilities(pausable=True, reload=wrong, bundle=lambda: open_bundle(find_bundle("student-small")))
+    remote = Remote(Keeper(tmp_path, "kiosk"), abilities, replies.append, clock)
+    clock.now += 100
+    remote.received("reload", b"", False)
+    assert (replies[0].ok, replies[0].error) == (False, "failed")
+    assert "mqtt.hots" in (replies[0].sentence or "")
+
+
+def test_by_hand_there_is_no_reload(tmp_path: Path) -> None:
+    reply = Desk(tmp_path, managed=False).send("reload")
+    assert reply
+    assert reply.error == "impossible"

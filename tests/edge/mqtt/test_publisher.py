@@ -1,0 +1,381 @@
+"""Against a real mosquitto on loopback."""
+
+import json
+import logging
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from edge.errors import DeliveryError, SettingsError
+from edge.events.episodes import Change
+from edge.events.factory import EventMaker, schema
+from edge.model.preprocessing import LABELS, expression
+from edge.monitoring.statistics import Vitals
+from edge.mqtt.outbox import Outbox
+from edge.mqtt.publisher import Announcement, MqttSink, client_id, device_id
+from edge.records import Event, EventKind, Fault
+from edge.settings import Mqtt
+from edge.system.clock import live_time, moment
+from tests.conftest import Broker, free_port, wait_until
+from tests.edge.listener import listening
+from tests.edge.monitoring.test_statistics import pi, told
+from tests.edge.proxy import proxied
+
+pytestmark = pytest.mark.slow
+
+MAKER, ORIGIN = EventMaker(), live_time()
+
+
+def event(kind: EventKind, track: int = 1, label: str = "happy") -> Event:
+    return MAKER.event(Change(track, kind, expression(np.eye(7)[LABELS.index(label)]), 0.0), moment(ORIGIN))
+
+
+def settings(port: int, **more: str | int) -> Mqtt:
+    return Mqtt(host="127.0.0.1", port=port, device="kiosk", **more)
+
+
+Start = Callable[..., MqttSink]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts sinks that share an outbox file, and tries again quickly; closes what a test leaves open."""
+    made: list[MqttSink] = []
+
+    def starting(mqtt: Mqtt, *announcements: Announcement, most: int = 1000) -> MqttSink:
+        sink = MqttSink(mqtt, Outbox(tmp_path / "outbox.db", most), announcements, longest_wait=0.2)
+        sink.start()
+        made.append(sink)
+        return sink
+
+    yield starting
+    for sink in made:
+        if sink._link.is_alive():
+            sink.close(1)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_events_state_and_availability_reach_a_subscriber(broker: Broker, start: Start, protocol: str) -> None:
+    with listening(broker.port) as listener:
+        sink = start(settings(broker.port, protocol=protocol))
+        sent = [event("appeared"), event("appeared", 2, "sad"), event("changed", 1, "neutral"), event("left", 1)]
+        for one in sent:
+            sink.tell(one)
+        wait_until(lambda: len(listener.of("event")) == 4 and listener.json("state")[-1]["faces"] == 1, 5)
+        states = listener.json("state")
+        assert sink.close(5) == 0
+        wait_until(lambda: "offline" in listener.of("availability"), 5)
+    assert listener.of("availability") == ["online", "offline"]
+    assert listener.ids() == [one.id for one in sent]
+    for received in listener.json("event"):
+        jsonschema.validate(received, schema())
+    assert states[-1] == {"faces": 1, "track": 2, "expression": "sad", "confidence": 1.0, "reason": None}
+
+
+def test_state_is_retained_and_events_are_not(broker: Broker, start: Start) -> None:
+    sink = start(settings(broker.port))
+    sink.tell(event("appeared"))
+    wait_until(lambda: not sink.undelivered(), 5)
+    with listening(broker.port) as late:
+        wait_until(lambda: late.of("availability") == ["online"] and bool(late.of("state")), 5)
+        assert late.of("event") == []
+        assert late.json("state")[-1]["expression"] == "happy"
+
+
+def test_whoever_ends_leaves_nobody_in_the_retained_state(broker: Broker, start: Start) -> None:
+    """After a fault it used to name the last faces until the next connection."""
+    sink = start(settings(broker.port))
+    sink.tell(event("appeared"))
+    sink.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
+    assert sink.close(5) == 0
+    with listening(broker.port) as late:
+        wait_until(lambda: late.of("availability") == ["offline"] and bool(late.of("fault")), 5)
+        state = late.json("state")[-1]
+        assert (state.pop("faces"), set(state.values())) == (0, {None})
+
+
+def test_availability_comes_after_the_state_on_every_connection(broker: Broker, start: Start) -> None:
+    with proxied(broker.port) as proxy, listening(broker.port) as listener:
+        sink = start(settings(proxy.port))
+        wait_until(lambda: listener.last("availability") == "online", 5)
+        proxy.cut()
+        wait_until(lambda: listener.last("availability") == "offline", 5)
+        sink.tell(event("appeared"))
+        proxy.mend()
+        wait_until(lambda: listener.last("availability") == "online", 5)
+        order = [topic.rpartition("/")[2] for topic, _, _ in listener.messages]
+        again = order[order.index("availability") + 2 :]
+        assert again.index("state") < again.index("availability")
+        assert listener.json("state")[-1]["faces"] == 1
+
+
+def test_the_same_state_is_not_sent_again(broker: Broker, start: Start) -> None:
+    with listening(broker.port) as listener:
+        sink = start(settings(broker.port))
+        for _ in range(50):
+            sink.paused(False)
+            sink.fault(None)
+        sink.paused(True)
+        wait_until(lambda: listener.last("paused") == "ON", 5)
+        assert len(listener.of("paused")) <= 2
+        assert len(listener.of("fault")) <= 1
+
+
+def test_a_device_whose_connection_breaks_is_offline_by_its_last_will(broker: Broker, start: Start) -> None:
+    with proxied(broker.port) as proxy, listening(broker.port) as listener:
+        start(settings(proxy.port))
+        wait_until(lambda: listener.of("availability") == ["online"], 5)
+        proxy.cut()
+        wait_until(lambda: listener.of("availability") == ["online", "offline"], 5)
+
+
+def test_events_told_while_the_broker_is_absent_arrive_when_it_comes(
+    broker: Broker, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker.stop()
+    with caplog.at_level(logging.WARNING):
+        sink = start(settings(broker.port))
+        sent = [event("appeared"), event("left")]
+        for one in sent:
+            sink.tell(one)
+        wait_until(lambda: "no MQTT broker answers" in caplog.text, 5)
+    assert sink.undelivered() == 2
+    broker.start()
+    with listening(broker.port) as listener:
+        wait_until(lambda: not sink.undelivered(), 15)
+        assert sink.close(5) == 0
+        assert set(listener.ids()) <= {one.id for one in sent}
+
+
+def test_a_broker_that_refuses_is_not_connected_and_says_why(
+    broker: Broker, start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker.stop()
+    broker.options = broker.options.replace("allow_anonymous true", "allow_anonymous false")
+    broker.start()
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    with caplog.at_level(logging.WARNING):
+        sink = start(settings(broker.port, username="kiosk", password_file=str(password)))
+        sink.tell(event("appeared"))
+        wait_until(lambda: "refuses the connection" in caplog.text, 5)
+        assert sink.close(0.2) == 1
+    assert "Not authorized" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_the_same_failure_over_and_over_is_said_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        sink = start(settings(free_port()))
+        attempts: list[int] = []
+        wait_until(lambda: attempts.append(1) or len(attempts) > 50, 5)
+        sink.close(0.2)
+    assert caplog.text.count("no MQTT broker answers") == 1
+
+
+HINT = "Does another device have the same name?"
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_two_devices_with_one_name_are_told_so(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture, protocol: str
+) -> None:
+    mqtt = settings(broker.port, protocol=protocol)
+    sinks = [MqttSink(mqtt, Outbox(tmp_path / f"{n}.db", 10), longest_wait=0.5) for n in range(2)]
+    with caplog.at_level(logging.WARNING):
+        for sink in sinks:
+            sink.start()
+        wait_until(lambda: HINT in caplog.text, 10)
+        for sink in sinks:
+            sink.close(1)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_network_that_breaks_again_and_again_is_not_taken_for_another_device(
+    broker: Broker, start: Start, caplog: pytest.LogCaptureFixture, protocol: str
+) -> None:
+    """Connections are short, as those of two devices are; but the network stays away for a while each time."""
+    with proxied(broker.port, 5 if protocol == "5" else 4) as proxy, caplog.at_level(logging.WARNING):
+        sink = start(settings(proxy.port, protocol=protocol))
+        for breaks in range(1, 6):
+            wait_until(lambda: caplog.text.count("connected to the MQTT broker") >= breaks, 10)  # noqa: B023
+            proxy.cut()
+            wait_until(lambda: caplog.text.count("ends the connection without a word") >= breaks, 10)  # noqa: B023
+            proxy.mend()
+        assert caplog.text.count("lost the MQTT broker") == 5
+        sink.close(1)
+    assert HINT not in caplog.text
+
+
+def test_an_announcement_is_retained_repeated_at_birth_and_taken_back(broker: Broker, start: Start) -> None:
+    topic, done = "homeassistant/device/x/config", []
+    with listening(broker.port) as listener:
+        sink = start(settings(broker.port), Announcement(topic, b"{}", "homeassistant/status"))
+
+        def announced() -> list[str]:
+            return [payload for heard, payload, _ in listener.messages if heard == topic]
+
+        wait_until(lambda: announced() == ["{}"], 5)
+        listener.client.publish("homeassistant/status", "online", qos=1)
+        wait_until(lambda: announced() == ["{}", "{}"], 8)
+        sink.close(2)
+        start(settings(broker.port), Announcement(topic, b"", done=lambda: done.append(topic)))
+        wait_until(lambda: announced()[-1] == "" and done == [topic], 5)
+    with listening(broker.port) as late:
+        wait_until(lambda: late.of("availability"), 5)
+        assert not [heard for heard, _, _ in late.messages if heard == topic]
+
+
+def test_an_unusable_password_or_certificate_file_is_a_settings_error(tmp_path: Path) -> None:
+    absent = str(tmp_path / "absent")
+    for wrong in (
+        {"username": "kiosk", "password_file": absent},
+        {"ca_file": absent},
+        {"cert_file": absent},
+    ):
+        outbox = Outbox(tmp_path / "outbox.db", 10)
+        with pytest.raises(SettingsError, match="absent"):
+            MqttSink(settings(free_port(), **wrong), outbox)
+        outbox.close()
+
+
+def test_the_device_is_named_by_the_settings_else_by_its_serial_else_by_its_host(tmp_path: Path) -> None:
+    serial = tmp_path / "serial-number"
+    assert device_id(Mqtt(), serial) == socket.gethostname()
+    serial.write_bytes(b"10000000abcdef01\0")  # as a Raspberry Pi's kernel gives it
+    assert device_id(Mqtt(), serial) == "10000000abcdef01"
+    assert device_id(Mqtt(device="kiosk"), serial) == "kiosk"
+    assert client_id(Mqtt(prefix="house/hall", device="kiosk")) == "house-hall-kiosk"
+
+
+def certificates(folder: Path) -> None:
+    """Two authorities, and of the first a certificate of the broker and one of the device, as openssl makes them."""
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    for name in ("stranger", "ca"):
+        subject = ("-subj", f"/CN={name}", "-days", "2")
+        openssl("req", "-x509", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.pem", *subject)
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    for name in ("broker", "device"):
+        openssl("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names", "-days", "2")
+        openssl("x509", "-req", "-in", f"{name}.csr", *signing, "-out", f"{name}.pem")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_broker_that_wants_the_devices_certificate(
+    broker: Broker, start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, own: bool
+) -> None:
+    certificates(tmp_path)
+    broker.stop()
+    broker.options += "\nrequire_certificate true"
+    for option, file in (("cafile", "ca.pem"), ("certfile", "broker.pem"), ("keyfile", "broker.key")):
+        broker.options += f"\n{option} {tmp_path / file}"
+    broker.start()
+    ours = {"cert_file": str(tmp_path / "device.pem"), "key_file": str(tmp_path / "device.key")} if own else {}
+    with caplog.at_level(logging.WARNING):
+        sink = start(settings(broker.port, ca_file=str(tmp_path / "ca.pem"), **ours))
+        sink.tell(event("appeared"))
+        if own:
+            wait_until(lambda: not sink.undelivered(), 5)
+        else:
+            wait_until(lambda: "Does it want a certificate of this device (mqtt.cert_file)?" in caplog.text, 5)
+            assert sink.close(0.5) == 1
+
+
+# paho leaves closing a socket whose handshake has failed to the garbage collector, which does so at once.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_broker_with_a_strangers_certificate_is_told_nothing(
+    broker: Broker, start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificates(tmp_path)
+    broker.stop()
+    broker.options += f"\ncertfile {tmp_path}/broker.pem\nkeyfile {tmp_path}/broker.key"
+    broker.start()
+    with caplog.at_level(logging.WARNING):
+        sink = start(settings(broker.port, ca_file=str(tmp_path / "stranger.pem")))
+        sink.tell(event("appeared"))
+        wait_until(lambda: "TLS failed" in caplog.text, 5)
+        assert "certificate verify failed" in caplog.text
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        attempts = sink._link._backoff._failures
+        wait_until(lambda: sink._link._backoff._failures > attempts + 5, 10)
+        assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors + 2, "they are not used up"
+        assert sink.close(0.5) == 1
+
+
+def test_of_all_but_events_only_the_newest_is_sent(broker: Broker, start: Start, tmp_path: Path) -> None:
+    labels = ["happy", "sad", "happy", "fear", "neutral"]
+    with proxied(broker.port) as proxy, listening(broker.port) as listener:
+        proxy.cut()
+        sink = start(settings(proxy.port))
+        vitals = Vitals(1.0, pi(tmp_path))
+        for number, label in enumerate(labels):
+            sink.tell(event("changed", 1, label))
+            sink.paused(number % 2 == 0)
+            sink.statistics(vitals.statistics({}, replace(told(), frames_dropped=number)))
+        wait_until(lambda: sink._outbox.figures.waiting == 5 and not sink._committer.waiting, 5)
+        proxy.mend()
+        wait_until(lambda: len(listener.of("event")) == 5 and listener.of("statistics"), 10)
+        assert sink.close(5) == 0
+        assert [one["frames_dropped"] for one in listener.json("statistics")] == [4]
+        assert listener.of("paused") == ["ON"]
+        # The last one says that nobody is there any more.
+        assert [one["expression"] for one in listener.json("state")] == ["neutral", None]
+        assert [one["expression"]["label"] for one in listener.json("event")] == labels
+
+
+def test_the_fault_that_began_first_is_told_until_it_ends(broker: Broker, start: Start) -> None:
+    with listening(broker.port) as listener:
+        sink = start(settings(broker.port))
+        sink.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
+        sink._set_fault("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
+        wait_until(lambda: listener.of("fault") != [], 5)
+        assert sink.fault_code == 5
+        sink.fault(None)
+        wait_until(lambda: json.loads(listener.last("fault") or "{}").get("code") == 18, 5)
+        sink._set_fault("outbox", None)
+        wait_until(lambda: listener.last("fault") == "", 5)
+        assert sink.fault_code is None
+
+
+@pytest.mark.parametrize("ends_with", [None, 5])
+def test_with_offline_the_fault_says_why_it_ended_and_nothing_else(
+    broker: Broker, start: Start, ends_with: int | None
+) -> None:
+    """It used to name a full disk for ever, though the process had ended in order."""
+    with listening(broker.port) as listener:
+        sink = start(settings(broker.port))
+        sink._set_fault("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
+        wait_until(lambda: listener.json("fault"), 5)
+        if ends_with:
+            sink.fault(Fault(ends_with, "no camera", "2026-11-22T11:00:02+00:00"))
+        assert sink.close(5) == 0
+        wait_until(lambda: listener.last("availability") == "offline", 5)
+        assert json.loads(listener.last("fault") or "{}").get("code") == ends_with
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_with_a_bug_is_noticed(broker: Broker, tmp_path: Path) -> None:
+    def bug(*_: object) -> None:
+        raise ValueError("a bug")
+
+    sink = MqttSink(settings(broker.port), Outbox(tmp_path / "outbox.db", 10))
+    sink.start(bug)
+    sink.check()
+    with listening(broker.port) as listener:
+        wait_until(lambda: listener.last("availability") == "online", 5)
+        listener.send("command/verify")
+        wait_until(lambda: not sink._link.is_alive(), 5)
+    with pytest.raises(DeliveryError, match="ended with a bug"):
+        sink.check()
+    sink.close(0.5)

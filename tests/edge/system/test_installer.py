@@ -1,0 +1,270 @@
+"""What `fer-edge service` would do to a machine, and what it says about one. The real thing is in tests/platform."""
+
+import json
+import re
+import tomllib
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from edge.cli.reference import reference, sample
+from edge.errors import FerEdgeError, SettingsError, SystemCommandError, UsageError, exit_meanings
+from edge.settings import Preset, Settings, load_settings
+from edge.system.installer import (
+    CONFIG_FILE,
+    PASSWORD_FILE,
+    UDEV_FILE,
+    UNIT_FILE,
+    USERS_FILE,
+    Machine,
+    describe,
+    install,
+    run_command,
+    status,
+    uninstall,
+)
+from tests.conftest import ROOT
+
+SHIPPED = ROOT / "systemd"
+SHOWN = {
+    "LoadState": "loaded",
+    "ActiveState": "active",
+    "SubState": "running",
+    "UnitFileState": "enabled",
+    "StatusText": "24.9 frames/s on cpu",
+    "Result": "success",
+    "ExecMainCode": "0",
+    "ExecMainStatus": "0",
+    "MainPID": "17",
+    "NRestarts": "2",
+}
+
+
+class Commands:
+    """Takes commands instead of the operating system, and keeps them."""
+
+    def __init__(self, answer: str = "") -> None:
+        self.run: list[str] = []
+        self._answer = answer
+
+    def __call__(self, words: Sequence[str]) -> str:
+        self.run.append(" ".join(words))
+        return self._answer
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """A machine with systemd and udev, whose files are in a temporary folder."""
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    (tmp_path / "run/udev").mkdir()
+    (tmp_path / "run/udev/control").touch()
+    return Machine(tmp_path, prefix=Path("/srv/fer"), base_prefix=Path("/usr"), superuser=True)
+
+
+def arguments(action: str, *, dry_run: bool = False) -> Namespace:
+    return Namespace(action=action, dry_run=dry_run, json=True)
+
+
+def files(machine: Machine) -> dict[str, str]:
+    etc = machine.root / "etc"
+    return {str(file.relative_to(machine.root)): file.read_text() for file in etc.rglob("*") if file.is_file()}
+
+
+def test_install_writes_the_files_and_runs_the_commands(machine: Machine) -> None:
+    commands = Commands()
+    assert install(arguments("install"), machine, commands) == 0
+    assert files(machine) == {
+        CONFIG_FILE: (SHIPPED / "config.toml").read_text(),
+        PASSWORD_FILE: "",
+        USERS_FILE: (SHIPPED / "sysusers.conf").read_text(),
+        UDEV_FILE: (SHIPPED / "udev.rules").read_text(),
+        UNIT_FILE: (SHIPPED / "fer-edge.service").read_text().replace("/opt/fer-edge", "/srv/fer"),
+    }
+    assert "ExecStart=/srv/fer/bin/fer-edge run" in files(machine)[UNIT_FILE]
+    assert (machine.root / PASSWORD_FILE).stat().st_mode & 0o777 == 0o600
+    assert (machine.root / CONFIG_FILE).stat().st_mode & 0o777 == 0o644
+    assert [line.split()[:2] for line in commands.run] == [
+        ["systemd-sysusers", f"{machine.root}/{USERS_FILE}"],
+        ["udevadm", "control"],
+        ["udevadm", "trigger"],
+        ["systemctl", "daemon-reload"],
+        ["systemctl", "enable"],
+        ["systemctl", "restart"],
+    ]
+
+
+def test_the_user_is_made_before_the_service_starts_and_the_unit_is_read_before(machine: Machine) -> None:
+    commands = Commands()
+    install(arguments("install"), machine, commands)
+    assert commands.run[-1].endswith("--no-block fer-edge.service")
+
+
+def test_installing_twice_writes_nothing_the_second_time(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    install(arguments("install"), machine, Commands())
+    before = files(machine)
+    capsys.readouterr()
+    install(arguments("install"), machine, Commands())
+    assert files(machine) == before
+    assert not [line for line in capsys.readouterr().out.splitlines() if line.startswith("write")]
+
+
+@pytest.mark.parametrize("superuser", [True, False])
+def test_a_dry_run_says_the_same_and_does_nothing(
+    machine: Machine, capsys: pytest.CaptureFixture[str], *, superuser: bool
+) -> None:
+    commands = Commands()
+    plain = Machine(machine.root, machine.prefix, machine.base_prefix, superuser=superuser)
+    assert install(arguments("install", dry_run=True), plain, commands) == 0
+    said = capsys.readouterr().out
+    assert files(machine) == {}
+    assert commands.run == []
+    install(arguments("install"), machine, commands)
+    assert capsys.readouterr().out.startswith(said)
+    uninstall(arguments("uninstall", dry_run=True), plain, commands)
+    said = capsys.readouterr().out
+    assert UNIT_FILE in files(machine)
+    uninstall(arguments("uninstall"), machine, commands)
+    assert capsys.readouterr().out.startswith(said)
+
+
+def test_settings_and_password_are_never_overwritten(machine: Machine) -> None:
+    own = '[mqtt]\nhost = "broker.lan"\n'
+    (machine.root / "etc/fer-edge").mkdir(parents=True)
+    (machine.root / CONFIG_FILE).write_text(own)
+    (machine.root / PASSWORD_FILE).write_text("sesame")
+    install(arguments("install"), machine, Commands())
+    assert files(machine)[CONFIG_FILE] == own
+    assert files(machine)[PASSWORD_FILE] == "sesame"
+    assert files(machine)[f"{CONFIG_FILE}.new"] == sample()
+
+
+def test_settings_from_an_old_version_stop_an_upgrade_before_it_begins(machine: Machine) -> None:
+    (machine.root / "etc/fer-edge").mkdir(parents=True)
+    (machine.root / CONFIG_FILE).write_text('[mqtt]\nuser = "kiosk"\n')
+    commands = Commands()
+    with pytest.raises(SettingsError, match=r"unknown key mqtt\.user; did you mean mqtt\.username\?"):
+        install(arguments("install"), machine, commands)
+    assert commands.run == []
+    assert list(files(machine)) == [CONFIG_FILE]
+
+
+def test_uninstall_leaves_settings_password_and_user(machine: Machine) -> None:
+    install(arguments("install"), machine, Commands())
+    commands = Commands()
+    assert uninstall(arguments("uninstall"), machine, commands) == 0
+    assert set(files(machine)) == {CONFIG_FILE, PASSWORD_FILE}
+    assert commands.run[0] == "systemctl disable --now fer-edge.service"
+    again = Commands()
+    assert uninstall(arguments("uninstall"), machine, again) == 0
+    assert "systemctl disable --now fer-edge.service" not in again.run
+
+
+@pytest.mark.parametrize(("action", "command"), [("install", install), ("uninstall", uninstall)])
+def test_without_root_the_command_to_use_is_named(machine: Machine, action: str, command) -> None:  # noqa: ANN001
+    plain = Machine(machine.root, machine.prefix, machine.base_prefix, superuser=False)
+    with pytest.raises(UsageError, match=f"sudo /srv/fer/bin/fer-edge service {action}") as raised:
+        command(arguments(action), plain, Commands())
+    assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize("command", [install, uninstall, status])
+def test_without_systemd_it_says_so(tmp_path: Path, command) -> None:  # noqa: ANN001
+    with pytest.raises(UsageError, match="systemd does not run here"):
+        command(
+            arguments("install"), Machine(tmp_path, Path("/opt/fer-edge"), Path("/usr"), superuser=True), Commands()
+        )
+
+
+@pytest.mark.parametrize("prefix", ["/home/pi/fer-edge", "/root/venv", "/tmp/venv"])
+def test_a_program_that_the_sandbox_would_hide_is_refused(machine: Machine, prefix: str) -> None:
+    for pair in ((prefix, "/usr"), ("/opt/fer-edge", prefix)):
+        hidden = Machine(machine.root, Path(pair[0]), Path(pair[1]), superuser=True)
+        with pytest.raises(UsageError, match=prefix):
+            install(arguments("install", dry_run=True), hidden, Commands())
+
+
+def test_a_command_that_fails_is_told_with_what_it_said() -> None:
+    with pytest.raises(SystemCommandError, match=r"sh -c .* failed \(3\): no such unit"):
+        run_command(("sh", "-c", "echo no such unit >&2; exit 3"))
+    with pytest.raises(SystemCommandError, match="cannot be run: No such file"):
+        run_command(("fer-edge-no-such-program",))
+    assert run_command(("echo", "done")) == "done\n"
+
+
+def test_status_of_a_service_that_works(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Commands("\n".join(f"{name}={value}" for name, value in SHOWN.items()))
+    assert status(arguments("status"), machine, shown) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "state": "active",
+        "sub_state": "running",
+        "enabled": True,
+        "status": "24.9 frames/s on cpu",
+        "pid": 17,
+        "restarts": 2,
+        "exit_code": None,
+        "exit_meaning": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "meaning"),
+    [
+        ({"Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "5"}, 5, "camera"),
+        ({"Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "3"}, 3, "configuration file"),
+        ({"Result": "success", "ExecMainCode": "1", "ExecMainStatus": "0"}, 0, "as it should"),
+        ({"Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "217"}, 217, "systemd could not run it"),
+        ({"Result": "watchdog", "ExecMainCode": "2", "ExecMainStatus": "6"}, None, "watchdog"),
+        ({"Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9"}, None, "SIGKILL"),
+        ({"Result": "core-dump", "ExecMainCode": "3", "ExecMainStatus": "11"}, None, "SIGSEGV"),
+    ],
+)
+def test_status_says_what_the_last_end_means(changes: dict[str, str], code: int | None, meaning: str) -> None:
+    told = describe({**SHOWN, **changes})
+    assert told["exit_code"] == code
+    assert meaning in told["exit_meaning"]
+
+
+def test_status_without_an_installed_service(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    absent = {**SHOWN, "LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
+    shown = Commands("\n".join(f"{name}={value}" for name, value in absent.items()))
+    assert status(Namespace(json=False), machine, shown) == 1
+    assert "not installed" in capsys.readouterr().out
+
+
+def test_every_error_has_a_code_and_a_meaning_of_its_own() -> None:
+    kinds = FerEdgeError.__subclasses__()
+    assert len({kind.exit_code for kind in kinds}) == len(kinds)
+    device = [kind for kind in kinds if kind.__module__ == "edge.errors"]  # export has one of its own
+    assert len(device) == len(exit_meanings()) - 2
+    assert all(exit_meanings()[kind.exit_code].endswith(".") for kind in device)
+
+
+def test_the_sample_that_is_shipped_is_up_to_date() -> None:
+    assert (SHIPPED / "config.toml").read_text() == sample(), "run: make sample"
+    assert (ROOT / "docs" / "configuration.md").read_text() == reference(), "run: make sample"
+
+
+def test_the_sample_holds_every_default_and_describes_it(tmp_path: Path) -> None:
+    uncommented = "\n".join(line.removeprefix("#") if line[:2] != "# " else line for line in sample().splitlines())
+    file = tmp_path / "config.toml"
+    file.write_text(uncommented)
+    assert load_settings(file) == Settings()
+    file.write_text(sample())
+    assert load_settings(file) == Settings()
+    tables = tomllib.loads(uncommented)
+    for name in set(Settings.__struct_fields__) - {"preset"}:
+        assert set(tables[name]) == set(getattr(Settings(), name).__struct_fields__)
+    [example] = re.findall(r"^# \[\[preset\]\]\n(?:# \w+ = .*\n)+", sample(), re.MULTILINE)
+    file.write_text(re.sub("^# ", "", example, flags=re.MULTILINE))
+    assert load_settings(file).preset == (Preset(name="smile", expression="happy", for_seconds=1.5),)
+    assert "# Smallest face, as a fraction of the picture's height.\n#min_face = 0.12" in sample()
+
+
+def test_the_coral_stick_is_known_before_and_after_its_first_use() -> None:
+    rules = (SHIPPED / "udev.rules").read_text()
+    for vendor, product in (("1a6e", "089a"), ("18d1", "9302")):
+        [rule] = [line for line in rules.splitlines() if vendor in line]
+        assert product in rule
+        assert 'GROUP="plugdev"' in rule

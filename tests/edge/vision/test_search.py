@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from edge.records import Gray, Square
+from edge.settings import Detect
+from edge.vision.pyramid import Pyramid
+from edge.vision.search import WINDOW, Lookout, Strip
+
+FULL_SCAN_SECONDS = 2.0
+
+
+def still(seed: int) -> Gray:
+    rng = np.random.default_rng(seed)
+    return np.clip(rng.normal(0, 3, (480, 640)) + np.linspace(60, 180, 640), 0, 255).astype(np.uint8)
+
+
+PICTURES = [still(seed) for seed in range(3)]
+
+
+def watch(lookout: Lookout, fps: float, seconds: float, begin: float = 0.0) -> list[tuple[float, list[Strip]]]:
+    frames = range(round(seconds * fps))
+    return [(begin + n / fps, list(lookout.strips(Pyramid(PICTURES[n % 3]), begin + n / fps, ()))) for n in frames]
+
+
+def holds(strip: Strip, face: Square) -> bool:
+    """Whether the strip has a window on the face: near it in size and place."""
+    alike = 0.85 < strip.side / face.side < 1.18
+    inside = [
+        first <= middle - face.side / 2 + 1 and middle + face.side / 2 - 1 <= last
+        for middle, (first, last) in ((face.x, strip.columns), (face.y, strip.rows))
+    ]
+    return alike and all(inside)
+
+
+PLACES = [
+    Square(x, y, side)
+    for side in (62.0, 90.0, 150.0, 300.0)
+    for x in (side / 2, 320.0, 640 - side / 2)
+    for y in (side / 2, 240.0, 480 - side / 2)
+]
+
+
+@pytest.mark.parametrize("fps", [1.0, 5.0, 30.0])
+def test_each_place_is_looked_at_every_two_seconds_though_nothing_moves(fps: float) -> None:
+    looked = watch(Lookout(Detect()), fps, 7)
+    for face in PLACES:
+        times = [time for time, strips in looked if any(holds(strip, face) for strip in strips)]
+        gaps = np.diff([0.0, *times, 7.0 - 1 / fps])
+        assert max(gaps) <= FULL_SCAN_SECONDS, face
+
+
+def test_a_room_in_which_nothing_moves_costs_a_fiftieth_of_one_scan_a_frame() -> None:
+    looked = watch(Lookout(Detect()), 30, 10)
+    scan = sum(strip.windows for strip in looked[0][1])
+    rest = [sum(strip.windows for strip in strips) for time, strips in looked if time > 2]
+    assert scan > 20_000, "the first frame is looked at as a whole"
+    assert np.mean(rest) < scan / 30
+    assert max(rest) < scan / 5, "and the sweep is spread"
+
+
+def test_what_is_spent_stays_within_the_budget_while_everything_moves() -> None:
+    lookout = Lookout(Detect(budget_ms=6.0))
+    rng = np.random.default_rng(1)
+    spent = []
+    for n in range(60):
+        picture = np.kron(rng.integers(0, 256, (30, 40), np.uint8), np.ones((16, 16), np.uint8))
+        spent.append(sum(strip.windows for strip in lookout.strips(Pyramid(picture), n / 30, ())))
+    assert np.mean(spent[10:]) == pytest.approx(6000, rel=0.25)
+
+
+def test_what_a_proposal_costs_is_taken_from_the_budget() -> None:
+    costly, cheap = Lookout(Detect()), Lookout(Detect())
+    rng = np.random.default_rng(1)
+    counts = [0, 0]
+    for n in range(30):
+        picture = np.kron(rng.integers(0, 256, (30, 40), np.uint8), np.ones((16, 16), np.uint8))
+        for index, lookout in enumerate((costly, cheap)):
+            counts[index] += len(list(lookout.strips(Pyramid(picture), n / 30, ())))
+        costly.spend(10_000)
+    assert counts[0] < 0.7 * counts[1]
+
+
+def test_the_same_frames_are_looked_at_in_the_same_places() -> None:
+    assert watch(Lookout(Detect()), 10, 3) == watch(Lookout(Detect()), 10, 3)
+
+
+def test_strips_are_within_the_frame_and_hold_a_window() -> None:
+    for _, strips in watch(Lookout(Detect(min_face=0.05, width=640)), 10, 3):
+        for strip in strips:
+            assert 0 <= strip.rows[0] < strip.rows[1] <= 480
+            assert 0 <= strip.columns[0] < strip.columns[1] <= 640
+            assert strip.windows > 0
+            assert strip.side >= WINDOW

@@ -1,0 +1,166 @@
+"""The tracker on real frames, with detections that a test makes up: what it must do does not depend on the cascade."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from edge.records import Box, Frame, Square, Track
+from edge.settings import Track as Settings
+from edge.vision.detector import Found
+from edge.vision.pyramid import Pyramid
+from edge.vision.tracker import Tracker
+from tests.edge.stage import Actor, film, walk
+
+
+def square(x: float, y: float, side: float) -> Square:
+    return Square(x, y, side)
+
+
+def step(tracker: Tracker, frame: Frame, *found: Found) -> list[Track]:
+    """One frame: the cascade looks at the faces that are due and finds what a test says."""
+    pyramid = Pyramid(frame.gray)
+    tracker.follow(pyramid, frame.time)
+    for face in tracker.due():
+        face.checked = frame.time
+    tracker.update(found, pyramid)
+    return tracker.shown(pyramid.size)
+
+
+def clear(actor: Actor, time: float) -> Found:
+    place = actor.path(time)
+    assert place
+    return Found(Square(*place), 20, clear=True)
+
+
+def doubtful(actor: Actor, time: float) -> Found:
+    return Found(clear(actor, time).square, 6)
+
+
+STANDING = Actor(walk((200, 200, 100), (200, 200, 100), 1))
+WALKING = Actor(walk((120, 200, 100), (500, 210, 110), 3))
+
+
+def test_a_clear_face_is_a_track_at_once() -> None:
+    [frame] = film([STANDING], 0.04)
+    [track] = step(Tracker(Settings()), frame, clear(STANDING, 0))
+    assert track == Track(1, Box(150, 150, 100, 100), 0.0)
+
+
+def test_a_doubtful_face_must_be_found_most_times_the_cascade_looks() -> None:
+    frames = list(film([STANDING], 1))
+    steady, flickering = Tracker(Settings(min_hits=3)), Tracker(Settings(min_hits=3))
+    shown = {}
+    for n, frame in enumerate(frames):
+        due = n % 2 == 0
+        shown["steady"] = step(steady, frame, *([doubtful(STANDING, 0)] if due else []))
+        if n in (0, 6, 12, 18):
+            step(flickering, frame, doubtful(STANDING, 0))
+        else:
+            assert step(flickering, frame) == []
+    assert [track.id for track in shown["steady"]] == [1]
+
+
+def test_a_walking_face_is_followed_between_detections() -> None:
+    tracker = Tracker(Settings())
+    for n, frame in enumerate(film([WALKING], 2)):
+        [track] = step(tracker, frame, *([clear(WALKING, frame.time)] if n % 8 == 0 else []))
+        true = WALKING.box(frame.time)
+        assert true
+        assert track.id == 1
+        assert track.box.overlap(true) > 0.75, frame.time
+
+
+def test_a_face_whose_detections_are_missed_stays_but_not_longer_than_lost_after() -> None:
+    tracker = Tracker(Settings(lost_after=1.0))
+    seen = {
+        frame.time: [track.id for track in step(tracker, frame, *([clear(STANDING, 0)] if frame.time == 0 else []))]
+        for frame in film([STANDING], 1.2)
+    }
+    assert all(ids == [1] for time, ids in seen.items() if time < 0.99)
+    assert all(ids == [] for time, ids in seen.items() if time > 1.01)
+
+
+def gone_between(begin: float, end: float) -> Actor:
+    return Actor(lambda time: None if begin <= time < end else (200 + 20 * time, 200, 100))
+
+
+@pytest.mark.parametrize(("away", "expected"), [(0.8, 1), (1.3, 2)])
+def test_a_hidden_face_is_not_shown_and_is_the_same_when_it_is_back_in_time(away: float, expected: int) -> None:
+    actor = gone_between(1.0, 1.0 + away)
+    tracker = Tracker(Settings(lost_after=1.0))
+    for n, frame in enumerate(film([actor], 2.8)):
+        there = actor.path(frame.time) is not None
+        tracks = step(tracker, frame, *([clear(actor, frame.time)] if there and n % 4 == 0 else []))
+        if 1.0 <= frame.time < 1.0 + away:
+            assert tracks == []
+            assert tracker.ids == ([1] if frame.time < 1.95 else tracker.ids)
+    assert [track.id for track in tracks] == [expected]
+
+
+def test_a_face_that_goes_out_of_the_picture_is_gone_at_once_and_can_come_back() -> None:
+    actor = Actor(lambda time: (abs(200 * (time - 0.6)), 200, 100))
+    tracker = Tracker(Settings())
+    for n, frame in enumerate(film([actor], 1.2)):
+        place = actor.path(frame.time)
+        assert place
+        visible = place[0] > 52
+        tracks = step(tracker, frame, *([clear(actor, frame.time)] if visible and n % 3 == 0 else []))
+        if place[0] < 20:
+            assert tracks == [], frame.time
+    assert [track.id for track in tracks] == [1]
+
+
+def crossing(seconds: float = 3.0) -> Sequence[Actor]:
+    return (
+        Actor(walk((120, 200, 95), (520, 205, 95), seconds), mirrored=True),
+        Actor(walk((520, 215, 115), (120, 215, 115), seconds)),
+    )
+
+
+def test_faces_that_cross_keep_their_ids() -> None:
+    actors = crossing()
+    tracker = Tracker(Settings())
+    for n, frame in enumerate(film(actors, 3.0)):
+        behind, front = (clear(actor, frame.time) for actor in actors)
+        apart = abs(behind.square.x - front.square.x) > 70
+        found = [front, behind] if apart else [front]
+        tracks = step(tracker, frame, *(found if n % 4 == 0 else []))
+        if frame.time == 0:
+            before = {track.box.w > 100: track.id for track in tracks}
+    after = {track.box.w > 100: track.id for track in tracks}
+    assert after == before
+    assert len(after) == 2
+
+
+def test_the_largest_faces_come_first_and_no_more_than_max_faces() -> None:
+    [frame] = film([], 0.04)
+    places = [square(60 + 120 * n, 240, 40 + 10 * n) for n in range(5)]
+    tracks = step(Tracker(Settings(max_faces=2)), frame, *(Found(place, 20, clear=True) for place in places))
+    assert [(track.id, track.box.w) for track in tracks] == [(1, 80), (2, 70)]
+
+
+def test_a_larger_face_takes_the_place_of_the_smallest_when_there_are_too_many() -> None:
+    frames = list(film([STANDING], 0.16))
+    small, middle = Found(square(60, 300, 50), 20, clear=True), Found(square(500, 300, 70), 20, clear=True)
+    tracker = Tracker(Settings(max_faces=2))
+    step(tracker, frames[0], middle, small)
+    little = Found(square(350, 400, 60), 20, clear=True)
+    step(tracker, frames[1], small, middle, little)
+    step(tracker, frames[2], small, middle, doubtful(STANDING, 0))
+    assert tracker.ids == [1, 2], "neither one that is hardly larger nor a doubtful one"
+    step(tracker, frames[3], small, middle, clear(STANDING, 0))
+    assert tracker.ids == [1, 3]
+
+
+def test_two_detections_of_one_face_are_one_track() -> None:
+    [frame] = film([STANDING], 0.04)
+    found = [Found(square(200, 200, 100), 20, clear=True), Found(square(206, 197, 92), 12, clear=True)]
+    assert len(step(Tracker(Settings()), frame, *found)) == 1
+
+
+def test_overlap_is_intersection_over_union() -> None:
+    assert Box(0, 0, 10, 10).overlap(Box(5, 0, 10, 10)) == 50 / 150
+    assert Box(0, 0, 10, 10).overlap(Box(10, 0, 10, 10)) == 0.0
+    assert square(5, 5, 10).overlap(square(10, 5, 10)) == 50 / 150
+    assert square(5, 5, 10).overlap(square(5, 5, 5)) == 0.25
+    assert square(5, 5, 10).overlap(square(16, 5, 10)) == 0.0

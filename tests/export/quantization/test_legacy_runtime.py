@@ -1,0 +1,30 @@
+"""The bundled model in both runtimes."""
+
+import numpy as np
+import pytest
+
+from edge.model.bundle import find_bundle, open_bundle
+from edge.model.preprocessing import encode
+from export.quantization import legacy_runtime
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not legacy_runtime.available(), reason="tflite-runtime has no wheels for this Python"),
+]
+
+
+def test_the_older_runtime_gives_nearly_the_golden_outputs() -> None:
+    bundle = open_bundle(find_bundle("student-small"))
+    entry = bundle.card.input
+    inputs = np.concatenate([encode(face, entry.scale, entry.zero_point) for face in bundle.golden.faces])
+    here = legacy_runtime.outputs(bundle.model, inputs)
+    assert here.shape == (16, 7)
+    steps = np.abs(here.astype(int) - bundle.golden.outputs)
+    assert here.std() > 0
+    [tolerance] = bundle.card.tolerances
+    assert steps.max() <= tolerance.largest_lsb
+
+
+def test_a_file_that_it_cannot_run_is_an_error_with_its_words() -> None:
+    with pytest.raises(legacy_runtime.SecondRuntimeError, match="tflite-runtime"):
+        legacy_runtime.outputs(b"no model", np.zeros((1, 48, 48, 1), np.int8))

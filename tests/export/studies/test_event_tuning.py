@@ -1,0 +1,119 @@
+"""How calm and quick the events are, on sequences whose truth is known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.evaluation.fer2013 import read_faces
+from edge.events.episodes import Manner, manner
+from edge.model.bundle import Card, find_bundle, open_bundle
+from edge.model.classifier import Classifier
+from edge.model.preprocessing import LABELS
+from edge.records import Logits
+from edge.settings import Events, Model
+from export.studies.event_tuning import FPS, USUAL, Take, autoregression, film, judge, report, sequences, tune
+
+CONSTANT = Take(((0.0,) * 6 + (4.0,),) * 60)
+
+
+def shipped(card: Card) -> Manner:
+    return manner(Events(), (), card.events, card.abstention.threshold)
+
+
+def small() -> Card:
+    """Whose logits the noise is modelled on."""
+    return open_bundle(find_bundle("student-small")).card
+
+
+def noisy(rng: np.random.Generator, labels: list[int]) -> tuple[Logits, ...]:
+    """Logits that lead by 2 for the true label, with noise from frame to frame and a slower one (1.5 s)."""
+    true = 2.0 * np.eye(len(LABELS))[labels]
+    slow = autoregression(rng, len(labels), [0.5] * len(LABELS), 1.5)
+    return tuple(tuple(row) for row in (true + slow + rng.normal(0, 0.7, true.shape)).tolist())
+
+
+@pytest.fixture(scope="module")
+def takes() -> list[Take]:
+    """Twenty faces that show the same for ten seconds, and twenty that change after four."""
+    rng = np.random.default_rng(5)
+    made = [Take(noisy(rng, [number % 7] * int(10 * FPS))) for number in range(20)]
+    half = int(4 * FPS)
+    for number in range(20):
+        first, then = number % 7, (number + 1 + number // 7) % 7
+        made.append(Take(noisy(rng, [first] * half + [then] * half), 4.0, LABELS[then]))
+    return made
+
+
+def test_on_modelled_noise_events_are_calm_and_quick(takes: list[Take]) -> None:
+    calm = judge(takes, shipped(small()))
+    assert calm.raw_per_minute > 60, "or there is nothing to smooth"
+    assert calm.ratio >= 20
+    assert calm.delay <= 0.6
+    assert calm.missed <= 2
+
+
+@pytest.mark.slow
+def test_on_real_faces_and_the_real_network_events_are_calm_and_quick(fer2013: Path) -> None:
+    classifier = Classifier(open_bundle(find_bundle(Model().bundle)))
+    made = sequences(classifier, read_faces(fer2013, "PublicTest"), 8)
+    calm = judge(made, shipped(classifier.card))
+    assert calm.raw_per_minute > 30
+    assert calm.ratio >= 20
+    assert calm.delay <= 0.6
+
+
+def test_without_smoothing_every_flicker_would_be_told(takes: list[Take]) -> None:
+    """What the measure itself is worth."""
+    jumpy = manner(Events(smoothing=0.001, dwell=0.0, hysteresis=0.0, threshold=0.0), (), USUAL, 0.0)
+    assert judge(takes, jumpy).ratio == pytest.approx(1.0, abs=0.01)
+
+
+def test_sluggish_telling_is_seen_as_such(takes: list[Take]) -> None:
+    sluggish = manner(Events(dwell=2.0), (), USUAL, 0.0)
+    assert judge(takes, sluggish).delay > 2.0
+
+
+def test_a_change_that_is_not_told_is_counted_by_its_reason() -> None:
+    """Four seconds of one thing, then four of another that is not told, each for another reason."""
+    half = int(4 * FPS)
+    happy, weak, slight = (np.zeros(len(LABELS)) for _ in range(3))
+    happy[3], weak[4] = 4.0, 0.5  # of sad, some 0.2
+    slight[[3, 4]] = 3.0, 3.2  # sad, but hardly more than happy
+
+    def take(then: NDArray[np.float64], truth: str) -> Take:
+        return Take((tuple(happy.tolist()),) * half + (tuple(then.tolist()),) * half, 4.0, truth)
+
+    calm = judge([take(happy, "fear"), take(weak, "sad"), take(slight, "sad"), CONSTANT], shipped(small()))
+    assert (calm.another, calm.unsure, calm.held, calm.missed, calm.delays) == (1, 1, 1, 3, ())
+
+
+def test_tuning_takes_the_calmest_that_is_quick_enough(takes: list[Take]) -> None:
+    few = takes[:3] + takes[-5:]
+    telling, calm = tune(few, small())
+    assert calm == judge(few, manner(Events(), (), telling, small().abstention.threshold))
+    assert calm.delay <= 0.5
+
+
+def test_a_film_moves_a_little_and_is_the_same_for_the_same_seed() -> None:
+    face = np.random.default_rng(1).integers(0, 256, (6, 6)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    first, again = (film(face, 30, np.random.default_rng(2)) for _ in range(2))
+    assert np.array_equal(first, again)
+    assert first.shape == (30, 48, 48)
+    middle = np.median(first, axis=0)
+    assert np.corrcoef(middle.ravel(), face.ravel())[0, 1] > 0.8
+    steps = np.abs(first[1:].astype(int) - first[:-1]).mean(axis=(1, 2))
+    assert (steps > 2).all()
+
+
+def test_the_report_has_words_where_there_is_no_number() -> None:
+    """A tree of three pictures has no change to tell; "inf" and "nan" would say nothing to anybody."""
+    card = small()
+    calm = judge([CONSTANT], shipped(card))
+    told = report(card, card.events, calm)
+    assert (calm.told_per_minute, calm.delays) == (0, ())
+    assert "0.00 events (none was told)" in told
+    assert "real changes: none told; 0 not told" in told
+    assert "inf" not in told
+    assert "nan" not in told

@@ -1,0 +1,205 @@
+"""What a run learns from and is measured on: nothing twice, read once, and bad rows never unnoticed."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.errors import DataError
+from edge.evaluation.fer2013 import LabelledData, Split
+from train.data.dataset import cache_folder, read_cached, read_splits
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def lines(blobs: Path) -> list[str]:
+    """The blobs' header and rows; the first 112 rows are Training, the others PublicTest."""
+    return blobs.read_text().splitlines(keepends=True)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    folder = tmp_path / "tree"
+    for number, place in enumerate(("train/happy/a", "train/sad/b", "train/sad/c", "test/happy/d", "test/sad/e")):
+        file = folder / f"{place}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), np.full((48, 48), 40 * number, np.uint8))
+    return folder
+
+
+def written(file: Path, lines: list[str]) -> Path:
+    file.write_text("".join(lines))
+    return file
+
+
+def relabelled(lines: list[str], usage: str) -> list[str]:
+    return [f"{line.rsplit(',', 1)[0]},{usage}\n" for line in lines]
+
+
+def same(one: LabelledData, other: LabelledData) -> bool:
+    return one.bad == other.bad and all(
+        np.array_equal(getattr(one.splits[split], name), getattr(other.splits[split], name))
+        for split in one.splits.keys() | other.splits.keys()
+        for name in ("pixels", "labels", "rows")
+    )
+
+
+def test_training_pictures_that_another_split_holds_too_are_left_out_and_counted_for_each(
+    blobs: Path, lines: list[str], tmp_path: Path
+) -> None:
+    private = relabelled(lines[1:6], "PrivateTest")  # pictures 0..4 of Training, and nothing else
+    shared = relabelled(lines[-3:], "Training") + relabelled(lines[-1:], "PrivateTest")
+    plain, leaking = read_splits(blobs), read_splits(written(tmp_path / "shared.csv", lines + private + shared))
+    assert (dict(plain.left_out), plain.excluded) == ({Split.PUBLIC: 0}, 0)
+    assert dict(leaking.left_out) == {Split.PUBLIC: 3, Split.PRIVATE: 5}
+    assert leaking.excluded == 8
+    assert leaking.training.sha256() == plain.training.select(np.arange(112) >= 5).sha256()
+    assert len(leaking.public) == 28
+    assert str(leaking) == (
+        "107 faces to learn from, 28 of PublicTest to measure on; "
+        "left out of Training: 3 that PublicTest holds too, 5 that PrivateTest holds too"
+    )
+
+
+def test_data_whose_training_stands_in_another_split_altogether_is_refused(lines: list[str], tmp_path: Path) -> None:
+    rows = lines[1:4]
+    file = written(tmp_path / "all.csv", [lines[0], *rows, *relabelled(rows, "PublicTest")])
+    with pytest.raises(DataError, match="nothing is left to learn from"):
+        read_splits(file)
+
+
+@pytest.mark.parametrize("form", ["csv", "tree"])
+def test_the_second_read_parses_nothing_and_is_the_same(
+    blobs: Path, tree: Path, capfd: pytest.CaptureFixture[str], form: str
+) -> None:
+    source = blobs if form == "csv" else tree
+    first = read_cached(source)
+    assert f"parsing {source}" in capfd.readouterr().err
+    assert same(read_cached(source), first)
+    assert "parsing" not in capfd.readouterr().err
+    assert (first.splits[Split.TRAINING].rows is None) == (form == "tree")
+
+
+def test_one_parse_gives_every_split_and_a_copy_of_the_file_needs_none(
+    blobs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    read_splits(blobs)
+    copy = tmp_path / "renamed.csv"
+    copy.write_bytes(blobs.read_bytes())
+    read_splits(copy)
+    assert capfd.readouterr().err.count("parsing") == 1
+    assert len(list(cache_folder().iterdir())) == 1
+
+
+def test_changed_content_or_a_cut_cache_is_parsed_again(lines: list[str], tmp_path: Path) -> None:
+    copy = written(tmp_path / "copy.csv", lines)
+    assert len(read_splits(copy).training) == 112
+    [file] = cache_folder().iterdir()
+    for damage in (file.read_bytes()[:1000], b"", file.read_bytes()[:-1000] + bytes(1000)):
+        file.write_bytes(damage)
+        assert len(read_splits(copy).training) == 112
+    written(copy, lines[:1] + lines[2:])
+    assert len(read_splits(copy).training) == 111
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tree: (tree / "train/sad/b.png").rename(tree / "train/happy/b.png"),
+        lambda tree: (tree / "train/sad/b.png").unlink(),
+        lambda tree: repaint(tree / "train/sad/b.png"),
+    ],
+    ids=["moved", "removed", "repainted, with its old size and time"],
+)
+def test_a_tree_that_changed_is_read_again(tree: Path, change: Callable[[Path], object]) -> None:
+    before = read_splits(tree).training.sha256()
+    change(tree)
+    assert read_splits(tree).training.sha256() != before
+
+
+def repaint(file: Path) -> None:
+    """Change a pixel's shade within the file and set the size and time that it had."""
+    before = file.stat()
+    cv2.imwrite(str(file), np.full((48, 48), 41, np.uint8))
+    assert file.stat().st_size == before.st_size
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    blobs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    assert len(read_splits(blobs).training) == 112
+    assert "parsed data cannot be kept" in capfd.readouterr().err
+
+
+def test_a_tree_is_measured_on_what_it_has(tree: Path) -> None:
+    splits = read_splits(tree)
+    assert (len(splits.training), len(splits.public), splits.public.split) == (3, 2, Split.TEST)
+    (tree / "test").rename(tree / "validation")
+    assert read_splits(tree).public.split is Split.VALIDATION
+    (tree / "validation").rename(tree / "PrivateTest")
+    with pytest.raises(DataError, match="split PublicTest: no labelled faces found"):
+        read_splits(tree)
+
+
+def test_bad_rows_are_an_error_or_skipped_listed_and_counted(
+    lines: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bad = ["7,1 2 3,Training\n", lines[1].replace("Training", "Trainig")]
+    file = written(tmp_path / "bad.csv", lines[:10] + bad + lines[10:])
+    for _cached in (False, True):
+        with pytest.raises(DataError) as raised:
+            read_splits(file)
+        assert f"{file}, data row 9 (line 11): label '7' is not 0..6. It has 2 bad rows;" in str(raised.value)
+        assert "--skip-bad" in str(raised.value)
+        capfd.readouterr()
+        splits = read_splits(file, skip_bad=True)
+        assert (len(splits.training), len(splits.public), splits.bad) == (112, 28, 2)
+        assert capfd.readouterr().err.splitlines()[-3:] == [
+            f"{file}: 2 bad rows skipped",
+            "  data row 9 (line 11): label '7' is not 0..6",
+            "  data row 10 (line 12): Usage 'Trainig' is not Training, PublicTest, PrivateTest",
+        ]
+    assert splits.training.rows is not None
+    assert splits.training.rows[8:10].tolist() == [8, 11]
+
+
+def test_the_list_of_bad_rows_is_bounded_and_the_count_is_not(
+    lines: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path / "bad.csv", [*lines, *["0,,Training\n"] * 3000])
+    assert read_splits(file, skip_bad=True).bad == 3000
+    told = capfd.readouterr().err.splitlines()
+    assert f"{file}: 3,000 bad rows skipped" in told
+    assert told[-1] == "  and 2,980 more"
+    assert len(told) == 23
+
+
+def test_a_split_of_bad_rows_alone_is_empty(lines: list[str], tmp_path: Path) -> None:
+    file = written(tmp_path / "bad.csv", [*lines[:50], "7,,PublicTest\n"])
+    with pytest.raises(DataError, match="split PublicTest: no labelled faces found, only 49 of Training"):
+        read_splits(file, skip_bad=True)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.csv"):
+        read_splits(tmp_path / "absent.csv")
+
+
+@pytest.mark.slow
+def test_the_real_data_opens_the_second_time_in_under_a_second(fer2013: Path) -> None:
+    splits = read_splits(fer2013)
+    started = time.process_time()  # a busy machine is not the reader's fault
+    again = read_splits(fer2013)
+    assert time.process_time() - started < 1.0
+    assert (len(again.training), len(again.public), again.left_out[Split.PUBLIC]) == (28709 - 351, 3589, 351)
+    assert again.training.sha256() == splits.training.sha256()

@@ -1,0 +1,189 @@
+"""What a run and a bundle are measured by, and the bank that a run leaves."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the train extra is not installed")
+pytestmark = pytest.mark.slow
+
+from edge.errors import DataError, UsageError  # noqa: E402
+from edge.evaluation.fer2013 import read_faces  # noqa: E402
+from edge.model.bundle import find_bundle, open_bundle  # noqa: E402
+from edge.model.classifier import Classifier  # noqa: E402
+from train.data.dataset import read_splits  # noqa: E402
+from train.data.view_bank import ViewBank, find_bank  # noqa: E402
+from train.evaluation.evaluate import evaluate  # noqa: E402
+from train.evaluation.predictors import open_subject  # noqa: E402
+
+PROGRAM = Path(sys.executable).with_name("fer-train")
+
+
+def fer_train(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def run(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate") / "run"
+    values = ("teachers=", "batch=16", "epochs=4", "ema=0.5")
+    done = fer_train("run", "shallow", "--data", blobs, "--out", folder, *(x for v in values for x in ("--set", v)))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_run_is_measured_as_its_history_says(run: Path, blobs: Path, tmp_path: Path) -> None:
+    best = json.loads((run / "run.json").read_text())["best"]
+    drawn = tmp_path / "confusion.svg"
+    done = fer_train("evaluate", run, "--data", blobs, "--json", "--out", drawn)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["accuracy"] == pytest.approx(best["accuracy"], abs=1e-5)
+    assert (told["n"], told["test_time_views"], told["split"]) == (28, 1, "PublicTest")
+    assert sum(map(sum, told["confusion"])) == 28
+    assert 0 <= told["ece"] <= 1
+    assert drawn.read_text().startswith("<svg")
+    assert drawn.read_text().count("%") == 49, "a share for each pair of labels"
+
+
+def test_test_time_augmentation_is_always_said(run: Path, blobs: Path) -> None:
+    done = fer_train("evaluate", run, "--data", blobs, "--tta", 10)
+    assert "WITH TEST-TIME AUGMENTATION (10 views)" in done.stdout
+    assert "single crop" in fer_train("evaluate", run, "--data", blobs).stdout
+    assert fer_train("evaluate", run, "--data", blobs, "--tta", 11).returncode == 2
+
+
+def test_a_bundle_is_measured_by_its_int8_file(blobs: Path) -> None:
+    told = evaluate([Path("student-small")], read_faces(blobs, "PublicTest"))
+    assert "int8 on" in told.subject
+    assert told.figures.n == 28
+
+
+def test_a_run_can_start_from_an_earlier_one(run: Path, blobs: Path, tmp_path: Path) -> None:
+    values = [x for v in ("teachers=", "batch=16", "epochs=1", "ema=0.5") for x in ("--set", v)]
+    done = fer_train("run", "shallow", "--data", blobs, "--weights", run, "--out", tmp_path / "on", *values)
+    assert done.returncode == 0, done.stderr
+    first, on = (json.loads((at / "history.jsonl").read_text().splitlines()[0]) for at in (run, tmp_path / "on"))
+    assert on["loss"] < first["loss"]
+    assert json.loads((tmp_path / "on" / "run.json").read_text())["init"].startswith("fer-train run shallow")
+    done = fer_train("run", "paper", "--data", blobs, "--weights", run, "--out", tmp_path / "no", "--set", "votes=0")
+    assert (done.returncode, "weights of shallow; paper takes those of paper" in done.stderr) == (2, True), done.stderr
+
+
+def test_an_ensemble_is_the_mean_of_its_probabilities(run: Path, blobs: Path) -> None:
+    faces = read_faces(blobs, "PublicTest")
+    alone, other = evaluate([run], faces), evaluate([Path("student-small")], faces)
+    both = evaluate([run, Path("student-small")], faces)
+    assert both.subject.startswith("ENSEMBLE of ")
+    assert alone.subject in both.subject
+    assert other.subject in both.subject
+    assert evaluate([run, run], faces).calibration.nll == pytest.approx(alone.calibration.nll)
+    # -log of a mean is at most the mean of the -logs (Jensen), and equal only where both say the same
+    assert both.calibration.nll < (alone.calibration.nll + other.calibration.nll) / 2
+
+
+def test_kept_answers_stand_for_the_network(run: Path, blobs: Path, tmp_path: Path) -> None:
+    file = tmp_path / "shallow.npz"
+    asked = fer_train("evaluate", run, "--data", blobs, "--tta", 2, "--keep", file, "--json")
+    assert asked.returncode == 0, asked.stderr
+    faces = read_faces(blobs, "PublicTest")
+    for views in (1, 2):
+        together = evaluate([run, Path("student-small")], faces, views)
+        kept = evaluate([file, Path("student-small")], faces, views)
+        assert kept.figures.as_json() == together.figures.as_json()
+        assert kept.calibration == together.calibration
+    assert f"run {run}, Keras float32, kept in {file}" in kept.subject
+    assert evaluate([file], faces, 2).figures.as_json().items() <= json.loads(asked.stdout).items()
+
+
+def test_kept_answers_are_about_the_faces_that_were_asked(run: Path, blobs: Path, tmp_path: Path) -> None:
+    file, other = tmp_path / "shallow.npz", tmp_path / "nothing.npz"
+    faces = read_faces(blobs, "PublicTest")
+    evaluate([run], faces, 2, keep=file)
+    with pytest.raises(UsageError, match="about other faces"):
+        evaluate([file], read_faces(blobs, "Training"))
+    with pytest.raises(UsageError, match=r"answers about 2 views; give --tta 2"):
+        evaluate([file], faces, 3)
+    with pytest.raises(UsageError, match="of one subject, and here are 2"):
+        evaluate([file, file], faces, keep=other)
+    with pytest.raises(UsageError, match=r"call it shallow\.npz"):
+        evaluate([run], faces, keep=tmp_path / "shallow")
+    np.savez(other, logits=np.zeros(3))
+    with pytest.raises(DataError, match="no kept answers"):
+        evaluate([other], faces)
+    with pytest.raises(DataError, match=r"no kept answers.*No such file"):
+        evaluate([tmp_path / "nowhere.npz"], faces)
+
+
+def test_the_docs_tell_the_accuracy_of_all_kept_answers_and_of_their_ensemble(fer2013: Path) -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    kept = sorted((docs / "answers").glob("*.npz"))
+    page, faces = (docs / "accuracy.md").read_text(), read_faces(fer2013, "PublicTest")
+    for file in kept:
+        rows = [line for line in page.splitlines() if f"| `fer-train run {file.stem} " in line]
+        figure = f"{evaluate([file], faces).figures.accuracy:.2%}".replace("%", " %")
+        assert any(figure in row for row in rows), f"{file.stem} has {figure}"
+        together = page.split("| together, with mirror images |")[1]
+        assert f"| `{file.stem}` | {evaluate([file], faces, 2).figures.accuracy:.2%}".replace("%", " %") in together
+    pair = [docs / "answers" / f"{name}.npz" for name in ("facenet", "student-72")]
+    assert (
+        f"| `facenet` and `student-72` | **{evaluate(pair, faces, 2).figures.accuracy:.2%}".replace("%", " %")
+        in together
+    )
+    assert f"| all three | {evaluate(kept, faces, 2).figures.accuracy:.2%}".replace("%", " %") in together
+
+
+def test_the_report_shows_curves_and_diagrams_and_no_picture(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    for heading in ("Learning curves", "Per class", "Confusion matrix", "Reliability diagram"):
+        assert f"<h2>{heading}</h2>" in page
+    assert page.count("<svg") == 3
+    assert "<img" not in page
+    assert "fer-train run shallow" in page
+
+
+def test_tensorboard_can_read_the_log(run: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: PLC0415
+
+    log = EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0})
+    log.Reload()
+    assert len(log.Tensors("accuracy")) == 4
+
+
+def test_a_run_leaves_a_bank_that_a_student_learns_from(run: Path, blobs: Path, tmp_path: Path) -> None:
+    file = tmp_path / "teacher.npz"
+    done = fer_train("bank", run, "--data", blobs, "--out", file, "--views", 2)
+    assert done.returncode == 0, done.stderr
+    bank = ViewBank.load(file)
+    training = read_splits(blobs).training
+    assert bank.logits.shape == (2, 112, 7)
+    right = bank.probabilities(0, 1.0).argmax(axis=1) == training.labels
+    assert right.mean() > 0.3  # a seventh by chance: the teacher has learned, and rows are faces
+    values = ("batch=16", "epochs=1", "votes=0", f"teachers={file}")
+    settings = [x for value in values for x in ("--set", value)]
+    done = fer_train("run", "student-small", "--data", blobs, "--out", tmp_path / "student", *settings)
+    assert done.returncode == 0, done.stderr
+    [teacher] = json.loads((tmp_path / "student" / "run.json").read_text())["teachers"]
+    assert teacher.startswith("fer-train run shallow")
+    assert bank.sha256() in teacher
+
+
+def test_a_bundle_teaches_too_but_only_about_the_faces_it_learned_from(blobs: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(find_bundle("student-small"))
+    subject = open_subject(Path("student-small"))
+    faces = read_faces(blobs, "PublicTest").pixels[:3]
+    expected = [Classifier(bundle).read(face) for face in faces]
+    np.testing.assert_allclose(subject.logits(faces), expected, rtol=1e-6)
+    assert bundle.card.sha256 in subject.provenance
+    done = fer_train("bank", "student-small", "--data", blobs, "--out", tmp_path / "bank.npz")
+    assert (done.returncode, "is not the data that student-small was trained on" in done.stderr) == (2, True)
+
+
+def test_the_shipped_bank_of_a_bundle_says_which_one() -> None:
+    bank = find_bank("student")
+    assert bank.teacher.startswith("int8 bundle student (PublicTest ")
+    assert bank.logits.shape == (8, 28358, 7)

@@ -1,0 +1,71 @@
+"""The ResNet50 teacher starts as what a student computes, and all of it can learn."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+keras = pytest.importorskip("tf_keras", reason="the train extra is not installed")
+pytestmark = pytest.mark.slow
+
+import tensorflow as tf  # noqa: E402
+
+from tests.train.brief import brief_run  # noqa: E402
+from train.init.net2net import grow  # noqa: E402
+from train.init.pruning import slim  # noqa: E402
+from train.models.mobilenet import narrowed, student  # noqa: E402
+from train.models.resnet import teacher  # noqa: E402
+
+FACES = np.random.default_rng(1).uniform(-1, 1, (16, 48, 48, 1)).astype(np.float32)
+
+
+@pytest.fixture(params=[2, 4], ids=["half", "quarter"])
+def grown(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+    """A student whose activations reach both ends of ReLU6, and the teacher that was grown from it."""
+    keras.utils.set_random_seed(2)
+    drawn, source = (student(name, *narrowed(request.param), 0.0) for name in ("drawn", "source"))
+    rng = np.random.default_rng(3)
+    for norm in (layer for layer in drawn.layers if isinstance(layer, keras.layers.BatchNormalization)):
+        _, _, *statistics = norm.get_weights()
+        norm.set_weights([*(rng.uniform(low, high, norm.gamma.shape) for low, high in ((1, 3), (-1, 2))), *statistics])
+    slim(source, drawn, FACES)  # of the same width: only the statistics are measured
+    model = teacher(0.0)
+    grow(model, source, FACES)
+    return model, source
+
+
+def test_a_grown_teacher_computes_what_the_student_does(grown: tuple[Any, Any]) -> None:
+    model, source = grown
+    activations = keras.Model(source.input, [x.output for x in source.layers if isinstance(x, keras.layers.ReLU)])(
+        FACES
+    )
+    assert all((x.numpy() == end).any() for x in activations for end in (0, 6)), "else what follows shows nothing"
+    expected = source(FACES).numpy()
+    assert np.ptp(expected, axis=0).min() > 0.1
+    np.testing.assert_allclose(model(FACES), expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_most_filters_of_a_grown_teacher_learn_within_a_few_steps(grown: tuple[Any, Any]) -> None:
+    """Also those that add nothing at first: what reads them learns to, and then they do."""
+    model, _ = grown
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    before = [norm.gamma.numpy() for norm in norms]
+    optimizer = keras.optimizers.Adam(1e-3)
+    for _ in range(4):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(model(FACES, training=True) - tf.range(7.0)))
+        optimizer.apply_gradients(
+            zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
+        )
+    moved = {n.name: np.mean(n.gamma.numpy() != gamma) for n, gamma in zip(norms, before, strict=True)}
+    assert min(moved.values()) > 0.6, {name: share for name, share in moved.items() if share <= 0.6}
+
+
+def test_a_run_of_the_teacher_starts_from_a_half_student_and_says_so(blobs: Path, tmp_path: Path) -> None:
+    brief_run("student-half", "none", blobs, tmp_path / "half")
+    run = brief_run("teacher", str(tmp_path / "half"), blobs, tmp_path / "teacher")
+    assert run["init"].startswith("grown from: fer-train run student-half --data fer2013.csv ")
+    epoch = json.loads((tmp_path / "teacher" / "history.jsonl").read_text())
+    assert np.isfinite(epoch["loss"])

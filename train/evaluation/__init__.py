@@ -1,0 +1,1 @@
+"""Measuring runs, bundles and ensembles on labelled faces."""

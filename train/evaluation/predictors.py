@@ -1,0 +1,74 @@
+"""What can be asked about faces: a training run (Keras, float32), or a bundle (its int8 file)."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import UsageError
+from edge.model.bundle import CARD_FILE, find_bundle, open_bundle
+from edge.model.classifier import Classifier
+from train.data.dataset import read_splits
+from train.data.view_bank import ViewBank, make_bank
+from train.init.from_bundle import provenance
+from train.run import Run
+from train.trainer import predict
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and what it is.
+
+    ``logits`` maps faces ``(n, 48, 48)`` uint8 to ``(n, 7)`` float32; a bundle's are divided by its card's temperature.
+    ``provenance`` says how the weights were made, ``training_sha256`` which faces they learned from.
+    """
+
+    name: str
+    logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    provenance: str
+    training_sha256: str
+
+
+def open_subject(path: Path) -> Subject:
+    """Open a run folder, a bundle's folder or a bundled model's name.
+
+    Raises UsageError when it is a run without weights or nothing of these, BundleError when it is a damaged bundle.
+    """
+    if (path / CARD_FILE).exists() or not path.is_dir():
+        return _bundle(path)
+    run = Run.load(path)
+    model = run.model(path)
+    return Subject(
+        f"run {path}, Keras float32", lambda pixels: predict(model, pixels), run.provenance(), run.training_sha256
+    )
+
+
+def _bundle(path: Path) -> Subject:
+    bundle = open_bundle(find_bundle(str(path)))
+    classifier = Classifier(bundle, threads=1)
+    return Subject(
+        f"bundle {path}, int8 on {classifier.runtime}",
+        lambda pixels: np.array([classifier.read(face) for face in pixels], np.float32),
+        provenance(bundle.card),
+        bundle.card.origin.training_sha256,
+    )
+
+
+def bank(path: Path, data: Path, views: int, seed: int) -> ViewBank:
+    """Ask a run or bundle about ``views`` views of every face that it was trained on.
+
+    Raises UsageError when ``data`` holds other training faces, and as ``open_subject`` does.
+    """
+    teacher = open_subject(path)
+    training = read_splits(data, skip_bad=True).training
+    if training.sha256() != teacher.training_sha256:
+        raise UsageError(f"{data} is not the data that {path} was trained on")
+
+    def ask(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        print(f"a view of {len(pixels)} faces", file=sys.stderr, flush=True)
+        return teacher.logits(pixels)
+
+    return make_bank(ask, training, views, seed, teacher.provenance)
