@@ -5,17 +5,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from edge.events.episodes import Change, Narrator, manner
+from edge.events.episodes import Change, EpisodeTracker, episode_settings
 from edge.model.bundle import Card
 from edge.model.classifier import Classifier
 from edge.model.preprocessing import crop
 from edge.records import Frame, Gray, Reading, Track
-from edge.settings import Quality, Settings
-from edge.vision.detector import FaceDetector, Found
+from edge.settings import QualitySettings, Settings
+from edge.vision.detector import Detection, FaceDetector
 from edge.vision.pyramid import Pyramid
 from edge.vision.quality import flaw
-from edge.vision.scheduler import Turns
-from edge.vision.search import Lookout
+from edge.vision.scheduler import ClassificationScheduler
+from edge.vision.search import SearchScheduler
 from edge.vision.tracker import Tracker
 
 STAGES: Final = ("detect", "track", "plan", "crop", "classify", "tell")
@@ -24,7 +24,7 @@ look, crops and their quality, the network, and what is worth telling."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class FrameResult:
     """What one frame showed: the tracks in view, the readings of those looked at in this frame, and what changed.
 
     ``hidden`` are the ids of faces that are out of sight and have not left.
@@ -42,17 +42,17 @@ class Pipeline:
     """One device's way from frames to changes; ``stage_seconds`` adds up the wall time of each stage."""
 
     detector: FaceDetector
-    lookout: Lookout
+    lookout: SearchScheduler
     tracker: Tracker
-    turns: Turns
-    quality: Quality
+    turns: ClassificationScheduler
+    quality: QualitySettings
     classifier: Classifier
-    narrator: Narrator
+    narrator: EpisodeTracker
     _now: float = 0.0
     _mark: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
-    def run(self, frames: Iterable[Frame]) -> Iterator[Seen]:
+    def run(self, frames: Iterable[Frame]) -> Iterator[FrameResult]:
         """Go through all frames."""
         for frame in frames:
             self._now = frame.time
@@ -66,16 +66,16 @@ class Pipeline:
         """The same detector and network for a source whose time begins anew: nobody is known."""
         return Pipeline(
             self.detector,
-            Lookout(settings.detect),
+            SearchScheduler(settings.detect),
             Tracker(settings.track),
-            Turns(settings.model.rate),
+            ClassificationScheduler(settings.model.rate),
             self.quality,
             self.classifier,
-            make_narrator(settings, self.classifier.card),
+            make_episode_tracker(settings, self.classifier.card),
             stage_seconds=self.stage_seconds,
         )
 
-    def step(self, frame: Frame) -> Seen:
+    def step(self, frame: Frame) -> FrameResult:
         """Take one frame through all stages."""
         self._mark = time.perf_counter()
         pyramid = Pyramid(frame.gray)
@@ -90,9 +90,9 @@ class Pipeline:
         hidden = sorted(set(ids) - {track.id for track in tracks})
         changes = list(self.narrator.update(ids, readings, frame.time))
         self._lap("tell")
-        return Seen(frame, tracks, hidden, readings, changes)
+        return FrameResult(frame, tracks, hidden, readings, changes)
 
-    def _look_again(self, pyramid: Pyramid, now: float) -> Iterator[Found]:
+    def _look_again(self, pyramid: Pyramid, now: float) -> Iterator[Detection]:
         """Known faces, when it is time to."""
         for face in self.tracker.due():
             self._lap("track")
@@ -104,7 +104,7 @@ class Pipeline:
             if found:
                 yield found
 
-    def _look_around(self, pyramid: Pyramid, now: float) -> Iterator[Found]:
+    def _look_around(self, pyramid: Pyramid, now: float) -> Iterator[Detection]:
         """New faces, where it is worth it."""
         known = [face.square for face in self.tracker.faces if face.seen == now]
         looked = list(known)
@@ -143,19 +143,19 @@ class Pipeline:
         self.stage_seconds[stage] += self._mark - before
 
 
-def make_stream(settings: Settings, classifier: Classifier) -> Pipeline:
+def make_pipeline(settings: Settings, classifier: Classifier) -> Pipeline:
     """All steps of the stream as the settings want them."""
     return Pipeline(
         FaceDetector(settings.detect),
-        Lookout(settings.detect),
+        SearchScheduler(settings.detect),
         Tracker(settings.track),
-        Turns(settings.model.rate),
+        ClassificationScheduler(settings.model.rate),
         settings.quality,
         classifier,
-        make_narrator(settings, classifier.card),
+        make_episode_tracker(settings, classifier.card),
     )
 
 
-def make_narrator(settings: Settings, card: Card) -> Narrator:
+def make_episode_tracker(settings: Settings, card: Card) -> EpisodeTracker:
     """The narrator that the model's card and the settings want."""
-    return Narrator(manner(settings.events, settings.preset, card.events, card.abstention.threshold))
+    return EpisodeTracker(episode_settings(settings.events, settings.preset, card.events, card.abstention.threshold))

@@ -97,7 +97,7 @@ class Expression(msgspec.Struct, frozen=True):
     scores: dict[str, float]
 
 
-class Telling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EventTuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one model's answers are smoothed; it stands in the card, because it was tuned for that model's noise.
 
     ``smoothing`` is the time constant in seconds of the averaging of logits. An expression is told once it has led for

@@ -26,7 +26,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of the settings file."""
 
 
-class Camera(Section, frozen=True):
+class CameraSettings(Section, frozen=True):
     """``[camera]``: where pictures come from."""
 
     source: str = "/dev/video0"
@@ -44,7 +44,7 @@ class Camera(Section, frozen=True):
     """Pictures per second that a folder of pictures stands for."""
 
 
-class Detect(Section, frozen=True):
+class DetectSettings(Section, frozen=True):
     """``[detect]``: finding faces."""
 
     width: Annotated[int, Meta(ge=80)] = 320
@@ -65,7 +65,7 @@ class Detect(Section, frozen=True):
     `neighbors`."""
 
 
-class Track(Section, frozen=True):
+class TrackSettings(Section, frozen=True):
     """``[track]``: following faces from frame to frame."""
 
     max_faces: Count = 5
@@ -76,7 +76,7 @@ class Track(Section, frozen=True):
     """Seconds without a detection after which a face has left. One that is back earlier is still the same."""
 
 
-class Model(Section, frozen=True):
+class ModelSettings(Section, frozen=True):
     """``[model]``: which network classifies."""
 
     bundle: str = ""
@@ -93,7 +93,7 @@ class Model(Section, frozen=True):
     """Each face is classified so many times a second at most; faces take turns."""
 
 
-class Quality(Section, frozen=True):
+class QualitySettings(Section, frozen=True):
     """``[quality]``: which faces are worth classifying. The others are followed all the same."""
 
     min_size: Annotated[int, Meta(ge=0)] = 32
@@ -107,7 +107,7 @@ class Quality(Section, frozen=True):
     label."""
 
 
-class Events(Section, frozen=True):
+class EventSettings(Section, frozen=True):
     """``[events]``: what is worth telling. `"card"` means what was tuned for the model, and stands in its card."""
 
     smoothing: Positive | FromCard = "card"
@@ -135,7 +135,7 @@ class Preset(Section, frozen=True):
     """With at least this probability all the time, 0..1."""
 
 
-class Privacy(Section, frozen=True):
+class PrivacySettings(Section, frozen=True):
     """``[privacy]``: what the device is for, and whether it tells of single visitors at all."""
 
     declared_use: Annotated[str, Meta(max_length=500)] = ""
@@ -148,7 +148,7 @@ class Privacy(Section, frozen=True):
     """No count below this number is published."""
 
 
-class Mqtt(Section, frozen=True):
+class MqttSettings(Section, frozen=True):
     """``[mqtt]``: the broker that events go to. docs/mqtt.md describes every topic."""
 
     host: Annotated[str, Meta(min_length=1)] = "localhost"
@@ -186,7 +186,7 @@ class Mqtt(Section, frozen=True):
         return bool(self.tls or self.ca_file or self.cert_file)
 
 
-class Store(Section, frozen=True):
+class StoreSettings(Section, frozen=True):
     """``[store]``: what must outlive a restart: events that the broker does not have yet, and whether it is paused."""
 
     folder: str = ""
@@ -195,7 +195,7 @@ class Store(Section, frozen=True):
     """So many events are kept, some 20 MB; beyond that the oldest are dropped, and counted."""
 
 
-class HomeAssistant(Section, frozen=True):
+class HomeAssistantSettings(Section, frozen=True):
     """``[homeassistant]``: being found by Home Assistant through the same broker."""
 
     enabled: bool = False
@@ -206,7 +206,7 @@ class HomeAssistant(Section, frozen=True):
     """What Home Assistant calls this device; empty: fer-edge and its name in topics."""
 
 
-class Metrics(Section, frozen=True):
+class MetricsSettings(Section, frozen=True):
     """``[metrics]``: figures for Prometheus, at http://ADDRESS:PORT/metrics; needs the extra fer-edge[metrics]."""
 
     enabled: bool = False
@@ -220,18 +220,18 @@ class Metrics(Section, frozen=True):
 class Settings(Section, frozen=True):
     """The whole file; every table and key may be left out."""
 
-    camera: Camera = Camera()
-    detect: Detect = Detect()
-    track: Track = Track()
-    model: Model = Model()
-    quality: Quality = Quality()
-    events: Events = Events()
+    camera: CameraSettings = CameraSettings()
+    detect: DetectSettings = DetectSettings()
+    track: TrackSettings = TrackSettings()
+    model: ModelSettings = ModelSettings()
+    quality: QualitySettings = QualitySettings()
+    events: EventSettings = EventSettings()
     preset: tuple[Preset, ...] = ()
-    privacy: Privacy = Privacy()
-    mqtt: Mqtt = Mqtt()
-    store: Store = Store()
-    homeassistant: HomeAssistant = HomeAssistant()
-    metrics: Metrics = Metrics()
+    privacy: PrivacySettings = PrivacySettings()
+    mqtt: MqttSettings = MqttSettings()
+    store: StoreSettings = StoreSettings()
+    homeassistant: HomeAssistantSettings = HomeAssistantSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
 
 def load_settings(file: Path | None) -> Settings:

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import UsageError
-from edge.evaluation.metrics import Figures, calibration, measure
+from edge.evaluation.metrics import Figures, measure, reliability_diagram
 from edge.model.bundle import (
     CARD_FILE,
     MODEL_FILE,
     Card,
     Golden,
-    Origin,
+    Provenance,
     SplitFigures,
     Tolerance,
     open_bundle,
@@ -135,7 +135,7 @@ def make_bundle(folder: Path, data: Path, out: Path, coverage: float, margin: fl
         best.file,
         card,
         golden,
-        bundle_report(card, best.figures(labels), calibration(labels, probabilities), pairs),
+        bundle_report(card, best.figures(labels), reliability_diagram(labels, probabilities), pairs),
     )
     return card
 
@@ -185,8 +185,8 @@ def _largest_step(first: NDArray[Any], second: NDArray[np.int8]) -> int:
 
 def _origin(
     run: Run, folder: str, floats: Figures, tried: list[Quantized], way: str, labels: NDArray[np.int64]
-) -> Origin:
-    return Origin(
+) -> Provenance:
+    return Provenance(
         train_command=run.command,
         export_command=f"fer-export bundle runs/{folder} --data fer2013.csv --out {run.recipe.name}",
         revision=run.revision,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BundleError
-from edge.model.bundle import CARD_FILE, GOLDEN_FILE, MODEL_FILE, Card, Golden, Scene, find_bundle, open_bundle
+from edge.model.bundle import CARD_FILE, GOLDEN_FILE, MODEL_FILE, Card, Golden, GoldenScene, find_bundle, open_bundle
 from edge.model.classifier import Network
 from edge.model.preprocessing import INPUT_SIZE, LABELS, crop
 from edge.model.verification import decode
@@ -47,7 +47,7 @@ def golden_faces() -> NDArray[np.uint8]:
     return np.asarray(np.clip(level + contrast * smooth + noise, 0, 255), np.uint8)
 
 
-def golden_scene(margin: float) -> Scene:
+def golden_scene(margin: float) -> GoldenScene:
     """A 160x120 picture of blobs in colour, from black to white, and three squares cut out of it."""
     rng = np.random.default_rng(_SEED + 1)
     blobs = cv2.resize(rng.uniform(-60, 315, (8, 10, 3)), (160, 120), interpolation=cv2.INTER_CUBIC)
@@ -55,7 +55,7 @@ def golden_scene(margin: float) -> Scene:
     picture = np.asarray(np.clip(blobs, 0, 255), np.uint8)
     jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
     luma = decode(jpeg)
-    return Scene(jpeg, luma, _BOXES, margin, np.stack([crop(luma, box, margin) for box in _BOXES]))
+    return GoldenScene(jpeg, luma, _BOXES, margin, np.stack([crop(luma, box, margin) for box in _BOXES]))
 
 
 def write_golden(folder: Path, golden: Golden) -> None:

@@ -2,13 +2,13 @@
 
 import html
 
-from edge.evaluation.metrics import Calibration, Figures
+from edge.evaluation.metrics import Figures, ReliabilityDiagram
 from edge.model.bundle import Card, SplitFigures
 from export.quantization.parity import CLEAR_MARGIN, Pair
 from train.report import classifier_sections, render
 
 
-def bundle_report(card: Card, figures: Figures, trust: Calibration, pairs: list[Pair]) -> str:
+def bundle_report(card: Card, figures: Figures, trust: ReliabilityDiagram, pairs: list[Pair]) -> str:
     """The page. ``figures`` and ``trust`` are the int8 file's on the measured split, with the card's temperature."""
     return render(
         f"{card.name}, int8",

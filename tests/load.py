@@ -27,9 +27,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.events.factory import to_json
 from edge.model.preprocessing import LABELS, expression
-from edge.mqtt.connection import Backoff, Limits, Link
+from edge.mqtt.connection import Backoff, BrokerConnection, Limits
 from edge.records import Event
-from edge.settings import Mqtt
+from edge.settings import MqttSettings
 from tests.conftest import Broker, free_port, wait_until
 
 _PREFIX = "fer-edge"
@@ -74,7 +74,7 @@ class Shared:
 
 
 class Device:
-    """One simulated device; the methods without a docstring are edge.mqtt.connection.Talk's."""
+    """One simulated device; the methods without a docstring are edge.mqtt.connection.ConnectionListener's."""
 
     def __init__(self, number: int, port: int, load: Load, shared: Shared) -> None:
         self.base = f"{_PREFIX}/load-{number:05}"
@@ -88,8 +88,8 @@ class Device:
         self._event = Event(
             id="", time="2026-11-22T16:03:05.004+00:00", clock_synced=True, track=1, kind="changed", expression=shown
         )
-        settings = Mqtt(host="127.0.0.1", port=port, device=self.base.rpartition("/")[2])
-        self.link = Link(
+        settings = MqttSettings(host="127.0.0.1", port=port, device=self.base.rpartition("/")[2])
+        self.link = BrokerConnection(
             settings,
             self.base.replace("/", "-"),
             will=f"{self.base}/availability",

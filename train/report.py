@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
-from edge.evaluation.metrics import Calibration, Figures, calibration, measure
+from edge.evaluation.metrics import Figures, ReliabilityDiagram, measure, reliability_diagram
 from edge.model.preprocessing import LABELS, softmax
 
 if TYPE_CHECKING:  # TensorFlow takes seconds, and who only draws does not need it
@@ -40,7 +40,7 @@ def write_report(
     """
     probabilities = softmax(logits.astype(np.float64))
     figures = measure(measured.labels, probabilities.argmax(axis=1))
-    trust = calibration(measured.labels, probabilities)
+    trust = reliability_diagram(measured.labels, probabilities)
     best = max(history, key=lambda line: line.accuracy)
     summary = (
         f"{measured.split}, {figures.n} faces, single crop, Keras: accuracy {figures.accuracy:.2%}, macro-F1 "
@@ -64,7 +64,7 @@ def render(title: str, sections: Iterable[tuple[str, str]]) -> str:
     return _PAGE.substitute(title=html.escape(title), sections="\n".join(bodies))
 
 
-def classifier_sections(figures: Figures, trust: Calibration) -> list[tuple[str, str]]:
+def classifier_sections(figures: Figures, trust: ReliabilityDiagram) -> list[tuple[str, str]]:
     """What every report says of a classifier: classes, confusion matrix, reliability diagram."""
     return [
         ("Per class", _class_table(figures)),
@@ -126,7 +126,7 @@ def _confusion(figure: Figure, figures: Figures) -> None:
     axes.set(xlabel="called", ylabel="labelled", title="share of each label's faces")
 
 
-def _reliability(figure: Figure, trust: Calibration) -> None:
+def _reliability(figure: Figure, trust: ReliabilityDiagram) -> None:
     axes: Any = figure.subplots()
     filled = [b for b in trust.bins if b.n]
     axes.plot([0, 1], [0, 1], color="grey", linestyle="--", label="perfect")

@@ -23,7 +23,7 @@ from train.init import from_bundle
 from train.init.batch_norm import Values
 from train.init.net2net import grow
 from train.init.pretrained import load_weights, provenance
-from train.init.pruning import slim
+from train.init.pruning import prune
 from train.models.registry import MODELS
 from train.recipes import RECIPES, Recipe
 from train.report import write_report
@@ -146,7 +146,7 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
 class _Start:
     """Where weights come from.
 
-    ``load(model, faces)`` gives them to a network (``faces`` as of train.init.batch_norm.unfold).
+    ``load(model, faces)`` gives them to a network (``faces`` as of train.init.batch_norm.restore_batch_norms).
     """
 
     provenance: str
@@ -165,7 +165,7 @@ def _start(recipe: Recipe, weights: str) -> _Start:
     if network == architecture.name:
         return start
     if network == architecture.wider:
-        return _changed(slim, "the most telling filters of", network, start)
+        return _changed(prune, "the most telling filters of", network, start)
     if network == architecture.narrower:
         return _changed(grow, "grown from", network, start)
     raise UsageError(

@@ -13,16 +13,16 @@ from edge.errors import BundleError
 from edge.model.bundle import open_bundle
 from edge.model.loader import Deployed
 from edge.model.registry import deployed_folder
-from edge.monitoring.statistics import Told, Vitals
-from edge.mqtt.commands import Abilities, Remote
-from edge.mqtt.homeassistant import Described, birth_topic, discovery, discovery_topic
+from edge.monitoring.statistics import StatisticsCollector, StatisticsInput
+from edge.mqtt.commands import Capabilities, CommandProcessor
+from edge.mqtt.homeassistant import DeviceDescription, birth_topic, discovery, discovery_topic
 from edge.mqtt.outbox import Outbox
-from edge.mqtt.publisher import Announcement, MqttSink, base_topic, client_id, device_id
+from edge.mqtt.publisher import Announcement, MqttPublisher, base_topic, client_id, device_id
 from edge.pipeline import Pipeline
-from edge.settings import Privacy, Settings, load_settings
+from edge.settings import PrivacySettings, Settings, load_settings
 from edge.system import hardware
 from edge.system.clock import now
-from edge.system.state import Keeper, store_folder
+from edge.system.state import StateStore, store_folder
 from edge.system.systemd import Service, fault_of
 
 _log = logging.getLogger(__name__)
@@ -31,15 +31,15 @@ _REST_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True)
-class Outside:
+class BrokerSession:
     """The way to the broker, the commands that come from there, and what is told of the device."""
 
-    sink: MqttSink
-    remote: Remote
-    vitals: Vitals
+    sink: MqttPublisher
+    remote: CommandProcessor
+    vitals: StatisticsCollector
     outbox: Outbox
     pausable: bool
-    privacy: Privacy
+    privacy: PrivacySettings
 
     def deployed(self, deployed: Deployed) -> None:
         """Tell of the model that runs."""
@@ -72,7 +72,7 @@ class Outside:
         self.sink.degraded(pipeline.classifier.degraded)
         self.remote.step(pipeline.classifier)
         if self.vitals.due:
-            told = Told(
+            told = StatisticsInput(
                 paused=self.remote.paused,
                 frames_dropped=dropped,
                 model=pipeline.classifier.card.name,
@@ -87,16 +87,16 @@ class Outside:
             self.sink.statistics(self.vitals.statistics(stages, told))
 
 
-def make_outside(settings: Settings, config: Path | None, service: Service) -> Outside:
+def open_broker_session(settings: Settings, config: Path | None, service: Service) -> BrokerSession:
     """Open what is kept, and begin to connect. Raises StoreError when another process uses it, and SettingsError."""
     folder, name = store_folder(settings.store, os.environ), client_id(settings.mqtt)
-    keeper = Keeper(folder, name)
+    keeper = StateStore(folder, name)
     pausable = is_live(settings.camera)
     counting = settings.privacy.aggregate_only
     # Events that still wait from before must not be sent among counts: those have a file of their own.
     outbox = Outbox(folder / f"{name}{'.aggregate' if counting else ''}.outbox.db", settings.store.events)
     announcements = _announcements(settings, keeper, pausable=pausable)
-    sink = MqttSink(settings.mqtt, outbox, announcements, aggregate_only=counting)
+    sink = MqttPublisher(settings.mqtt, outbox, announcements, aggregate_only=counting)
     if not settings.privacy.declared_use:
         _log.warning("privacy.declared_use is empty: say in one sentence what this device is used for")
 
@@ -104,20 +104,20 @@ def make_outside(settings: Settings, config: Path | None, service: Service) -> O
         load_settings(config)  # what cannot be read must not end a device that works
         service.stop()
 
-    abilities = Abilities(
+    abilities = Capabilities(
         pausable=pausable,
         reload=reload if service.managed else None,
         bundle=lambda: open_bundle(deployed_folder(settings, os.environ)),
     )
-    remote = Remote(keeper, abilities, sink.reply, time.monotonic, sink.verification)
-    vitals = Vitals(settings.mqtt.statistics_seconds)
+    remote = CommandProcessor(keeper, abilities, sink.reply, time.monotonic, sink.verification)
+    vitals = StatisticsCollector(settings.mqtt.statistics_seconds)
     if not service.managed:
         sink.fault(None)  # what another process has left; a service waits with that until it is ready
     sink.start(remote.received)
-    return Outside(sink, remote, vitals, outbox, pausable, settings.privacy)
+    return BrokerSession(sink, remote, vitals, outbox, pausable, settings.privacy)
 
 
-def _announcements(settings: Settings, keeper: Keeper, *, pausable: bool) -> list[Announcement]:
+def _announcements(settings: Settings, keeper: StateStore, *, pausable: bool) -> list[Announcement]:
     """What Home Assistant is told now, and what it was told once and is to forget."""
     wanted, base = settings.homeassistant, base_topic(settings.mqtt)
     topic = discovery_topic(wanted, base) if wanted.enabled else ""
@@ -125,7 +125,7 @@ def _announcements(settings: Settings, keeper: Keeper, *, pausable: bool) -> lis
     if (former := keeper.kept.discovery) and former != topic:
         announcements.append(Announcement(former, b"", done=partial(keeper.keep, discovery=topic)))
     if topic:
-        described = Described(
+        described = DeviceDescription(
             base=base,
             device=device_id(settings.mqtt),
             board=hardware.text_of(hardware.MODEL),

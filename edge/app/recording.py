@@ -15,13 +15,13 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import SourceError
-from edge.events.episodes import Change, Narrator, manner
-from edge.events.factory import EventMaker, to_json
+from edge.events.episodes import Change, EpisodeTracker, episode_settings
+from edge.events.factory import EventFactory, to_json
 from edge.model.bundle import Card
 from edge.model.preprocessing import LABELS
-from edge.pipeline import Seen
-from edge.records import Event, Flaw, Telling
-from edge.settings import Events, Preset, Settings, load_settings
+from edge.pipeline import FrameResult
+from edge.records import Event, EventTuning, Flaw
+from edge.settings import EventSettings, Preset, Settings, load_settings
 from edge.system.clock import Moment
 
 Size: TypeAlias = Annotated[int, Meta(ge=0)]
@@ -34,20 +34,20 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     """A line of a recording."""
 
 
-class Begin(_Line, frozen=True, tag="begin"):
+class RecordingStart(_Line, frozen=True, tag="begin"):
     """A source was opened. ``telling`` and ``threshold`` are the card's, ``events`` and ``presets`` the settings'."""
 
     version: Literal[1]
     run: str
     model: str
     sha256: str
-    telling: Telling
+    telling: EventTuning
     threshold: float
-    events: Events
+    events: EventSettings
     presets: tuple[Preset, ...] = ()
 
 
-class Look(_Line, frozen=True, tag="frame"):
+class RecordedFrame(_Line, frozen=True, tag="frame"):
     """One frame at ``t`` (seconds, source time): the box of each track in view, and what was read of it.
 
     ``hidden`` are the ids of those out of sight that have not left.
@@ -60,14 +60,14 @@ class Look(_Line, frozen=True, tag="frame"):
     clock: Moment | None = None
 
 
-class End(_Line, frozen=True, tag="end"):
+class RecordingEnd(_Line, frozen=True, tag="end"):
     """The source was closed, and everybody left."""
 
     t: Seconds
     clock: Moment
 
 
-Line: TypeAlias = Begin | Look | End
+Line: TypeAlias = RecordingStart | RecordedFrame | RecordingEnd
 
 
 class Recorder:
@@ -83,18 +83,18 @@ class Recorder:
         """A source is opened."""
         self._moment = None
         thresholds = (card.events, card.abstention.threshold, settings.events, settings.preset)
-        self._write(Begin(1, run_id, card.name, card.sha256, *thresholds))
+        self._write(RecordingStart(1, run_id, card.name, card.sha256, *thresholds))
 
-    def frame(self, seen: Seen, moment: Moment) -> None:
+    def frame(self, seen: FrameResult, moment: Moment) -> None:
         """One frame has gone through the pipeline; ``moment`` is the one its events are told at."""
         boxes = {track.id: (track.box.x, track.box.y, track.box.w, track.box.h) for track in seen.tracks}
         clock = None if moment == self._moment else moment
-        self._write(Look(seen.frame.time, boxes, seen.readings, tuple(seen.hidden), clock))
+        self._write(RecordedFrame(seen.frame.time, boxes, seen.readings, tuple(seen.hidden), clock))
         self._moment = moment
 
     def end(self, at: float, moment: Moment) -> None:
         """The source is closed."""
-        self._write(End(at, moment))
+        self._write(RecordingEnd(at, moment))
 
     def __enter__(self) -> Self:
         return self
@@ -131,10 +131,10 @@ def events_of(file: Path, settings: Settings | None = None) -> Iterator[Event]:
     session: _Session | None = None
     number = 0
     for number, line in enumerate(_lines(file), 1):
-        if isinstance(line, Begin) == (session is not None):
+        if isinstance(line, RecordingStart) == (session is not None):
             told = "a second beginning without an end" if session else "a frame before any beginning"
             raise SourceError(f"{file}, line {number}: {told}: lines are missing")
-        if isinstance(line, Begin):
+        if isinstance(line, RecordingStart):
             session = _Session(line, settings)
             continue
         assert session
@@ -144,7 +144,7 @@ def events_of(file: Path, settings: Settings | None = None) -> Iterator[Event]:
             raise SourceError(f"{file}, line {number}: {error}: lines are missing or in another order") from error
         except OverflowError as error:
             raise SourceError(f"{file}, line {number}: its time of day is in no calendar") from error
-        if isinstance(line, End):
+        if isinstance(line, RecordingEnd):
             session = None
     if session or not number:
         raise SourceError(f"{file}: the recording has no end after line {number}: it was cut, or is still written")
@@ -157,14 +157,14 @@ class _Inconsistent(Exception):  # noqa: N818  only on its way to a SourceError
 class _Session:
     """From one beginning to its end."""
 
-    def __init__(self, begin: Begin, settings: Settings | None) -> None:
+    def __init__(self, begin: RecordingStart, settings: Settings | None) -> None:
         events, presets = (settings.events, settings.preset) if settings else (begin.events, begin.presets)
-        self._narrator = Narrator(manner(events, presets, begin.telling, begin.threshold))
-        self._maker = EventMaker(begin.run)
+        self._narrator = EpisodeTracker(episode_settings(events, presets, begin.telling, begin.threshold))
+        self._maker = EventFactory(begin.run)
         self._moment: Moment | None = None
         self._at = 0.0
 
-    def step(self, line: Look | End) -> Iterator[Event]:
+    def step(self, line: RecordedFrame | RecordingEnd) -> Iterator[Event]:
         self._moment = line.clock or self._moment
         if self._moment is None:
             raise _Inconsistent("no time of day was recorded yet")
@@ -172,7 +172,7 @@ class _Session:
             raise _Inconsistent(f"time goes back from {self._at:g} to {line.t:g} s")
         self._at = line.t
         changes: Iterator[Change]
-        if isinstance(line, End):
+        if isinstance(line, RecordingEnd):
             changes = self._narrator.update((), {}, line.t)
         elif strangers := line.readings.keys() - line.boxes.keys():
             raise _Inconsistent(f"a reading of track {min(strangers)}, which has no box")

@@ -4,18 +4,18 @@ from collections.abc import Callable
 from typing import Protocol
 
 from edge.app.recording import Recorder
-from edge.events.aggregate import Census, Tally
+from edge.events.aggregate import AggregateCounter, IntervalCounts
 from edge.events.episodes import Change
-from edge.events.factory import EventMaker, to_json
+from edge.events.factory import EventFactory, to_json
 from edge.mqtt.messages import Aggregate
-from edge.mqtt.publisher import MqttSink
-from edge.pipeline import Seen
+from edge.mqtt.publisher import MqttPublisher
+from edge.pipeline import FrameResult
 from edge.records import Event
-from edge.settings import Privacy
-from edge.system.clock import Moment, Origin, moment
+from edge.settings import PrivacySettings
+from edge.system.clock import Moment, TimeOrigin, moment
 
 
-class Voice(Protocol):
+class ReportStrategy(Protocol):
     """What is said of changes."""
 
     def tell(self, changes: list[Change], at: float, moment: Callable[[], Moment]) -> None:
@@ -27,10 +27,10 @@ class Voice(Protocol):
         ...
 
 
-class EachEvent:
+class PerEventReport:
     """Says every change, as an event."""
 
-    def __init__(self, maker: EventMaker, sink: MqttSink | None) -> None:
+    def __init__(self, maker: EventFactory, sink: MqttPublisher | None) -> None:
         self._maker = maker
         self._carry: Callable[[Event], None] = sink.tell if sink else _print
 
@@ -43,12 +43,12 @@ class EachEvent:
         """All has been said."""
 
 
-class Headcounts:
+class AggregateReport:
     """Says how many people there were in an interval, and never anything about one of them."""
 
-    def __init__(self, maker: EventMaker, privacy: Privacy, sink: MqttSink | None) -> None:
+    def __init__(self, maker: EventFactory, privacy: PrivacySettings, sink: MqttPublisher | None) -> None:
         self._maker = maker
-        self._census = Census(privacy)
+        self._census = AggregateCounter(privacy)
         self._carry: Callable[[Aggregate], None] = sink.count if sink else _print
 
     def tell(self, changes: list[Change], at: float, moment: Callable[[], Moment]) -> None:
@@ -61,7 +61,7 @@ class Headcounts:
         for tally in self._census.end(at):
             self._say(tally, moment())
 
-    def _say(self, tally: Tally, moment: Moment) -> None:
+    def _say(self, tally: IntervalCounts, moment: Moment) -> None:
         aggregate = Aggregate(
             id=self._maker.next_id(),
             time=moment.text(tally.end),
@@ -74,16 +74,16 @@ class Headcounts:
         self._carry(aggregate)
 
 
-class Teller:
+class EventReporter:
     """Takes frames and changes of one opening of a source, until it ends."""
 
-    def __init__(self, origin: Origin, voice: Voice, recorder: Recorder | None) -> None:
+    def __init__(self, origin: TimeOrigin, voice: ReportStrategy, recorder: Recorder | None) -> None:
         self._origin = origin
         self._voice = voice
         self._recorder = recorder
         self._at = 0.0
 
-    def seen(self, seen: Seen) -> None:
+    def seen(self, seen: FrameResult) -> None:
         """A frame has gone through the pipeline."""
         self._at = seen.frame.time
         if self._recorder is None:

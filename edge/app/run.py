@@ -9,19 +9,19 @@ from collections.abc import Iterator
 
 import msgspec
 
-from edge.app.broker_session import Outside, make_outside
+from edge.app.broker_session import BrokerSession, open_broker_session
 from edge.app.recording import Recorder
-from edge.app.reporters import EachEvent, Headcounts, Teller
+from edge.app.reporters import AggregateReport, EventReporter, PerEventReport
 from edge.app.summary import ContactSheet, Summary
 from edge.camera.sources import is_live, open_source, paced
 from edge.errors import CameraStalled, DeliveryError, FerEdgeError, SettingsError, UsageError
-from edge.events.factory import EventMaker
+from edge.events.factory import EventFactory
 from edge.model.bundle import Card
 from edge.model.loader import deploy
-from edge.monitoring.counters import Counts
-from edge.pipeline import make_stream
-from edge.settings import Metrics, Settings, load_settings
-from edge.system.clock import Origin, live_time, media_time, now
+from edge.monitoring.counters import RunCounters
+from edge.pipeline import make_pipeline
+from edge.settings import MetricsSettings, Settings, load_settings
+from edge.system.clock import TimeOrigin, live_time, media_time, now
 from edge.system.shutdown import hanging
 from edge.system.systemd import STOP_SECONDS, Service, credential, fault_of
 
@@ -49,11 +49,11 @@ def _run(arguments: Namespace, service: Service) -> int:
     if settings.privacy.aggregate_only and (arguments.record or arguments.sheet):
         raise UsageError("--record and --sheet keep what single faces showed, and privacy.aggregate_only forbids that")
     # The broker comes first, so that it can be told why the camera or the model does not work.
-    outside = make_outside(settings, arguments.config, service) if arguments.events == "mqtt" else None
+    outside = open_broker_session(settings, arguments.config, service) if arguments.events == "mqtt" else None
     service.farewell = lambda: outside.sink.close(1.0) if outside else None
     seconds = STOP_SECONDS if service.managed else _DELIVERY_SECONDS
     try:
-        counts = Counts(service.failed_starts, individuals=not settings.privacy.aggregate_only, outside=outside)
+        counts = RunCounters(service.failed_starts, individuals=not settings.privacy.aggregate_only, outside=outside)
         recording = Recorder(arguments.record) if arguments.record else contextlib.nullcontext()
         with _metrics(settings.metrics, counts), recording as recorder:
             _watch(arguments, settings, service, counts, recorder)
@@ -76,13 +76,13 @@ def _run(arguments: Namespace, service: Service) -> int:
 
 
 def _watch(
-    arguments: Namespace, settings: Settings, service: Service, counts: Counts, recorder: Recorder | None
+    arguments: Namespace, settings: Settings, service: Service, counts: RunCounters, recorder: Recorder | None
 ) -> None:
     """Go through all frames of the source, until it ends or a stop is asked for; rest while it is paused."""
     outside = counts.outside
     deployed = deploy(settings, os.environ, service)
     counts.deployed(deployed)
-    pipeline = make_stream(settings, deployed.classifier)
+    pipeline = make_pipeline(settings, deployed.classifier)
     if not is_live(settings.camera):
         pipeline.classifier.settle()  # a file can wait, and all of it is to be computed in one place
     summary = Summary(individuals=not settings.privacy.aggregate_only)
@@ -128,16 +128,16 @@ def _watch(
 
 
 @contextlib.contextmanager
-def _metrics(settings: Metrics, counts: Counts) -> Iterator[None]:
+def _metrics(settings: MetricsSettings, counts: RunCounters) -> Iterator[None]:
     """Serve what is counted while this lasts, if the settings want it."""
     if not settings.enabled:
         yield
         return
     try:
-        from edge.monitoring.prometheus import Exporter  # noqa: PLC0415  an extra that few install
+        from edge.monitoring.prometheus import PrometheusExporter  # noqa: PLC0415  an extra that few install
     except ImportError as error:
         raise SettingsError(f"metrics.enabled: {error}. Install it: pip install 'fer-edge[metrics]'") from error
-    with contextlib.closing(Exporter(settings, counts)):
+    with contextlib.closing(PrometheusExporter(settings, counts)):
         yield
 
 
@@ -155,13 +155,13 @@ def _settings(arguments: Namespace) -> Settings:
 
 
 def _teller(
-    origin: Origin, card: Card, settings: Settings, outside: Outside | None, recorder: Recorder | None
-) -> Teller:
+    origin: TimeOrigin, card: Card, settings: Settings, outside: BrokerSession | None, recorder: Recorder | None
+) -> EventReporter:
     """For one opening of the source: a run id of its own, and what is said under it."""
-    maker = EventMaker()
+    maker = EventFactory()
     sink = outside.sink if outside else None
     if recorder:
         recorder.begin(maker.run_id, card, settings)
     counting = settings.privacy.aggregate_only
-    voice = Headcounts(maker, settings.privacy, sink) if counting else EachEvent(maker, sink)
-    return Teller(origin, voice, recorder)
+    voice = AggregateReport(maker, settings.privacy, sink) if counting else PerEventReport(maker, sink)
+    return EventReporter(origin, voice, recorder)

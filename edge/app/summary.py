@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge.errors import SourceError
 from edge.events.episodes import Change
 from edge.model.preprocessing import expression, softmax
-from edge.pipeline import Pipeline, Seen
+from edge.pipeline import FrameResult, Pipeline
 from edge.records import Reading
 
 _TILE: Final = (320, 240)
@@ -34,7 +34,7 @@ class Summary:
         self._events: Counter[str] = Counter()
         self._media = 0.0
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: FrameResult) -> None:
         """Count one frame."""
         for change in seen.changes:
             self.count(change)
@@ -89,7 +89,7 @@ class ContactSheet:
         self._tiles: list[NDArray[np.uint8]] = []
         self._readings: dict[int, Reading] = {}
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: FrameResult) -> None:
         """Annotate and keep every n-th frame; when there are too many, keep every other and look half as often."""
         self._readings = {track.id: self._readings[track.id] for track in seen.tracks if track.id in self._readings}
         self._readings.update(seen.readings)
@@ -121,7 +121,7 @@ def _caption(reading: Reading) -> tuple[str, ...]:
     return shown.label, f"{shown.confidence:.0%}"
 
 
-def _annotate(seen: Seen, readings: Mapping[int, Reading]) -> NDArray[np.uint8]:
+def _annotate(seen: FrameResult, readings: Mapping[int, Reading]) -> NDArray[np.uint8]:
     """A small copy of a frame, with each face's box and what the last look at it gave."""
     picture = np.asarray(cv2.cvtColor(seen.frame.gray, cv2.COLOR_GRAY2BGR), np.uint8)
     factor = _TILE[0] / picture.shape[1]

@@ -20,15 +20,15 @@ from typing import Any, Final, TypeVar
 import cv2
 import msgspec
 
-from edge.bench.ground_truth import FrameTruth, Truth, read_truth, truth_beside
-from edge.bench.scoring import Counts, Scorer, is_at
+from edge.bench.ground_truth import FrameTruth, GroundTruth, read_truth, truth_beside
+from edge.bench.scoring import DetectionCounts, Scorer, is_at
 from edge.bench.startup import Starts, measure_starts
 from edge.camera.sources import is_live, open_source
 from edge.errors import DataError, UsageError
 from edge.model.classifier import Classifier
 from edge.model.loader import open_deployed
 from edge.model.preprocessing import crop
-from edge.pipeline import Pipeline, Seen, make_stream
+from edge.pipeline import FrameResult, Pipeline, make_pipeline
 from edge.records import Box, Frame, Gray
 from edge.settings import Settings, load_settings
 
@@ -75,7 +75,7 @@ class Cost:
 
 
 @dataclass
-class Tally:
+class ClipResult:
     """Everything that is measured on one clip, or on several together; ``stages`` are wall and CPU seconds by name.
 
     ``hits`` are the faces that the tutorial's loop finds (with a truth, only those that are faces), ``covered`` those
@@ -90,10 +90,10 @@ class Tally:
     covered: int = 0
     untrue_hits: int = 0
     tutorial_found: int = 0
-    counts: Counts | None = None
+    counts: DetectionCounts | None = None
     first_event: int | None = None
 
-    def __iadd__(self, other: "Tally") -> "Tally":
+    def __iadd__(self, other: "ClipResult") -> "ClipResult":
         self.frames += other.frames
         self.tutorial += other.tutorial
         self.edge += other.edge
@@ -104,7 +104,7 @@ class Tally:
         self.untrue_hits += other.untrue_hits
         self.tutorial_found += other.tutorial_found
         if other.counts:
-            self.counts = (self.counts or Counts()) + other.counts
+            self.counts = (self.counts or DetectionCounts()) + other.counts
         return self
 
     def _stage(self, name: str, wall: float, cpu: float) -> None:
@@ -141,7 +141,7 @@ class Tally:
         }
 
 
-class Tutorial:
+class BaselineLoop:
     """The loop that every tutorial shows: scan the whole picture, classify each face, every frame."""
 
     def __init__(self, classifier: Classifier) -> None:
@@ -157,7 +157,7 @@ class Tutorial:
         return found
 
 
-def bench_clip(settings: Settings, clip: Path, truth: Truth | None) -> Tally:
+def bench_clip(settings: Settings, clip: Path, truth: GroundTruth | None) -> ClipResult:
     """Take every frame of a clip through both, and count. Raises DataError when the truth is of another clip.
 
     fer-edge goes through it twice: once for its cost, and once under a profiler, which says how much of that is the
@@ -169,10 +169,10 @@ def bench_clip(settings: Settings, clip: Path, truth: Truth | None) -> Tally:
         camera=msgspec.structs.replace(settings.camera, source=str(clip)),
         model=msgspec.structs.replace(settings.model, threads=1),
     )
-    tutorial = Tutorial(_classifier(settings))
-    pipeline, watched = (make_stream(settings, _classifier(settings)) for _ in range(2))
+    tutorial = BaselineLoop(_classifier(settings))
+    pipeline, watched = (make_pipeline(settings, _classifier(settings)) for _ in range(2))
     of_tutorial, of_edge = (cProfile.Profile(time.thread_time) for _ in range(2))
-    tally, scorer = Tally(), Scorer()
+    tally, scorer = ClipResult(), Scorer()
     source = open_source(settings.camera)
     news = time.monotonic() + _NEWS_SECONDS
     try:
@@ -204,7 +204,7 @@ def bench_clip(settings: Settings, clip: Path, truth: Truth | None) -> Tally:
     return tally
 
 
-def _frame_truth(truth: Truth | None, clip: Path, number: int, frame: Frame) -> FrameTruth | None:
+def _frame_truth(truth: GroundTruth | None, clip: Path, number: int, frame: Frame) -> FrameTruth | None:
     """What the truth says about a frame, once it is certain that it can be about this clip."""
     if truth is None:
         return None
@@ -227,7 +227,7 @@ def _timed(cost: Cost, action: Callable[[], _Result]) -> _Result:
     return result
 
 
-def _step(tally: Tally, pipeline: Pipeline, frame: Frame) -> Seen:
+def _step(tally: ClipResult, pipeline: Pipeline, frame: Frame) -> FrameResult:
     """One frame through fer-edge, with what it and each of its stages cost."""
     stages, before = dict(pipeline.stage_seconds), (tally.edge.wall, tally.edge.cpu)
     seen = _timed(tally.edge, partial(pipeline.step, frame))
@@ -248,7 +248,7 @@ def _split(cost: Cost, profile: cProfile.Profile) -> None:
             cost.inferences += entry.callcount
 
 
-def _count(tally: Tally, scorer: Scorer, hits: Sequence[Box], seen: Seen, shown: FrameTruth | None) -> None:
+def _count(tally: ClipResult, scorer: Scorer, hits: Sequence[Box], seen: FrameResult, shown: FrameTruth | None) -> None:
     """Count whom both found in one frame."""
     if shown:
         places = [face.place for face in shown.faces]
@@ -271,7 +271,7 @@ def command(arguments: Namespace) -> int:
     cv2.setNumThreads(1)
     settings = _settings(arguments)
     clips = [(clip, _truth_of(settings, clip, arguments.truth, len(arguments.source))) for clip in arguments.source]
-    total, told, first = Tally(), [], None
+    total, told, first = ClipResult(), [], None
     for clip, truth in clips:
         tally = bench_clip(settings, clip, truth)
         total += tally
@@ -297,7 +297,7 @@ def _settings(arguments: Namespace) -> Settings:
     return msgspec.structs.replace(settings, model=msgspec.structs.replace(settings.model, bundle=arguments.bundle))
 
 
-def _truth_of(settings: Settings, clip: Path, given: Path | None, clips: int) -> Truth | None:
+def _truth_of(settings: Settings, clip: Path, given: Path | None, clips: int) -> GroundTruth | None:
     """The truth that was asked for, or else the one beside the clip, if there is one."""
     if is_live(msgspec.structs.replace(settings.camera, source=str(clip))):
         raise UsageError(f"{clip}: bench needs a video or a folder of pictures, to see the same frames again")
@@ -313,7 +313,7 @@ def _classifier(settings: Settings) -> Classifier:
     return open_deployed(settings, os.environ)[0]
 
 
-def _report(settings: Settings, clips: list[dict[str, Any]], total: Tally, starts: Starts) -> dict[str, Any]:
+def _report(settings: Settings, clips: list[dict[str, Any]], total: ClipResult, starts: Starts) -> dict[str, Any]:
     classifier = _classifier(settings)
     return {
         "machine": f"{platform.machine()}, {_processor()}",

@@ -66,7 +66,7 @@ class FrameTruth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     faces: tuple[FaceTruth, ...]
 
 
-class Truth(msgspec.Struct, frozen=True):
+class GroundTruth(msgspec.Struct, frozen=True):
     """A whole sidecar."""
 
     file: Path
@@ -79,7 +79,7 @@ def truth_beside(clip: Path) -> Path:
     return clip.with_name(clip.stem + SUFFIX)
 
 
-def read_truth(file: Path) -> Truth:
+def read_truth(file: Path) -> GroundTruth:
     """Read a sidecar. Raises DataError naming file, line and reason."""
     try:
         lines = file.read_bytes().splitlines()
@@ -97,7 +97,7 @@ def read_truth(file: Path) -> Truth:
         for face in frame.faces:
             if face.expression is not None and face.expression not in LABELS:
                 raise DataError(f"{file}, line {index + 2}: expression {face.expression!r} is not {', '.join(LABELS)}")
-    return Truth(file, header, frames)
+    return GroundTruth(file, header, frames)
 
 
 def write_truth(file: Path, header: Header, frames: Iterable[FrameTruth]) -> None:

@@ -12,7 +12,7 @@ HIT: Final = 0.5
 
 
 @dataclass(frozen=True)
-class Counts:
+class DetectionCounts:
     """Tracks against the truth, over frames.
 
     ``faces`` of which enough was visible (edge.bench.ground_truth.VISIBLE), and how many of these were ``found``,
@@ -31,9 +31,9 @@ class Counts:
     phantoms: int = 0
     switches: int = 0
 
-    def __add__(self, other: "Counts") -> "Counts":
+    def __add__(self, other: "DetectionCounts") -> "DetectionCounts":
         """The counts of two clips together."""
-        return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return DetectionCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     @property
     def recall(self) -> float | None:
@@ -47,10 +47,10 @@ class Counts:
 
 
 class Scorer:
-    """Counts one clip."""
+    """DetectionCounts one clip."""
 
     def __init__(self) -> None:
-        self._counts = Counts()
+        self._counts = DetectionCounts()
         self._last: dict[int, int] = {}
         self._ids: set[int] = set()
         self._real: set[int] = set()
@@ -62,7 +62,7 @@ class Scorer:
         places = [face.place for face in faces]
         right = {track.id for track in tracks if is_at(track.box, places)}
         wrong = {track.id for track in tracks} - right
-        self._counts += Counts(
+        self._counts += DetectionCounts(
             faces=len(visible),
             found=sum(person in assigned for person in visible),
             tracked=len(tracks),
@@ -74,9 +74,9 @@ class Scorer:
         self._ids |= right | wrong
         self._real |= right
 
-    def counts(self) -> Counts:
+    def counts(self) -> DetectionCounts:
         """What was counted so far."""
-        return self._counts + Counts(tracks=len(self._ids), phantoms=len(self._ids - self._real))
+        return self._counts + DetectionCounts(tracks=len(self._ids), phantoms=len(self._ids - self._real))
 
 
 def is_at(box: Box, places: Sequence[Box]) -> bool:

@@ -39,7 +39,7 @@ def to_gray(picture: object) -> Gray:
     return pixels if pixels.ndim == 2 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
-class OpenCv:
+class OpenCvDevice:
     """A camera that OpenCV reads."""
 
     def __init__(self, capture: cv2.VideoCapture, gone: str) -> None:
@@ -58,7 +58,7 @@ class OpenCv:
         self._capture.release()
 
 
-def open_v4l2(device: Path, size: tuple[int, int]) -> OpenCv:
+def open_v4l2(device: Path, size: tuple[int, int]) -> OpenCvDevice:
     """Open a V4L2 (USB) camera near the wanted ``(width, height)``."""
     if not device.exists():
         found = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*"))) or "none"
@@ -70,10 +70,10 @@ def open_v4l2(device: Path, size: tuple[int, int]) -> OpenCv:
         )
     capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
     capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
-    return OpenCv(capture, f"{device}: the camera stopped giving frames. Was it unplugged?")
+    return OpenCvDevice(capture, f"{device}: the camera stopped giving frames. Was it unplugged?")
 
 
-def open_stream(url: str, stall_seconds: float) -> OpenCv:
+def open_stream(url: str, stall_seconds: float) -> OpenCvDevice:
     """Connect to an MJPEG or RTSP stream."""
     shown = without_password(url)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _CONNECT_SECONDS * 1000]
@@ -84,7 +84,7 @@ def open_stream(url: str, stall_seconds: float) -> OpenCv:
         raise SourceError(
             f"{shown}: no video stream within {_CONNECT_SECONDS} s. Is the server running, and the address right?"
         )
-    return OpenCv(capture, f"{shown}: the stream ended. Is the server running?")
+    return OpenCvDevice(capture, f"{shown}: the stream ended. Is the server running?")
 
 
 def without_password(url: str) -> str:
@@ -93,7 +93,7 @@ def without_password(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-class Picamera:
+class Picamera2Device:
     """A Raspberry Pi camera by number, read by picamera2: the luma of its low-resolution stream.
 
     Raises SourceError when picamera2 is not installed, when there is no such camera, or when it will not give

@@ -1,4 +1,4 @@
-"""Live cameras: the newest frame wins, and a camera that shows nothing new ends the stream with CameraStalled.
+"""LiveSource cameras: the newest frame wins, and a camera that shows nothing new ends the stream with CameraStalled.
 
 A camera can hang in any call: opening, reading, even letting go of it. So all three are made in one daemon thread, and
 whoever waits for its frames waits with a limit. A thread that hangs cannot be ended: the process has to end without it
@@ -15,7 +15,7 @@ import numpy as np
 
 from edge.errors import CameraStalled, SourceError
 from edge.records import Frame, Gray
-from edge.system.shutdown import Abandonable
+from edge.system.shutdown import AbandonableThread
 
 _OPEN_SECONDS: Final = 30.0  # importing picamera2 from a slow SD card alone takes up to ten
 _CLOSE_SECONDS: Final = 1.0
@@ -35,7 +35,7 @@ class Device(Protocol):
         ...
 
 
-class Newest:
+class LatestFrame:
     """A buffer for one frame between the thread that reads a camera and the one that wants pictures: newest wins.
 
     ``dropped`` counts the frames that were replaced before anybody took them; ``error`` says why no more will come.
@@ -70,7 +70,7 @@ class Newest:
             return frame
 
 
-class StallWatch:
+class StallDetector:
     """Knows for how long a camera has shown nothing new: no frame, or the same picture bit by bit, again and again.
 
     The noise of a real sensor makes two pictures of even a still scene differ: one that repeats was not captured.
@@ -106,7 +106,7 @@ def _same(one: Gray, other: Gray) -> bool:
     return one.shape == other.shape and np.array_equal(one[::8], other[::8]) and np.array_equal(one, other)
 
 
-class Live:
+class LiveSource:
     """A camera that is read in the background from now on; ``name`` is what messages call it.
 
     ``opening`` is called in the reading thread. Raises what it raises, and SourceError when it hangs.
@@ -125,8 +125,8 @@ class Live:
         self._name = name
         self._stall_seconds = stall_seconds
         self._clock = clock
-        self._newest = Newest()
-        self._watch = StallWatch(stall_seconds, clock)
+        self._newest = LatestFrame()
+        self._watch = StallDetector(stall_seconds, clock)
         self._reader = _Reader(name, opening, self._saw, self._newest.fail)
         self._reader.start()
         if not self._reader.opened.wait(open_seconds):
@@ -164,7 +164,7 @@ class Live:
         self._newest.put(Frame(picture, self._clock()))
 
 
-class _Reader(Abandonable):
+class _Reader(AbandonableThread):
     """Makes every call to the camera that could hang; ``opened`` is set once opening has succeeded or failed."""
 
     def __init__(

@@ -15,11 +15,11 @@ from typing import Final, Protocol
 import cv2
 import numpy as np
 
-from edge.camera.devices import Picamera, open_stream, open_v4l2, to_gray, without_password
-from edge.camera.live import Device, Live
+from edge.camera.devices import Picamera2Device, open_stream, open_v4l2, to_gray, without_password
+from edge.camera.live import Device, LiveSource
 from edge.errors import SourceError
 from edge.records import Frame, Gray
-from edge.settings import Camera
+from edge.settings import CameraSettings
 
 _log = logging.getLogger(__name__)
 
@@ -54,43 +54,43 @@ class Source(Protocol):
         ...
 
 
-def open_source(camera: Camera) -> Source:
+def open_source(camera: CameraSettings) -> Source:
     """Open what ``camera.source`` names. Raises SourceError with what to do when it can't be opened."""
     source = _open(camera)
-    return Turned(source, camera.rotation, camera.mirror) if camera.rotation or camera.mirror else source
+    return RotatedSource(source, camera.rotation, camera.mirror) if camera.rotation or camera.mirror else source
 
 
-def _open(camera: Camera) -> Source:
+def _open(camera: CameraSettings) -> Source:
     name = camera.source
     path = Path(name)
     if name == "demo":
-        return Demo()
+        return DemoSource()
     opening = _live_device(camera)
     if opening:
-        return Live(opening, without_password(name), camera.stall_seconds)
+        return LiveSource(opening, without_password(name), camera.stall_seconds)
     if path.is_dir():
-        return Folder(path, camera.folder_fps)
+        return FolderSource(path, camera.folder_fps)
     if path.is_file():
-        return Video(path)
+        return VideoSource(path)
     raise SourceError(
         f"source {name!r}: no such file, folder or device. "
         "Give demo, a video, a folder, /dev/video0, picamera2 or a stream's address."
     )
 
 
-def is_live(camera: Camera) -> bool:
+def is_live(camera: CameraSettings) -> bool:
     """Whether the settings name a camera or a stream, and not a file."""
     return _live_device(camera) is not None
 
 
-def _live_device(camera: Camera) -> Callable[[], Device] | None:
+def _live_device(camera: CameraSettings) -> Callable[[], Device] | None:
     """What opens the live camera that the settings name; None when they name something else."""
     name = camera.source
     kind, _, number = name.partition(":")
     if kind == "picamera2":
         if number and not number.isdecimal():
             raise SourceError(f"source {name!r}: give picamera2, or picamera2:1 for the second camera")
-        return functools.partial(Picamera, int(number or 0), camera.size)
+        return functools.partial(Picamera2Device, int(number or 0), camera.size)
     if name.startswith(STREAMS):
         return functools.partial(open_stream, name, camera.stall_seconds)
     if name.startswith("/dev/") or Path(name).is_char_device():
@@ -110,7 +110,7 @@ def read_gray(file: Path) -> Gray:
     return np.asarray(picture, np.uint8)
 
 
-class Demo:
+class DemoSource:
     """Ten seconds of 640x480 video made in memory: a view that wanders over a portrait and zooms into it."""
 
     live = False
@@ -154,7 +154,7 @@ class Demo:
         return np.asarray(cv2.warpAffine(self._portrait, matrix, _DEMO_SIZE, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
-class Folder:
+class FolderSource:
     """The pictures of a folder in the order of their names, ``fps`` of them a second."""
 
     live = False
@@ -187,7 +187,7 @@ class Folder:
         """There is nothing to let go of."""
 
 
-class Video:
+class VideoSource:
     """A video file, in media time."""
 
     live = False
@@ -218,7 +218,7 @@ class Video:
         self._capture.release()
 
 
-class Turned:
+class RotatedSource:
     """Another source's pictures, turned clockwise by ``rotation`` degrees and then, if asked, mirrored left to right.
 
     They are views: nothing is copied.

@@ -11,10 +11,10 @@ from edge.errors import SourceError
 from edge.model.loader import open_deployed
 from edge.model.preprocessing import crop
 from edge.records import Box, Expression
-from edge.settings import Detect, load_settings
+from edge.settings import DetectSettings, load_settings
 from edge.vision.detector import FaceDetector
 
-_STILL = Detect(width=1280, min_face=0.05)
+_STILL = DetectSettings(width=1280, min_face=0.05)
 
 
 def classify(arguments: Namespace) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from edge.errors import BundleError, VerificationError
 from edge.model.bundle import DEFAULT, Bundle, bundled, open_bundle
 from edge.model.classifier import Classifier
-from edge.model.registry import KEPT, Models, state_folder
+from edge.model.registry import KEPT, ModelRegistry, state_folder
 from edge.model.verification import verify_golden
 from edge.settings import Settings, load_settings
 from edge.system.installer import UNIT, UNIT_FILE, run_command
@@ -66,7 +66,7 @@ def listing(arguments: Namespace) -> int:
     return 0
 
 
-def list_models(models: Models) -> list[Listed]:
+def list_models(models: ModelRegistry) -> list[Listed]:
     """The program's models, its own first, and the installed ones, with their part in the choice."""
     choice, refused = models.choice, models.verdict.sentence
     roles = {choice.previous: "previous", choice.current: "refused" if refused else "in use"}
@@ -85,9 +85,9 @@ def list_models(models: Models) -> list[Listed]:
     return listed
 
 
-def _device(arguments: Namespace) -> tuple[Settings, Models]:
+def _device(arguments: Namespace) -> tuple[Settings, ModelRegistry]:
     settings = load_settings(device_config(arguments.config))
-    models = Models(state_folder(settings.store, os.environ))
+    models = ModelRegistry(state_folder(settings.store, os.environ))
     models.require_readable()
     return settings, models
 

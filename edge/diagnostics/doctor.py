@@ -23,8 +23,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from edge.errors import SettingsError
-from edge.model.edgetpu_trial import INSTALL, Trial
-from edge.settings import Camera, Model, Mqtt, Privacy, Settings, load_settings
+from edge.model.edgetpu_trial import INSTALL, EdgeTpuTrial
+from edge.settings import CameraSettings, ModelSettings, MqttSettings, PrivacySettings, Settings, load_settings
 from edge.system.clock import clock_synced
 from edge.system.hardware import MODEL, THROTTLED, text_of, throttling
 from edge.system.state import INSTALLED_CONFIG, SERVICE_STATE
@@ -121,7 +121,7 @@ def examine(config: Path | None, python: str = sys.executable) -> Iterator[Findi
     yield check_broker((python,), with_password(settings.mqtt, config), needed=config is not None)
 
 
-def check_privacy(privacy: Privacy) -> Finding:
+def check_privacy(privacy: PrivacySettings) -> Finding:
     """What the operator says this device is for."""
     told = "only counts are published" if privacy.aggregate_only else "events of single visitors are published"
     if not privacy.declared_use:
@@ -206,7 +206,7 @@ def check_config(file: Path | None, installed: Path) -> tuple[Finding, Settings 
     return Finding("config", "ok", f"{file}: valid" if file else "no file: the built-in defaults"), settings
 
 
-def check_packages(python: Sequence[str], camera: Camera, seconds: float = 60) -> Finding:
+def check_packages(python: Sequence[str], camera: CameraSettings, seconds: float = 60) -> Finding:
     """Whether one process can hold numpy, OpenCV, the TFLite runtime and, if it is there, picamera2."""
     child = _probe(python, "imports", "", seconds)
     versions = {told["imported"]: told["version"] for told in child.told if "imported" in told}
@@ -225,7 +225,7 @@ def check_packages(python: Sequence[str], camera: Camera, seconds: float = 60) -
     return Finding("packages", "ok", have)
 
 
-def check_groups(user: str, has: AbstractSet[str], existing: AbstractSet[str], camera: Camera) -> Finding:
+def check_groups(user: str, has: AbstractSet[str], existing: AbstractSet[str], camera: CameraSettings) -> Finding:
     """Whether the user that fer-edge runs as may open cameras, the GPU's buffers and a Coral stick."""
     missing = sorted({"video", "render", "plugdev"} & existing - has)
     if user == "root" or not missing:
@@ -235,7 +235,7 @@ def check_groups(user: str, has: AbstractSet[str], existing: AbstractSet[str], c
     return Finding("groups", "fail" if needed else "warn", sentence, f"sudo usermod -aG {','.join(missing)} {user}")
 
 
-def check_camera(python: Sequence[str], camera: Camera, seconds: float = 20) -> Finding:
+def check_camera(python: Sequence[str], camera: CameraSettings, seconds: float = 20) -> Finding:
     """A frame from the configured source within a time limit."""
     child = _probe(python, "frame", msgspec.json.encode(camera).decode(), seconds)
     if child.problem or not child.told:
@@ -247,7 +247,7 @@ def check_camera(python: Sequence[str], camera: Camera, seconds: float = 20) -> 
     return Finding("camera", "ok", sentence)
 
 
-def check_model(python: Sequence[str], model: Model, seconds: float = 60) -> Finding:
+def check_model(python: Sequence[str], model: ModelSettings, seconds: float = 60) -> Finding:
     """The bundle opens, and its network gives here what it gave where it was made."""
     child = _probe(python, "golden", msgspec.json.encode(model).decode(), seconds)
     if child.problem or not child.told:
@@ -265,7 +265,7 @@ def check_model(python: Sequence[str], model: Model, seconds: float = 60) -> Fin
     return Finding("model", "ok", sentence)
 
 
-def check_edgetpu(python: Sequence[str], model: Model, coral: Coral) -> Iterator[Finding]:
+def check_edgetpu(python: Sequence[str], model: ModelSettings, coral: Coral) -> Iterator[Finding]:
     """Whether there is an Edge TPU, its library, and whether a trial of both with the bundle's network succeeds."""
     if model.accelerator == "cpu":
         yield Finding("edgetpu", "ok", 'not used: model.accelerator = "cpu"')
@@ -278,7 +278,7 @@ def check_edgetpu(python: Sequence[str], model: Model, coral: Coral) -> Iterator
         return
     yield judge_devices(devices, _all_told(child, "devices"), needed=needed)
     yield judge_library(model.edgetpu_library, child, _output(coral.packages), needed=needed)
-    verdict = Trial(model, python).wait()
+    verdict = EdgeTpuTrial(model, python).wait()
     level: Level = "ok" if verdict.outcome == "healthy" else "fail" if needed else "warn"
     yield Finding("tpu trial", level, verdict.sentence, verdict.mend)
 
@@ -319,7 +319,7 @@ def judge_library(name: str, child: _Child, packages: str, *, needed: bool) -> F
     return Finding("libedgetpu", "ok", sentence)
 
 
-def check_broker(python: Sequence[str], settings: Mqtt, *, needed: bool, seconds: float = 20) -> Finding:
+def check_broker(python: Sequence[str], settings: MqttSettings, *, needed: bool, seconds: float = 20) -> Finding:
     """Whether the broker can be reached, speaks TLS if it shall, and accepts this device. Nothing is published."""
     child = _probe(python, "broker", msgspec.json.encode(settings).decode(), seconds)
     outcome, detail = next(((told["outcome"], told["detail"]) for told in child.told), ("", child.problem))
@@ -336,7 +336,7 @@ def check_broker(python: Sequence[str], settings: Mqtt, *, needed: bool, seconds
     return Finding("broker", "fail" if needed else "warn", sentence, mend)
 
 
-def with_password(settings: Mqtt, config: Path | None) -> Mqtt:
+def with_password(settings: MqttSettings, config: Path | None) -> MqttSettings:
     """The settings with the files of secrets that the service is handed, which lie beside its settings."""
     for key, name in (("password_file", "mqtt-password"), ("key_file", "mqtt-key")):
         beside = config.parent / name if config else None
@@ -345,7 +345,7 @@ def with_password(settings: Mqtt, config: Path | None) -> Mqtt:
     return settings
 
 
-def deployed_model(settings: Settings) -> Model:
+def deployed_model(settings: Settings) -> ModelSettings:
     """The settings of the model, with the folder of the bundle that a run uses."""
     if settings.model.bundle:
         return settings.model
@@ -416,7 +416,7 @@ def kind_of(source: str) -> str:
     return f"source {source}"
 
 
-def _camera_mend(camera: Camera) -> str:
+def _camera_mend(camera: CameraSettings) -> str:
     if camera.source.startswith("picamera2"):
         return "rpicam-hello --list-cameras (is it plugged in?); sudo systemctl stop fer-edge (is it in use?)"
     if camera.source.startswith("/dev/"):

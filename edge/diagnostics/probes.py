@@ -26,7 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import AcceleratorError
 from edge.model.edgetpu_trial import SECONDS
-from edge.settings import Camera, Model, Mqtt
+from edge.settings import CameraSettings, ModelSettings, MqttSettings
 from edge.system.shutdown import guarded
 
 _ANSWER_SECONDS: Final = 5
@@ -54,7 +54,7 @@ def frame(argument: str) -> None:
     """Open the source of these camera settings and take a frame; not the first, which many cameras give too dark."""
     from edge.camera.sources import open_source  # noqa: PLC0415  OpenCV may be what is broken; `imports` must get that far
 
-    frames = open_source(msgspec.json.decode(argument, type=Camera)).frames()
+    frames = open_source(msgspec.json.decode(argument, type=CameraSettings)).frames()
     *_, last = itertools.islice(frames, _SETTLING_FRAMES)
     gray = last.gray
     _tell({"width": gray.shape[1], "height": gray.shape[0], "darkest": int(gray.min()), "brightest": int(gray.max())})
@@ -67,7 +67,7 @@ def golden(argument: str) -> None:
     from edge.model.classifier import Classifier  # noqa: PLC0415
     from edge.model.verification import check_golden  # noqa: PLC0415
 
-    settings = msgspec.json.decode(argument, type=Model)
+    settings = msgspec.json.decode(argument, type=ModelSettings)
     bundle = open_bundle(find_bundle(settings.bundle))
     classifier = Classifier(bundle, settings.threads or 1)
     agreed = asdict(check_golden(classifier, bundle.golden))
@@ -81,7 +81,7 @@ def edgetpu(argument: str) -> None:
     from edge.model.edgetpu import try_out  # noqa: PLC0415
 
     signal.alarm(2 * SECONDS)  # whoever waits may have ended; a driver that hangs would keep this process for ever
-    settings = msgspec.json.decode(argument, type=Model)
+    settings = msgspec.json.decode(argument, type=ModelSettings)
     try_out(open_bundle(find_bundle(settings.bundle)), settings.edgetpu_library, _tell)
     os._exit(0)  # letting go of a device may hang as well
 
@@ -109,14 +109,14 @@ def broker(argument: str) -> None:
     from edge.mqtt.connection import new_client  # noqa: PLC0415
     from edge.mqtt.publisher import client_id  # noqa: PLC0415
 
-    settings = msgspec.json.decode(argument, type=Mqtt)
+    settings = msgspec.json.decode(argument, type=MqttSettings)
     # Its own client id: with the service's, the broker would throw the running service out.
     client = new_client(settings, f"{client_id(settings)}-doctor")
     outcome, detail = _connect(client, settings)
     _tell({"outcome": outcome, "detail": detail})
 
 
-def _connect(client: paho.Client, settings: Mqtt) -> tuple[str, str]:
+def _connect(client: paho.Client, settings: MqttSettings) -> tuple[str, str]:
     reasons: list[ReasonCode] = []
     client.on_connect = lambda _client, _data, _flags, reason, _properties: reasons.append(reason)
     client.connect_timeout = _ANSWER_SECONDS

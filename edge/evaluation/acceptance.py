@@ -19,7 +19,7 @@ _QUANTILE: Final = 2.3263  # of the standard normal distribution at 1 - RISK
 
 
 @dataclass(frozen=True)
-class Promise:
+class AcceptanceThreshold:
     """``accuracy`` is what the card says of ``n`` faces; less than ``lowest`` is not explained by chance or rounding.
 
     ``same_faces`` says that the card's faces are those that are measured.
@@ -49,14 +49,14 @@ class Promise:
         return "is not clearly below" if found >= self.lowest else "is worse than"
 
 
-def promise(card: Card, n: int, *, same_faces: bool, runtime: str, machine: str) -> Promise:
+def acceptance_threshold(card: Card, n: int, *, same_faces: bool, runtime: str, machine: str) -> AcceptanceThreshold:
     """What the card promises of ``n`` faces in ``runtime`` on ``machine``."""
     stated = card.figures
     if same_faces:
         lowest = stated.accuracy - _differing_answers(card, runtime, machine)
     else:
         lowest = least_right(n, round(stated.accuracy * stated.n), stated.n) / n
-    return Promise(stated.accuracy, stated.n, lowest, same_faces)
+    return AcceptanceThreshold(stated.accuracy, stated.n, lowest, same_faces)
 
 
 def least_right(n: int, right_before: int, n_before: int) -> int:

@@ -35,7 +35,7 @@ _UNREADABLE: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CsvRow:
     """One row of a table.
 
     ``number`` counts data rows from 0, ``line`` the lines of the text from 1, as an editor shows them. ``values`` has
@@ -50,7 +50,7 @@ class Row:
         return f"data row {self.number} (line {self.line})"
 
 
-def read_table(path: Path, kind: str, required: Sequence[str], preferred: Sequence[str] = ()) -> Iterator[Row]:
+def read_table(path: Path, kind: str, required: Sequence[str], preferred: Sequence[str] = ()) -> Iterator[CsvRow]:
     """Yield the rows of a CSV; blanks around names and values do not count, empty lines neither.
 
     ``kind`` says in errors what the table should be; ``preferred`` names the file to read from an archive that holds
@@ -68,7 +68,7 @@ def read_table(path: Path, kind: str, required: Sequence[str], preferred: Sequen
                 raise DataError(f"{path}: not a {kind} CSV: no column {', '.join(missing)}; found {found!r}")
             for number, fields in enumerate(filter(None, reader)):
                 values = dict.fromkeys(header, "") | dict(zip(header, map(str.strip, fields), strict=False))
-                row = Row(number, reader.line_num, values)
+                row = CsvRow(number, reader.line_num, values)
                 yield row
                 reached = f" after {row}"
     except _UNREADABLE as error:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge.camera.sources import read_gray
 from edge.errors import DataError, SourceError
-from edge.evaluation.csv_table import Row, read_table
+from edge.evaluation.csv_table import CsvRow, read_table
 from edge.model.preprocessing import INPUT_SIZE, LABELS, resize
 
 
@@ -252,7 +252,7 @@ def _table_entries(path: Path) -> Iterator[_Entry | BadRow]:
             yield BadRow(str(row), f"Usage {usage[:20]!r} is not {', '.join(_USAGES)}")
 
 
-def _parse(row: Row) -> _Face | BadRow:
+def _parse(row: CsvRow) -> _Face | BadRow:
     label = _CSV_LABELS.get(row.values["emotion"])
     if label is None:
         return BadRow(str(row), f"label {row.values['emotion'][:20]!r} is not 0..{len(LABELS) - 1}")

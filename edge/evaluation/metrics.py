@@ -74,7 +74,7 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ReliabilityDiagram:
     """How far confidences can be believed.
 
     ``ece`` is the expected calibration error over ``bins`` (Guo et al. 2017, arXiv 1706.04599), ``nll`` the mean
@@ -106,14 +106,14 @@ def measure(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> Figure
     )
 
 
-def calibration(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Calibration:
+def reliability_diagram(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> ReliabilityDiagram:
     """Compare confidences with what came true: ``labels`` is ``(n,)``, ``probabilities`` ``(n, 7)``."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     number = bin_numbers(confidence)
     bins = tuple(_bin(confidence[number == index], right[number == index]) for index in range(CALIBRATION_BINS))
     ece = sum(b.n * abs(b.accuracy - b.confidence) for b in bins) / len(labels)
     true = probabilities[np.arange(len(labels)), labels]
-    return Calibration(float(ece), float(-np.log(np.maximum(true, 1e-12)).mean()), bins)
+    return ReliabilityDiagram(float(ece), float(-np.log(np.maximum(true, 1e-12)).mean()), bins)
 
 
 def bin_numbers(confidence: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from edge.events.episodes import Change
-from edge.settings import Privacy
+from edge.settings import PrivacySettings
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class IntervalCounts:
     """Counts of the ``seconds`` before ``end`` (source time, seconds); as in edge.mqtt.messages.Aggregate."""
 
     end: float
@@ -21,17 +21,17 @@ class Tally:
     presets: dict[str, int]
 
 
-class Census:
+class AggregateCounter:
     """Counts tracks over intervals that begin with the source; one that lasts is counted in each of its intervals."""
 
-    def __init__(self, privacy: Privacy) -> None:
+    def __init__(self, privacy: PrivacySettings) -> None:
         self._seconds = privacy.interval_seconds
         self._minimum = privacy.minimum_people
         self._begin = 0.0
         self._present: dict[int, str | None] = {}
         self._start_over()
 
-    def update(self, changes: Iterable[Change], now: float) -> Iterator[Tally]:
+    def update(self, changes: Iterable[Change], now: float) -> Iterator[IntervalCounts]:
         """Take what has happened until ``now``; yields the interval that has ended, unless too few were there."""
         if now >= self._begin + self._seconds:
             yield from self._close(self._begin + self._seconds)
@@ -39,7 +39,7 @@ class Census:
         for change in changes:
             self._count(change)
 
-    def end(self, now: float) -> Iterator[Tally]:
+    def end(self, now: float) -> Iterator[IntervalCounts]:
         """The source ends, and with it this interval, which may be shorter."""
         yield from self._close(now)
 
@@ -58,10 +58,10 @@ class Census:
         if label:
             self._expressions.setdefault(label, set()).add(track)
 
-    def _close(self, end: float) -> Iterator[Tally]:
+    def _close(self, end: float) -> Iterator[IntervalCounts]:
         if len(self._people) >= self._minimum:
             counts = (self._enough(self._expressions), self._enough(self._presets))
-            yield Tally(end, round(end - self._begin, 3), len(self._people), *counts)
+            yield IntervalCounts(end, round(end - self._begin, 3), len(self._people), *counts)
         self._start_over()
 
     def _enough(self, groups: dict[str, set[int]]) -> dict[str, int]:

@@ -8,31 +8,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.model.preprocessing import LABELS, expression, softmax
-from edge.records import EventKind, Expression, Logits, Reading, Reason, Telling
-from edge.settings import Events, Preset
+from edge.records import EventKind, EventTuning, Expression, Logits, Reading, Reason
+from edge.settings import EventSettings, Preset
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How things are told: a model's :class:`Telling`, below which confidence it abstains, and the presets.
+class EpisodeSettings:
+    """How things are told: a model's :class:`EventTuning`, below which confidence it abstains, and the presets.
 
     ``uncertain_after`` is how many seconds nothing could be said before that is told.
     """
 
-    telling: Telling
+    telling: EventTuning
     threshold: float
     uncertain_after: float
     presets: tuple[Preset, ...] = ()
 
 
-def manner(events: Events, presets: tuple[Preset, ...], telling: Telling, threshold: float) -> Manner:
+def episode_settings(
+    events: EventSettings, presets: tuple[Preset, ...], telling: EventTuning, threshold: float
+) -> EpisodeSettings:
     """The manner of a card (``telling``, ``threshold``), with what the settings put in its place."""
 
     def own(setting: float | str, card: float) -> float:
         return card if isinstance(setting, str) else setting
 
-    return Manner(
-        Telling(
+    return EpisodeSettings(
+        EventTuning(
             own(events.smoothing, telling.smoothing),
             own(events.dwell, telling.dwell),
             own(events.hysteresis, telling.hysteresis),
@@ -44,7 +46,7 @@ def manner(events: Events, presets: tuple[Preset, ...], telling: Telling, thresh
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class EpisodeSpan:
     """One expression of one track from ``start`` for ``duration`` (seconds, source time), and its confidence."""
 
     label: str
@@ -63,7 +65,7 @@ class Change:
     expression: Expression | None
     time: float
     reason: Reason | None = None
-    episode: Stretch | None = None
+    episode: EpisodeSpan | None = None
     name: str | None = None
 
 
@@ -85,11 +87,11 @@ class _Told:
             self.total += confidence
             self.count += 1
 
-    def stretch(self, end: float) -> Stretch | None:
+    def stretch(self, end: float) -> EpisodeSpan | None:
         if self.label is None:
             return None
         mean = self.total / max(1, self.count)
-        return Stretch(self.label, self.start, max(0.0, end - self.start), self.peak, mean)
+        return EpisodeSpan(self.label, self.start, max(0.0, end - self.start), self.peak, mean)
 
 
 @dataclass
@@ -115,14 +117,14 @@ class _State:
     fired: set[Preset] = field(default_factory=set)
 
 
-class Narrator:
+class EpisodeTracker:
     """Averages logits over time and tells a face, a new expression, or that there is none to tell, once it has lasted.
 
     A face that goes before it was told is never told at all.
     """
 
-    def __init__(self, manner: Manner) -> None:
-        self._manner = manner
+    def __init__(self, episode_settings: EpisodeSettings) -> None:
+        self._manner = episode_settings
         self._states: dict[int, _State] = {}
 
     def update(self, in_view: Iterable[int], seen: Mapping[int, Reading], now: float) -> Iterator[Change]:

@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 
-from edge.events.episodes import Change, Stretch
+from edge.events.episodes import Change, EpisodeSpan
 from edge.records import Episode, Event
 from edge.system.clock import Moment
 
 
-class EventMaker:
+class EventFactory:
     """Gives each change its id, ``<run id>-<sequence>``, and its time."""
 
     def __init__(self, run_id: str | None = None) -> None:
@@ -37,7 +37,7 @@ class EventMaker:
         )
 
 
-def _episode(stretch: Stretch, moment: Moment) -> Episode:
+def _episode(stretch: EpisodeSpan, moment: Moment) -> Episode:
     return Episode(
         stretch.label,
         moment.text(stretch.start),

@@ -38,7 +38,7 @@ _BROKEN: Final = (
 )
 
 
-def read_parcel(source: Path) -> dict[str, bytes]:
+def read_bundle_archive(source: Path) -> dict[str, bytes]:
     """The files of a bundle by name, from a folder or a zip of one.
 
     Raises BundleError when there is no bundle, when a file is larger than LARGEST says, and when a zip has links or

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge.errors import BundleError
 from edge.model.preprocessing import INPUT_SIZE, LABELS, Temperature
-from edge.records import Box, Gray, Telling
+from edge.records import Box, EventTuning, Gray
 
 DEFAULT: Final = "student"
 """The bundled model that is used when nothing else is chosen."""
@@ -67,7 +67,7 @@ class SplitFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     macro_f1: float
 
 
-class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the model was made, so that it can be made again.
 
     ``revision`` is the Git commit of the program that trained it, ``teachers`` whose answers it learned from.
@@ -160,7 +160,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crop_margin: float
     temperature: Temperature
     abstention: Abstention
-    events: Telling
+    events: EventTuning
     parameters: int
     macs: int
     ops: dict[str, int]
@@ -169,7 +169,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     golden_runtime: str
     golden_machine: str
     tolerances: tuple[Tolerance, ...]
-    origin: Origin
+    origin: Provenance
     licence: str
     intended_use: str
     limits: str
@@ -187,7 +187,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class Scene:
+class GoldenScene:
     """A synthetic picture, and what became of it on its way to the network where the model was made.
 
     ``jpeg`` is the picture in colour as a camera sends it, ``luma`` its full-range grey, ``crops`` the ``(n, 48, 48)``
@@ -212,7 +212,7 @@ class Golden:
     faces: NDArray[np.uint8]
     outputs: NDArray[np.int8]
     labels: tuple[str, ...]
-    scene: Scene
+    scene: GoldenScene
 
 
 @dataclass(frozen=True)
@@ -306,7 +306,7 @@ def _read_golden(file: Path, card: Card) -> Golden:
 def _golden(stored: dict[str, NDArray[Any]]) -> Golden:
     """Raises KeyError for what is missing, and ValueError saying which part is not as it should be."""
     boxes = _part(stored, "boxes", np.int64, (None, 4))
-    scene = Scene(
+    scene = GoldenScene(
         _part(stored, "scene_jpeg", np.uint8, (None,)).tobytes(),
         _part(stored, "scene", np.uint8, (None, None)),
         tuple(Box(*map(int, box)) for box in boxes),
@@ -319,7 +319,7 @@ def _golden(stored: dict[str, NDArray[Any]]) -> Golden:
     return Golden(faces, _part(stored, "outputs", np.int8, (len(faces), len(LABELS))), labels, scene)
 
 
-def _check_geometry(scene: Scene) -> None:
+def _check_geometry(scene: GoldenScene) -> None:
     """Raises ValueError when faces cannot be cut out of the scene as it says, or only with much memory."""
     height, width = scene.luma.shape
     for box in scene.boxes:

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from edge.errors import AcceleratorError, BundleError
 from edge.model.bundle import Bundle
 from edge.model.classifier import Network, expect_quantization, open_delegate
-from edge.model.edgetpu_trial import INSTALL, PAIR, Outcome, Trial, Verdict
+from edge.model.edgetpu_trial import INSTALL, PAIR, EdgeTpuTrial, Outcome, TrialResult
 from edge.model.verification import check_golden
 from edge.records import Gray
-from edge.settings import Model
+from edge.settings import ModelSettings
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def try_out(bundle: Bundle, library: str, tell: Callable[[dict[str, object]], No
     tell({"outcome": "healthy" if right else "wrong", "sentence": sentence, "mend": "" if right else _COMPILE})
 
 
-class Mark:
+class TrialMark:
     """A note in the runtime directory, which is memory and not the SD card, that the Edge TPU computes right now.
 
     Use it as a context manager around whatever calls into the library. The process that dies inside leaves the note
@@ -175,18 +175,18 @@ class EdgeTpu:
     def __init__(
         self,
         bundle: Bundle,
-        settings: Model,
-        mark: Mark,
+        settings: ModelSettings,
+        mark: TrialMark,
         *,
         wanted: bool,
-        trial: Callable[[Model], Trial] = Trial,
+        trial: Callable[[ModelSettings], EdgeTpuTrial] = EdgeTpuTrial,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.degraded: str | None = None
         self._bundle, self._settings, self._mark, self._wanted = bundle, settings, mark, wanted
         self._start_trial, self._clock = trial, clock
         self._network: Network | None = None
-        self._trial: Trial | None = None
+        self._trial: EdgeTpuTrial | None = None
         self._losses = 0
         self._since = 0.0
         self._due: float | None = clock()
@@ -237,7 +237,7 @@ class EdgeTpu:
         self._lose(f"the Edge TPU failed while it computed: {trouble}")
         return None
 
-    def _decide(self, verdict: Verdict) -> None:
+    def _decide(self, verdict: TrialResult) -> None:
         if verdict.outcome == "healthy":
             self._begin(verdict)
         elif verdict.outcome == "absent" and not self._wanted and not self._losses:
@@ -246,7 +246,7 @@ class EdgeTpu:
         else:
             self._lose(f"{verdict.sentence}: {verdict.mend}")
 
-    def _begin(self, verdict: Verdict) -> None:
+    def _begin(self, verdict: TrialResult) -> None:
         try:
             with self._mark:
                 self._network = open_edgetpu(self._bundle, self._settings.edgetpu_library)

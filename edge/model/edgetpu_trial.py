@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from edge.settings import Model
+from edge.settings import ModelSettings
 
 SECONDS: Final = 30
 """A trial takes no longer. The first one also carries the firmware over USB."""
@@ -27,7 +27,7 @@ Outcome: TypeAlias = Literal["healthy", "absent", "crashed", "hung", "wrong", "u
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TrialResult:
     """What a trial found; ``mend`` is empty when it is healthy."""
 
     outcome: Outcome
@@ -35,7 +35,7 @@ class Verdict:
     mend: str = ""
 
 
-class Trial:
+class EdgeTpuTrial:
     """A child process that tries the Edge TPU out. Nothing here waits for it, except :meth:`wait`.
 
     Raises OSError when no process can be started.
@@ -43,7 +43,7 @@ class Trial:
 
     def __init__(
         self,
-        settings: Model,
+        settings: ModelSettings,
         python: Sequence[str] = (sys.executable,),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,7 +64,7 @@ class Trial:
         """What it does at the moment, as told before it was begun."""
         return next((told["doing"] for told in reversed(self._told()) if "doing" in told), "began")
 
-    def poll(self) -> Verdict | None:
+    def poll(self) -> TrialResult | None:
         """The verdict, once there is one; ask no more then. A child that takes too long is killed."""
         code = self._process.poll()
         if code is None and self._clock() < self._deadline:
@@ -78,26 +78,26 @@ class Trial:
         os.close(self._grumbling)
         return verdict
 
-    def wait(self) -> Verdict:
+    def wait(self) -> TrialResult:
         """Wait for the verdict."""
         while (verdict := self.poll()) is None:
             time.sleep(_POLL_SECONDS)
         return verdict
 
-    def _judge(self, code: int | None) -> Verdict:
+    def _judge(self, code: int | None) -> TrialResult:
         if code is None:
             sentence = f"the Edge TPU gave no answer within {SECONDS} s when a trial {self.doing}"
-            return Verdict("hung", sentence, f"unplug it, plug it in again, give it enough power; or {PAIR}")
+            return TrialResult("hung", sentence, f"unplug it, plug it in again, give it enough power; or {PAIR}")
         if code < 0:
             sentence = f"a trial of the Edge TPU crashed with {signal.Signals(-code).name} when it {self.doing}"
-            return Verdict("crashed", sentence, PAIR)
+            return TrialResult("crashed", sentence, PAIR)
         told = next((told for told in self._told() if "outcome" in told), None)
         if told is None:
             grumbling = _content(self._grumbling).decode(errors="replace").strip().splitlines()
             last = (grumbling or [f"exit code {code}"])[-1].removeprefix("probe: error: ")
-            return Verdict("unusable", f"a trial of the Edge TPU failed: {last}", INSTALL)
+            return TrialResult("unusable", f"a trial of the Edge TPU failed: {last}", INSTALL)
         sentence = f"the Edge TPU: {told['sentence']}"
-        return Verdict(told["outcome"], sentence, told["mend"])
+        return TrialResult(told["outcome"], sentence, told["mend"])
 
     def _told(self) -> list[dict[str, Any]]:
         """The JSON objects among the lines; libraries print there too, and the last line may be half written."""

@@ -8,9 +8,9 @@ from pathlib import Path
 from edge.errors import BundleError, VerificationError
 from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.model.edgetpu import EdgeTpu, Mark
-from edge.model.registry import Models, deployed_folder, state_folder
-from edge.model.tuning import kept
+from edge.model.edgetpu import EdgeTpu, TrialMark
+from edge.model.registry import ModelRegistry, deployed_folder, state_folder
+from edge.model.tuning import load_tuning
 from edge.model.verification import verify_golden
 from edge.mqtt.messages import Verification
 from edge.settings import Settings
@@ -39,7 +39,7 @@ def open_deployed(settings: Settings, environ: Mapping[str, str]) -> tuple[Class
 def open_classifier(folder: Path, settings: Settings, environ: Mapping[str, str]) -> tuple[Classifier, Bundle]:
     """Open a bundle and its classifier, on what the settings, or else what was tuned, choose. Raises as they do."""
     model, bundle = settings.model, open_bundle(folder)
-    tuned = kept(store_folder(settings.store, environ), bundle)
+    tuned = load_tuning(store_folder(settings.store, environ), bundle)
     threads = model.threads or (tuned.chosen.threads if tuned else 1)
     wanted, avoided = model.accelerator == "edgetpu", model.accelerator == "cpu" or bundle.edgetpu_model is None
     if model.accelerator == "auto" and tuned and tuned.was_measured("edgetpu"):
@@ -48,7 +48,7 @@ def open_classifier(folder: Path, settings: Settings, environ: Mapping[str, str]
         avoided = not wanted
     if avoided and not wanted:
         return Classifier(bundle, threads), bundle
-    mark = Mark(environ.get("RUNTIME_DIRECTORY"))
+    mark = TrialMark(environ.get("RUNTIME_DIRECTORY"))
     return Classifier(bundle, threads, EdgeTpu(bundle, model, mark, wanted=wanted)), bundle
 
 
@@ -59,7 +59,7 @@ def deploy(settings: Settings, environ: Mapping[str, str], service: Service) -> 
     """
     if settings.model.bundle:
         return _checked(find_bundle(settings.model.bundle), settings, environ)
-    models = Models(state_folder(settings.store, environ))
+    models = ModelRegistry(state_folder(settings.store, environ))
     number, verdict = models.choice.number, models.verdict
     if service.managed and number and not (verdict.lasted or verdict.sentence):
         if service.crashed_with(number):
@@ -70,7 +70,9 @@ def deploy(settings: Settings, environ: Mapping[str, str], service: Service) -> 
     return _first_that_works(models, settings, environ, falls_back=service.managed)
 
 
-def _first_that_works(models: Models, settings: Settings, environ: Mapping[str, str], *, falls_back: bool) -> Deployed:
+def _first_that_works(
+    models: ModelRegistry, settings: Settings, environ: Mapping[str, str], *, falls_back: bool
+) -> Deployed:
     chosen = models.choice.current
     *others, last = models.candidates()
     for candidate in others:
@@ -87,7 +89,7 @@ def _first_that_works(models: Models, settings: Settings, environ: Mapping[str, 
     return _said(_checked(last.folder, settings, environ), models, chosen)
 
 
-def _said(deployed: Deployed, models: Models, chosen: str) -> Deployed:
+def _said(deployed: Deployed, models: ModelRegistry, chosen: str) -> Deployed:
     if not (sentence := models.verdict.sentence):
         return deployed
     refused = (

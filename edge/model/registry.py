@@ -21,9 +21,9 @@ from typing import Final, TypeVar
 import msgspec
 
 from edge.errors import BundleError, StoreError, UsageError, nearest
-from edge.model.archive import read_parcel
+from edge.model.archive import read_bundle_archive
 from edge.model.bundle import CARD_FILE, DEFAULT, GOLDEN_FILE, MODEL_FILE, Bundle, bundled, find_bundle, open_bundle
-from edge.settings import Settings, Store
+from edge.settings import Settings, StoreSettings
 from edge.system.atomic_file import sync_folder, write_durably
 from edge.system.state import SERVICE_STATE, store_folder
 
@@ -38,7 +38,7 @@ _CHOICE_FILE: Final = "choice.json"
 _INCOMING: Final = ".incoming-"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-_Kept = TypeVar("_Kept", "Choice", "Verdict")
+_Kept = TypeVar("_Kept", "Choice", "TrialOutcome")
 
 Step = Callable[[str], None]
 """Called before each thing that a power cut may come before, with its name; tests cut the power there."""
@@ -55,7 +55,7 @@ class Choice(msgspec.Struct, frozen=True):
     number: int = 0
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class TrialOutcome(msgspec.Struct, frozen=True):
     """What the service found of the switch with this ``number``: it has ``lasted``, or why it is not used."""
 
     number: int = 0
@@ -76,20 +76,20 @@ class Candidate:
         return self.name or DEFAULT
 
 
-def state_folder(store: Store, environ: Mapping[str, str], service: Path = SERVICE_STATE) -> Path:
+def state_folder(store: StoreSettings, environ: Mapping[str, str], service: Path = SERVICE_STATE) -> Path:
     """The folder of the service's state, as it sees it or from outside; where no service is, the user's."""
     if not store.folder and "STATE_DIRECTORY" not in environ and service.is_dir():
         return service
     return store_folder(store, environ)
 
 
-class Models:
+class ModelRegistry:
     """The installed models under ``state``, the folder of a device's state."""
 
     def __init__(self, state: Path, step: Step = lambda _: None) -> None:
         self.folder = state / FOLDER
         self._verdict_file = state / VERDICT_FILE
-        self._verdict: Verdict | None = None
+        self._verdict: TrialOutcome | None = None
         self._step = step
 
     def require_readable(self) -> None:
@@ -107,10 +107,10 @@ class Models:
         return _read(self.folder / _CHOICE_FILE, Choice)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> TrialOutcome:
         """What the service found of the choice; nothing yet when it is of another choice."""
-        verdict = self._verdict or _read(self._verdict_file, Verdict)
-        return verdict if verdict.number == self.choice.number else Verdict(self.choice.number)
+        verdict = self._verdict or _read(self._verdict_file, TrialOutcome)
+        return verdict if verdict.number == self.choice.number else TrialOutcome(self.choice.number)
 
     def installed(self) -> list[str]:
         """Names of the models that were installed, complete."""
@@ -127,13 +127,13 @@ class Models:
     def lasted(self) -> None:
         """The service has lasted with the choice, which needs no more proof."""
         if not self.verdict.sentence:
-            self._judge(Verdict(self.choice.number, lasted=True))
+            self._judge(TrialOutcome(self.choice.number, lasted=True))
 
     def refuse(self, sentence: str) -> None:
         """The choice does not work: from now on the one before counts."""
-        self._judge(Verdict(self.choice.number, sentence=sentence))
+        self._judge(TrialOutcome(self.choice.number, sentence=sentence))
 
-    def _judge(self, verdict: Verdict) -> None:
+    def _judge(self, verdict: TrialOutcome) -> None:
         """Keep it; what cannot be written holds for this process."""
         if verdict == self.verdict:
             return
@@ -150,7 +150,7 @@ class Models:
         Raises BundleError when it is not sound, what ``check`` raises, UsageError without the right to write, and
         StoreError when it cannot be written; nothing is changed then.
         """
-        files = read_parcel(source)
+        files = read_bundle_archive(source)
         with self._writing():
             self._clear()
             incoming = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self.folder))
@@ -271,7 +271,7 @@ def deployed_folder(settings: Settings, environ: Mapping[str, str]) -> Path:
     """The bundle that a run uses first: the settings', else the one that was put in use, else the program's."""
     if settings.model.bundle:
         return find_bundle(settings.model.bundle)
-    return Models(state_folder(settings.store, environ)).candidates()[0].folder
+    return ModelRegistry(state_folder(settings.store, environ)).candidates()[0].folder
 
 
 def _safe(name: str, source: Path) -> str:

@@ -21,9 +21,9 @@ from edge.errors import AcceleratorError, StoreError
 from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Network, find_runtime
 from edge.model.edgetpu import open_edgetpu
-from edge.model.edgetpu_trial import Trial
+from edge.model.edgetpu_trial import EdgeTpuTrial
 from edge.records import Gray
-from edge.settings import Model, load_settings
+from edge.settings import ModelSettings, load_settings
 from edge.system import hardware
 from edge.system.atomic_file import write_durably
 from edge.system.clock import now
@@ -38,7 +38,7 @@ _ROUNDS: Final = 40
 _FACES_A_ROUND: Final = 5
 
 
-class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MeasuredSpeed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One way to classify, and the median of the milliseconds that a face took."""
 
     accelerator: Literal["cpu", "edgetpu"]
@@ -46,7 +46,7 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ms: float
 
 
-class HoldsFor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TuningConditions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a measurement of time holds for; when any of it changes, it is worth nothing.
 
     ``model`` and ``edgetpu_model`` are the sha256 of the bundle's files, ``machine`` is the kind of processor.
@@ -60,12 +60,12 @@ class HoldsFor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     board: str
 
 
-class Tuned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was found best, of what, and for what it holds; ``edgetpu`` is the outcome of the Edge TPU's trial."""
 
-    holds_for: HoldsFor
-    chosen: Measured
-    measured: tuple[Measured, ...]
+    holds_for: TuningConditions
+    chosen: MeasuredSpeed
+    measured: tuple[MeasuredSpeed, ...]
     edgetpu: str
     time: str
 
@@ -75,7 +75,7 @@ class Tuned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class Way:
+class RuntimeChoice:
     """A way to classify that is to be measured."""
 
     accelerator: Literal["cpu", "edgetpu"]
@@ -102,27 +102,29 @@ def command(arguments: Namespace) -> int:
     return 0
 
 
-def tune(bundle: Bundle, settings: Model) -> Tuned:
+def tune(bundle: Bundle, settings: ModelSettings) -> Tuning:
     """Measure every way that works here. Takes some seconds; the Edge TPU is tried out in a child process first.
 
     Raises AcceleratorError when the Edge TPU fails after that.
     """
     threads = range(1, min(_cores(), _MOST_THREADS) + 1)
-    ways = [Way("cpu", number, Network(bundle.model, bundle.folder, number).logits) for number in threads]
+    ways = [RuntimeChoice("cpu", number, Network(bundle.model, bundle.folder, number).logits) for number in threads]
     edgetpu = "not asked for" if settings.accelerator == "cpu" else "the bundle has no model_edgetpu.tflite"
     if settings.accelerator != "cpu" and bundle.edgetpu_model:
-        verdict = Trial(settings).wait()
+        verdict = EdgeTpuTrial(settings).wait()
         edgetpu = f"{verdict.outcome}: {verdict.sentence}"
         if verdict.outcome == "healthy":
-            ways.append(Way("edgetpu", 1, open_edgetpu(bundle, settings.edgetpu_library).logits))
+            ways.append(RuntimeChoice("edgetpu", 1, open_edgetpu(bundle, settings.edgetpu_library).logits))
     try:
         measured = measure(ways, list(bundle.golden.faces), time.perf_counter)
     except (RuntimeError, ValueError) as error:
         raise AcceleratorError(f"the Edge TPU failed while it was measured: {' '.join(str(error).split())}") from error
-    return Tuned(holds_for(bundle), choose(measured), tuple(measured), edgetpu, now().isoformat(timespec="seconds"))
+    return Tuning(
+        tuning_conditions(bundle), choose(measured), tuple(measured), edgetpu, now().isoformat(timespec="seconds")
+    )
 
 
-def measure(ways: Sequence[Way], faces: Sequence[Gray], clock: Callable[[], float]) -> list[Measured]:
+def measure(ways: Sequence[RuntimeChoice], faces: Sequence[Gray], clock: Callable[[], float]) -> list[MeasuredSpeed]:
     """Time the ways by turns, so that whatever slows the board down for a while slows all of them."""
     seconds: list[list[float]] = [[] for _ in ways]
     for turn in range(_ROUNDS):
@@ -133,18 +135,18 @@ def measure(ways: Sequence[Way], faces: Sequence[Gray], clock: Callable[[], floa
                 way.run(face)
                 taken.append(clock() - began)
     return [
-        Measured(way.accelerator, way.threads, round(1000 * float(np.median(taken)), 4))
+        MeasuredSpeed(way.accelerator, way.threads, round(1000 * float(np.median(taken)), 4))
         for way, taken in zip(ways, seconds, strict=True)
     ]
 
 
-def choose(measured: Sequence[Measured]) -> Measured:
+def choose(measured: Sequence[MeasuredSpeed]) -> MeasuredSpeed:
     """The simplest that is nearly as fast as the fastest: fewer threads before more, the CPU before the Edge TPU."""
     enough = min(way.ms for way in measured) * _MARGIN
     return min((way for way in measured if way.ms <= enough), key=lambda way: (way.accelerator, way.threads))
 
 
-def table(tuned: Tuned) -> str:
+def table(tuned: Tuning) -> str:
     """What was measured, for a person."""
     lines = [f"{tuned.holds_for.runtime}; ms a face, median of {_ROUNDS * _FACES_A_ROUND} by turns"]
     for way in tuned.measured:
@@ -155,32 +157,34 @@ def table(tuned: Tuned) -> str:
     return "\n".join(lines)
 
 
-def in_use(settings: Model) -> str:
+def in_use(settings: ModelSettings) -> str:
     """Whether the choice that is kept is used, or which settings are instead."""
     fixed = [f"model.threads = {settings.threads}"] * (settings.threads != 0)
     fixed += [f'model.accelerator = "{settings.accelerator}"'] * (settings.accelerator != "auto")
     return f"but the settings say {' and '.join(fixed)}" if fixed else "used from the next start on"
 
 
-def holds_for(bundle: Bundle) -> HoldsFor:
+def tuning_conditions(bundle: Bundle) -> TuningConditions:
     """What a measurement here and now would hold for."""
     card = bundle.card
     compiled = card.edgetpu.sha256 if card.edgetpu else None
     _, runtime = find_runtime()
-    return HoldsFor(card.sha256, compiled, runtime, platform.machine(), _cores(), hardware.text_of(hardware.MODEL))
+    return TuningConditions(
+        card.sha256, compiled, runtime, platform.machine(), _cores(), hardware.text_of(hardware.MODEL)
+    )
 
 
-def kept(folder: Path, bundle: Bundle) -> Tuned | None:
+def load_tuning(folder: Path, bundle: Bundle) -> Tuning | None:
     """The choice that is kept in the state folder, if it was made for this model on this machine."""
     file = folder / _FILE
     try:
-        tuned = msgspec.json.decode(file.read_bytes(), type=Tuned)
+        tuned = msgspec.json.decode(file.read_bytes(), type=Tuning)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:
         _log.warning("%s cannot be read, so nothing is tuned: %s", file, error)
         return None
-    if tuned.holds_for != holds_for(bundle):
+    if tuned.holds_for != tuning_conditions(bundle):
         _log.warning("%s is of another model, runtime or machine: run fer-edge bench --autotune again", file)
         return None
     return tuned

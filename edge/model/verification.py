@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from edge.camera.devices import to_gray
 from edge.errors import VerificationError
-from edge.evaluation.acceptance import promise
+from edge.evaluation.acceptance import acceptance_threshold
 from edge.evaluation.fer2013 import LabelledFaces, measured_split, read_faces
-from edge.evaluation.metrics import Calibration, Figures, calibration, measure
-from edge.model.bundle import Golden, Scene
+from edge.evaluation.metrics import Figures, ReliabilityDiagram, measure, reliability_diagram
+from edge.model.bundle import Golden, GoldenScene
 from edge.model.classifier import Classifier, Network
 from edge.model.preprocessing import LABELS, crop, softmax
-from edge.model.registry import Models, state_folder
+from edge.model.registry import ModelRegistry, state_folder
 from edge.mqtt.messages import Accuracy, Verification
 from edge.records import Gray
 from edge.settings import Settings, load_settings
@@ -44,7 +44,7 @@ _ENOUGH_FACES: Final = 100  # to conclude that blackest and whitest are missing
 
 
 @dataclass(frozen=True)
-class Agreement:
+class GoldenAgreement:
     """How close this device's outputs come to those where the model was made.
 
     ``largest_lsb`` is the largest difference of one int8 logit in quantization steps; ``top1`` the fraction of the
@@ -57,11 +57,11 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredAccuracy:
     """What the classifier made of labelled faces; ``milliseconds`` is ``(n,)``, from pixels to probabilities."""
 
     figures: Figures
-    calibration: Calibration
+    calibration: ReliabilityDiagram
     milliseconds: NDArray[np.float64]
 
 
@@ -70,15 +70,15 @@ def decode(jpeg: bytes) -> Gray:
     return to_gray(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR))
 
 
-def check_golden(classifier: Classifier | Network, golden: Golden) -> Agreement:
+def check_golden(classifier: Classifier | Network, golden: Golden) -> GoldenAgreement:
     """Run the golden inputs through the deployed network and compare."""
     here = np.stack([classifier.logits(face) for face in golden.faces])
     difference = np.abs(here.astype(np.int16) - golden.outputs)
     same = here.argmax(axis=1) == golden.outputs.argmax(axis=1)
-    return Agreement(len(golden.faces), int(difference.max()), float(same.mean()))
+    return GoldenAgreement(len(golden.faces), int(difference.max()), float(same.mean()))
 
 
-def check_preparation(scene: Scene, margin: float, decoding: Callable[[bytes], Gray] = decode) -> tuple[int, int]:
+def check_preparation(scene: GoldenScene, margin: float, decoding: Callable[[bytes], Gray] = decode) -> tuple[int, int]:
     """Largest differences, in grey levels, of the decoded picture and of the faces cut out of it with ``margin``."""
     try:
         luma = decoding(scene.jpeg)
@@ -94,8 +94,8 @@ def _levels(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> int:
 
 def conclude(
     classifier: Classifier,
-    agreement: Agreement,
-    scene: Scene,
+    agreement: GoldenAgreement,
+    scene: GoldenScene,
     machine: str | None = None,
     decoding: Callable[[bytes], Gray] = decode,
 ) -> Verification:
@@ -138,7 +138,7 @@ def verify_golden(classifier: Classifier, golden: Golden) -> Verification:
     return conclude(classifier, check_golden(classifier, golden), golden.scene)
 
 
-def verify(classifier: Classifier, faces: LabelledFaces) -> Measured:
+def verify(classifier: Classifier, faces: LabelledFaces) -> MeasuredAccuracy:
     """Classify every face."""
     logits = np.empty((len(faces), len(LABELS)), np.float64)
     milliseconds = np.empty(len(faces), np.float64)
@@ -147,14 +147,18 @@ def verify(classifier: Classifier, faces: LabelledFaces) -> Measured:
         logits[index] = classifier.read(face)
         milliseconds[index] = (time.perf_counter() - started) * 1000
     predictions = logits.argmax(axis=1)
-    return Measured(measure(faces.labels, predictions), calibration(faces.labels, softmax(logits)), milliseconds)
+    return MeasuredAccuracy(
+        measure(faces.labels, predictions), reliability_diagram(faces.labels, softmax(logits)), milliseconds
+    )
 
 
-def judge(classifier: Classifier, faces: LabelledFaces, measured: Measured, machine: str | None = None) -> Accuracy:
+def judge(
+    classifier: Classifier, faces: LabelledFaces, measured: MeasuredAccuracy, machine: str | None = None
+) -> Accuracy:
     """Hold what was measured against the card."""
     card, figures = classifier.card, measured.figures
     same_faces = faces.sha256() == card.origin.public_sha256
-    promised = promise(
+    promised = acceptance_threshold(
         card, figures.n, same_faces=same_faces, runtime=classifier.runtime, machine=machine or platform.machine()
     )
     sentences = [promised.about(figures.accuracy, figures.n)]
@@ -216,7 +220,7 @@ def report(golden: Verification, accuracy: Accuracy | None, figures: Figures | N
     return told
 
 
-def table(golden: Verification, accuracy: Accuracy | None, measured: Measured | None) -> str:
+def table(golden: Verification, accuracy: Accuracy | None, measured: MeasuredAccuracy | None) -> str:
     """The same report for a person."""
     lines = [
         f"{golden.model} ({golden.sha256[:12]}) on {golden.runtime}, {golden.accelerator}",
@@ -249,7 +253,7 @@ def command(arguments: Namespace) -> int:
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data)) if arguments.data else None
     environ = service_environ(config, os.environ)
     if not settings.model.bundle:
-        Models(state_folder(settings.store, environ)).require_readable()
+        ModelRegistry(state_folder(settings.store, environ)).require_readable()
     classifier, bundle = open_deployed(settings, environ)
     classifier.settle()
     golden = verify_golden(classifier, bundle.golden)

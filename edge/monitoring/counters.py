@@ -5,14 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from edge.app.broker_session import Outside
+from edge.app.broker_session import BrokerSession
 from edge.events.episodes import Change
 from edge.model.loader import Deployed
-from edge.pipeline import Pipeline, Seen
+from edge.pipeline import FrameResult, Pipeline
 
 
 @dataclass
-class Counts:
+class RunCounters:
     """``frames_dropped`` adds up over every opening of the camera; ``events`` are by kind and expression.
 
     ``last_frame`` is in seconds since 1970; ``model`` has name, sha256 and runtime of the one that runs, and
@@ -33,7 +33,7 @@ class Counts:
     accelerator: str = ""
     model: dict[str, str] = field(default_factory=dict)
     model_ok: bool = False
-    outside: Outside | None = None
+    outside: BrokerSession | None = None
     _dropped: int = 0
 
     def deployed(self, deployed: Deployed) -> None:
@@ -44,7 +44,7 @@ class Counts:
         if self.outside:
             self.outside.deployed(deployed)
 
-    def seen(self, seen: Seen, pipeline: Pipeline, dropped: int) -> None:
+    def seen(self, seen: FrameResult, pipeline: Pipeline, dropped: int) -> None:
         """Count a frame; ``dropped`` are those of the source since it was opened."""
         self.frames += 1
         self.faces = len(seen.tracks) if self.individuals else 0

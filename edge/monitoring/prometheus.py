@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: the page that tells what a run counts (the extra ``fer-edge[metrics]``).
+"""MetricsSettings for Prometheus: the page that tells what a run counts (the extra ``fer-edge[metrics]``).
 
 Its text is made when somebody asks, in a thread of prometheus-client.
 """
@@ -10,19 +10,19 @@ from prometheus_client import CollectorRegistry, ProcessCollector, start_http_se
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from edge.app.broker_session import Outside
+from edge.app.broker_session import BrokerSession
 from edge.errors import SettingsError
-from edge.monitoring.counters import Counts
-from edge.settings import Metrics
+from edge.monitoring.counters import RunCounters
+from edge.settings import MetricsSettings
 from edge.system import hardware
 
 PREFIX: Final = "fer_edge"
 
 
-class Exporter(Collector):
+class PrometheusExporter(Collector):
     """Serves the page. Raises SettingsError when it cannot listen where the settings say."""
 
-    def __init__(self, settings: Metrics, counts: Counts) -> None:
+    def __init__(self, settings: MetricsSettings, counts: RunCounters) -> None:
         self._counts = counts
         registry = CollectorRegistry()
         ProcessCollector(namespace=PREFIX, registry=registry)
@@ -81,7 +81,7 @@ def _board() -> Iterator[Metric]:
         yield _counter("written_bytes", "What this process made the kernel send to disks", written)
 
 
-def _delivery(outside: Outside) -> Iterator[Metric]:
+def _delivery(outside: BrokerSession) -> Iterator[Metric]:
     figures, sink = outside.outbox.figures, outside.sink
     yield _gauge("outbox_waiting", "Events that the broker has not acknowledged", figures.waiting)
     yield _gauge("outbox_durable", "1 while events reach the disk", figures.durable)

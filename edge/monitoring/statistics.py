@@ -12,7 +12,7 @@ from edge.system.clock import now
 
 
 @dataclass(frozen=True)
-class Told:
+class StatisticsInput:
     """What others know of themselves at the moment of the statistics; as in edge.mqtt.messages.Statistics."""
 
     paused: bool
@@ -27,7 +27,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Places:
+class KernelFiles:
     """Where the kernel tells of the board."""
 
     throttled: Path = hardware.THROTTLED
@@ -35,12 +35,14 @@ class Places:
     own_io: Path = hardware.OWN_IO
 
 
-class Vitals:
+class StatisticsCollector:
     """Counts frames from one statistics to the next; the first come after one interval."""
 
-    def __init__(self, every: float, places: Places | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, every: float, places: KernelFiles | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._every = every
-        self._places = places or Places()
+        self._places = places or KernelFiles()
         self._clock = clock
         self._started = self._since = clock()
         self._frames = 0
@@ -57,7 +59,7 @@ class Vitals:
         """Whether it is time."""
         return self._clock() - self._since >= self._every
 
-    def statistics(self, stage_seconds: Mapping[str, float], told: Told) -> Statistics:
+    def statistics(self, stage_seconds: Mapping[str, float], told: StatisticsInput) -> Statistics:
         """The statistics since the last ones; ``stage_seconds`` are totals of the pipeline since its start."""
         at = self._clock()
         frames, seconds = self._frames, at - self._since

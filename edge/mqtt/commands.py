@@ -16,9 +16,9 @@ import msgspec
 from edge.errors import FerEdgeError
 from edge.model.bundle import Bundle, Golden
 from edge.model.classifier import Classifier
-from edge.model.verification import Agreement, check_golden, conclude
+from edge.model.verification import GoldenAgreement, check_golden, conclude
 from edge.mqtt.messages import COMMANDS, Command, Correlation, Pause, Reload, Reply, Verification, Verify
-from edge.system.state import Keeper
+from edge.system.state import StateStore
 
 _LARGEST: Final = 1024  # bytes; every command is far smaller
 _BURST: Final = 5
@@ -27,7 +27,7 @@ _RELOAD_SECONDS: Final = 30.0
 _FACES_A_STEP: Final = 2  # a frame waits for no more than so many inferences
 
 
-class Limiter:
+class RateLimiter:
     """So many at once, and one more after every so many seconds. Pure: time, in seconds, comes with each call."""
 
     def __init__(self, burst: int, seconds_each: float, now: float) -> None:
@@ -47,7 +47,7 @@ class Limiter:
 
 
 @dataclass(frozen=True)
-class Abilities:
+class Capabilities:
     """What this run can do: pause its source; end, to be started with new settings; open its model's bundle.
 
     ``reload`` and ``bundle`` raise errors of edge.errors that say why not; ``reload`` is None when nothing would start
@@ -59,13 +59,13 @@ class Abilities:
     bundle: Callable[[], Bundle]
 
 
-class Remote:
+class CommandProcessor:
     """Takes commands and sees to them; ``tell`` carries the replies, ``verified`` what a check of the model found."""
 
     def __init__(
         self,
-        keeper: Keeper,
-        abilities: Abilities,
+        keeper: StateStore,
+        abilities: Capabilities,
         tell: Callable[[Reply], None],
         clock: Callable[[], float] = time.monotonic,
         verified: Callable[[Verification], None] = lambda _: None,
@@ -77,7 +77,7 @@ class Remote:
         self._verified = verified
         self._clock = clock
         self._started = clock()
-        self._limiter = Limiter(_BURST, _SECONDS_EACH, self._started)
+        self._limiter = RateLimiter(_BURST, _SECONDS_EACH, self._started)
         self._warned = -_SECONDS_EACH
         self._lock = threading.Lock()
         self._paused = keeper.kept.paused and abilities.pausable
@@ -240,4 +240,4 @@ def _checking(classifier: Classifier, golden: Golden) -> Iterator[Verification |
         yield None
     total = sum(agreed.n for agreed in found)
     top1 = sum(agreed.top1 * agreed.n for agreed in found) / total
-    yield conclude(classifier, Agreement(total, max(agreed.largest_lsb for agreed in found), top1), golden.scene)
+    yield conclude(classifier, GoldenAgreement(total, max(agreed.largest_lsb for agreed in found), top1), golden.scene)

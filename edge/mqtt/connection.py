@@ -24,7 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import DeliveryError, SettingsError
-from edge.settings import Mqtt
+from edge.settings import MqttSettings
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Limits:
     packet: int | None = None
 
 
-class Talk(Protocol):
+class ConnectionListener(Protocol):
     """What a Link carries. Every method is called in the link's thread, and must not wait for the network."""
 
     def connected(self, limits: Limits) -> None:
@@ -100,15 +100,15 @@ class Talk(Protocol):
         ...
 
 
-class Link(threading.Thread):
+class BrokerConnection(threading.Thread):
     """Keeps a connection up until it is stopped; says each change of its fate once.
 
     ``will`` is the topic of the availability, which the broker sets to ``offline`` when this connection breaks.
     """
 
-    def __init__(self, settings: Mqtt, name: str, will: str, topics: tuple[str, ...], backoff: Backoff) -> None:
+    def __init__(self, settings: MqttSettings, name: str, will: str, topics: tuple[str, ...], backoff: Backoff) -> None:
         super().__init__(name="mqtt", daemon=True)
-        self.talk: Talk
+        self.talk: ConnectionListener
         self._settings = settings
         self._id = name
         self._will = will
@@ -285,7 +285,7 @@ class Link(threading.Thread):
         return f"{self._settings.host}:{self._settings.port}"
 
 
-def new_client(settings: Mqtt, client_id: str) -> paho.Client:
+def new_client(settings: MqttSettings, client_id: str) -> paho.Client:
     """A client with the protocol, the user, the password and the certificates that the settings name.
 
     It starts with a clean session. Raises SettingsError when one of the files cannot be used.
@@ -312,7 +312,9 @@ def new_client(settings: Mqtt, client_id: str) -> paho.Client:
     return client
 
 
-def publish_retained(settings: Mqtt, client_id: str, payloads: Mapping[str, bytes], seconds: float = 10.0) -> None:
+def publish_retained(
+    settings: MqttSettings, client_id: str, payloads: Mapping[str, bytes], seconds: float = 10.0
+) -> None:
     """Connect, publish retained payloads by their topics, wait until the broker has them, and disconnect.
 
     For commands that are not the service. Raises DeliveryError when that does not come off within ``seconds``.
@@ -345,7 +347,7 @@ def publish_retained(settings: Mqtt, client_id: str, payloads: Mapping[str, byte
         raise DeliveryError(f"{where} refuses the result: {refused[0]}. May this device publish to {min(payloads)}?")
 
 
-def _asked_of(settings: Mqtt) -> Properties | None:
+def _asked_of(settings: MqttSettings) -> Properties | None:
     if settings.protocol != "5":
         return None
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]

@@ -11,13 +11,13 @@ from typing import Any, Final, get_args
 
 from edge.model.preprocessing import LABELS
 from edge.records import EventKind
-from edge.settings import HomeAssistant
+from edge.settings import HomeAssistantSettings
 
 _EXPIRE_FACTOR: Final = 3  # of the statistics' interval: two may be lost
 
 
 @dataclass(frozen=True)
-class Described:
+class DeviceDescription:
     """What there is to describe: the device's topic, name, board and presets, and whether it can be paused."""
 
     base: str
@@ -29,17 +29,17 @@ class Described:
     aggregate_only: bool = False
 
 
-def discovery_topic(settings: HomeAssistant, base: str) -> str:
+def discovery_topic(settings: HomeAssistantSettings, base: str) -> str:
     """Where the description goes of the device with this base topic; only some characters are allowed there."""
     return f"{settings.prefix}/device/{_identity(base)}/config"
 
 
-def birth_topic(settings: HomeAssistant) -> str:
+def birth_topic(settings: HomeAssistantSettings) -> str:
     """Where Home Assistant says that it has started."""
     return f"{settings.prefix}/status"
 
 
-def discovery(settings: HomeAssistant, described: Described) -> bytes:
+def discovery(settings: HomeAssistantSettings, described: DeviceDescription) -> bytes:
     """The payload."""
     version = metadata.version("fer-edge")
     identity = _identity(described.base)
@@ -72,7 +72,7 @@ def discovery(settings: HomeAssistant, described: Described) -> bytes:
     return json.dumps(payload).encode()
 
 
-def _people(described: Described) -> dict[str, dict[str, Any]]:
+def _people(described: DeviceDescription) -> dict[str, dict[str, Any]]:
     """Entities that tell of those in view."""
     base = described.base
     state = {"state_topic": f"{base}/state"}
@@ -113,7 +113,7 @@ def _people(described: Described) -> dict[str, dict[str, Any]]:
     }
 
 
-def _counts(described: Described) -> dict[str, dict[str, Any]]:
+def _counts(described: DeviceDescription) -> dict[str, dict[str, Any]]:
     """Entities of privacy.aggregate_only."""
     return {
         "people": {
@@ -127,7 +127,7 @@ def _counts(described: Described) -> dict[str, dict[str, Any]]:
     }
 
 
-def _components(described: Described) -> dict[str, dict[str, Any]]:
+def _components(described: DeviceDescription) -> dict[str, dict[str, Any]]:
     """Entities that tell of the device."""
     base = described.base
     statistics = {

@@ -45,7 +45,7 @@ class Stored(NamedTuple):
     payload: bytes
 
 
-class Tally(NamedTuple):
+class StoredCounts(NamedTuple):
     """How many events wait, and how many were ever added, at one and the same moment."""
 
     waiting: int
@@ -77,7 +77,7 @@ class Outbox:
 
     def __init__(self, file: Path, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.trouble = ""
-        self.tally = Tally(0, 0)
+        self.tally = StoredCounts(0, 0)
         self._file = file
         self._most = most
         self._clock = clock
@@ -123,7 +123,7 @@ class Outbox:
                 self._next += 1
             self._count += len(payloads)
             self._drop_excess()
-            self.tally = Tally(self._count, self.tally.added + len(payloads))
+            self.tally = StoredCounts(self._count, self.tally.added + len(payloads))
             self.settle()
             return not self._memory
 
@@ -187,7 +187,7 @@ class Outbox:
 
     def _recounted(self, waiting: int) -> None:
         self._count = waiting
-        self.tally = Tally(waiting, self.tally.added)
+        self.tally = StoredCounts(waiting, self.tally.added)
 
     def _first_free(self, after: int, most: int) -> list[Stored]:
         """The oldest events with larger ids that are neither taken nor done with, in order."""

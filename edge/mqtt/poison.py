@@ -15,7 +15,7 @@ _LONGEST_HOLD: Final = 3600.0
 _FORGOTTEN: Final = 600.0
 
 
-class Suspects:
+class PoisonMessageDetector:
     """Messages that were under way, again and again, when a connection was lost.
 
     From some suspicion on, messages have to go one by one (``alone``). One over which connections end even so is held

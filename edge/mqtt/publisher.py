@@ -19,12 +19,12 @@ import msgspec
 
 from edge.errors import AcceleratorError, DeliveryError, StoreError
 from edge.events.factory import to_json
-from edge.mqtt.connection import Backoff, Limits, Link, new_client
+from edge.mqtt.connection import Backoff, BrokerConnection, Limits, new_client
 from edge.mqtt.messages import Aggregate, Reply, State, Statistics, Verification
 from edge.mqtt.outbox import Committer, Outbox
-from edge.mqtt.poison import Suspects
+from edge.mqtt.poison import PoisonMessageDetector
 from edge.records import Event, Fault
-from edge.settings import Mqtt
+from edge.settings import MqttSettings
 from edge.system import hardware
 from edge.system.clock import now
 from edge.system.systemd import fault_of
@@ -37,7 +37,7 @@ _PACKET_OVERHEAD: Final = 16  # bytes around topic and payload, generously
 _BIRTH_SECONDS: Final = 5.0
 _LONGEST_WAIT: Final = 60.0
 
-Obey = Callable[[str, bytes, bool], None]
+CommandHandler = Callable[[str, bytes, bool], None]
 """Takes a command: its name, its payload, and whether the broker had retained it."""
 
 
@@ -68,7 +68,7 @@ class _Sent:
         return self.topic if self.event is None else self.event
 
 
-class MqttSink:
+class MqttPublisher:
     """Publishes events; committing and sending have threads of their own, which ``start`` starts.
 
     With ``aggregate_only`` it is given counts instead, and publishes no state. Raises SettingsError when the password
@@ -77,7 +77,7 @@ class MqttSink:
 
     def __init__(
         self,
-        settings: Mqtt,
+        settings: MqttSettings,
         outbox: Outbox,
         announcements: Sequence[Announcement] = (),
         longest_wait: float = _LONGEST_WAIT,
@@ -91,7 +91,7 @@ class MqttSink:
         self._stored_topic = self._topic("aggregate" if aggregate_only else "event")
         self._announcements = {announcement.topic: announcement for announcement in announcements}
         self._commands = f"{self._base}/command/"
-        self._obey: Obey = lambda *_: None
+        self._obey: CommandHandler = lambda *_: None
         self._faces: dict[int, Event] = {}
         self._faults: dict[str, Fault] = {}
         self._fault_lock = threading.Lock()
@@ -101,7 +101,7 @@ class MqttSink:
         self._replies: deque[Reply] = deque(maxlen=_MOST_REPLIES)
         self._limits = Limits()
         self._flying: dict[int, _Sent] = {}
-        self._suspects = Suspects()
+        self._suspects = PoisonMessageDetector()
         self._refused: set[int] = set()
         self._refused_topics: set[str] = set()
         self._refusals = 0
@@ -110,7 +110,7 @@ class MqttSink:
         self._probing = False
         self._announce_at: float | None = None
         self._committer = Committer(outbox, self._moved)
-        self._link = Link(
+        self._link = BrokerConnection(
             settings,
             client_id(settings),
             will=self._topic("availability"),
@@ -123,7 +123,7 @@ class MqttSink:
         for announcement in announcements:
             self._retained.set(announcement.topic, announcement.payload)
 
-    def start(self, obey: Obey | None = None) -> None:
+    def start(self, obey: CommandHandler | None = None) -> None:
         """Begin to connect; ``obey`` is called with commands, in the link's thread."""
         if obey:
             self._obey = obey
@@ -220,7 +220,7 @@ class MqttSink:
         """Events told that the broker has not acknowledged yet."""
         return self._committer.undelivered
 
-    # What follows is called by the link, in its thread (edge.mqtt.connection.Talk).
+    # What follows is called by the link, in its thread (edge.mqtt.connection.ConnectionListener).
 
     def connected(self, limits: Limits) -> None:
         """Begin anew: whatever was under way is sent again, and everything retained is set to the truth of now."""
@@ -394,7 +394,7 @@ class MqttSink:
     def _busy(self) -> bool:
         return self._retained.pending or bool(self._replies)
 
-    def _subscriptions(self, settings: Mqtt) -> tuple[str, ...]:
+    def _subscriptions(self, settings: MqttSettings) -> tuple[str, ...]:
         births = sorted({a.birth_topic for a in self._announcements.values() if a.birth_topic})
         return (*((f"{self._commands}+",) if settings.commands else ()), *births)
 
@@ -453,16 +453,16 @@ class _Retained:
             self._flying.discard(topic)
 
 
-def base_topic(settings: Mqtt) -> str:
+def base_topic(settings: MqttSettings) -> str:
     """The topic under which everything of this device is."""
     return f"{settings.prefix}/{device_id(settings)}"
 
 
-def client_id(settings: Mqtt) -> str:
+def client_id(settings: MqttSettings) -> str:
     """The name by which the broker knows this device, and its files are called."""
     return base_topic(settings).replace("/", "-")
 
 
-def device_id(settings: Mqtt, serial: Path = hardware.SERIAL) -> str:
+def device_id(settings: MqttSettings, serial: Path = hardware.SERIAL) -> str:
     """The configured device name; else the board's serial number (cloned SD cards share host names); else the host."""
     return settings.device or hardware.text_of(serial) or socket.gethostname()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-Origin = Callable[[], datetime]
+TimeOrigin = Callable[[], datetime]
 """Says when a source's second 0 was, as wall-clock time with zone, as far as is known now."""
 
 # Once: each library, and each kind of buffer, makes a class, which only the cyclic collector would take away again.
@@ -23,12 +23,12 @@ def now() -> datetime:
     return datetime.now(UTC).astimezone()
 
 
-def media_time(started: datetime) -> Origin:
+def media_time(started: datetime) -> TimeOrigin:
     """Time of a file's frames: the run's start plus the media time."""
     return lambda: started
 
 
-def live_time() -> Origin:
+def live_time() -> TimeOrigin:
     """Time of a camera's frames; right even when the wall clock is set while the camera runs."""
     opened = time.monotonic()
     return lambda: now() - timedelta(seconds=time.monotonic() - opened)
@@ -46,7 +46,7 @@ class Moment:
         return (self.origin + timedelta(seconds=at)).isoformat(timespec="milliseconds")
 
 
-def moment(origin: Origin) -> Moment:
+def moment(origin: TimeOrigin) -> Moment:
     """The present moment; the origin is cut to milliseconds."""
     exact = origin()
     return Moment(exact.replace(microsecond=exact.microsecond // 1000 * 1000), clock_synced())

@@ -46,7 +46,7 @@ Run: TypeAlias = Callable[[Sequence[str]], str]
 
 
 @dataclass(frozen=True)
-class Write:
+class WriteFile:
     """Bring a file to this content and mode."""
 
     file: Path
@@ -57,7 +57,7 @@ class Write:
         return f"{'write' if self._differs() else 'keep '} {self.file} (mode {self.mode:04o})"
 
     def apply(self, _: Run) -> None:
-        """Write the file unless it is as it should be."""
+        """WriteFile the file unless it is as it should be."""
         if not self._differs():
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ class Write:
 
 
 @dataclass(frozen=True)
-class Remove:
+class RemoveFile:
     """Take a file away."""
 
     file: Path
@@ -81,12 +81,12 @@ class Remove:
         return f"remove {self.file}"
 
     def apply(self, _: Run) -> None:
-        """Remove the file if it is there."""
+        """RemoveFile the file if it is there."""
         self.file.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
-class Command:
+class RunCommand:
     """Run a command of the operating system."""
 
     words: tuple[str, ...]
@@ -99,7 +99,7 @@ class Command:
         run(self.words)
 
 
-Step: TypeAlias = Write | Remove | Command
+Step: TypeAlias = WriteFile | RemoveFile | RunCommand
 
 
 @dataclass(frozen=True)
@@ -138,16 +138,16 @@ def install_steps(machine: Machine) -> list[Step]:
     unit = _shipped(UNIT).replace(_UNIT_PREFIX, str(machine.prefix))
     return [
         *_config_steps(root / CONFIG_FILE),
-        *([] if (root / PASSWORD_FILE).exists() else [Write(root / PASSWORD_FILE, "", 0o600)]),
-        Write(users, _shipped("sysusers.conf")),
-        Command(("systemd-sysusers", str(users))),
-        Write(rules, _shipped("udev.rules")),
+        *([] if (root / PASSWORD_FILE).exists() else [WriteFile(root / PASSWORD_FILE, "", 0o600)]),
+        WriteFile(users, _shipped("sysusers.conf")),
+        RunCommand(("systemd-sysusers", str(users))),
+        WriteFile(rules, _shipped("udev.rules")),
         *_udev_commands(root),
-        Write(root / UNIT_FILE, unit),
-        Command(("systemctl", "daemon-reload")),
-        Command(("systemctl", "enable", UNIT)),
+        WriteFile(root / UNIT_FILE, unit),
+        RunCommand(("systemctl", "daemon-reload")),
+        RunCommand(("systemctl", "enable", UNIT)),
         # Without waiting: a camera or broker that is missing must not make the installation hang.
-        Command(("systemctl", "restart", "--no-block", UNIT)),
+        RunCommand(("systemctl", "restart", "--no-block", UNIT)),
     ]
 
 
@@ -156,10 +156,10 @@ def uninstall_steps(machine: Machine) -> list[Step]:
     root = machine.root
     installed = (root / UNIT_FILE).exists()
     return [
-        *([Command(("systemctl", "disable", "--now", UNIT))] if installed else []),
-        *(Remove(root / file) for file in (UNIT_FILE, USERS_FILE, UDEV_FILE) if (root / file).exists()),
+        *([RunCommand(("systemctl", "disable", "--now", UNIT))] if installed else []),
+        *(RemoveFile(root / file) for file in (UNIT_FILE, USERS_FILE, UDEV_FILE) if (root / file).exists()),
         *_udev_commands(root),
-        Command(("systemctl", "daemon-reload")),
+        RunCommand(("systemctl", "daemon-reload")),
     ]
 
 
@@ -167,17 +167,17 @@ def _config_steps(file: Path) -> list[Step]:
     """The settings file is never overwritten; a sample that differs from it is put beside it."""
     sample = _shipped("config.toml")
     if not file.exists():
-        return [Write(file, sample)]
+        return [WriteFile(file, sample)]
     load_settings(file)
-    return [] if file.read_text() == sample else [Write(file.with_name(f"{file.name}.new"), sample)]
+    return [] if file.read_text() == sample else [WriteFile(file.with_name(f"{file.name}.new"), sample)]
 
 
 def _udev_commands(root: Path) -> list[Step]:
     if not (root / "run/udev/control").exists():  # as in a container
         return []
     return [
-        Command(("udevadm", "control", "--reload")),
-        Command(("udevadm", "trigger", "--subsystem-match=usb", "--subsystem-match=apex")),
+        RunCommand(("udevadm", "control", "--reload")),
+        RunCommand(("udevadm", "trigger", "--subsystem-match=usb", "--subsystem-match=apex")),
     ]
 
 

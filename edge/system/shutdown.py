@@ -10,7 +10,7 @@ from collections.abc import Callable
 from edge.errors import FerEdgeError
 
 
-class Abandonable(threading.Thread):
+class AbandonableThread(threading.Thread):
     """A thread that may hang in a driver for ever; the process ends without it."""
 
     def __init__(self, name: str) -> None:
@@ -36,7 +36,7 @@ def guarded(program: str, action: Callable[[], int]) -> int:
 
 def hanging() -> bool:
     """Whether an abandonable thread still runs."""
-    return any(isinstance(thread, Abandonable) and thread.is_alive() for thread in threading.enumerate())
+    return any(isinstance(thread, AbandonableThread) and thread.is_alive() for thread in threading.enumerate())
 
 
 def leave(exit_code: int) -> None:

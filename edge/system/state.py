@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from edge.settings import Store
+from edge.settings import StoreSettings
 from edge.system.atomic_file import write_durably
 
 _log = logging.getLogger(__name__)
@@ -31,14 +31,14 @@ def service_environ(config: Path | None, environ: Mapping[str, str]) -> Mapping[
     return {"STATE_DIRECTORY": str(SERVICE_STATE), **environ}
 
 
-class Kept(msgspec.Struct, frozen=True):
+class DeviceState(msgspec.Struct, frozen=True):
     """Whether the camera is paused, and the topic on which Home Assistant was told of this device."""
 
     paused: bool = False
     discovery: str = ""
 
 
-def store_folder(store: Store, environ: Mapping[str, str]) -> Path:
+def store_folder(store: StoreSettings, environ: Mapping[str, str]) -> Path:
     """The folder of the settings; else the one that systemd gives a service; else the user's (XDG base directories)."""
     if store.folder:
         return Path(store.folder)
@@ -52,7 +52,7 @@ def store_folder(store: Store, environ: Mapping[str, str]) -> Path:
         return SERVICE_STATE
 
 
-class Keeper:
+class StateStore:
     """Reads and writes a small file so that after a power cut it is either the old or the new one."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -76,11 +76,11 @@ class Keeper:
         self._failed = False
         return True
 
-    def _read(self) -> Kept:
+    def _read(self) -> DeviceState:
         try:
-            return msgspec.json.decode(self._file.read_bytes(), type=Kept)
+            return msgspec.json.decode(self._file.read_bytes(), type=DeviceState)
         except FileNotFoundError:
-            return Kept()
+            return DeviceState()
         except (OSError, msgspec.DecodeError) as error:
             _log.error("%s cannot be read, so nothing is remembered: %s", self._file, error)
-            return Kept()
+            return DeviceState()

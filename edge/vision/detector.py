@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from edge.errors import FerEdgeError, SettingsError
 from edge.records import Box, Gray, Square
-from edge.settings import Detect
+from edge.settings import DetectSettings
 from edge.vision.pyramid import Pyramid
-from edge.vision.search import WINDOW, Strip, smallest_face
+from edge.vision.search import WINDOW, SearchRegion, smallest_face
 
 _FINE: Final = 1.1  # from one size to the next where it is known where to look
 _USUAL: Final = "haarcascade_frontalface_default.xml"
@@ -32,7 +32,7 @@ _DEEP: Final = 10  # times the stages of the cascade that a window of a plain sc
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Detection:
     """A face, and how many windows of the cascades agree on it; ``clear`` when that is hardly by chance."""
 
     square: Square
@@ -98,7 +98,7 @@ class FaceDetector:
     Raises SettingsError when ``[detect] cascade`` names no cascade that OpenCV can read.
     """
 
-    def __init__(self, settings: Detect) -> None:
+    def __init__(self, settings: DetectSettings) -> None:
         self._settings = settings
         self._cascade = _load(Path(settings.cascade)) if settings.cascade else _load(_own(_USUAL))
         # A cascade for something else than upright frontal faces can only be asked twice.
@@ -123,7 +123,7 @@ class FaceDetector:
         boxes = [Box(*(round(float(value) * factor) for value in face)) for face in found]
         return sorted(boxes, key=lambda box: box.w * box.h, reverse=True)
 
-    def propose(self, pyramid: Pyramid, strip: Strip, known: Iterable[Square]) -> list[Square]:
+    def propose(self, pyramid: Pyramid, strip: SearchRegion, known: Iterable[Square]) -> list[Square]:
         """Places in a strip that may be faces of its size, most of them not; the ``known`` ones are painted over.
 
         That is not only because they are known: windows on a face go through the whole cascade and cost the most.
@@ -143,7 +143,7 @@ class FaceDetector:
         hits = _hits(self._cascade, picture, WINDOW, WINDOW)
         return [Square(left + (x + w / 2) * scale, top + (y + w / 2) * scale, w * scale) for x, y, w in hits.tolist()]
 
-    def judge(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
+    def judge(self, pyramid: Pyramid, place: Square) -> tuple[Detection | None, int]:
         """Look closely at a place that may be a face. Returns what is there, if anything, and the windows it cost.
 
         What turns out to be smaller than faces are meant to be is mostly part of a larger one.
@@ -154,13 +154,13 @@ class FaceDetector:
         found, windows = self._decide(pyramid, refined.square)
         return found, windows + _REFINING.windows
 
-    def confirm(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
+    def confirm(self, pyramid: Pyramid, place: Square) -> tuple[Detection | None, int]:
         """Look again at a face that was found and is not believed yet; otherwise as `judge`."""
         about = self._glance(self._cascade, pyramid, place, _CHECKING)
         found, windows = self._decide(pyramid, about.square if about else place)
         return found, windows + _CHECKING.windows
 
-    def check(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
+    def check(self, pyramid: Pyramid, place: Square) -> tuple[Detection | None, int]:
         """Look again at a face that is known to be about here, and the windows that it cost."""
         for turn, cascade in enumerate((self._cascade, self._other), 1):
             found = self._glance(cascade, pyramid, place, _CHECKING)
@@ -168,7 +168,7 @@ class FaceDetector:
                 return found, turn * _CHECKING.windows
         return None, 2 * _CHECKING.windows
 
-    def _decide(self, pyramid: Pyramid, place: Square) -> tuple[Found | None, int]:
+    def _decide(self, pyramid: Pyramid, place: Square) -> tuple[Detection | None, int]:
         """Whether the other cascade sees the face too, and the windows that it cost.
 
         Its agreeing windows are counted in the picture and in its mirror image. Where they leave a doubt, windows that
@@ -186,11 +186,11 @@ class FaceDetector:
                 votes += part.weight * _windows_on(part, cascade, pyramid, place)
                 windows += part.windows
         clear = votes >= self._clear * needed
-        return (Found(place, votes, clear) if votes >= self._enough * needed else None), windows
+        return (Detection(place, votes, clear) if votes >= self._enough * needed else None), windows
 
     def _glance(
         self, cascade: cv2.CascadeClassifier, pyramid: Pyramid, place: Square, glance: _Glance, *, mirror: bool = False
-    ) -> Found | None:
+    ) -> Detection | None:
         """The face on which most windows agree around a place."""
         picture = pyramid.cut(Square(place.x, place.y, place.side * glance.room), glance.picture)
         if mirror:
@@ -202,7 +202,7 @@ class FaceDetector:
         if not len(hits):
             return None
         (x, y, w), agreeing = _agreed(hits)
-        return Found(
+        return Detection(
             Square(place.x + side * (x + w / 2 - middle) * scale, place.y + (y + w / 2 - middle) * scale, w * scale),
             agreeing,
         )

@@ -26,7 +26,7 @@ Area = tuple[int, int, int, int]
 """Left, top, right and bottom edge in pixels of the frame."""
 
 
-class Motion:
+class MotionDetector:
     """Remembers what each place looked like when it was last looked at."""
 
     def __init__(self) -> None:

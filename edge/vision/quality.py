@@ -3,10 +3,10 @@
 import cv2
 
 from edge.records import Box, Flaw, Gray
-from edge.settings import Quality
+from edge.settings import QualitySettings
 
 
-def flaw(box: Box, face: Gray, settings: Quality) -> Flaw | None:
+def flaw(box: Box, face: Gray, settings: QualitySettings) -> Flaw | None:
     """Why a face is not worth classifying, or None: its box in the frame, and what the network would see of it.
 
     ``face`` is ``(48, 48)`` uint8. See `sharpness` for what blurred means.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 
-class Turns:
+class ClassificationScheduler:
     """Remembers when each face was last looked at. Times are in seconds of the source."""
 
     def __init__(self, rate: float) -> None:

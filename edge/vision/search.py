@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from edge.records import Square
-from edge.settings import Detect
-from edge.vision.motion import Area, Motion
+from edge.settings import DetectSettings
+from edge.vision.motion import Area, MotionDetector
 from edge.vision.pyramid import Pyramid
 
 WINDOW: Final = 24
@@ -30,7 +30,7 @@ _AGAIN_SECONDS: Final = 0.12
 _STRIP_WINDOWS: Final = 4000  # sweeps are cut into strips of at most about so many windows
 
 
-class Strip(NamedTuple):
+class SearchRegion(NamedTuple):
     """A part of the frame in which faces of one size are looked for: rows and columns in its pixels.
 
     ``windows`` is what that costs.
@@ -42,16 +42,16 @@ class Strip(NamedTuple):
     windows: int
 
 
-class Lookout:
+class SearchScheduler:
     """Decides frame by frame."""
 
-    def __init__(self, settings: Detect) -> None:
+    def __init__(self, settings: DetectSettings) -> None:
         self._settings = settings
         self._budget = settings.budget_ms * _WINDOWS_A_MS
         self._left = (_SAVED - 1) * self._budget
-        self._motion = Motion()
-        self._waiting: list[Strip] = []  # of what changed
-        self._sweep: list[Strip] = []  # of everything
+        self._motion = MotionDetector()
+        self._waiting: list[SearchRegion] = []  # of what changed
+        self._sweep: list[SearchRegion] = []  # of everything
         self._lately: list[Area] = []
         self._second_look = False  # whether what waits was looked at before
         self._changed = self._again = -math.inf
@@ -59,7 +59,7 @@ class Lookout:
         self._swept = self._sweep_windows = 0
         self._sweep_began = self._before = 0.0
 
-    def strips(self, pyramid: Pyramid, now: float, known: Iterable[Square]) -> Iterator[Strip]:
+    def strips(self, pyramid: Pyramid, now: float, known: Iterable[Square]) -> Iterator[SearchRegion]:
         """Where to look for new faces in the frame of time ``now``, other than at the ``known`` ones.
 
         Each strip is to be looked at before the next is asked for, and what it led to is to be told to `spend`.
@@ -94,7 +94,7 @@ class Lookout:
         strips = (strip for area in areas for strip in self._cover(size, area, odd=self._odd))
         self._waiting = sorted(strips, key=lambda strip: strip.side)  # taken from its end
 
-    def _due_of_sweep(self, size: tuple[int, int], now: float) -> Iterator[Strip]:
+    def _due_of_sweep(self, size: tuple[int, int], now: float) -> Iterator[SearchRegion]:
         """The next strips of the sweep over everything, at a pace that brings it to its end in time."""
         between, self._before = now - self._before, now
         # Any place is at most two frames later than it should be.
@@ -110,7 +110,7 @@ class Lookout:
             self._swept += strip.windows
             yield strip
 
-    def _cover(self, size: tuple[int, int], area: Area, *, odd: bool) -> Iterator[Strip]:
+    def _cover(self, size: tuple[int, int], area: Area, *, odd: bool) -> Iterator[SearchRegion]:
         """Strips for faces of all sizes that an area may be part of; the odd sizes lie between the others."""
         width, height = size
         left, top, right, bottom = area
@@ -124,13 +124,13 @@ class Lookout:
             side *= STEP
 
 
-def smallest_face(settings: Detect, size: tuple[int, int]) -> float:
+def smallest_face(settings: DetectSettings, size: tuple[int, int]) -> float:
     """Side in pixels of the smallest face that is looked for in a frame of ``size``, width and height."""
     width, height = size
     return max(settings.min_face * height, WINDOW * width / settings.width, WINDOW)
 
 
-def _strips(side: float, rows: tuple[int, int], columns: tuple[int, int]) -> Iterator[Strip]:
+def _strips(side: float, rows: tuple[int, int], columns: tuple[int, int]) -> Iterator[SearchRegion]:
     """Strips that together have every window of a part of the frame."""
     first, last = rows
     parts = max(1, round(_windows(side, last - first, columns) / _STRIP_WINDOWS))
@@ -138,7 +138,7 @@ def _strips(side: float, rows: tuple[int, int], columns: tuple[int, int]) -> Ite
     for part in range(parts):
         begin, end = int(first + part * tall), min(last, int(first + (part + 1) * tall + side) + 1)
         if windows := _windows(side, end - begin, columns):
-            yield Strip(side, (begin, end), columns, windows)
+            yield SearchRegion(side, (begin, end), columns, windows)
 
 
 def _windows(side: float, tall: int, columns: tuple[int, int]) -> int:

@@ -17,7 +17,7 @@ _SIDE: Final = 16  # a face's box in the reduced picture, in pixels
 _REACHES: Final = (3, 8)  # how far a face is looked for, in the same pixels, at least and at most
 
 
-class Look:
+class FaceTemplate:
     """What a face looked like when it was last found."""
 
     def __init__(self, pyramid: Pyramid, square: Square) -> None:

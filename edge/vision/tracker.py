@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from edge.records import Square, Track
-from edge.settings import Track as TrackSettings
-from edge.vision.detector import Found
+from edge.settings import TrackSettings
+from edge.vision.detector import Detection
 from edge.vision.pyramid import Pyramid
-from edge.vision.template import Look
+from edge.vision.template import FaceTemplate
 
 _ALIKE: Final = 0.6  # correlation with its former self from which on it is the same face
 _SURE: Final = 0.8  # from which on there is no doubt: even a face that was hidden needs no detection to be back
@@ -31,11 +31,11 @@ _SMOOTH: Final = 0.5  # of a detection's size and place goes into a face's
 
 
 @dataclass
-class Face:
+class TrackedFace:
     """A face that is followed; ``id`` is given once it is believed. Times are in seconds of the source."""
 
     square: Square
-    look: Look
+    look: FaceTemplate
     found: float
     """When the cascade last found it."""
     seen: float
@@ -59,12 +59,12 @@ class Tracker:
 
     def __init__(self, settings: TrackSettings) -> None:
         self._settings = settings
-        self._faces: list[Face] = []
+        self._faces: list[TrackedFace] = []
         self._next_id = 1
         self._now = 0.0
 
     @property
-    def faces(self) -> list[Face]:
+    def faces(self) -> list[TrackedFace]:
         """All faces, also doubtful and hidden ones, oldest first."""
         return list(self._faces)
 
@@ -81,7 +81,7 @@ class Tracker:
         """Every face that has not left, whether it can be seen at the moment or not, oldest first."""
         return [face.id for face in self._faces if face.id is not None]
 
-    def due(self) -> list[Face]:
+    def due(self) -> list[TrackedFace]:
         """The faces that the cascade should look at again in this frame."""
         return [face for face in self._faces if self._now - face.checked >= _patience(face, self._now) - 1e-6]
 
@@ -101,7 +101,7 @@ class Tracker:
                 ahead = _moved(face.square, face.velocity, between)
                 face.square = replace(ahead, x=min(max(ahead.x, 0.0), width), y=min(max(ahead.y, 0.0), height))
 
-    def update(self, found: Iterable[Found], pyramid: Pyramid) -> None:
+    def update(self, found: Iterable[Detection], pyramid: Pyramid) -> None:
         """Take what the cascade has found in this frame, in any order: known faces again, and new ones."""
         left = _distinct(found)
         free = list(self._faces)
@@ -121,10 +121,12 @@ class Tracker:
         self._faces = [face for face in self._faces if self._stays(face)]
         for one in left:
             if self._makes_room(one):
-                self._faces.append(Face(one.square, Look(pyramid, one.square), self._now, self._now, self._now, 0))
+                self._faces.append(
+                    TrackedFace(one.square, FaceTemplate(pyramid, one.square), self._now, self._now, self._now, 0)
+                )
                 self._believe(self._faces[-1], one)
 
-    def _makes_room(self, one: Found) -> bool:
+    def _makes_room(self, one: Detection) -> bool:
         """Whether a new face can be taken in; where there are too many, a much smaller one leaves for a clear one."""
         if len(self._faces) < self._settings.max_faces:
             return True
@@ -134,14 +136,14 @@ class Tracker:
         self._faces.remove(smallest)
         return True
 
-    def _place(self, face: Face, pyramid: Pyramid, between: float) -> Square | None:
+    def _place(self, face: TrackedFace, pyramid: Pyramid, between: float) -> Square | None:
         """Where a face is recognised, if it is."""
         in_sight = face.seen >= self._now - between
         reach = 0.15 + 2 * between + (0.0 if in_sight else 0.2)
         place, face.likeness = face.look.find(pyramid, _moved(face.square, face.velocity, between), reach)
         return place if face.likeness >= (_ALIKE if in_sight else _SURE) else None
 
-    def _move(self, face: Face, place: Square, between: float) -> None:
+    def _move(self, face: TrackedFace, place: Square, between: float) -> None:
         gone = self._now - face.seen
         if gone > _KEEP_SECONDS:
             face.velocity = (0.0, 0.0)
@@ -152,7 +154,7 @@ class Tracker:
         face.square = face.last = place
         face.seen = self._now
 
-    def _correct(self, face: Face, one: Found, pyramid: Pyramid) -> None:
+    def _correct(self, face: TrackedFace, one: Detection, pyramid: Pyramid) -> None:
         """Take a detection into a face's place and size."""
         fresh = face.seen == self._now
         blend = _SMOOTH if fresh else 1.0
@@ -162,17 +164,17 @@ class Tracker:
         )
         if self._now - face.seen > _KEEP_SECONDS:
             face.velocity = (0.0, 0.0)
-        face.look = Look(pyramid, face.square)
+        face.look = FaceTemplate(pyramid, face.square)
         face.found = face.seen = self._now
         face.likeness = 1.0
         self._believe(face, one)
 
-    def _believe(self, face: Face, one: Found) -> None:
+    def _believe(self, face: TrackedFace, one: Detection) -> None:
         face.hits += self._settings.min_hits if one.clear else 1
         if face.id is None and face.hits >= self._settings.min_hits:
             face.id, self._next_id = self._next_id, self._next_id + 1
 
-    def _may_be(self, face: Face, one: Found) -> bool:
+    def _may_be(self, face: TrackedFace, one: Detection) -> bool:
         """Whether a face that is out of sight could be the one that was found."""
         if face.seen == self._now:
             return False
@@ -181,10 +183,10 @@ class Tracker:
         near = min(math.dist(_centre(where), _centre(one.square)) for where in (face.square, face.last))
         return bigger < _RESIZED and near <= reach
 
-    def _stays(self, face: Face) -> bool:
+    def _stays(self, face: TrackedFace) -> bool:
         return self._now - face.found < (_DOUBT_SECONDS if face.id is None else self._settings.lost_after)
 
-    def _in_view(self, face: Face, size: tuple[int, int]) -> bool:
+    def _in_view(self, face: TrackedFace, size: tuple[int, int]) -> bool:
         if face.seen < self._now:
             return False
         if face.checked <= face.found:
@@ -195,7 +197,7 @@ class Tracker:
         return min(beside) >= reach
 
 
-def _patience(face: Face, now: float) -> float:
+def _patience(face: TrackedFace, now: float) -> float:
     """Seconds from one look of the cascade at a face to the next."""
     if face.id is None:
         return 0.0
@@ -205,9 +207,9 @@ def _patience(face: Face, now: float) -> float:
     return _CHECK_SECONDS[sure]
 
 
-def _distinct(found: Iterable[Found]) -> list[Found]:
+def _distinct(found: Iterable[Detection]) -> list[Detection]:
     """Each face once, as most windows saw it; largest first."""
-    kept: list[Found] = []
+    kept: list[Detection] = []
     for one in sorted(found, key=lambda one: one.hits, reverse=True):
         if all(one.square.overlap(other.square) < _DOUBLE for other in kept):
             kept.append(one)

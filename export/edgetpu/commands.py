@@ -11,7 +11,7 @@ import msgspec
 
 from edge.errors import BundleError, UsageError
 from edge.model.bundle import CARD_FILE, EDGE_TPU_FILE, MODEL_FILE, Bundle, find_bundle, open_bundle
-from export.edgetpu.compiled import Split, add_to_bundle, compare, replace_file
+from export.edgetpu.compiled import OpPlacement, add_to_bundle, compare, replace_file
 from export.edgetpu.compiler import Compilation, Compiler, Log, compile_model, read_log
 from export.edgetpu.predict import ON_CHIP_BYTES, Prediction, predict, table
 from export.tflite_graph import Graph, read_file, read_graph
@@ -110,7 +110,7 @@ def _log(given: Path | None, file: Path) -> Log | None:
     return read_log(read_file(path).decode(errors="replace")) if path else None
 
 
-def _agree(log: Log, plain: Graph, split: Split, file: Path) -> None:
+def _agree(log: Log, plain: Graph, split: OpPlacement, file: Path) -> None:
     """The log must be of this model and of this file. Raises BundleError."""
     expected = Counter(op.name for op in plain.ops)
     if log.kinds != expected:
@@ -125,7 +125,7 @@ def _agree(log: Log, plain: Graph, split: Split, file: Path) -> None:
         )
 
 
-def _added(bundle: Bundle, file: Path, split: Split, log: Log | None) -> str:
+def _added(bundle: Bundle, file: Path, split: OpPlacement, log: Log | None) -> str:
     agreed = "input, output and log" if log else "input and output"
     version = log.version if log and log.version else "not known"
     return (

@@ -26,14 +26,14 @@ _PACKAGE: Final = b"DWN1"
 
 
 @dataclass(frozen=True)
-class Split:
+class OpPlacement:
     """How many ops of the plain model run on the Edge TPU and how many stay on the CPU."""
 
     mapped_ops: int
     cpu_ops: int
 
 
-def compare(plain: Graph, compiled: Graph, name: object) -> Split:
+def compare(plain: Graph, compiled: Graph, name: object) -> OpPlacement:
     """Check that ``compiled`` can be what the compiler made of ``plain``; ``name`` is for messages.
 
     Raises BundleError when it is not compiled, or differs in its inputs, outputs or the ops left to the CPU.
@@ -56,7 +56,7 @@ def compare(plain: Graph, compiled: Graph, name: object) -> Split:
         raise BundleError(f"{name}: it is of another model: the {kind} it leaves to the CPU is not in this one")
     if len(left) >= len(plain.ops):
         raise BundleError(f"{name}: it is of another model: it leaves {len(left)} ops to the CPU, this has no more")
-    return Split(len(plain.ops) - len(left), len(left))
+    return OpPlacement(len(plain.ops) - len(left), len(left))
 
 
 def _same(which: str, plain: Sequence[Tensor], compiled: Sequence[Tensor], name: object) -> None:
@@ -76,7 +76,7 @@ def _identity(op: Op) -> tuple[Any, ...]:
     return op.name, tuple((tensor.name, tensor.shape, tensor.dtype) for tensor in op.outputs), constants
 
 
-def add_to_bundle(folder: Path, file: bytes, split: Split, compiler: str | None) -> Card:
+def add_to_bundle(folder: Path, file: bytes, split: OpPlacement, compiler: str | None) -> Card:
     """Write a compiled file into a bundle and name it on its card; returns the new card.
 
     At whatever point this is interrupted, the bundle opens: first the card lets go of an older compiled file, then the

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.errors import BundleError, FerEdgeError, UsageError
-from export.edgetpu.compiled import Split, compare
+from export.edgetpu.compiled import OpPlacement, compare
 from export.edgetpu.rules import Status
 from export.tflite_graph import EDGE_TPU_OP, Graph, read_graph
 
@@ -62,7 +62,7 @@ class CompilerMissingError(FerEdgeError):
 
 
 @dataclass(frozen=True)
-class Row:
+class LogRow:
     """A line of the compiler's table of ops: so many ops of one kind have one status."""
 
     op: str
@@ -75,7 +75,7 @@ class Log:
     """The compiler's log: its version, and what became of which ops."""
 
     version: str | None
-    rows: tuple[Row, ...]
+    rows: tuple[LogRow, ...]
 
     @property
     def kinds(self) -> Counter[str]:
@@ -106,7 +106,7 @@ class Compilation:
     file: bytes
     log: str
     version: str | None
-    split: Split
+    split: OpPlacement
     on_chip: str | None
     streamed: str | None
 
@@ -123,7 +123,7 @@ class Compiler:
 def read_log(text: str) -> Log:
     """Read a log, or what the compiler prints with ``-s``, which has the same table."""
     version = _VERSION.search(text)
-    rows = (Row(op, int(count), status) for op, count, status in _ROW.findall(text))
+    rows = (LogRow(op, int(count), status) for op, count, status in _ROW.findall(text))
     return Log(version.group(1) if version else None, tuple(rows))
 
 
@@ -225,7 +225,7 @@ def _judge(exit_code: int, said: str, source: Path, graph: Graph, allow_cpu_ops:
         file=file,
         log=log_text,
         version=version.group(1) if version else log.version,
-        split=Split(len(graph.ops) - cpu_ops, cpu_ops),
+        split=OpPlacement(len(graph.ops) - cpu_ops, cpu_ops),
         on_chip=_size(_CACHED, said),
         streamed=_size(_STREAMED, said),
     )

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from export.edgetpu.rules import ADVICE, READABLE, RULES, Rule, Status, Verdict, shape_text
+from export.edgetpu.rules import ADVICE, READABLE, RULES, Rule, RuleResult, Status, shape_text
 from export.tflite_graph import EDGE_TPU_OP, Graph, Op, Tensor
 
 ON_CHIP_BYTES: Final = 8 * 2**20
@@ -70,13 +70,13 @@ def predict(graph: Graph) -> Prediction:
     against = [_against(op) for op in graph.ops]
     start, end = _partition([verdict is None for verdict in against]) if refused is None else (0, 0)
     outside = (
-        Verdict(Status.SUBGRAPH, f"it comes after op {end}, which stays on the CPU")
+        RuleResult(Status.SUBGRAPH, f"it comes after op {end}, which stays on the CPU")
         if refused is None
-        else Verdict(Status.UNSPECIFIED, "the file is refused as a whole")
+        else RuleResult(Status.UNSPECIFIED, "the file is refused as a whole")
     )
     elsewhere: Literal["cpu", "none"] = "cpu" if refused is None else "none"
     ops = [
-        _predicted(op, "tpu", Verdict(Status.MAPPED, ""))
+        _predicted(op, "tpu", RuleResult(Status.MAPPED, ""))
         if start <= op.index < end
         else _predicted(op, elsewhere, verdict or outside)
         for op, verdict in zip(graph.ops, against, strict=True)
@@ -93,7 +93,7 @@ def predict(graph: Graph) -> Prediction:
     )
 
 
-def _predicted(op: Op, mapping: Literal["tpu", "cpu", "none"], verdict: Verdict) -> PredictedOp:
+def _predicted(op: Op, mapping: Literal["tpu", "cpu", "none"], verdict: RuleResult) -> PredictedOp:
     output = Output(op.outputs[0].shape, op.outputs[0].dtype) if op.outputs else Output((), "")
     return PredictedOp(op.index, op.name, op.version, output, mapping, verdict.status, verdict.reason)
 
@@ -127,10 +127,10 @@ def _dynamic(graph: Graph) -> str | None:
     return None
 
 
-def _against(op: Op) -> Verdict | None:
+def _against(op: Op) -> RuleResult | None:
     """The first thing that speaks against an op: types, rank, constants, kind and version, then its own limits."""
     if op.name == EDGE_TPU_OP:
-        return Verdict(Status.UNSUPPORTED, "compiled already")
+        return RuleResult(Status.UNSUPPORTED, "compiled already")
     rule = RULES.get(op.name)
     parameters = set(rule.parameters) if rule else set()
     data = [tensor for number, tensor in enumerate(op.inputs) if tensor and number not in parameters]
@@ -144,45 +144,45 @@ def _against(op: Op) -> Verdict | None:
     )
 
 
-def _dtype(data: list[Tensor], weights: list[Tensor], op: Op) -> Verdict | None:
+def _dtype(data: list[Tensor], weights: list[Tensor], op: Op) -> RuleResult | None:
     # An op that is not supported may well work on shapes; then its kind is the better reason.
     wanted = {"INT8", "UINT8"} if op.name in RULES else {"INT8", "UINT8", "INT32", "INT64", "BOOL"}
     for tensor in data:
         if tensor.dtype not in wanted:
-            return Verdict(Status.DTYPE, _advised(op, f"{_short(tensor.name)} is {tensor.dtype}, not INT8 or UINT8"))
+            return RuleResult(Status.DTYPE, _advised(op, f"{_short(tensor.name)} is {tensor.dtype}, not INT8 or UINT8"))
         if op.name in RULES and len(tensor.scales) != 1:
             held = "has one scale a channel" if tensor.scales else "has no scale"
-            return Verdict(
+            return RuleResult(
                 Status.DTYPE, f"{_short(tensor.name)} is {tensor.dtype} but {held}: not quantized as a whole"
             )
     for tensor in weights:
         if tensor.dtype not in {"INT8", "UINT8", "INT32"}:
-            return Verdict(Status.DTYPE, f"{_short(tensor.name)} is {tensor.dtype}, not INT8, UINT8 or INT32")
+            return RuleResult(Status.DTYPE, f"{_short(tensor.name)} is {tensor.dtype}, not INT8, UINT8 or INT32")
     return None
 
 
-def _rank(data: list[Tensor]) -> Verdict | None:
+def _rank(data: list[Tensor]) -> RuleResult | None:
     for tensor in data:
         if any(size != 1 for size in tensor.shape[:-_INNER_DIMENSIONS]):
-            return Verdict(Status.RANK, f"{shape_text(tensor.shape)}: only the three innermost sizes may exceed 1")
+            return RuleResult(Status.RANK, f"{shape_text(tensor.shape)}: only the three innermost sizes may exceed 1")
     return None
 
 
-def _constants(weights: list[Tensor]) -> Verdict | None:
+def _constants(weights: list[Tensor]) -> RuleResult | None:
     for tensor in weights:
         if not tensor.constant:
-            return Verdict(Status.NOT_CONSTANT, f"{_short(tensor.name)} is computed at run time")
+            return RuleResult(Status.NOT_CONSTANT, f"{_short(tensor.name)} is computed at run time")
     return None
 
 
-def _kind(op: Op, rule: Rule | None) -> Verdict | None:
+def _kind(op: Op, rule: Rule | None) -> RuleResult | None:
     if rule is None:
-        return Verdict(Status.UNSUPPORTED, _advised(op, "not on Coral's list of supported ops"))
+        return RuleResult(Status.UNSUPPORTED, _advised(op, "not on Coral's list of supported ops"))
     lowest, highest = rule.versions
     if op.version > highest:
-        return Verdict(Status.VERSION, f"version {op.version}; int8 ones that map are of version {highest}")
+        return RuleResult(Status.VERSION, f"version {op.version}; int8 ones that map are of version {highest}")
     if op.version < lowest and op.outputs[0].dtype == "INT8":
-        return Verdict(
+        return RuleResult(
             Status.VERSION,
             f"int8, but marked version {op.version} instead of {lowest}, as ai-edge-quantizer leaves it: "
             "convert with TensorFlow's converter",
@@ -190,9 +190,9 @@ def _kind(op: Op, rule: Rule | None) -> Verdict | None:
     return None
 
 
-def _limits(op: Op, rule: Rule | None) -> Verdict | None:
+def _limits(op: Op, rule: Rule | None) -> RuleResult | None:
     reasons = (limit(op) for limit in (rule.limits if rule else ()))
-    return next((Verdict(Status.UNSPECIFIED, reason) for reason in reasons if reason), None)
+    return next((RuleResult(Status.UNSPECIFIED, reason) for reason in reasons if reason), None)
 
 
 def _advised(op: Op, reason: str) -> str:

@@ -30,7 +30,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RuleResult:
     """Why an op cannot map: the status that the compiler's log would give, and the reason in full."""
 
     status: Status

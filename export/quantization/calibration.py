@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from edge.evaluation.metrics import CALIBRATION_BINS, bin_numbers, calibration
+from edge.evaluation.metrics import CALIBRATION_BINS, bin_numbers, reliability_diagram
 from edge.model.bundle import Abstention, Calibration
 from edge.model.preprocessing import Temperature, softmax
 
@@ -42,7 +42,7 @@ def calibrate(logits: NDArray[np.float64], labels: NDArray[np.int64], seed: int)
     for half in (first, ~first):
         temperature = fit_temperature(logits[~half], labels[~half])
         probabilities[half] = softmax(temperature.calibrated(logits[half]))
-    before, after = calibration(labels, softmax(logits)), calibration(labels, probabilities)
+    before, after = reliability_diagram(labels, softmax(logits)), reliability_diagram(labels, probabilities)
     judged = (before.ece, after.ece, perfect_ece(probabilities, rng), before.nll, after.nll)
     return Trust(fit_temperature(logits, labels), Calibration(*(round(figure, 5) for figure in judged)))
 

@@ -41,7 +41,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ComparisonRow:
     """What one contender reached; ``milliseconds`` is the median from pixels to logits, one thread."""
 
     name: str
@@ -108,7 +108,7 @@ def _peer_model(file: Path) -> bytes:
         ) from error
 
 
-def compare(contenders: list[Contender], faces: LabelledFaces) -> list[Standing]:
+def compare(contenders: list[Contender], faces: LabelledFaces) -> list[ComparisonRow]:
     """Show every face to every contender, the next one first each time; in the order given."""
     answers = np.empty((len(contenders), len(faces)), np.int64)
     seconds = np.empty((len(contenders), len(faces)))
@@ -130,12 +130,12 @@ def compare(contenders: list[Contender], faces: LabelledFaces) -> list[Standing]
         figures = measure(faces.labels, answered)
         milliseconds = float(np.median(taken)) * 1000
         standings.append(
-            Standing(contender.name, contender.size, figures.accuracy, figures.macro_f1, round(milliseconds, 4))
+            ComparisonRow(contender.name, contender.size, figures.accuracy, figures.macro_f1, round(milliseconds, 4))
         )
     return standings
 
 
-def table(standings: list[Standing], faces: LabelledFaces) -> str:
+def table(standings: list[ComparisonRow], faces: LabelledFaces) -> str:
     """The standings for a person; times also as multiples of the last one's."""
     last = standings[-1]
     width = max(len(standing.name) for standing in standings)
@@ -151,12 +151,12 @@ def table(standings: list[Standing], faces: LabelledFaces) -> str:
     return "\n".join(lines)
 
 
-def picture(standings: list[Standing], split: str) -> str:
+def picture(standings: list[ComparisonRow], split: str) -> str:
     """An SVG of all standings: time against accuracy, the area of a dot is its file's size."""
     return drawn(lambda figure: _scatter(figure, standings, split), 7, 4.5)
 
 
-def _scatter(figure: Figure, standings: list[Standing], split: str) -> None:
+def _scatter(figure: Figure, standings: list[ComparisonRow], split: str) -> None:
     axes: Any = figure.subplots()
     near = max(standing.milliseconds for standing in standings) / 6
     for standing in standings:

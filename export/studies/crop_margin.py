@@ -25,9 +25,9 @@ from edge.evaluation.fer2013 import LabelledFaces, Split, read_faces
 from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.model.preprocessing import crop, softmax
-from edge.pipeline import make_stream
+from edge.pipeline import make_pipeline
 from edge.records import Box, Frame, Gray
-from edge.settings import Detect, Settings
+from edge.settings import DetectSettings, Settings
 from edge.vision.detector import FaceDetector
 from export.edgetpu.compiled import write_card
 from export.golden import golden_scene, write_golden
@@ -51,7 +51,7 @@ _CHOSEN: Final = f"; crop margin by {Split.PUBLIC}"
 
 
 @dataclass(frozen=True)
-class Trial:
+class BoxTrial:
     """What one margin gives on the faces that were found.
 
     ``difference`` is its accuracy less that of classifying the same faces directly, ``error`` the standard error of
@@ -84,7 +84,7 @@ class Fit:
     left: float
     top: float
     side: float
-    trials: tuple[Trial, ...]
+    trials: tuple[BoxTrial, ...]
 
     @property
     def recall(self) -> float:
@@ -92,7 +92,7 @@ class Fit:
         return self.found / self.faces
 
     @property
-    def best(self) -> Trial:
+    def best(self) -> BoxTrial:
         """The margin with the best accuracy; of several, the one whose answers are likelier."""
         return max(self.trials, key=lambda trial: (trial.accuracy, -trial.nll))
 
@@ -111,7 +111,7 @@ def pasted(face: Gray, square: Box) -> Layer:
 
 def scanning() -> Finder:
     """Finds faces in one picture, as ``fer-edge classify`` does."""
-    detector = FaceDetector(Detect())
+    detector = FaceDetector(DetectSettings())
 
     def find(scene: Layer, square: Box, rng: np.random.Generator) -> tuple[Gray, Box, Sequence[Box]]:
         picture = _exposed(scene, rng)
@@ -122,7 +122,7 @@ def scanning() -> Finder:
 
 def following(classifier: Classifier) -> Finder:
     """Finds faces as ``fer-edge run`` does, and follows them for some frames, in which all of the scene moves."""
-    stream = make_stream(Settings(), classifier)
+    stream = make_pipeline(Settings(), classifier)
 
     def find(scene: Layer, square: Box, rng: np.random.Generator) -> tuple[Gray, Box, Sequence[Box]]:
         forth = 1 if 2 * square.x + square.w < WIDTH else -1  # towards the middle
@@ -203,13 +203,13 @@ def _right(answers: Sequence[NDArray[np.float64]], labels: NDArray[np.int64]) ->
 
 def _trial(
     margin: float, answers: Sequence[NDArray[np.float64]], alone: NDArray[np.bool_], labels: NDArray[np.int64]
-) -> Trial:
+) -> BoxTrial:
     right = _right(answers, labels)
     gained, lost = int((right & ~alone).sum()), int((alone & ~right).sum())
     differences = right.astype(np.float64) - alone
     error = float(differences.std(ddof=1) / math.sqrt(len(right))) if len(right) > 1 else 1.0
     nll = -float(np.mean([math.log(max(answer[label], 1e-12)) for answer, label in zip(answers, labels, strict=True)]))
-    return Trial(
+    return BoxTrial(
         margin, float(right.mean()), float(differences.mean()), error, gained, lost, mcnemar(gained, lost), nll
     )
 

@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces, measured_split, read_faces
-from edge.events.episodes import Manner, Narrator, manner
+from edge.events.episodes import EpisodeSettings, EpisodeTracker, episode_settings
 from edge.model.bundle import Card, find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.model.preprocessing import INPUT_SIZE, LABELS, softmax
-from edge.records import Logits, Telling
-from edge.settings import Events
+from edge.records import EventTuning, Logits
+from edge.settings import EventSettings
 from export.edgetpu.compiled import write_card
 
 FPS: Final = 15.0
-USUAL: Final = Telling(smoothing=0.2, dwell=0.2, hysteresis=0.2)
+USUAL: Final = EventTuning(smoothing=0.2, dwell=0.2, hysteresis=0.2)
 """What a card states that was not tuned; it is what suits the bundled student-small."""
 
 _SEED: Final = 20261122
@@ -48,7 +48,7 @@ class Take:
 
 
 @dataclass(frozen=True)
-class Calm:
+class Calmness:
     """What was told of generated sequences.
 
     ``raw_per_minute`` counts changes of the likeliest label from frame to frame while a face goes on showing the same,
@@ -147,14 +147,14 @@ def _read(classifier: Classifier, pictures: NDArray[np.uint8]) -> tuple[Logits, 
     return tuple(classifier.read(picture) for picture in pictures)
 
 
-def judge(made: Sequence[Take], wanted: Manner) -> Calm:
+def judge(made: Sequence[Take], wanted: EpisodeSettings) -> Calmness:
     """Tell the sequences in this manner, and count."""
     raw = told = 0
     missed: Counter[str] = Counter()
     minutes = 0.0
     delays = []
     for one in made:
-        narrator = Narrator(wanted)
+        narrator = EpisodeTracker(wanted)
         changes = [
             change
             for number, reading in enumerate(one.readings)
@@ -173,25 +173,27 @@ def judge(made: Sequence[Take], wanted: Manner) -> Calm:
             missed[_why_missed(one.readings[round(at * FPS) :], one.after, wanted)] += 1
         else:
             delays.append(delay)
-    return Calm(
+    return Calmness(
         minutes, raw / minutes, told / minutes, tuple(delays), missed["another"], missed["unsure"], missed["held"]
     )
 
 
-def _why_missed(readings: Sequence[Logits], truth: str, wanted: Manner) -> Literal["another", "unsure", "held"]:
-    """As in :class:`Calm`."""
+def _why_missed(
+    readings: Sequence[Logits], truth: str, wanted: EpisodeSettings
+) -> Literal["another", "unsure", "held"]:
+    """As in :class:`Calmness`."""
     probabilities = softmax(np.mean(readings, axis=0))
     if LABELS[int(probabilities.argmax())] != truth:
         return "another"
     return "unsure" if probabilities.max() < wanted.threshold else "held"
 
 
-def tune(made: Sequence[Take], card: Card) -> tuple[Telling, Calm]:
+def tune(made: Sequence[Take], card: Card) -> tuple[EventTuning, Calmness]:
     """The calmest of a grid of thresholds whose median delay is at most half a second; else the quickest."""
     tried = []
     for values in itertools.product(*_GRID):
-        telling = Telling(*values)
-        tried.append((telling, judge(made, manner(Events(), (), telling, card.abstention.threshold))))
+        telling = EventTuning(*values)
+        tried.append((telling, judge(made, episode_settings(EventSettings(), (), telling, card.abstention.threshold))))
     quick = [pair for pair in tried if pair[1].delay <= _DELAY_AIM]
     if quick:
         return min(quick, key=lambda pair: (pair[1].told_per_minute, pair[1].missed, pair[1].delay))
@@ -214,12 +216,15 @@ def command(arguments: Namespace) -> int:
         except OSError as error:
             raise UsageError(f"{bundle.folder}: its card cannot be written: {error.strerror}") from error
     else:
-        telling, calm = card.events, judge(made, manner(Events(), (), card.events, card.abstention.threshold))
+        telling, calm = (
+            card.events,
+            judge(made, episode_settings(EventSettings(), (), card.events, card.abstention.threshold)),
+        )
     print(report(card, telling, calm))
     return 0
 
 
-def report(card: Card, telling: Telling, calm: Calm) -> str:
+def report(card: Card, telling: EventTuning, calm: Calmness) -> str:
     """The figures for a person."""
     fewer = f"{calm.ratio:.0f} times fewer" if calm.told_per_minute else "none was told"
     told = "none told"

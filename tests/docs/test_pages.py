@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from edge.model.bundle import find_bundle, open_bundle
-from edge.settings import Metrics, Model, load_settings
+from edge.settings import MetricsSettings, ModelSettings, load_settings
 from tests.conftest import ROOT
 from tests.docs.pages import PAGES, Block, anchors, blocks, commands_of, links, name_of
 
@@ -98,7 +98,7 @@ def test_prometheus_asks_at_the_port_of_the_settings() -> None:
     [block] = [block for block in of("yaml") if block.page == "docs/metrics.md"]
     [job] = yaml.safe_load(block.text)["scrape_configs"]
     targets = [target for group in job["static_configs"] for target in group["targets"]]
-    assert {int(target.partition(":")[2]) for target in targets} == {Metrics().port}
+    assert {int(target.partition(":")[2]) for target in targets} == {MetricsSettings().port}
 
 
 def test_keys_that_the_pages_name_exist() -> None:
@@ -139,7 +139,7 @@ def test_tables_have_the_figures_of_each_bundled_models_card(name: str) -> None:
 
 
 def test_sentences_have_the_figures_of_the_default_models_card() -> None:
-    card = open_bundle(find_bundle(Model().bundle)).card
+    card = open_bundle(find_bundle(ModelSettings().bundle)).card
     accuracy, device = ((ROOT / "docs" / name).read_text() for name in ("accuracy.md", "device-models.md"))
     assert f"error {card.calibration.ece:.3f})" in re.sub(r"\s+", " ", accuracy)
     assert f"{card.figures.n:,} faces" in accuracy
@@ -149,7 +149,7 @@ def test_sentences_have_the_figures_of_the_default_models_card() -> None:
 
 def test_the_confusion_matrix_is_that_of_the_bundled_models_report() -> None:
     """Both draw the shares of each label's faces, in the same order."""
-    bundled = find_bundle(Model().bundle)
+    bundled = find_bundle(ModelSettings().bundle)
 
     def shares(svg: str) -> list[str]:
         return re.findall(r">\s*(\d+%)\s*<", svg)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge.model.bundle import open_bundle
 from edge.model.classifier import Classifier
-from edge.model.registry import KEPT, Models
+from edge.model.registry import KEPT, ModelRegistry
 from edge.model.verification import verify_golden
 
 
@@ -34,7 +34,7 @@ def cut_at(number: int, state: Path, bundle: Path) -> str:
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         os.dup2(writing, 1)
-        Models(state, Fuse(number)).install(bundle, lambda _: None)
+        ModelRegistry(state, Fuse(number)).install(bundle, lambda _: None)
         os._exit(0)
     os.close(writing)
     os.waitpid(child, 0)
@@ -43,7 +43,7 @@ def cut_at(number: int, state: Path, bundle: Path) -> str:
 
 
 def main(state: Path, first: Path, second: Path) -> None:
-    models = Models(state)
+    models = ModelRegistry(state)
     name = models.install(first, lambda _: None)
     for number in range(KEPT):  # so many that two must go
         older = shutil.copytree(models.folder / name, models.folder / f"older-{number}", copy_function=os.link)
@@ -52,7 +52,7 @@ def main(state: Path, first: Path, second: Path) -> None:
     shutil.copytree(state, pristine, copy_function=os.link)  # no file is ever written in place
     number = 0
     while step := cut_at(number, state, second):
-        models = Models(state)
+        models = ModelRegistry(state)
         left = models.candidates()[0]
         for listed in models.installed():
             open_bundle(models.folder / listed)
@@ -60,13 +60,13 @@ def main(state: Path, first: Path, second: Path) -> None:
         shutil.rmtree(state)
         shutil.copytree(pristine, state, copy_function=os.link)
         number += 1
-    bundle = open_bundle(Models(state).candidates()[0].folder)
+    bundle = open_bundle(ModelRegistry(state).candidates()[0].folder)
     print(
         json.dumps(
             {
                 "step": "",
-                "usable": Models(state).choice.current,
-                "listed": Models(state).installed(),
+                "usable": ModelRegistry(state).choice.current,
+                "listed": ModelRegistry(state).installed(),
                 "ok": verify_golden(Classifier(bundle), bundle.golden).ok,
             }
         )

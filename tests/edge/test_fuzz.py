@@ -31,14 +31,14 @@ from edge.cli.reference import sample
 from edge.errors import BundleError, DataError, FerEdgeError, SettingsError, SourceError
 from edge.evaluation.fer2013 import read_data, read_faces
 from edge.events.factory import to_json
-from edge.model.archive import LARGEST, read_parcel
+from edge.model.archive import LARGEST, read_bundle_archive
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.verification import check_preparation
-from edge.mqtt.commands import Abilities, Remote
+from edge.mqtt.commands import Capabilities, CommandProcessor
 from edge.mqtt.messages import COMMANDS, Reply
 from edge.mqtt.publisher import base_topic
-from edge.settings import Camera, Detect, Section, Settings, load_settings
-from edge.system.state import Keeper
+from edge.settings import CameraSettings, DetectSettings, Section, Settings, load_settings
+from edge.system.state import StateStore
 from edge.vision.detector import FaceDetector
 from tests.conftest import PORTRAIT
 
@@ -267,7 +267,7 @@ def test_bundle_zips(place: Path, content: bytes) -> None:
     file.write_bytes(content)
 
     def read() -> None:
-        assert set(read_parcel(file)) <= set(LARGEST)
+        assert set(read_bundle_archive(file)) <= set(LARGEST)
 
     before = sorted(place.iterdir())
     attempt("zip", BundleError, read)
@@ -298,8 +298,8 @@ def test_bundle_zips(place: Path, content: bytes) -> None:
 def test_commands(place: Path, commands: list[tuple[str, bytes, bool]]) -> None:
     replies: list[Reply] = []
     now = iter(range(0, 10**9, 100))
-    abilities = Abilities(True, lambda: None, lambda: open_bundle(find_bundle("")))
-    remote = Remote(Keeper(place / "kept", "kiosk"), abilities, replies.append, lambda: float(next(now)))
+    abilities = Capabilities(True, lambda: None, lambda: open_bundle(find_bundle("")))
+    remote = CommandProcessor(StateStore(place / "kept", "kiosk"), abilities, replies.append, lambda: float(next(now)))
     for name, payload, retained in commands:
         tried["command"] += 1
         before = len(replies)
@@ -387,7 +387,7 @@ PICTURES = [_encoded(form) for form in (".jpg", ".png", ".bmp", ".pgm", ".webp")
 def test_pictures(place: Path, content: bytes) -> None:
     file = place / "picture.jpg"
     file.write_bytes(content)
-    detector = FaceDetector(Detect(width=96))
+    detector = FaceDetector(DetectSettings(width=96))
 
     def look() -> None:
         gray = read_gray(file)
@@ -415,7 +415,7 @@ def test_videos(place: Path, video: bytes, data: st.DataObject) -> None:
     file.write_bytes(data.draw(damaged(video) | st.binary(max_size=200)))
 
     def watch() -> None:
-        source = open_source(Camera(source=str(file)))
+        source = open_source(CameraSettings(source=str(file)))
         try:
             times = [frame.time for frame in islice(source.frames(), 20)]
         finally:

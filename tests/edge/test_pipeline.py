@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from edge.model.loader import open_deployed
-from edge.pipeline import STAGES, Pipeline, Seen, make_stream
+from edge.pipeline import STAGES, FrameResult, Pipeline, make_pipeline
 from edge.records import Box, Frame
-from edge.settings import Quality, Settings
+from edge.settings import QualitySettings, Settings
 from tests.edge.stage import FPS, Actor, film, walk
 
 PEOPLE = (
@@ -21,8 +21,8 @@ PEOPLE = (
 )
 
 
-def watch(frames: Iterable[Frame], settings: Settings | None = None) -> tuple[Pipeline, list[Seen]]:
-    pipeline = make_stream(settings or Settings(), open_deployed(settings or Settings(), {})[0])
+def watch(frames: Iterable[Frame], settings: Settings | None = None) -> tuple[Pipeline, list[FrameResult]]:
+    pipeline = make_pipeline(settings or Settings(), open_deployed(settings or Settings(), {})[0])
     return pipeline, list(pipeline.run(frames))
 
 
@@ -32,7 +32,7 @@ def visit() -> tuple[Frame, ...]:
 
 
 @cache
-def visit_seen() -> tuple[Pipeline, list[Seen]]:
+def visit_seen() -> tuple[Pipeline, list[FrameResult]]:
     return watch(visit())
 
 
@@ -74,7 +74,7 @@ def test_every_stage_of_the_way_has_its_time() -> None:
 
 
 def test_a_flawed_face_is_followed_and_not_classified() -> None:
-    strict = msgspec.structs.replace(Settings(), quality=Quality(min_size=500))
+    strict = msgspec.structs.replace(Settings(), quality=QualitySettings(min_size=500))
     _, seen = watch(visit()[:5], strict)
     assert {track.id for track in seen[-1].tracks} == {1, 2}
     assert {reading for frame in seen for reading in frame.readings.values()} == {"small"}

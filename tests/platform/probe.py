@@ -14,8 +14,8 @@ from edge.model.bundle import open_bundle
 from edge.model.classifier import Classifier
 from edge.model.loader import open_deployed
 from edge.model.verification import check_golden
-from edge.pipeline import Pipeline, make_stream
-from edge.settings import Camera, Settings
+from edge.pipeline import Pipeline, make_pipeline
+from edge.settings import CameraSettings, Settings
 
 
 def goldens() -> dict[str, dict[str, float]]:
@@ -28,8 +28,8 @@ def goldens() -> dict[str, dict[str, float]]:
 
 
 def changes(folder: str, fps: float) -> list[tuple[float, int, str, str, float]]:
-    pipeline: Pipeline = make_stream(Settings(), open_deployed(Settings(), {})[0])
-    frames = open_source(Camera(source=folder, folder_fps=fps)).frames()
+    pipeline: Pipeline = make_pipeline(Settings(), open_deployed(Settings(), {})[0])
+    frames = open_source(CameraSettings(source=folder, folder_fps=fps)).frames()
     told = [change for seen in pipeline.run(frames) for change in seen.changes] + pipeline.finish()
     return [(c.time, c.track, c.kind, c.expression.label, c.expression.confidence) for c in told]
 

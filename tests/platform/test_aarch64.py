@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import pytest
 
-from edge.camera.sources import Demo
+from edge.camera.sources import DemoSource
 from export.wheelhouse import LIMIT_MB, installed_sizes, table, target
 from tests.platform.roots import debian_root, require_root
 
@@ -123,7 +123,7 @@ def wheelhouses() -> dict[Board, Path]:
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The part of the demo in which the face comes and goes, as pictures, thinned out."""
     folder = tmp_path_factory.mktemp("clip")
-    for number, frame in enumerate(Demo().frames()):
+    for number, frame in enumerate(DemoSource().frames()):
         if number % EVERY == 0 and 2 <= frame.time < 10:
             cv2.imwrite(str(folder / f"{number:03}.png"), frame.gray)
     return folder

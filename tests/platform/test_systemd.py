@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import pytest
 
-from edge.camera.sources import Demo
+from edge.camera.sources import DemoSource
 from edge.model.bundle import DEFAULT, find_bundle
 from tests.conftest import ROOT, StandIn, wait_until
 from tests.platform.roots import debian_root, require_root
@@ -311,7 +311,7 @@ def events(installed: Container) -> Iterator[Subscriber]:
 def _film(folder: Path) -> None:
     """The demo's frames, thinned out, beginning when the face is near: a test need not wait for it."""
     folder.mkdir()
-    frames = list(Demo().frames())[::2]
+    frames = list(DemoSource().frames())[::2]
     for number, frame in enumerate(frames[35:] + frames[:35]):
         cv2.imwrite(str(folder / f"{number:03}.jpg"), frame.gray)
 

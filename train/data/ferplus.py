@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
-from edge.evaluation.csv_table import Row, read_table
+from edge.evaluation.csv_table import CsvRow, read_table
 from edge.evaluation.fer2013 import LabelledFaces
 
 VOTES: Final = (
@@ -48,7 +48,7 @@ def read_votes(file: Path, faces: LabelledFaces, *others: LabelledFaces) -> NDAr
     return np.array([_shares(file, table[row]) for row in faces.rows], np.float32).reshape(-1, len(VOTES))
 
 
-def _check_rows(file: Path, table: Sequence[Row], faces: LabelledFaces) -> None:
+def _check_rows(file: Path, table: Sequence[CsvRow], faces: LabelledFaces) -> None:
     rows = np.empty(0, np.int64) if faces.rows is None else faces.rows
     if len(table) <= rows.max(initial=-1):
         raise DataError(f"{file}: {len(table)} rows of votes do not reach data row {rows.max()} of the pictures")
@@ -61,7 +61,7 @@ def _check_rows(file: Path, table: Sequence[Row], faces: LabelledFaces) -> None:
             )
 
 
-def _shares(file: Path, row: Row) -> NDArray[np.float64]:
+def _shares(file: Path, row: CsvRow) -> NDArray[np.float64]:
     try:
         votes = np.array([float(row.values[name]) for name in VOTES])
     except ValueError as error:

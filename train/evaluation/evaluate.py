@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
-from edge.evaluation.metrics import Calibration, Figures, calibration, measure
+from edge.evaluation.metrics import Figures, ReliabilityDiagram, measure, reliability_diagram
 from edge.model.preprocessing import softmax
-from train.evaluation.predictions import Answers
-from train.evaluation.predictors import Subject, open_subject
+from train.evaluation.predictions import Predictions
+from train.evaluation.predictors import Predictor, open_predictor
 
 _SHIFTS: Final = ((0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2))
 _KEPT: Final = ".npz"
@@ -30,7 +30,7 @@ class Evaluation:
     split: str | None
     views: int
     figures: Figures
-    calibration: Calibration
+    calibration: ReliabilityDiagram
 
 
 def evaluate(subjects: list[Path], faces: LabelledFaces, views: int = 1, keep: Path | None = None) -> Evaluation:
@@ -47,8 +47,10 @@ def evaluate(subjects: list[Path], faces: LabelledFaces, views: int = 1, keep: P
         raise UsageError(f"--keep {keep}: keeps the answers of one subject, and here are {len(subjects)}")
     if keep and keep.suffix != _KEPT:
         raise UsageError(f"--keep {keep}: kept answers are known by their ending; call it {keep.name}{_KEPT}")
-    opened = [Answers.load(path, faces, views) if path.suffix == _KEPT else open_subject(path) for path in subjects]
-    said = [subject if isinstance(subject, Answers) else _ask(subject, faces, views) for subject in opened]
+    opened = [
+        Predictions.load(path, faces, views) if path.suffix == _KEPT else open_predictor(path) for path in subjects
+    ]
+    said = [subject if isinstance(subject, Predictions) else _ask(subject, faces, views) for subject in opened]
     if keep:
         said[0].save(keep, faces)
     averaged = np.mean([softmax(answers.logits.astype(np.float64)) for answers in said], axis=(0, 1))
@@ -57,13 +59,13 @@ def evaluate(subjects: list[Path], faces: LabelledFaces, views: int = 1, keep: P
         faces.split,
         views,
         measure(faces.labels, averaged.argmax(axis=1)),
-        calibration(faces.labels, averaged),
+        reliability_diagram(faces.labels, averaged),
     )
 
 
-def _ask(subject: Subject, faces: LabelledFaces, views: int) -> Answers:
+def _ask(subject: Predictor, faces: LabelledFaces, views: int) -> Predictions:
     logits = [subject.logits(_view(faces.pixels, number)) for number in range(views)]
-    return Answers(np.stack(logits), subject.name, subject.provenance)
+    return Predictions(np.stack(logits), subject.name, subject.provenance)
 
 
 def _told_subject(names: list[str]) -> str:

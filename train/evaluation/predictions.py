@@ -1,4 +1,4 @@
-"""Answers that are kept: what a network says of the test-time views of labelled faces.
+"""Predictions that are kept: what a network says of the test-time views of labelled faces.
 
 Whoever has the answers measures an ensemble without the networks: a teacher has 90 MB and takes an hour to be trained.
 """
@@ -17,7 +17,7 @@ from edge.model.preprocessing import LABELS
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """One network's logits for k test-time views of n faces.
 
     ``logits`` is ``(k, n, 7)`` float32 in the order of LABELS; ``subject`` says what was asked, ``provenance`` how its
@@ -42,7 +42,7 @@ class Answers:
         making.replace(file)
 
     @classmethod
-    def load(cls, file: Path, faces: LabelledFaces, views: int) -> "Answers":
+    def load(cls, file: Path, faces: LabelledFaces, views: int) -> "Predictions":
         """Read the answers about the first ``views`` test-time views of ``faces``.
 
         Raises DataError when the file holds none, UsageError when they are about other faces or fewer views.

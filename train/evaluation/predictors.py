@@ -19,7 +19,7 @@ from train.trainer import predict
 
 
 @dataclass(frozen=True)
-class Subject:
+class Predictor:
     """A network and what it is.
 
     ``logits`` maps faces ``(n, 48, 48)`` uint8 to ``(n, 7)`` float32; a bundle's are divided by its card's temperature.
@@ -32,7 +32,7 @@ class Subject:
     training_sha256: str
 
 
-def open_subject(path: Path) -> Subject:
+def open_predictor(path: Path) -> Predictor:
     """Open a run folder, a bundle's folder or a bundled model's name.
 
     Raises UsageError when it is a run without weights or nothing of these, BundleError when it is a damaged bundle.
@@ -41,15 +41,15 @@ def open_subject(path: Path) -> Subject:
         return _bundle(path)
     run = Run.load(path)
     model = run.model(path)
-    return Subject(
+    return Predictor(
         f"run {path}, Keras float32", lambda pixels: predict(model, pixels), run.provenance(), run.training_sha256
     )
 
 
-def _bundle(path: Path) -> Subject:
+def _bundle(path: Path) -> Predictor:
     bundle = open_bundle(find_bundle(str(path)))
     classifier = Classifier(bundle, threads=1)
-    return Subject(
+    return Predictor(
         f"bundle {path}, int8 on {classifier.runtime}",
         lambda pixels: np.array([classifier.read(face) for face in pixels], np.float32),
         provenance(bundle.card),
@@ -62,7 +62,7 @@ def bank(path: Path, data: Path, views: int, seed: int) -> ViewBank:
 
     Raises UsageError when ``data`` holds other training faces, and as ``open_subject`` does.
     """
-    teacher = open_subject(path)
+    teacher = open_predictor(path)
     training = read_splits(data, skip_bad=True).training
     if training.sha256() != teacher.training_sha256:
         raise UsageError(f"{data} is not the data that {path} was trained on")

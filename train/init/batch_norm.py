@@ -13,7 +13,9 @@ Affine = tuple[Values | float, Values]
 """What a folded graph multiplies a convolution's output by, and what it adds then, a channel."""
 
 
-def unfold(model: Any, kernel: Callable[[str], Values], affine: Callable[[str], Affine], faces: Values) -> None:
+def restore_batch_norms(
+    model: Any, kernel: Callable[[str], Values], affine: Callable[[str], Affine], faces: Values
+) -> None:
     """Set the convolutions in front of ``pool``, and their batch norms, to what a folded graph computes.
 
     ``kernel`` and ``affine`` take the convolution's name; its batch norm has the same with ``_bn`` behind. ``faces`` is

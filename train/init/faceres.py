@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge.errors import DataError
-from train.init.batch_norm import Affine, Values, unfold
+from train.init.batch_norm import Affine, Values, restore_batch_norms
 from train.models.mobilenet import CHANNEL_MEANS
 
 # Bilinear 2x upsampling followed by a stride-2 tap at offset k reads these three neighbours of the original picture.
@@ -24,7 +24,7 @@ _STORED: Final = {"float16": "<f2", "float32": "<f4", "int32": "<i4"}
 def load_backbone(model: Any, manifest: Path, faces: Values) -> None:
     """Copy the published backbone into ``model``'s layers of the same names.
 
-    ``faces`` is as of train.init.batch_norm.unfold. Raises DataError when the files are not those weights.
+    ``faces`` is as of train.init.batch_norm.restore_batch_norms. Raises DataError when the files are not those weights.
     """
     published = read_weights(manifest)
     colour = model.get_layer("conv1").weights[0].shape[2] == 3  # the co-teacher takes the stem as published
@@ -44,7 +44,7 @@ def load_backbone(model: Any, manifest: Path, faces: Values) -> None:
         return 1.0, bias
 
     try:
-        unfold(model, kernel, affine, faces)
+        restore_batch_norms(model, kernel, affine, faces)
     except (KeyError, ValueError) as error:
         raise _not_the_weights(manifest, error) from error
 

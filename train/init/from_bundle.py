@@ -12,7 +12,7 @@ from tf_keras.layers import Conv2D, Dense, DepthwiseConv2D
 from edge.errors import UsageError
 from edge.model.bundle import Bundle, Card
 from edge.model.classifier import find_runtime
-from train.init.batch_norm import Values, unfold
+from train.init.batch_norm import Values, restore_batch_norms
 
 _COMPUTED: Final = ("Relu6", "BiasAdd")  # in the names of a layer's results, not of its kernel
 _WITH_KERNEL: Final = (Conv2D, DepthwiseConv2D, Dense)
@@ -28,7 +28,9 @@ def provenance(card: Card) -> str:
 
 
 def load_bundle(model: Any, bundle: Bundle, faces: Values) -> None:
-    """Give ``model`` the weights of a bundle of the same network; ``faces`` is as of train.init.batch_norm.unfold.
+    """Give ``model`` the weights of a bundle of the same network.
+
+    ``faces`` is as of train.init.batch_norm.restore_batch_norms.
 
     Raises UsageError when the bundle is of another network, or its file does not name the layers of this one.
     """
@@ -40,7 +42,7 @@ def load_bundle(model: Any, bundle: Bundle, faces: Values) -> None:
             "version can be trained further."
         )
     try:
-        unfold(model, lambda name: _as_keras(kernels[name]), lambda name: (1.0, biases[name]), faces)
+        restore_batch_norms(model, lambda name: _as_keras(kernels[name]), lambda name: (1.0, biases[name]), faces)
         model.get_layer("logits").set_weights([kernels["logits"].T, biases["logits"]])
     except ValueError as error:
         raise UsageError(f"--weights {bundle.folder}: not the weights of {model.name}: {error}") from error

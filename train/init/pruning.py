@@ -15,7 +15,7 @@ from tf_keras.layers import BatchNormalization, Conv2D, Dense, DepthwiseConv2D
 from train.init.batch_norm import Values, backbone
 
 
-def slim(model: Any, wide: Any, faces: Values) -> None:
+def prune(model: Any, wide: Any, faces: Values) -> None:
     """Give ``model`` the most telling filters of ``wide``, a trained network of the same layers.
 
     ``faces`` is ``(n, 48, 48, 1)`` normalized training faces; a few hundred serve to see what filters contribute, and

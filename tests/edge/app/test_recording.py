@@ -12,9 +12,9 @@ import pytest
 from edge.app.recording import Recorder, events_of
 from edge.errors import SourceError
 from edge.model.bundle import DEFAULT, find_bundle, open_bundle
-from edge.pipeline import Seen
+from edge.pipeline import FrameResult
 from edge.records import Box, Frame, Reading, Track
-from edge.settings import Events, Preset, Settings
+from edge.settings import EventSettings, Preset, Settings
 from edge.system.clock import Moment
 from tests.edge.cli.test_main import fer_edge
 
@@ -24,8 +24,8 @@ HAPPY = (0.0, 0.0, 0.0, 5.0, 0.0, 0.0, 0.0)
 SAD = (0.0, 0.0, 0.0, 0.0, 5.0, 0.0, 0.0)
 
 
-def seen(at: float, track: Track, reading: Reading) -> Seen:
-    return Seen(Frame(np.zeros((4, 4), np.uint8), at), [track], [], {track.id: reading}, [])
+def seen(at: float, track: Track, reading: Reading) -> FrameResult:
+    return FrameResult(Frame(np.zeros((4, 4), np.uint8), at), [track], [], {track.id: reading}, [])
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_recording_is_told_as_it_was_with_the_clock_of_then(recording: Path) -
 
 
 def test_other_settings_tell_it_otherwise_with_the_thresholds_of_its_model(recording: Path) -> None:
-    assert kinds(recording, Settings(events=Events(dwell=3.0, uncertain_after=10.0))) == []
+    assert kinds(recording, Settings(events=EventSettings(dwell=3.0, uncertain_after=10.0))) == []
     sad = Settings(preset=(Preset(name="sorrow", expression="sad", for_seconds=0.5),))
     assert kinds(recording, sad) == ["appeared", "changed", "sorrow", "uncertain", "left"]
 

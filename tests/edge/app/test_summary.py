@@ -7,20 +7,20 @@ from edge.app.summary import Summary
 from edge.events.episodes import Change
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.pipeline import Pipeline, Seen, make_stream
+from edge.pipeline import FrameResult, Pipeline, make_pipeline
 from edge.records import Box, Frame, Track
 from edge.settings import Settings
 
 FRAME = Frame(np.zeros((2, 2), np.uint8), 0.0)
 
 
-def seen(shown: Sequence[int], hidden: Sequence[int] = (), left: Sequence[int] = ()) -> Seen:
+def seen(shown: Sequence[int], hidden: Sequence[int] = (), left: Sequence[int] = ()) -> FrameResult:
     tracks = [Track(track, Box(0, 0, 1, 1), 0.0) for track in shown]
-    return Seen(FRAME, tracks, list(hidden), {}, [Change(track, "left", None, 0.0) for track in left])
+    return FrameResult(FRAME, tracks, list(hidden), {}, [Change(track, "left", None, 0.0) for track in left])
 
 
 def pipeline() -> Pipeline:
-    return make_stream(Settings(), Classifier(open_bundle(find_bundle("student-small"))))
+    return make_pipeline(Settings(), Classifier(open_bundle(find_bundle("student-small"))))
 
 
 def test_each_face_that_was_followed_counts_once() -> None:

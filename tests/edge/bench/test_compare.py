@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from edge.bench.compare import bench_clip, text
-from edge.bench.ground_truth import FaceTruth, FrameTruth, Truth, read_truth, truth_beside
+from edge.bench.ground_truth import FaceTruth, FrameTruth, GroundTruth, read_truth, truth_beside
 from edge.errors import DataError
 from edge.settings import Settings
 
@@ -49,9 +49,9 @@ def short_clip(still_clip: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def six_of(truth: Truth, faces: tuple[FaceTruth, ...]) -> Truth:
+def six_of(truth: GroundTruth, faces: tuple[FaceTruth, ...]) -> GroundTruth:
     frames = tuple(FrameTruth(number, faces) for number in range(6))
-    return Truth(truth.file, msgspec.structs.replace(truth.header, frames=6), frames)
+    return GroundTruth(truth.file, msgspec.structs.replace(truth.header, frames=6), frames)
 
 
 def test_the_parts_of_a_frame_add_up_and_each_takes_time(report: dict[str, Any]) -> None:
@@ -135,8 +135,8 @@ def test_the_truth_of_another_clip_is_refused(short_clip: Path, still_clip: Path
     with pytest.raises(DataError, match=r"has 6 frames, and .* tells of 25: it is of another clip"):
         bench_clip(Settings(), short_clip, truth)
     with pytest.raises(DataError, match="has more frames than the 2"):
-        bench_clip(Settings(), short_clip, Truth(truth.file, truth.header, truth.frames[:2]))
-    other = Truth(truth.file, msgspec.structs.replace(truth.header, width=320), truth.frames)
+        bench_clip(Settings(), short_clip, GroundTruth(truth.file, truth.header, truth.frames[:2]))
+    other = GroundTruth(truth.file, msgspec.structs.replace(truth.header, width=320), truth.frames)
     with pytest.raises(DataError, match=r"is 640x480, and .* tells of 320x480 pixels"):
         bench_clip(Settings(), short_clip, other)
 

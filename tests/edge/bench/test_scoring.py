@@ -1,7 +1,7 @@
 """Counting tracks against the truth, on frames made up by hand."""
 
 from edge.bench.ground_truth import FaceTruth
-from edge.bench.scoring import Counts, Scorer, assign
+from edge.bench.scoring import DetectionCounts, Scorer, assign
 from edge.records import Box, Track
 
 LEFT, RIGHT = (0, 0, 100, 100), (300, 0, 100, 100)
@@ -15,7 +15,7 @@ def track(number: int, box: tuple[int, int, int, int] = LEFT) -> Track:
     return Track(number, Box(*box), 0.0)
 
 
-def count(*frames: tuple[list[Track], list[FaceTruth]]) -> Counts:
+def count(*frames: tuple[list[Track], list[FaceTruth]]) -> DetectionCounts:
     scorer = Scorer()
     for tracks, faces in frames:
         scorer.add(tracks, faces)
@@ -77,4 +77,4 @@ def test_a_track_that_outlives_its_person_lingers_and_one_that_never_had_any_is_
 
 def test_the_counts_of_two_clips_add_up() -> None:
     one = count(([track(1)], [face(1)]))
-    assert one + one == Counts(faces=2, found=2, tracked=2, tracks=2)
+    assert one + one == DetectionCounts(faces=2, found=2, tracked=2, tracks=2)

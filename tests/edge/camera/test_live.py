@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.camera.live import Live, Newest, StallWatch
+from edge.camera.live import LatestFrame, LiveSource, StallDetector
 from edge.errors import CameraStalled, SourceError
 from edge.records import Frame, Gray
 from tests.conftest import wait_until
@@ -60,7 +60,7 @@ class FakeCamera:
 
 
 def test_the_newest_frame_wins_and_the_lost_ones_are_counted() -> None:
-    newest = Newest()
+    newest = LatestFrame()
     for value in range(5):
         newest.put(frame(value))
     assert newest.take(0).time == 4
@@ -72,7 +72,7 @@ def test_the_newest_frame_wins_and_the_lost_ones_are_counted() -> None:
 
 
 def test_taking_waits_for_a_frame_but_not_longer_than_it_may() -> None:
-    newest = Newest()
+    newest = LatestFrame()
     started = time.monotonic()
     assert newest.take(0.05) is None
     assert time.monotonic() - started >= 0.05
@@ -83,7 +83,7 @@ def test_taking_waits_for_a_frame_but_not_longer_than_it_may() -> None:
 
 
 def test_the_last_frame_is_given_before_the_failure() -> None:
-    newest = Newest()
+    newest = LatestFrame()
     newest.put(frame(1))
     newest.fail(SourceError("gone"))
     assert newest.take(0).time == 1
@@ -93,7 +93,7 @@ def test_the_last_frame_is_given_before_the_failure() -> None:
 
 def test_no_frame_for_long_enough_is_a_stall() -> None:
     clock = Clock()
-    watch = StallWatch(5, clock)
+    watch = StallDetector(5, clock)
     clock.now += 4.9
     assert watch.left() == pytest.approx(0.1)
     watch.saw(picture(1))
@@ -104,7 +104,7 @@ def test_no_frame_for_long_enough_is_a_stall() -> None:
 
 def test_a_repeated_picture_is_a_stall_even_in_other_memory() -> None:
     clock = Clock()
-    watch = StallWatch(5, clock)
+    watch = StallDetector(5, clock)
     for _ in range(6):
         watch.saw(picture(7))
         clock.now += 1
@@ -115,7 +115,7 @@ def test_a_repeated_picture_is_a_stall_even_in_other_memory() -> None:
 @pytest.mark.parametrize("position", list(itertools.product((0, 3, 8, 15), (0, 15))))
 def test_one_pixel_that_differs_by_one_is_a_new_picture(position: tuple[int, int]) -> None:
     clock = Clock()
-    watch = StallWatch(5, clock)
+    watch = StallDetector(5, clock)
     watch.saw(picture(7))
     clock.now += 4
     changed = picture(7)
@@ -127,7 +127,7 @@ def test_one_pixel_that_differs_by_one_is_a_new_picture(position: tuple[int, int
 
 def test_a_picture_of_another_size_is_a_new_picture() -> None:
     clock = Clock()
-    watch = StallWatch(5, clock)
+    watch = StallDetector(5, clock)
     watch.saw(picture(7))
     clock.now += 4
     watch.saw(np.full((8, 8), 7, np.uint8))
@@ -136,7 +136,7 @@ def test_a_picture_of_another_size_is_a_new_picture() -> None:
 
 def test_a_live_camera_gives_the_newest_frame_with_the_time_since_the_first_was_wanted() -> None:
     camera, clock = FakeCamera(), Clock()
-    live = Live(lambda: camera, "fake", 5, clock)
+    live = LiveSource(lambda: camera, "fake", 5, clock)
     frames = live.frames()
     camera.give(1)
     assert next(frames).time == 0
@@ -155,7 +155,7 @@ def test_a_live_camera_gives_the_newest_frame_with_the_time_since_the_first_was_
 
 def test_a_live_camera_that_falls_silent_has_stalled() -> None:
     camera = FakeCamera()
-    live = Live(lambda: camera, "fake", 0.2)
+    live = LiveSource(lambda: camera, "fake", 0.2)
     frames = live.frames()
     camera.give(1)
     next(frames)
@@ -168,7 +168,7 @@ def test_a_live_camera_that_falls_silent_has_stalled() -> None:
 
 def test_a_live_camera_that_repeats_itself_has_stalled() -> None:
     camera = FakeCamera()
-    live = Live(lambda: camera, "fake", 0.3)
+    live = LiveSource(lambda: camera, "fake", 0.3)
     stop = threading.Event()
 
     def repeat() -> None:
@@ -187,7 +187,7 @@ def test_a_live_camera_that_repeats_itself_has_stalled() -> None:
 
 def test_closing_does_not_wait_for_a_camera_that_hangs() -> None:
     camera = FakeCamera()
-    live = Live(lambda: camera, "fake", 5)
+    live = LiveSource(lambda: camera, "fake", 5)
     started = time.monotonic()
     live.close()
     assert time.monotonic() - started < 2
@@ -201,7 +201,7 @@ def test_a_camera_that_cannot_be_opened_says_so_at_once() -> None:
         raise SourceError("no such camera")
 
     with pytest.raises(SourceError, match="no such camera"):
-        Live(opening, "fake", 5)
+        LiveSource(opening, "fake", 5)
 
 
 def test_a_camera_whose_opening_hangs_is_given_up() -> None:
@@ -212,14 +212,14 @@ def test_a_camera_whose_opening_hangs_is_given_up() -> None:
         raise SourceError("too late")
 
     with pytest.raises(SourceError, match=r"fake: did not open within 0\.1 s"):
-        Live(opening, "fake", 5, open_seconds=0.1)
+        LiveSource(opening, "fake", 5, open_seconds=0.1)
     release.set()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_bug_in_reading_is_told_at_once_and_not_as_a_stall() -> None:
     camera = FakeCamera()
-    live = Live(lambda: camera, "fake", 60)
+    live = LiveSource(lambda: camera, "fake", 60)
     camera.pictures.put(ValueError("a bug"))
     with pytest.raises(SourceError, match=r"fake: reading it failed in a way .* see the traceback"):
         next(live.frames())

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.camera.sources import Demo, Folder, Turned, Video, open_source, read_gray
+from edge.camera.sources import DemoSource, FolderSource, RotatedSource, VideoSource, open_source, read_gray
 from edge.errors import SettingsError, SourceError
 from edge.model.preprocessing import crop
 from edge.records import Frame, Gray
-from edge.settings import Camera, Detect, load_settings
+from edge.settings import CameraSettings, DetectSettings, load_settings
 from edge.vision.detector import FaceDetector
 from tests.conftest import PORTRAIT
 
@@ -64,7 +64,7 @@ def write_video(file: Path, count: int, fps: float) -> None:
 def test_a_folder_gives_its_pictures_in_order_of_name_at_the_given_rate(tmp_path: Path) -> None:
     pictures = write_pictures(tmp_path, 3)
     (tmp_path / "notes.txt").write_text("not a picture")
-    source = open_source(Camera(source=str(tmp_path), folder_fps=10))
+    source = open_source(CameraSettings(source=str(tmp_path), folder_fps=10))
     frames = list(source.frames())
     source.close()
     assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.2])
@@ -77,13 +77,13 @@ def test_a_picture_that_cannot_be_decoded_is_named_and_skipped(
 ) -> None:
     write_pictures(tmp_path, 2)
     (tmp_path / "0.png").write_bytes(b"")
-    assert [frame.time for frame in Folder(tmp_path, 10).frames()] == [0.1]
+    assert [frame.time for frame in FolderSource(tmp_path, 10).frames()] == [0.1]
     assert "0.png: not a picture" in caplog.text
 
 
 def test_a_video_gives_its_frames_in_media_time(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.avi", 5, 10)
-    source = open_source(Camera(source=str(tmp_path / "clip.avi")))
+    source = open_source(CameraSettings(source=str(tmp_path / "clip.avi")))
     frames = list(source.frames())
     source.close()
     assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=0.01)
@@ -96,13 +96,13 @@ def test_a_video_of_one_repeated_picture_is_no_stall(tmp_path: Path) -> None:
     for _ in range(40):
         writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.release()
-    source = open_source(Camera(source=str(tmp_path / "still.avi"), stall_seconds=0.001))
+    source = open_source(CameraSettings(source=str(tmp_path / "still.avi"), stall_seconds=0.001))
     assert len(list(source.frames())) == 40
     source.close()
 
 
 def test_the_demo_is_ten_seconds_of_video() -> None:
-    frames = list(open_source(Camera(source="demo", stall_seconds=0.001)).frames())
+    frames = list(open_source(CameraSettings(source="demo", stall_seconds=0.001)).frames())
     assert len(frames) == 250
     assert frames[-1].time == pytest.approx(9.96)
     assert {frame.gray.shape for frame in frames} == {(480, 640)}
@@ -111,7 +111,7 @@ def test_the_demo_is_ten_seconds_of_video() -> None:
 @pytest.mark.parametrize(("rotation", "mirror"), TURNED)
 def test_pictures_are_turned_clockwise_then_mirrored(rotation: int, mirror: bool) -> None:
     still = Still(SMALL)
-    turned = Turned(still, rotation, mirror)
+    turned = RotatedSource(still, rotation, mirror)
     [frame] = turned.frames()
     assert frame.gray.tolist() == TURNED[rotation, mirror]
     assert frame.time == 0.5
@@ -124,8 +124,8 @@ def test_pictures_are_turned_clockwise_then_mirrored(rotation: int, mirror: bool
 def test_faces_and_crops_of_a_turned_view_are_those_of_the_upright_picture(rotation: int, mirror: bool) -> None:
     upright = read_gray(PORTRAIT)
     hung = np.ascontiguousarray(np.rot90(upright[:, ::-1] if mirror else upright, rotation // 90))
-    [frame] = Turned(Still(hung), rotation, mirror).frames()
-    detector = FaceDetector(Detect())
+    [frame] = RotatedSource(Still(hung), rotation, mirror).frames()
+    detector = FaceDetector(DetectSettings())
     boxes = detector.detect(frame.gray)
     assert boxes
     assert boxes == detector.detect(upright)
@@ -134,7 +134,7 @@ def test_faces_and_crops_of_a_turned_view_are_those_of_the_upright_picture(rotat
 
 def test_the_settings_turn_any_source(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), SMALL)
-    [frame] = open_source(Camera(source=str(tmp_path), rotation=90, mirror=True)).frames()
+    [frame] = open_source(CameraSettings(source=str(tmp_path), rotation=90, mirror=True)).frames()
     assert frame.gray.tolist() == TURNED[90, True]
 
 
@@ -155,13 +155,13 @@ def test_a_rotation_that_is_no_quarter_turn_is_refused(tmp_path: Path) -> None:
 )
 def test_a_source_that_is_not_there_is_refused_with_what_to_do(name: str, message: str) -> None:
     with pytest.raises(SourceError, match=message):
-        open_source(Camera(source=name))
+        open_source(CameraSettings(source=name))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("picamera2") is not None, reason="picamera2 is installed here")
 def test_without_picamera2_the_error_says_how_to_install_it() -> None:
     with pytest.raises(SourceError, match=r"apt install -y .*python3-picamera2.*--system-site-packages"):
-        open_source(Camera(source="picamera2"))
+        open_source(CameraSettings(source="picamera2"))
 
 
 def test_a_picamera2_built_for_another_numpy_is_said_with_what_mends_it(tmp_path: Path) -> None:
@@ -179,24 +179,24 @@ def test_a_picamera2_built_for_another_numpy_is_said_with_what_mends_it(tmp_path
 def test_a_file_that_is_no_video_is_refused(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_text("text")
     with pytest.raises(SourceError, match="not a video that OpenCV can open"):
-        Video(tmp_path / "clip.mp4")
+        VideoSource(tmp_path / "clip.mp4")
 
 
 def test_an_empty_video_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").touch()
     with pytest.raises(SourceError, match="not a video that OpenCV can open"):
-        Video(tmp_path / "clip.mp4")
+        VideoSource(tmp_path / "clip.mp4")
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no pictures in it"):
-        open_source(Camera(source=str(tmp_path)))
+        open_source(CameraSettings(source=str(tmp_path)))
 
 
 def test_a_folder_of_pictures_none_of_which_can_be_decoded_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     with pytest.raises(SourceError, match="none of its 1 pictures can be decoded"):
-        list(Folder(tmp_path, 10).frames())
+        list(FolderSource(tmp_path, 10).frames())
 
 
 def test_an_empty_picture_is_refused_by_name(tmp_path: Path) -> None:
@@ -206,6 +206,6 @@ def test_an_empty_picture_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_demo_pictures_are_full_of_contrast() -> None:
-    middle = list(Demo().frames())[125].gray
+    middle = list(DemoSource().frames())[125].gray
     assert middle.min() < 40
     assert middle.max() > 200

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from edge.camera.sources import open_source
-from edge.settings import Camera
+from edge.settings import CameraSettings
 from tests.conftest import wait_until
 from tests.edge.mjpeg import Mjpeg, noisy_pictures
 
@@ -132,7 +132,7 @@ def test_ctrl_c_ends_the_run_in_time_whether_the_camera_works_or_hangs(tmp_path:
 def test_frames_that_come_too_fast_are_dropped_and_counted() -> None:
     """What the source gives in time is looked at; nothing queues up behind a slow detector."""
     with Mjpeg(noisy_pictures) as camera:
-        source = open_source(Camera(source=camera.url))
+        source = open_source(CameraSettings(source=camera.url))
         frames = source.frames()
         first = next(frames)
         time.sleep(1.0)

@@ -14,7 +14,7 @@ import pytest
 
 from edge.model.bundle import find_bundle
 from edge.model.preprocessing import LABELS
-from edge.settings import Model
+from edge.settings import ModelSettings
 from tests.conftest import PORTRAIT, ROOT, Broker, free_port, wait_until
 from tests.edge.listener import listening
 
@@ -237,7 +237,7 @@ def test_verify_reads_the_challenges_archive_and_measures_publictest(blobs: Path
 
 @pytest.mark.slow
 def test_verify_finds_the_accuracy_that_the_card_states(fer2013: Path) -> None:
-    card = json.loads((find_bundle(Model().bundle) / "card.json").read_text())
+    card = json.loads((find_bundle(ModelSettings().bundle) / "card.json").read_text())
     done = fer_edge("verify", "--data", fer2013, "--split", "PublicTest", "--json")
     [told] = lines(done)
     assert (done.returncode, told["n"], told["same_faces"]) == (0, 3589, True)

@@ -19,8 +19,8 @@ from edge.diagnostics import doctor
 from edge.diagnostics.doctor import Coral, Finding
 from edge.model.bundle import find_bundle
 from edge.mqtt.outbox import Outbox
-from edge.mqtt.publisher import MqttSink
-from edge.settings import Camera, Model, Mqtt
+from edge.mqtt.publisher import MqttPublisher
+from edge.settings import CameraSettings, ModelSettings, MqttSettings
 from tests.conftest import Broker, StandIn, free_port, wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -114,13 +114,13 @@ def test_checking_the_defaults_beside_an_installed_config_is_a_warning(tmp_path:
 
 
 def test_the_packages_here_are_a_good_set() -> None:
-    found = doctor.check_packages(PYTHON, Camera(source="demo"))
+    found = doctor.check_packages(PYTHON, CameraSettings(source="demo"))
     assert level_of(found) == "ok", found
     assert "numpy" in found.sentence
 
 
 def test_a_picamera2_that_is_wanted_but_absent() -> None:
-    found = doctor.check_packages(PYTHON, Camera(source="picamera2"))
+    found = doctor.check_packages(PYTHON, CameraSettings(source="picamera2"))
     assert level_of(found) == "fail"
     assert "apt install" in found.mend
 
@@ -135,16 +135,18 @@ def test_a_picamera2_that_is_wanted_but_absent() -> None:
 def test_a_picamera2_that_does_not_get_on_with_the_rest(tmp_path: Path, code: str, words: str) -> None:
     (tmp_path / "picamera2.py").write_text(code)
     python = ("env", f"PYTHONPATH={tmp_path}", sys.executable)
-    found = doctor.check_packages(python, Camera(source="picamera2"))
+    found = doctor.check_packages(python, CameraSettings(source="picamera2"))
     assert level_of(found) == "fail"
     assert found.sentence.startswith("picamera2 cannot be imported beside numpy")
     assert words in found.sentence
-    assert level_of(doctor.check_packages(python, Camera(source="demo"))) == "warn", "nobody needs it there"
+    assert level_of(doctor.check_packages(python, CameraSettings(source="demo"))) == "warn", "nobody needs it there"
 
 
 def test_an_import_that_hangs(tmp_path: Path) -> None:
     (tmp_path / "picamera2.py").write_text("import time; time.sleep(60)")
-    found = doctor.check_packages(("env", f"PYTHONPATH={tmp_path}", sys.executable), Camera(source="picamera2"), 5)
+    found = doctor.check_packages(
+        ("env", f"PYTHONPATH={tmp_path}", sys.executable), CameraSettings(source="picamera2"), 5
+    )
     assert "picamera2 cannot be imported" in found.sentence
     assert "no answer within 5 s" in found.sentence
 
@@ -165,7 +167,7 @@ def without_litert(tmp_path: Path) -> tuple[str, ...]:
 
 
 def test_no_runtime(without_litert: tuple[str, ...]) -> None:
-    found = doctor.check_packages(without_litert, Camera(source="demo"))
+    found = doctor.check_packages(without_litert, CameraSettings(source="demo"))
     assert level_of(found) == "fail"
     assert "no TFLite runtime" in found.sentence
     assert "fer-edge[litert]" in found.mend
@@ -178,19 +180,19 @@ def test_tflite_runtime_beside_numpy_2(without_litert: tuple[str, ...], tmp_path
     (package / "interpreter.py").write_text(
         "raise SystemError('initialization of _pywrap raised unreported exception')"
     )
-    found = doctor.check_packages(without_litert, Camera(source="demo"))
+    found = doctor.check_packages(without_litert, CameraSettings(source="demo"))
     assert level_of(found) == "fail"
     assert "tflite-runtime cannot be imported beside numpy 2.1.0" in found.sentence
     assert "'numpy<2'" in found.mend
 
 
 def test_groups() -> None:
-    groups, usb = {"video", "plugdev", "fer-edge"}, Camera(source="/dev/video0")
+    groups, usb = {"video", "plugdev", "fer-edge"}, CameraSettings(source="/dev/video0")
     assert level_of(doctor.check_groups("fer-edge", groups, groups, usb)) == "ok", "no group render here"
     lacking = doctor.check_groups("fer-edge", {"plugdev"}, groups, usb)
     assert level_of(lacking) == "fail"
     assert lacking.mend == "sudo usermod -aG video fer-edge"
-    assert level_of(doctor.check_groups("fer-edge", {"plugdev"}, groups, Camera(source="demo"))) == "warn"
+    assert level_of(doctor.check_groups("fer-edge", {"plugdev"}, groups, CameraSettings(source="demo"))) == "warn"
     assert level_of(doctor.check_groups("root", set(), groups, usb)) == "ok"
 
 
@@ -202,9 +204,11 @@ def test_the_groups_of_this_very_user() -> None:
 
 
 def test_camera() -> None:
-    found = doctor.check_camera(PYTHON, Camera(source="demo"))
+    found = doctor.check_camera(PYTHON, CameraSettings(source="demo"))
     assert (found.level, found.sentence) == ("ok", "source demo: a frame of 640x480")
-    assert "no answer within 0.01 s" in doctor.check_camera(PYTHON, Camera(source="demo"), seconds=0.01).sentence
+    assert (
+        "no answer within 0.01 s" in doctor.check_camera(PYTHON, CameraSettings(source="demo"), seconds=0.01).sentence
+    )
 
 
 def test_a_source_is_named_by_its_kind_and_without_its_password() -> None:
@@ -214,18 +218,18 @@ def test_a_source_is_named_by_its_kind_and_without_its_password() -> None:
 
 
 def test_a_camera_that_is_not_there() -> None:
-    found = doctor.check_camera(PYTHON, Camera(source="/dev/video99"))
+    found = doctor.check_camera(PYTHON, CameraSettings(source="/dev/video99"))
     assert level_of(found) == "fail"
     assert "no such camera" in found.sentence
 
 
 def test_a_covered_lens(tmp_path: Path) -> None:
     (tmp_path / "dark.pgm").write_bytes(b"P5 64 48 255\n" + bytes(64 * 48))
-    assert level_of(doctor.check_camera(PYTHON, Camera(source=str(tmp_path)))) == "warn"
+    assert level_of(doctor.check_camera(PYTHON, CameraSettings(source=str(tmp_path)))) == "warn"
 
 
 def test_model() -> None:
-    found = doctor.check_model(PYTHON, Model())
+    found = doctor.check_model(PYTHON, ModelSettings())
     assert level_of(found) == "ok", found
     assert "golden outputs" in found.sentence
 
@@ -233,7 +237,7 @@ def test_model() -> None:
 def test_a_damaged_model(tmp_path: Path) -> None:
     folder = shutil.copytree(find_bundle("student-small"), tmp_path / "damaged")
     (folder / "model.tflite").write_bytes((folder / "model.tflite").read_bytes() + b"\0")
-    found = doctor.check_model(PYTHON, Model(bundle=str(folder)))
+    found = doctor.check_model(PYTHON, ModelSettings(bundle=str(folder)))
     assert level_of(found) == "fail"
     assert "sha256" in found.sentence
 
@@ -249,7 +253,7 @@ def test_a_device_that_computes_something_else(tmp_path: Path, change: str, leve
     else:  # the lowest logit only, so that the expression stays
         outputs[0, outputs[0].argmin()] = max(-128, outputs[0].min() - 40)
     np.savez(folder / "golden.npz", **{**parts, "outputs": outputs.astype(np.int8)})
-    found = doctor.check_model(PYTHON, Model(bundle=str(folder)))
+    found = doctor.check_model(PYTHON, ModelSettings(bundle=str(folder)))
     assert level_of(found) == level, found
 
 
@@ -293,7 +297,7 @@ NO_LIBRARY = "libno-such-edgetpu.so.1"
 def test_a_device_without_the_library_of_edge_tpus(
     tmp_path: Path, accelerator: Literal["cpu", "auto", "edgetpu"], usb: bool, levels: list[str]
 ) -> None:
-    model = Model(accelerator=accelerator, edgetpu_library=NO_LIBRARY)
+    model = ModelSettings(accelerator=accelerator, edgetpu_library=NO_LIBRARY)
     found = list(doctor.check_edgetpu(PYTHON, model, coral(tmp_path, usb=usb)))
     assert [level_of(finding) for finding in found] == levels
 
@@ -303,7 +307,7 @@ def test_a_device_without_the_library_of_edge_tpus(
 )
 def test_a_trial_of_an_edge_tpu(tmp_path: Path, standin: StandIn, mode: str, level: str, words: str) -> None:
     standin.plays(mode)
-    model = Model(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
+    model = ModelSettings(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
     [device, library, trial] = doctor.check_edgetpu(PYTHON, model, coral(tmp_path, usb=True))
     assert level_of(device) == level_of(library) == "ok"
     assert "tells no version" in library.sentence
@@ -312,7 +316,7 @@ def test_a_trial_of_an_edge_tpu(tmp_path: Path, standin: StandIn, mode: str, lev
 
 
 def test_an_edge_tpu_for_which_the_bundle_has_nothing(tmp_path: Path, standin: StandIn) -> None:
-    model = Model(edgetpu_library=str(standin.library))
+    model = ModelSettings(edgetpu_library=str(standin.library))
     trial = list(doctor.check_edgetpu(PYTHON, model, coral(tmp_path, usb=True)))[-1]
     assert level_of(trial) == "warn"
     assert "has no model_edgetpu.tflite" in trial.sentence
@@ -326,7 +330,7 @@ def test_an_edge_tpu_for_which_the_bundle_has_nothing(tmp_path: Path, standin: S
 def test_corals_own_build_is_too_old_for_the_runtimes_of_today(
     tmp_path: Path, standin: StandIn, packages: str, level: str
 ) -> None:
-    model = Model(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
+    model = ModelSettings(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
     shown = replace(coral(tmp_path, usb=True), packages=("echo", packages))
     assert level_of(list(doctor.check_edgetpu(PYTHON, model, shown))[1]) == level
 
@@ -345,7 +349,7 @@ def test_pycoral_only_lists_devices(tmp_path: Path, standin: StandIn, code: str,
     package = tmp_path / "pycoral" / "utils"
     package.mkdir(parents=True)
     (package / "edgetpu.py").write_text(code)
-    model = Model(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
+    model = ModelSettings(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
     python = ("env", f"PYTHONPATH={tmp_path}", sys.executable)
     device = next(doctor.check_edgetpu(python, model, coral(tmp_path, usb=True)))
     assert device.level == "ok"
@@ -353,7 +357,7 @@ def test_pycoral_only_lists_devices(tmp_path: Path, standin: StandIn, code: str,
 
 
 def test_a_broker_that_is_absent() -> None:
-    settings = Mqtt(host="127.0.0.1", port=free_port())
+    settings = MqttSettings(host="127.0.0.1", port=free_port())
     found = doctor.check_broker(PYTHON, settings, needed=True)
     assert level_of(found) == "fail"
     assert "cannot be reached" in found.sentence
@@ -361,21 +365,21 @@ def test_a_broker_that_is_absent() -> None:
 
 
 def test_a_password_file_that_is_absent(tmp_path: Path) -> None:
-    settings = Mqtt(host="127.0.0.1", username="kiosk", password_file=str(tmp_path / "none"))
+    settings = MqttSettings(host="127.0.0.1", username="kiosk", password_file=str(tmp_path / "none"))
     assert "cannot be used" in doctor.check_broker(PYTHON, settings, needed=True).sentence
 
 
 def test_the_services_password_lies_beside_its_settings(tmp_path: Path) -> None:
     config, secret = tmp_path / "config.toml", tmp_path / "mqtt-password"
-    assert not doctor.with_password(Mqtt(), config).password_file
+    assert not doctor.with_password(MqttSettings(), config).password_file
     secret.touch()
-    assert doctor.with_password(Mqtt(), config).password_file == str(secret)
-    assert doctor.with_password(Mqtt(password_file="own"), config).password_file == "own"
+    assert doctor.with_password(MqttSettings(), config).password_file == str(secret)
+    assert doctor.with_password(MqttSettings(password_file="own"), config).password_file == "own"
 
 
 @pytest.mark.slow
 def test_a_broker_that_accepts(broker: Broker) -> None:
-    found = doctor.check_broker(PYTHON, Mqtt(host="127.0.0.1", port=broker.port), needed=True)
+    found = doctor.check_broker(PYTHON, MqttSettings(host="127.0.0.1", port=broker.port), needed=True)
     assert level_of(found) == "ok", found
 
 
@@ -404,7 +408,7 @@ def test_a_broker_with_passwords(
     guarded_broker: Broker, tmp_path: Path, user: str, password: str, level: str, words: str
 ) -> None:
     file = str(tmp_path / password) if password else ""
-    settings = Mqtt(host="127.0.0.1", port=guarded_broker.port, username=user, password_file=file)
+    settings = MqttSettings(host="127.0.0.1", port=guarded_broker.port, username=user, password_file=file)
     found = doctor.check_broker(PYTHON, settings, needed=True)
     assert level_of(found) == level, found
     assert words in found.sentence
@@ -440,7 +444,7 @@ def tls_broker(broker: Broker, tmp_path: Path) -> Broker:
     ],
 )
 def test_a_broker_with_tls(tls_broker: Broker, tmp_path: Path, ca: str, level: str, words: str) -> None:
-    settings = Mqtt(host="127.0.0.1", port=tls_broker.port, ca_file=str(tmp_path / ca) if ca else "")
+    settings = MqttSettings(host="127.0.0.1", port=tls_broker.port, ca_file=str(tmp_path / ca) if ca else "")
     found = doctor.check_broker(PYTHON, settings, needed=True)
     assert level_of(found) == level, found
     assert words in found.sentence
@@ -448,7 +452,7 @@ def test_a_broker_with_tls(tls_broker: Broker, tmp_path: Path, ca: str, level: s
 
 @pytest.mark.slow
 def test_tls_asked_of_a_broker_that_has_none(broker: Broker, tmp_path: Path) -> None:
-    settings = Mqtt(host="127.0.0.1", port=broker.port, ca_file=str(authority(tmp_path, "ours")))
+    settings = MqttSettings(host="127.0.0.1", port=broker.port, ca_file=str(authority(tmp_path, "ours")))
     found = doctor.check_broker(PYTHON, settings, needed=True)
     assert level_of(found) == "fail"
     assert "TLS" in found.sentence
@@ -508,14 +512,14 @@ def test_the_command_on_a_healthy_device(broker: Broker, tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_running_service_stays_connected(broker: Broker, tmp_path: Path) -> None:
     """A client that comes with the same id would throw it out."""
-    settings = Mqtt(host="127.0.0.1", port=broker.port, device="kiosk")
+    settings = MqttSettings(host="127.0.0.1", port=broker.port, device="kiosk")
     seen: list[bytes] = []
     watcher = paho.Client(CallbackAPIVersion.VERSION2)
     watcher.on_connect = lambda client, *_: client.subscribe("fer-edge/kiosk/availability", qos=1)
     watcher.on_message = lambda _client, _data, message: seen.append(message.payload)
     watcher.connect("127.0.0.1", broker.port)
     watcher.loop_start()
-    service = MqttSink(settings, Outbox(tmp_path / "outbox.db", 10))
+    service = MqttPublisher(settings, Outbox(tmp_path / "outbox.db", 10))
     service.start()
     wait_until(lambda: seen == [b"online"], 10)
     assert doctor.check_broker(PYTHON, settings, needed=True).level == "ok"

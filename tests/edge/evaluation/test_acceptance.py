@@ -2,7 +2,7 @@ from math import ceil, comb
 
 import pytest
 
-from edge.evaluation.acceptance import RISK, chance_of_so_few, faces_to_see, least_right, promise
+from edge.evaluation.acceptance import RISK, acceptance_threshold, chance_of_so_few, faces_to_see, least_right
 from edge.model.bundle import find_bundle, open_bundle
 
 
@@ -31,7 +31,7 @@ def test_the_least_that_passes_is_where_the_chance_crosses_the_risk(n: int, righ
 def test_two_faces_prove_nothing() -> None:
     assert least_right(2, 2359, 3589) == 0
     card = open_bundle(find_bundle("student-small")).card
-    promised = promise(card, 2, same_faces=False, runtime="any 1.0", machine="aarch64")
+    promised = acceptance_threshold(card, 2, same_faces=False, runtime="any 1.0", machine="aarch64")
     reached = f"the card's {card.figures.accuracy:.2%}"
     assert promised.about(0.0, 2).startswith(f"0.00% is not clearly below {reached}: on 2 other faces everything")
 
@@ -40,7 +40,7 @@ def test_two_faces_prove_nothing() -> None:
 def test_the_sentence_does_not_call_less_as_good(less: int, verdict: str) -> None:
     card = open_bundle(find_bundle("student-small")).card
     right = ceil(card.figures.accuracy * 400) - less
-    promised = promise(card, 400, same_faces=False, runtime="any 1.0", machine="aarch64")
+    promised = acceptance_threshold(card, 400, same_faces=False, runtime="any 1.0", machine="aarch64")
     reached = f"the card's {card.figures.accuracy:.2%}"
     assert promised.about(right / 400, 400).startswith(f"{right / 400:.2%} {verdict} {reached}: on 400 other")
 
@@ -68,5 +68,5 @@ def test_on_the_cards_own_faces_only_rounding_is_forgiven(runtime: str, machine:
     [other] = card.tolerances
     loss = 0.001 if same else 1 - other.agreement
     assert 0.005 < 1 - other.agreement < 0.02
-    promised = promise(card, 3589, same_faces=True, runtime=runtime, machine=machine)
+    promised = acceptance_threshold(card, 3589, same_faces=True, runtime=runtime, machine=machine)
     assert card.figures.accuracy - promised.lowest == pytest.approx(loss)

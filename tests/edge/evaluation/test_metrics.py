@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edge.evaluation.metrics import calibration, measure
+from edge.evaluation.metrics import measure, reliability_diagram
 
 
 def test_figures_of_a_case_worked_out_by_hand() -> None:
@@ -28,8 +28,8 @@ def test_calibration_is_measured_in_ten_equal_bins() -> None:
     """Two faces at 0.95, one of them right; two at 0.65, both right: 2/4 * 0.45 + 2/4 * 0.35."""
     rest = lambda top: [top] + [(1 - top) / 6] * 6  # noqa: E731
     probabilities = np.array([rest(0.95), rest(0.95), rest(0.65), rest(0.65)])
-    trust = calibration(np.array([0, 1, 0, 0]), probabilities)
+    trust = reliability_diagram(np.array([0, 1, 0, 0]), probabilities)
     assert trust.ece == pytest.approx(0.4)
     assert trust.nll == pytest.approx(-np.log([0.95, 0.05 / 6, 0.65, 0.65]).mean())
     assert [b.n for b in trust.bins] == [0, 0, 0, 0, 0, 0, 2, 0, 0, 2]
-    assert calibration(np.array([0]), np.eye(7)[:1]).ece == 0
+    assert reliability_diagram(np.array([0]), np.eye(7)[:1]).ece == 0

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.events.episodes import Change, Manner, Narrator, manner
+from edge.events.episodes import Change, EpisodeSettings, EpisodeTracker, episode_settings
 from edge.model.preprocessing import LABELS
-from edge.records import Logits, Reading, Telling
-from edge.settings import Events, Preset
+from edge.records import EventTuning, Logits, Reading
+from edge.settings import EventSettings, Preset
 
-TELLING = Telling(smoothing=0.3, dwell=0.4, hysteresis=0.1)
-CALM = Manner(TELLING, threshold=0.4, uncertain_after=1.0)
+TELLING = EventTuning(smoothing=0.3, dwell=0.4, hysteresis=0.1)
+CALM = EpisodeSettings(TELLING, threshold=0.4, uncertain_after=1.0)
 SMILE = Preset(name="smile", expression="happy", for_seconds=1.5)
 
 
@@ -40,8 +40,8 @@ def every(start: float, stop: float, shown: Reading | str | None) -> Script:
     return [(round(float(now), 3), reading) for now in np.arange(start, stop - 1e-9, 0.1)]
 
 
-def tell(script: Iterable[tuple[float, Reading | None]], wanted: Manner = CALM) -> list[Change]:
-    narrator = Narrator(wanted)
+def tell(script: Iterable[tuple[float, Reading | None]], wanted: EpisodeSettings = CALM) -> list[Change]:
+    narrator = EpisodeTracker(wanted)
     return [
         change
         for now, reading in script
@@ -88,7 +88,7 @@ def test_a_flicker_is_not_told_and_does_not_end_the_episode() -> None:
 def test_a_slight_lead_is_not_enough_however_long_it_lasts() -> None:
     slight = every(2, 8, between("sad", "angry", 0.54))
     assert briefly(tell(every(0, 2, "sad") + slight)) == [("appeared", "sad")]
-    bold = Manner(Telling(0.3, 0.4, 0.0), 0.4, 1.0)
+    bold = EpisodeSettings(EventTuning(0.3, 0.4, 0.0), 0.4, 1.0)
     assert briefly(tell(every(0, 2, "sad") + slight, bold)) == [("appeared", "sad"), ("changed", "angry")]
 
 
@@ -136,12 +136,12 @@ def test_at_the_threshold_it_does_not_waver() -> None:
 
 
 def test_without_a_threshold_it_always_guesses() -> None:
-    told = tell(every(0, 3, UNSURE), Manner(TELLING, 0.0, 1.0))
+    told = tell(every(0, 3, UNSURE), EpisodeSettings(TELLING, 0.0, 1.0))
     assert briefly(told) == [("appeared", "happy")]
 
 
 def test_a_preset_comes_once_each_time_when_it_has_lasted() -> None:
-    wanted = Manner(TELLING, 0.4, 1.0, (SMILE,))
+    wanted = EpisodeSettings(TELLING, 0.4, 1.0, (SMILE,))
     smile = every(0, 4, "happy") + every(4, 6, "neutral") + every(6, 7, "happy") + every(7, 9, "neutral")
     told = tell(smile + every(9, 12, "happy"), wanted)
     presets = [change for change in told if change.kind == "preset"]
@@ -156,26 +156,26 @@ def test_a_preset_comes_once_each_time_when_it_has_lasted() -> None:
 def test_a_preset_wants_its_confidence_all_the_time() -> None:
     sure = Preset(name="sure", expression="happy", for_seconds=1.0, min_confidence=0.8)
     script = every(0, 0.8, "happy") + every(0.8, 2, shows("happy", 0.6)) + every(2, 5, "happy")
-    told = tell(script, Manner(TELLING, 0.4, 1.0, (sure,)))
+    told = tell(script, EpisodeSettings(TELLING, 0.4, 1.0, (sure,)))
     assert briefly(told) == [("appeared", "happy"), ("preset", "sure")]
     assert told[1].time > 3.0
 
 
 def test_being_uncertain_starts_a_preset_anew() -> None:
-    wanted = Manner(TELLING, 0.4, 1.0, (SMILE,))
+    wanted = EpisodeSettings(TELLING, 0.4, 1.0, (SMILE,))
     told = tell(every(0, 2, "happy") + every(2, 5, "blurred") + every(5, 7, "happy"), wanted)
     kinds = ["appeared", "preset", "uncertain", "changed", "preset"]
     assert [change.kind for change in told] == kinds
 
 
 def test_settings_come_before_the_card() -> None:
-    assert manner(Events(), (), TELLING, 0.4) == CALM
-    changed = manner(Events(dwell=0.0, threshold=0.1), (SMILE,), TELLING, 0.4)
-    assert changed == Manner(Telling(0.3, 0.0, 0.1), 0.1, 1.0, (SMILE,))
+    assert episode_settings(EventSettings(), (), TELLING, 0.4) == CALM
+    changed = episode_settings(EventSettings(dwell=0.0, threshold=0.1), (SMILE,), TELLING, 0.4)
+    assert changed == EpisodeSettings(EventTuning(0.3, 0.0, 0.1), 0.1, 1.0, (SMILE,))
 
 
 def test_told_scores_are_named_and_add_up() -> None:
-    narrator = Narrator(manner(Events(dwell=0.0), (), TELLING, 0.4))
+    narrator = EpisodeTracker(episode_settings(EventSettings(dwell=0.0), (), TELLING, 0.4))
     [change] = narrator.update([1], {1: shows("disgust", 0.7)}, 0.0)
     assert change.expression
     assert change.expression.confidence == 0.7
@@ -195,7 +195,7 @@ def test_whatever_is_read_the_story_of_a_face_holds_together(parts: list[tuple[R
     """Appeared first, left last, changes that change, and episodes of what was told that do not overlap."""
     shown = [reading for reading, frames in parts for _ in range(frames)]
     script = [(number / 10, reading) for number, reading in enumerate([*shown, None])]
-    wanted = Manner(TELLING, 0.4, 1.0, (SMILE,))
+    wanted = EpisodeSettings(TELLING, 0.4, 1.0, (SMILE,))
     told = tell(script, wanted)
     assert told == tell(script, wanted), "the same frames tell the same"
     label: str | None = ""

@@ -7,8 +7,8 @@ import jsonschema
 import numpy as np
 import pytest
 
-from edge.events.episodes import Change, Stretch
-from edge.events.factory import EventMaker, schema, to_json
+from edge.events.episodes import Change, EpisodeSpan
+from edge.events.factory import EventFactory, schema, to_json
 from edge.model.preprocessing import expression
 from edge.system.clock import Moment, clock_synced, live_time, media_time, moment
 from tests.conftest import ROOT
@@ -19,12 +19,12 @@ SAMPLES = ROOT / "tests" / "golden" / "events.jsonl"
 
 
 def made() -> list[bytes]:
-    maker = EventMaker(run_id="0123456789ab")
+    maker = EventFactory(run_id="0123456789ab")
     changes = [
         Change(1, "appeared", None, 0.5, "blurred"),
         Change(1, "changed", HAPPY, 62.25),
-        Change(1, "preset", HAPPY, 63.5, None, Stretch("happy", 62.0, 1.5, 0.93456, 0.91), "smile"),
-        Change(1, "uncertain", None, 65.25, "low margin", Stretch("happy", 62.0, 2.25, 0.93456, 0.85)),
+        Change(1, "preset", HAPPY, 63.5, None, EpisodeSpan("happy", 62.0, 1.5, 0.93456, 0.91), "smile"),
+        Change(1, "uncertain", None, 65.25, "low margin", EpisodeSpan("happy", 62.0, 2.25, 0.93456, 0.85)),
         Change(1, "left", None, 3600.0, "low margin"),
     ]
     return [to_json(maker.event(change, Moment(STARTED, True))) for change in changes]
@@ -51,7 +51,7 @@ def test_the_schema_refuses_what_is_no_event(key: str, value: object) -> None:
 
 
 def test_two_runs_never_share_an_id() -> None:
-    ids = {EventMaker().next_id() for _ in range(50)}
+    ids = {EventFactory().next_id() for _ in range(50)}
     assert len(ids) == 50
 
 

@@ -11,14 +11,14 @@ from edge.errors import BundleError
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.model.preprocessing import LABELS, encode
-from edge.settings import Model
+from edge.settings import ModelSettings
 
-BUNDLES = sorted(find_bundle(Model().bundle).parent.iterdir())
+BUNDLES = sorted(find_bundle(ModelSettings().bundle).parent.iterdir())
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(find_bundle(Model().bundle), tmp_path / "copy"))
+    return Path(shutil.copytree(find_bundle(ModelSettings().bundle), tmp_path / "copy"))
 
 
 def change_card(folder: Path, **changes: object) -> None:

@@ -16,10 +16,10 @@ import pytest
 
 from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.model.edgetpu import EdgeTpu, Mark, wait_after
-from edge.model.edgetpu_trial import SECONDS, Trial
+from edge.model.edgetpu import EdgeTpu, TrialMark, wait_after
+from edge.model.edgetpu_trial import SECONDS, EdgeTpuTrial
 from edge.model.loader import open_deployed
-from edge.settings import Model, Settings, Store
+from edge.settings import ModelSettings, Settings, StoreSettings
 from tests.conftest import StandIn, wait_until
 from tests.edge.system.test_systemd import Systemd, start
 
@@ -33,8 +33,8 @@ class Clock:
         return self.now
 
 
-def model(standin: StandIn, **more: str) -> Model:
-    return Model(bundle=str(standin.bundle), edgetpu_library=str(standin.library), **more)
+def model(standin: StandIn, **more: str) -> ModelSettings:
+    return ModelSettings(bundle=str(standin.bundle), edgetpu_library=str(standin.library), **more)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def model(standin: StandIn, **more: str) -> Model:
 )
 def test_a_trial_tells_what_is_there(standin: StandIn, mode: str, outcome: str, words: str, mend: str) -> None:
     standin.plays(mode)
-    verdict = Trial(model(standin)).wait()
+    verdict = EdgeTpuTrial(model(standin)).wait()
     assert verdict.outcome == outcome, verdict
     assert words in verdict.sentence
     assert mend in verdict.mend
@@ -57,7 +57,7 @@ def test_a_trial_tells_what_is_there(standin: StandIn, mode: str, outcome: str, 
 def test_a_trial_that_hangs_is_ended_and_says_where(standin: StandIn) -> None:
     standin.plays("hangs")
     clock = Clock()
-    trial = Trial(model(standin), clock=clock)
+    trial = EdgeTpuTrial(model(standin), clock=clock)
     wait_until(lambda: trial.doing == "computed with it", 60)
     assert trial.poll() is None
     clock.now += SECONDS
@@ -78,7 +78,7 @@ def test_a_trial_that_hangs_is_ended_and_says_where(standin: StandIn) -> None:
     ],
 )
 def test_a_library_that_is_not_the_one(standin: StandIn, library: str, outcome: str, words: str) -> None:
-    verdict = Trial(Model(bundle=str(standin.bundle), edgetpu_library=library)).wait()
+    verdict = EdgeTpuTrial(ModelSettings(bundle=str(standin.bundle), edgetpu_library=library)).wait()
     assert verdict.outcome == outcome
     assert words in verdict.sentence
     assert "docs/edge-tpu.md" in verdict.mend
@@ -90,7 +90,7 @@ class Device:
     def __init__(self, standin: StandIn, *, wanted: bool = False, runtime: str | None = None) -> None:
         self.clock = Clock()
         self.bundle: Bundle = open_bundle(standin.bundle)
-        self.edgetpu = EdgeTpu(self.bundle, model(standin), Mark(runtime), wanted=wanted, clock=self.clock)
+        self.edgetpu = EdgeTpu(self.bundle, model(standin), TrialMark(runtime), wanted=wanted, clock=self.clock)
         self.classifier = Classifier(self.bundle, accelerator=self.edgetpu)
 
     def after(self, seconds: float) -> str:
@@ -150,10 +150,10 @@ def test_losses_are_forgotten_when_it_lasts(standin: StandIn, caplog: pytest.Log
 
 
 def test_a_trial_that_cannot_even_be_started_is_tried_again(standin: StandIn) -> None:
-    def no_python(settings: Model) -> Trial:
-        return Trial(settings, python=("/no/such/python",))
+    def no_python(settings: ModelSettings) -> EdgeTpuTrial:
+        return EdgeTpuTrial(settings, python=("/no/such/python",))
 
-    edgetpu = EdgeTpu(open_bundle(standin.bundle), model(standin), Mark(None), wanted=False, trial=no_python)
+    edgetpu = EdgeTpu(open_bundle(standin.bundle), model(standin), TrialMark(None), wanted=False, trial=no_python)
     edgetpu.settle()
     assert not edgetpu.working
     assert "cannot be tried out" in (edgetpu.degraded or "")
@@ -189,7 +189,7 @@ def test_one_that_is_lost_between_trial_and_use(standin: StandIn) -> None:
 
 def test_a_bundle_that_has_nothing_for_it_is_degraded_and_stays_so(standin: StandIn) -> None:
     bundle = open_bundle(find_bundle("student-small"))
-    edgetpu = EdgeTpu(bundle, model(standin), Mark(None), wanted=True, clock=Clock())
+    edgetpu = EdgeTpu(bundle, model(standin), TrialMark(None), wanted=True, clock=Clock())
     edgetpu.settle()
     assert not edgetpu.working
     assert "has no model_edgetpu.tflite" in (edgetpu.degraded or "")
@@ -207,19 +207,19 @@ def test_a_process_that_died_inside_is_remembered_until_it_lasts(standin: StandI
     runtime = tmp_path / "run"
     runtime.mkdir()
     for deaths in (1, 2):
-        Mark(str(runtime)).__enter__()  # and never comes back
-        mark = Mark(str(runtime))
+        TrialMark(str(runtime)).__enter__()  # and never comes back
+        mark = TrialMark(str(runtime))
         assert (mark.died, mark.deaths) == (True, deaths)
-    assert not Mark(str(runtime)).died, "the mark that was found is not found again"
-    Mark(str(runtime)).__enter__()
+    assert not TrialMark(str(runtime)).died, "the mark that was found is not found again"
+    TrialMark(str(runtime)).__enter__()
     device = Device(standin, runtime=str(runtime))
     assert device.classifier.accelerator == "cpu (degraded)"
     assert "crash or the watchdog" in (device.classifier.degraded or "")
     assert device.after(2399) == "cpu (degraded)"
     assert device.after(1) == "edgetpu"
-    assert Mark(str(runtime)).deaths == 3
+    assert TrialMark(str(runtime)).deaths == 3
     device.after(600)
-    assert Mark(str(runtime)).deaths == 0
+    assert TrialMark(str(runtime)).deaths == 0
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_a_process_that_died_inside_is_remembered_until_it_lasts(standin: StandI
 )
 def test_the_settings_choose(standin: StandIn, tmp_path: Path, accelerator: str, mode: str, computes: str) -> None:
     standin.plays(mode)
-    settings = Settings(model=model(standin, accelerator=accelerator), store=Store(str(tmp_path)))
+    settings = Settings(model=model(standin, accelerator=accelerator), store=StoreSettings(str(tmp_path)))
     classifier, _ = open_deployed(settings, os.environ)
     classifier.settle()
     assert classifier.accelerator == computes

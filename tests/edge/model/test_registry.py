@@ -1,4 +1,4 @@
-"""Models on the device: what is refused, what a power cut leaves, and what the service falls back to."""
+"""ModelRegistry on the device: what is refused, what a power cut leaves, and what the service falls back to."""
 
 import errno
 import io
@@ -24,12 +24,12 @@ import pytest
 from edge.cli.main import _parser
 from edge.cli.model import list_models
 from edge.errors import BundleError, StoreError, UsageError, VerificationError
-from edge.model.archive import LARGEST, read_parcel
+from edge.model.archive import LARGEST, read_bundle_archive
 from edge.model.bundle import DEFAULT, find_bundle, open_bundle
 from edge.model.loader import deploy
-from edge.model.registry import KEPT, Models, state_folder
+from edge.model.registry import KEPT, ModelRegistry, state_folder
 from edge.model.verification import decode
-from edge.settings import Settings, Store
+from edge.settings import Settings, StoreSettings
 from edge.system.systemd import Service
 from tests.conftest import ROOT, Broker, wait_until
 from tests.edge.cli.test_main import PROGRAM, fer_edge
@@ -67,12 +67,12 @@ def zipped(folder: Path, file: Path, under: str = "") -> Path:
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> Models:
-    return Models(tmp_path / "state")
+def models(tmp_path: Path) -> ModelRegistry:
+    return ModelRegistry(tmp_path / "state")
 
 
 @pytest.mark.parametrize("form", ["folder", "zip", "zip with a folder"])
-def test_a_bundle_is_installed_from_a_folder_and_from_a_zip(tmp_path: Path, models: Models, form: str) -> None:
+def test_a_bundle_is_installed_from_a_folder_and_from_a_zip(tmp_path: Path, models: ModelRegistry, form: str) -> None:
     source = variant(tmp_path, "mine")
     (source / "notes.txt").write_text("not part of a bundle")
     if form != "folder":
@@ -87,7 +87,7 @@ def test_a_bundle_is_installed_from_a_folder_and_from_a_zip(tmp_path: Path, mode
     assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(models.folder.stat().st_mode) == 0o755
 
 
-def test_the_other_model_of_the_program_is_chosen_by_its_name(tmp_path: Path, models: Models) -> None:
+def test_the_other_model_of_the_program_is_chosen_by_its_name(tmp_path: Path, models: ModelRegistry) -> None:
     models.use("student-small", passing)
     assert [candidate.called for candidate in models.candidates()] == ["student-small", DEFAULT]
     assert open_bundle(models.candidates()[0].folder).card.name == "student-small"
@@ -100,7 +100,7 @@ def test_the_other_model_of_the_program_is_chosen_by_its_name(tmp_path: Path, mo
     }
 
 
-def test_switching_rolling_back_and_the_programs_own(tmp_path: Path, models: Models) -> None:
+def test_switching_rolling_back_and_the_programs_own(tmp_path: Path, models: ModelRegistry) -> None:
     one, two = (models.install(variant(tmp_path, name), passing) for name in ("one", "two"))
     assert (models.choice.current, models.choice.previous) == (two, one)
     assert models.rollback(passing) == one
@@ -113,7 +113,7 @@ def test_switching_rolling_back_and_the_programs_own(tmp_path: Path, models: Mod
         models.use(one[:-1], passing)
 
 
-def test_the_disk_keeps_the_models_that_were_last_in_use(tmp_path: Path, models: Models) -> None:
+def test_the_disk_keeps_the_models_that_were_last_in_use(tmp_path: Path, models: ModelRegistry) -> None:
     source = variant(tmp_path, "mine")
 
     def install(number: int) -> str:
@@ -137,7 +137,9 @@ def test_the_disk_keeps_the_models_that_were_last_in_use(tmp_path: Path, models:
     assert models.rollback(passing) == names[0]
 
 
-def test_installing_the_same_again_changes_nothing_but_mends_what_was_damaged(tmp_path: Path, models: Models) -> None:
+def test_installing_the_same_again_changes_nothing_but_mends_what_was_damaged(
+    tmp_path: Path, models: ModelRegistry
+) -> None:
     source = variant(tmp_path, "mine")
     name = models.install(source, passing)
     (models.folder / name / "model.tflite").write_bytes(b"damaged")
@@ -146,7 +148,7 @@ def test_installing_the_same_again_changes_nothing_but_mends_what_was_damaged(tm
     assert models.installed() == [name]
 
 
-def test_a_model_that_fails_its_check_changes_nothing(tmp_path: Path, models: Models) -> None:
+def test_a_model_that_fails_its_check_changes_nothing(tmp_path: Path, models: ModelRegistry) -> None:
     one = models.install(variant(tmp_path, "one"), passing)
 
     def objecting(_: object) -> None:
@@ -190,7 +192,9 @@ CARD = (entry("card.json"), b"{}")
         (b"", "neither a bundle's folder nor a readable zip"),
     ],
 )
-def test_a_zip_that_is_not_to_be_trusted_is_refused(tmp_path: Path, models: Models, content: bytes, words: str) -> None:
+def test_a_zip_that_is_not_to_be_trusted_is_refused(
+    tmp_path: Path, models: ModelRegistry, content: bytes, words: str
+) -> None:
     file = tmp_path / "bundle.zip"
     file.write_bytes(content)
     with pytest.raises(BundleError, match=words):
@@ -209,11 +213,11 @@ def test_links_and_devices_in_a_folder_are_refused(tmp_path: Path) -> None:
         (source / "model.tflite").unlink()
         make(source / "model.tflite")
         with pytest.raises(BundleError, match=r"not followed|not a regular file"):
-            read_parcel(source)
+            read_bundle_archive(source)
 
 
 @pytest.mark.parametrize("name", ["../../etc", "", ".hidden", "a/b", "x" * 65])
-def test_a_cards_name_makes_no_path(tmp_path: Path, models: Models, name: str) -> None:
+def test_a_cards_name_makes_no_path(tmp_path: Path, models: ModelRegistry, name: str) -> None:
     source = variant(tmp_path, "mine")
     card = json.loads((source / "card.json").read_text())
     (source / "card.json").write_text(json.dumps(card | {"name": name}))
@@ -222,7 +226,9 @@ def test_a_cards_name_makes_no_path(tmp_path: Path, models: Models, name: str) -
 
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
-def test_what_is_wrong_is_said_of_the_file_that_was_handed_over(tmp_path: Path, models: Models, form: str) -> None:
+def test_what_is_wrong_is_said_of_the_file_that_was_handed_over(
+    tmp_path: Path, models: ModelRegistry, form: str
+) -> None:
     """Not of the copy in the device's state, which is gone by then."""
     source = variant(tmp_path, "mine")
     (source / "model.tflite").write_bytes(b"damaged")
@@ -232,7 +238,7 @@ def test_what_is_wrong_is_said_of_the_file_that_was_handed_over(tmp_path: Path, 
     assert ".incoming" not in str(refusal.value)
 
 
-def test_a_full_disk_leaves_nothing_half_installed(tmp_path: Path, models: Models) -> None:
+def test_a_full_disk_leaves_nothing_half_installed(tmp_path: Path, models: ModelRegistry) -> None:
     one = models.install(variant(tmp_path, "one"), passing)
     two = variant(tmp_path, "two")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -261,13 +267,13 @@ def test_each_kind_of_trouble_with_the_disk_has_its_error(tmp_path: Path) -> Non
         (errno.ENOSPC, StoreError, "No space left on device"),
         (errno.EROFS, StoreError, "Read-only file system"),
     ):
-        models = Models(tmp_path / "state", trouble(number))
+        models = ModelRegistry(tmp_path / "state", trouble(number))
         with pytest.raises(kind, match=words):
             models.install(source, passing)
         assert not list(models.folder.glob(".incoming*"))
 
 
-def test_a_choice_that_is_damaged_is_the_programs_own(tmp_path: Path, models: Models) -> None:
+def test_a_choice_that_is_damaged_is_the_programs_own(tmp_path: Path, models: ModelRegistry) -> None:
     models.install(variant(tmp_path, "mine"), passing)
     (models.folder / "choice.json").write_bytes(b"\xff{")
     assert models.candidates()[0].folder == find_bundle(DEFAULT)
@@ -301,7 +307,7 @@ def test_killing_a_real_installation_at_random_leaves_a_usable_model(tmp_path: P
     bundles = [variant(tmp_path, f"model{number}") for number in range(2)]
     config = tmp_path / "config.toml"
     config.write_text(f'[store]\nfolder = "{tmp_path / "state"}"\n')
-    models = Models(tmp_path / "state")
+    models = ModelRegistry(tmp_path / "state")
     chance = random.Random(9)
     killed = 0
     for attempt in range(6):
@@ -333,11 +339,11 @@ def service(folder: Path) -> Service:
 
 
 def settings(state: Path) -> Settings:
-    return Settings(store=Store(folder=str(state)))
+    return Settings(store=StoreSettings(folder=str(state)))
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_service_falls_back_when_goldens_fail_and_says_so(tmp_path: Path, models: Models) -> None:
+def test_a_service_falls_back_when_goldens_fail_and_says_so(tmp_path: Path, models: ModelRegistry) -> None:
     good = models.install(variant(tmp_path, "good"), passing)
     bad = models.install(failing(tmp_path, "bad"), passing)
     running = deploy(settings(tmp_path / "state"), {}, service(tmp_path / "run"))
@@ -347,24 +353,26 @@ def test_a_service_falls_back_when_goldens_fail_and_says_so(tmp_path: Path, mode
     assert "golden outputs differ" in running.refused
     again = deploy(settings(tmp_path / "state"), {}, service(tmp_path / "run"))
     assert (again.classifier.card.name, again.refused) == ("good", running.refused)
-    assert {one.name: one.role for one in list_models(Models(tmp_path / "state"))} == {
+    assert {one.name: one.role for one in list_models(ModelRegistry(tmp_path / "state"))} == {
         DEFAULT: "",
         "student-small": "",
         good: "in use",
         bad: "refused",
     }
-    models = Models(tmp_path / "state")
+    models = ModelRegistry(tmp_path / "state")
     models.rollback(passing)
     assert deploy(settings(tmp_path / "state"), {}, service(tmp_path / "run")).refused == ""
 
 
-def test_by_hand_a_model_that_fails_is_an_error(tmp_path: Path, models: Models) -> None:
+def test_by_hand_a_model_that_fails_is_an_error(tmp_path: Path, models: ModelRegistry) -> None:
     models.install(failing(tmp_path, "bad"), passing)
     with pytest.raises(VerificationError, match="golden outputs differ"):
         deploy(settings(tmp_path / "state"), {}, Service({}))
 
 
-def test_a_damaged_model_is_left_for_the_former_one_and_then_for_the_programs(tmp_path: Path, models: Models) -> None:
+def test_a_damaged_model_is_left_for_the_former_one_and_then_for_the_programs(
+    tmp_path: Path, models: ModelRegistry
+) -> None:
     one, two = (models.install(variant(tmp_path, name), passing) for name in ("one", "two"))
     for name in (one, two):
         (models.folder / name / "model.tflite").write_bytes(b"")
@@ -373,7 +381,7 @@ def test_a_damaged_model_is_left_for_the_former_one_and_then_for_the_programs(tm
     assert "sha256" in running.refused
 
 
-def test_a_crash_in_the_first_minute_makes_it_fall_back(tmp_path: Path, models: Models) -> None:
+def test_a_crash_in_the_first_minute_makes_it_fall_back(tmp_path: Path, models: ModelRegistry) -> None:
     models.install(variant(tmp_path, "one"), passing)
     state, run = tmp_path / "state", tmp_path / "run"
     first = service(run)
@@ -386,7 +394,7 @@ def test_a_crash_in_the_first_minute_makes_it_fall_back(tmp_path: Path, models: 
     assert "without a word in its first minute" in running.refused
 
 
-def test_what_is_not_the_models_fault_does_not_make_it_fall_back(tmp_path: Path, models: Models) -> None:
+def test_what_is_not_the_models_fault_does_not_make_it_fall_back(tmp_path: Path, models: ModelRegistry) -> None:
     models.install(variant(tmp_path, "one"), passing)
     state, run = tmp_path / "state", tmp_path / "run"
     for end in (lambda one: one.failed(UsageError("no camera")), Service.forget_failures):
@@ -401,15 +409,15 @@ def test_what_is_not_the_models_fault_does_not_make_it_fall_back(tmp_path: Path,
     assert deploy(settings(state), {}, service(run)).refused == "", "a crash after it has lasted proves nothing"
 
 
-def test_a_verdict_holds_until_the_next_switch(tmp_path: Path, models: Models) -> None:
+def test_a_verdict_holds_until_the_next_switch(tmp_path: Path, models: ModelRegistry) -> None:
     one = models.install(variant(tmp_path, "one"), passing)
     models.refuse("it crashed")
-    assert Models(tmp_path / "state").candidates()[0].name == ""
+    assert ModelRegistry(tmp_path / "state").candidates()[0].name == ""
     models.use(one, passing)
-    assert Models(tmp_path / "state").candidates()[0].name == one
+    assert ModelRegistry(tmp_path / "state").candidates()[0].name == one
 
 
-def test_settings_that_name_a_bundle_win(tmp_path: Path, models: Models) -> None:
+def test_settings_that_name_a_bundle_win(tmp_path: Path, models: ModelRegistry) -> None:
     models.install(variant(tmp_path, "mine"), passing)
     config = tmp_path / "config.toml"
     config.write_text(f'[store]\nfolder = "{tmp_path / "state"}"\n[model]\nbundle = "student-small"\n')
@@ -436,12 +444,14 @@ def test_the_commands_as_they_are_typed(tmp_path: Path) -> None:
 
 
 def test_where_the_state_is(tmp_path: Path) -> None:
-    assert state_folder(Store(folder="/data"), {"STATE_DIRECTORY": "/var/lib/x"}) == Path("/data")
-    assert state_folder(Store(), {"STATE_DIRECTORY": "/var/lib/x"}) == Path("/var/lib/x")
+    assert state_folder(StoreSettings(folder="/data"), {"STATE_DIRECTORY": "/var/lib/x"}) == Path("/data")
+    assert state_folder(StoreSettings(), {"STATE_DIRECTORY": "/var/lib/x"}) == Path("/var/lib/x")
     user = {"XDG_STATE_HOME": str(tmp_path)}
-    assert state_folder(Store(), user, tmp_path / "absent") == tmp_path / "fer-edge"
+    assert state_folder(StoreSettings(), user, tmp_path / "absent") == tmp_path / "fer-edge"
     (tmp_path / "service").mkdir()
-    assert state_folder(Store(), user, tmp_path / "service") == tmp_path / "service", "a technician sees what it sees"
+    assert state_folder(StoreSettings(), user, tmp_path / "service") == tmp_path / "service", (
+        "a technician sees what it sees"
+    )
 
 
 @pytest.mark.parametrize("command", [["model", "list"], ["model", "use", "student"], ["verify"]])
@@ -465,7 +475,7 @@ def test_who_may_not_see_the_services_choice_is_told_so(command: list[str], monk
 @pytest.mark.slow
 def test_the_service_tells_which_model_runs_and_why_another_does_not(tmp_path: Path, broker: Broker) -> None:
     state = tmp_path / "state"
-    Models(state).install(failing(tmp_path, "bad"), passing)
+    ModelRegistry(state).install(failing(tmp_path, "bad"), passing)
     config = tmp_path / "config.toml"
     config.write_text(
         f'[store]\nfolder = "{state}"\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "kiosk"\n'

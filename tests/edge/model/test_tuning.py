@@ -13,14 +13,24 @@ import pytest
 
 from edge.model.bundle import open_bundle
 from edge.model.loader import open_deployed
-from edge.model.tuning import Measured, Tuned, Way, choose, holds_for, in_use, kept, measure, table
-from edge.settings import Model, Settings, Store
+from edge.model.tuning import (
+    MeasuredSpeed,
+    RuntimeChoice,
+    Tuning,
+    choose,
+    in_use,
+    load_tuning,
+    measure,
+    table,
+    tuning_conditions,
+)
+from edge.settings import ModelSettings, Settings, StoreSettings
 from edge.system.atomic_file import write_durably
 from tests.conftest import StandIn
 
 
-def cpu(threads: int, ms: float) -> Measured:
-    return Measured("cpu", threads, ms)
+def cpu(threads: int, ms: float) -> MeasuredSpeed:
+    return MeasuredSpeed("cpu", threads, ms)
 
 
 @pytest.mark.parametrize(
@@ -28,13 +38,15 @@ def cpu(threads: int, ms: float) -> Measured:
     [
         ([cpu(1, 1.0), cpu(2, 0.96), cpu(4, 0.97)], cpu(1, 1.0)),
         ([cpu(1, 1.0), cpu(2, 0.6), cpu(3, 0.58), cpu(4, 0.9)], cpu(2, 0.6)),
-        ([cpu(1, 1.0), Measured("edgetpu", 1, 0.97)], cpu(1, 1.0)),
-        ([cpu(1, 1.0), cpu(2, 0.7), Measured("edgetpu", 1, 0.3)], Measured("edgetpu", 1, 0.3)),
-        ([cpu(1, 1.0), cpu(2, 0.31), Measured("edgetpu", 1, 0.3)], cpu(2, 0.31)),
-        ([cpu(1, 0.4), Measured("edgetpu", 1, 2.4)], cpu(1, 0.4)),
+        ([cpu(1, 1.0), MeasuredSpeed("edgetpu", 1, 0.97)], cpu(1, 1.0)),
+        ([cpu(1, 1.0), cpu(2, 0.7), MeasuredSpeed("edgetpu", 1, 0.3)], MeasuredSpeed("edgetpu", 1, 0.3)),
+        ([cpu(1, 1.0), cpu(2, 0.31), MeasuredSpeed("edgetpu", 1, 0.3)], cpu(2, 0.31)),
+        ([cpu(1, 0.4), MeasuredSpeed("edgetpu", 1, 2.4)], cpu(1, 0.4)),
     ],
 )
-def test_the_simplest_that_is_nearly_the_fastest_is_chosen(measured: list[Measured], chosen: Measured) -> None:
+def test_the_simplest_that_is_nearly_the_fastest_is_chosen(
+    measured: list[MeasuredSpeed], chosen: MeasuredSpeed
+) -> None:
     assert choose(measured) == chosen
 
 
@@ -48,12 +60,12 @@ class Board:
     def clock(self) -> float:
         return self.now
 
-    def way(self, threads: int, ms: float) -> Way:
+    def way(self, threads: int, ms: float) -> RuntimeChoice:
         def run(_face: object) -> None:
             self.faces += 1
             self.now += ms / 1000 * (3 if self.faces > 300 else 1)
 
-        return Way("cpu", threads, run)
+        return RuntimeChoice("cpu", threads, run)
 
 
 def test_a_board_that_slows_down_meanwhile_slows_all_ways_alike() -> None:
@@ -64,11 +76,13 @@ def test_a_board_that_slows_down_meanwhile_slows_all_ways_alike() -> None:
     assert slower.ms / fast.ms == pytest.approx(3, rel=0.01)
 
 
-def tuned(standin: StandIn, chosen: Measured, *others: Measured) -> Tuned:
-    return Tuned(holds_for(open_bundle(standin.bundle)), chosen, (chosen, *others), "", "2026-11-22T12:00:00+00:00")
+def tuned(standin: StandIn, chosen: MeasuredSpeed, *others: MeasuredSpeed) -> Tuning:
+    return Tuning(
+        tuning_conditions(open_bundle(standin.bundle)), chosen, (chosen, *others), "", "2026-11-22T12:00:00+00:00"
+    )
 
 
-def keep(folder: Path, what: Tuned) -> None:
+def keep(folder: Path, what: Tuning) -> None:
     write_durably(folder / "tuned.json", msgspec.json.encode(what))
 
 
@@ -87,9 +101,9 @@ def test_a_choice_of_something_else_is_ignored(
 ) -> None:
     bundle, choice = open_bundle(standin.bundle), tuned(standin, cpu(2, 0.5))
     keep(tmp_path, choice)
-    assert kept(tmp_path, bundle) == choice
+    assert load_tuning(tmp_path, bundle) == choice
     keep(tmp_path, msgspec.structs.replace(choice, holds_for=msgspec.structs.replace(choice.holds_for, **change)))
-    assert kept(tmp_path, bundle) is None
+    assert load_tuning(tmp_path, bundle) is None
     assert "run fer-edge bench --autotune again" in caplog.text
 
 
@@ -97,10 +111,10 @@ def test_a_choice_of_something_else_is_ignored(
 def test_no_choice_and_a_damaged_one_are_none(standin: StandIn, tmp_path: Path, stored: bytes | None) -> None:
     if stored is not None:
         (tmp_path / "tuned.json").write_bytes(stored)
-    assert kept(tmp_path, open_bundle(standin.bundle)) is None
+    assert load_tuning(tmp_path, open_bundle(standin.bundle)) is None
 
 
-EDGE_TPU = Measured("edgetpu", 1, 0.2)
+EDGE_TPU = MeasuredSpeed("edgetpu", 1, 0.2)
 
 
 @pytest.mark.parametrize(
@@ -118,14 +132,14 @@ def test_the_choice_is_used_where_the_settings_leave_it_free(
     standin: StandIn,
     tmp_path: Path,
     settings: dict[str, str | int],
-    choice: tuple[Measured, ...],
+    choice: tuple[MeasuredSpeed, ...],
     threads: int,
     accelerator: str,
 ) -> None:
     if choice:
         keep(tmp_path, tuned(standin, *choice))
-    model = Model(bundle=str(standin.bundle), edgetpu_library=str(standin.library), **settings)
-    classifier = open_deployed(Settings(model=model, store=Store(str(tmp_path))), os.environ)[0]
+    model = ModelSettings(bundle=str(standin.bundle), edgetpu_library=str(standin.library), **settings)
+    classifier = open_deployed(Settings(model=model, store=StoreSettings(str(tmp_path))), os.environ)[0]
     classifier.settle()
     assert (classifier.threads, classifier.accelerator) == (threads, accelerator)
 
@@ -133,8 +147,8 @@ def test_the_choice_is_used_where_the_settings_leave_it_free(
 def test_an_edge_tpu_that_was_chosen_and_is_gone_is_degraded(standin: StandIn, tmp_path: Path) -> None:
     keep(tmp_path, tuned(standin, EDGE_TPU, cpu(1, 0.5)))
     standin.plays("absent")
-    model = Model(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
-    classifier = open_deployed(Settings(model=model, store=Store(str(tmp_path))), os.environ)[0]
+    model = ModelSettings(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
+    classifier = open_deployed(Settings(model=model, store=StoreSettings(str(tmp_path))), os.environ)[0]
     classifier.settle()
     assert classifier.accelerator == "cpu (degraded)"
 
@@ -148,8 +162,8 @@ def test_the_table_marks_the_choice_and_says_what_became_of_the_edge_tpu(standin
 
 
 def test_settings_that_win_over_the_choice_are_named() -> None:
-    assert in_use(Model()) == "used from the next start on"
-    assert in_use(Model(threads=2, accelerator="cpu")) == (
+    assert in_use(ModelSettings()) == "used from the next start on"
+    assert in_use(ModelSettings(threads=2, accelerator="cpu")) == (
         'but the settings say model.threads = 2 and model.accelerator = "cpu"'
     )
 
@@ -172,7 +186,7 @@ def test_the_command_measures_keeps_and_prints(standin: StandIn, tmp_path: Path)
     ]
     assert all(way["ms"] > 0 for way in told["measured"])
     assert told["file"] == str(tmp_path / "tuned.json")
-    choice = kept(tmp_path, open_bundle(standin.bundle))
+    choice = load_tuning(tmp_path, open_bundle(standin.bundle))
     assert choice
     del told["file"]
     assert json.loads(msgspec.json.encode(choice)) == told

@@ -17,7 +17,7 @@ from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.model.preprocessing import LABELS
 from edge.model.verification import (
-    Agreement,
+    GoldenAgreement,
     check_golden,
     check_preparation,
     conclude,
@@ -78,7 +78,7 @@ def test_limited_range_luma_is_caught(classifier: Classifier, bundle: Bundle) ->
     def limited(jpeg: bytes) -> Gray:
         return (16 + decode(jpeg).astype(float) * 219 / 255).round().astype(np.uint8)
 
-    found = conclude(classifier, Agreement(16, 0, 1.0), bundle.golden.scene, decoding=limited)
+    found = conclude(classifier, GoldenAgreement(16, 0, 1.0), bundle.golden.scene, decoding=limited)
     assert not found.ok
     assert "luma has another range here" in found.sentence
     assert found.luma_levels == 20
@@ -150,9 +150,9 @@ def test_another_runtimes_rounding_passes_within_its_tolerance(classifier: Class
     scene = bundle.golden.scene
     [tolerance] = bundle.card.tolerances
     most = tolerance.largest_lsb
-    assert conclude(classifier, Agreement(16, most, 0.94), scene, machine="aarch64").ok
-    assert not conclude(classifier, Agreement(16, most + 1, 0.94), scene, machine="aarch64").ok
-    assert not conclude(classifier, Agreement(16, 1, 1.0), scene, machine=bundle.card.golden_machine).ok
+    assert conclude(classifier, GoldenAgreement(16, most, 0.94), scene, machine="aarch64").ok
+    assert not conclude(classifier, GoldenAgreement(16, most + 1, 0.94), scene, machine="aarch64").ok
+    assert not conclude(classifier, GoldenAgreement(16, 1, 1.0), scene, machine=bundle.card.golden_machine).ok
 
 
 def test_a_network_with_swapped_labels_gives_other_outputs(classifier: Classifier, bundle: Bundle) -> None:

@@ -1,4 +1,4 @@
-"""Metrics as Prometheus reads them, from a real process, and the dashboard that shows them."""
+"""MetricsSettings as Prometheus reads them, from a real process, and the dashboard that shows them."""
 
 import json
 import re
@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edge.errors import SettingsError
 from edge.model.bundle import DEFAULT
-from edge.monitoring.counters import Counts
-from edge.monitoring.prometheus import Exporter
-from edge.settings import Metrics
+from edge.monitoring.counters import RunCounters
+from edge.monitoring.prometheus import PrometheusExporter
+from edge.settings import MetricsSettings
 from tests.conftest import ROOT, free_port, wait_until
 from tests.edge.cli.test_main import PROGRAM
 
@@ -103,12 +103,12 @@ def test_every_metric_is_described(scraped: dict[str, list[tuple[dict[str, str],
 
 
 def test_an_address_in_use_is_an_error_that_names_it() -> None:
-    settings = Metrics(enabled=True, port=free_port())
-    first = Exporter(settings, Counts())
+    settings = MetricsSettings(enabled=True, port=free_port())
+    first = PrometheusExporter(settings, RunCounters())
     with pytest.raises(SettingsError, match=f"127.0.0.1:{settings.port}"):
-        Exporter(settings, Counts())
+        PrometheusExporter(settings, RunCounters())
     first.close()
-    Exporter(settings, Counts()).close()
+    PrometheusExporter(settings, RunCounters()).close()
 
 
 def test_the_unit_lets_the_page_be_served() -> None:
@@ -120,5 +120,5 @@ def test_the_unit_lets_the_page_be_served() -> None:
 
 
 def test_by_default_only_this_machine_can_ask(tmp_path: Path) -> None:
-    assert Metrics().address == "127.0.0.1"
-    assert not Metrics().enabled
+    assert MetricsSettings().address == "127.0.0.1"
+    assert not MetricsSettings().enabled

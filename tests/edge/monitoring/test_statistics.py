@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.monitoring.statistics import Places, Told, Vitals
+from edge.monitoring.statistics import KernelFiles, StatisticsCollector, StatisticsInput
 from edge.mqtt.outbox import OutboxFigures
 from edge.system import hardware
 
@@ -18,11 +18,11 @@ class Clock:
         return self.now
 
 
-def told(*, paused: bool = False) -> Told:
-    return Told(paused, 5, "student-small", "cpu", FIGURES, refused=2, commands_ignored=4, fault=None)
+def told(*, paused: bool = False) -> StatisticsInput:
+    return StatisticsInput(paused, 5, "student-small", "cpu", FIGURES, refused=2, commands_ignored=4, fault=None)
 
 
-def pi(folder: Path, throttled: str = "50001", temperature: str = "61234") -> Places:
+def pi(folder: Path, throttled: str = "50001", temperature: str = "61234") -> KernelFiles:
     """The files of a Raspberry Pi's kernel; its first zone is not the processor's."""
     for name, kind, value in (("thermal_zone0", "battery", "20000"), ("thermal_zone1", "cpu-thermal", temperature)):
         (folder / name).mkdir()
@@ -30,12 +30,12 @@ def pi(folder: Path, throttled: str = "50001", temperature: str = "61234") -> Pl
         (folder / name / "temp").write_text(f"{value}\n")
     (folder / "get_throttled").write_text(f"{throttled}\n")
     (folder / "io").write_text("rchar: 9\nwchar: 9\nread_bytes: 9\nwrite_bytes: 1000\ncancelled_write_bytes: 0\n")
-    return Places(folder / "get_throttled", folder, folder / "io")
+    return KernelFiles(folder / "get_throttled", folder, folder / "io")
 
 
 def test_statistics_are_of_the_time_since_the_last_ones(tmp_path: Path) -> None:
     clock = Clock()
-    vitals = Vitals(60, pi(tmp_path), clock)
+    vitals = StatisticsCollector(60, pi(tmp_path), clock)
     assert not vitals.due
     for _ in range(600):
         vitals.frame()
@@ -57,7 +57,7 @@ def test_statistics_are_of_the_time_since_the_last_ones(tmp_path: Path) -> None:
 
 def test_paused_there_are_no_frames_and_nothing_is_divided_by_them(tmp_path: Path) -> None:
     clock = Clock()
-    vitals = Vitals(60, pi(tmp_path), clock)
+    vitals = StatisticsCollector(60, pi(tmp_path), clock)
     clock.now += 60
     statistics = vitals.statistics({"detect": 0.0}, told(paused=True))
     assert (statistics.paused, statistics.fps, statistics.stage_ms) == (True, 0.0, {"detect": 0.0})
@@ -65,7 +65,7 @@ def test_paused_there_are_no_frames_and_nothing_is_divided_by_them(tmp_path: Pat
 
 def test_a_board_that_tells_nothing(tmp_path: Path) -> None:
     clock = Clock()
-    vitals = Vitals(1, Places(tmp_path / "none", tmp_path / "none", tmp_path / "none"), clock)
+    vitals = StatisticsCollector(1, KernelFiles(tmp_path / "none", tmp_path / "none", tmp_path / "none"), clock)
     clock.now += 1
     statistics = vitals.statistics({}, told())
     assert (statistics.temperature, statistics.throttled, statistics.bytes_written_last_hour) == (None, None, None)

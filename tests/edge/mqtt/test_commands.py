@@ -6,9 +6,9 @@ import pytest
 from edge.errors import BundleError, SettingsError
 from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.mqtt.commands import Abilities, Limiter, Remote
+from edge.mqtt.commands import Capabilities, CommandProcessor, RateLimiter
 from edge.mqtt.messages import Reply
-from edge.system.state import Keeper
+from edge.system.state import StateStore
 
 
 class Clock:
@@ -28,9 +28,9 @@ class Desk:
         self.replies: list[Reply] = []
         self.reloads = 0
         self.bundle: Callable[[], Bundle] = lambda: open_bundle(find_bundle("student-small"))
-        abilities = Abilities(pausable, self._reload if managed else None, self._open)
-        self.keeper = Keeper(folder, "kiosk")
-        self.remote = Remote(self.keeper, abilities, self.replies.append, self.clock)
+        abilities = Capabilities(pausable, self._reload if managed else None, self._open)
+        self.keeper = StateStore(folder, "kiosk")
+        self.remote = CommandProcessor(self.keeper, abilities, self.replies.append, self.clock)
 
     def _reload(self) -> None:
         self.reloads += 1
@@ -112,7 +112,7 @@ def test_a_flood_is_ignored_counted_and_answered_seldom(desk: Desk) -> None:
 
 
 def test_commands_are_limited_over_time() -> None:
-    limiter = Limiter(3, 2.0, 0.0)
+    limiter = RateLimiter(3, 2.0, 0.0)
     assert [limiter.allows(0.0) for _ in range(4)] == [True, True, True, False]
     assert [limiter.allows(at) for at in (1.0, 2.0, 2.1, 4.0)] == [False, True, False, True]
 
@@ -120,7 +120,7 @@ def test_commands_are_limited_over_time() -> None:
 def test_pause_is_kept_at_once_and_answered_when_the_camera_is_closed(desk: Desk, tmp_path: Path) -> None:
     assert desk.send("pause", b'{"on":true,"id":"7"}') is None
     assert desk.remote.paused
-    assert Keeper(tmp_path, "kiosk").kept.paused, "whatever happens to this process"
+    assert StateStore(tmp_path, "kiosk").kept.paused, "whatever happens to this process"
     desk.remote.seeing()
     assert desk.replies == []
     desk.remote.resting()
@@ -130,7 +130,7 @@ def test_pause_is_kept_at_once_and_answered_when_the_camera_is_closed(desk: Desk
     assert len(desk.replies) == 1
     desk.remote.seeing()
     assert desk.replies[1] == Reply(command="pause", id="8", ok=True, result={"paused": False})
-    assert not Keeper(tmp_path, "kiosk").kept.paused
+    assert not StateStore(tmp_path, "kiosk").kept.paused
 
 
 def test_a_pause_that_a_later_command_takes_back_is_told_so(desk: Desk) -> None:
@@ -214,8 +214,8 @@ def test_reload_with_settings_that_cannot_be_read_changes_nothing(tmp_path: Path
 
     replies: list[Reply] = []
     clock = Clock()
-    abilities = Abilities(pausable=True, reload=wrong, bundle=lambda: open_bundle(find_bundle("student-small")))
-    remote = Remote(Keeper(tmp_path, "kiosk"), abilities, replies.append, clock)
+    abilities = Capabilities(pausable=True, reload=wrong, bundle=lambda: open_bundle(find_bundle("student-small")))
+    remote = CommandProcessor(StateStore(tmp_path, "kiosk"), abilities, replies.append, clock)
     clock.now += 100
     remote.received("reload", b"", False)
     assert (replies[0].ok, replies[0].error) == (False, "failed")

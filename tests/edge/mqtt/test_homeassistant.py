@@ -7,8 +7,8 @@ import jinja2
 import pytest
 
 from edge.model.preprocessing import LABELS
-from edge.mqtt.homeassistant import Described, birth_topic, discovery, discovery_topic
-from edge.settings import HomeAssistant
+from edge.mqtt.homeassistant import DeviceDescription, birth_topic, discovery, discovery_topic
+from edge.settings import HomeAssistantSettings
 from tests.conftest import ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "homeassistant.json"
@@ -35,13 +35,15 @@ PLATFORM_KEYS = {
 }
 
 
-def described(*, pausable: bool = True, base: str = "fer-edge/kiosk", aggregate_only: bool = False) -> Described:
+def described(
+    *, pausable: bool = True, base: str = "fer-edge/kiosk", aggregate_only: bool = False
+) -> DeviceDescription:
     device = base.rpartition("/")[2]
-    return Described(base, device, "Raspberry Pi 5 Model B Rev 1.0", pausable, 60.0, ("smile",), aggregate_only)
+    return DeviceDescription(base, device, "Raspberry Pi 5 Model B Rev 1.0", pausable, 60.0, ("smile",), aggregate_only)
 
 
 def payload(**more: str | bool) -> dict:
-    return json.loads(discovery(HomeAssistant(), described(**more)))
+    return json.loads(discovery(HomeAssistantSettings(), described(**more)))
 
 
 def entities(made: dict) -> list[dict]:
@@ -79,7 +81,7 @@ def test_every_name_is_one_that_home_assistant_knows() -> None:
 @pytest.mark.parametrize("base", ["fer-edge/kiosk", "house/Hall 1/Kiosk_2", "fer-edge/10000000abcdef01"])
 def test_ids_have_the_form_that_home_assistant_wants(base: str) -> None:
     made = payload(base=base)
-    assert re.fullmatch(r"homeassistant/device/[a-zA-Z0-9_-]+/config", discovery_topic(HomeAssistant(), base))
+    assert re.fullmatch(r"homeassistant/device/[a-zA-Z0-9_-]+/config", discovery_topic(HomeAssistantSettings(), base))
     ids = [component["default_entity_id"] for component in entities(made)]
     for component, entity in zip(entities(made), ids, strict=True):
         # homeassistant.core.valid_entity_id
@@ -131,10 +133,10 @@ def test_values_that_go_stale_expire() -> None:
 
 
 def test_topics_follow_the_prefix() -> None:
-    assert birth_topic(HomeAssistant(prefix="ha")) == "ha/status"
-    assert discovery_topic(HomeAssistant(prefix="ha"), "fer-edge/kiosk") == "ha/device/fer-edge-kiosk/config"
+    assert birth_topic(HomeAssistantSettings(prefix="ha")) == "ha/status"
+    assert discovery_topic(HomeAssistantSettings(prefix="ha"), "fer-edge/kiosk") == "ha/device/fer-edge-kiosk/config"
 
 
 def test_the_device_may_have_a_name_of_its_own() -> None:
-    made = json.loads(discovery(HomeAssistant(name="Entrance"), described()))
+    made = json.loads(discovery(HomeAssistantSettings(name="Entrance"), described()))
     assert made["dev"]["name"] == "Entrance"

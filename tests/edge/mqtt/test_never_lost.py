@@ -22,11 +22,11 @@ import numpy as np
 import pytest
 
 from edge.events.episodes import Change
-from edge.events.factory import EventMaker
+from edge.events.factory import EventFactory
 from edge.model.preprocessing import expression
 from edge.mqtt.outbox import Outbox
-from edge.mqtt.publisher import MqttSink
-from edge.settings import Mqtt
+from edge.mqtt.publisher import MqttPublisher
+from edge.settings import MqttSettings
 from edge.system.clock import Moment
 from tests.conftest import ROOT, Broker, wait_until
 from tests.edge.listener import Listener, listening
@@ -56,10 +56,10 @@ class Device:
 
     def __init__(self, folder: Path, port: int, most: int = 100_000, **more: str | int) -> None:
         self.outbox = Watched(folder / "outbox.db", most)
-        mqtt = Mqtt(host=str(more.pop("host", "127.0.0.1")), port=port, device="kiosk", **more)
-        self.sink = MqttSink(mqtt, self.outbox, longest_wait=0.2)
+        mqtt = MqttSettings(host=str(more.pop("host", "127.0.0.1")), port=port, device="kiosk", **more)
+        self.sink = MqttPublisher(mqtt, self.outbox, longest_wait=0.2)
         self.sink.start()
-        self.maker = EventMaker()
+        self.maker = EventFactory()
         self.told: list[str] = []
 
     def tell(self, count: int, at: float = 0.0) -> None:

@@ -1,14 +1,14 @@
-from edge.mqtt.poison import Suspects
+from edge.mqtt.poison import PoisonMessageDetector
 
 
 def test_messages_under_way_when_a_cable_is_pulled_once_are_not_suspected() -> None:
-    suspects = Suspects()
+    suspects = PoisonMessageDetector()
     assert suspects.lost(range(20), 0.0, blamed=False) is None
     assert not suspects.alone
 
 
 def test_the_guilty_one_is_found_among_many_and_held_back_while_others_go_on() -> None:
-    suspects, waiting, now = Suspects(), list(range(30)), 0.0
+    suspects, waiting, now = PoisonMessageDetector(), list(range(30)), 0.0
     found, losses = None, 0
     while waiting and found is None:
         free = [name for name in waiting if not suspects.held(name)]
@@ -27,12 +27,12 @@ def test_the_guilty_one_is_found_among_many_and_held_back_while_others_go_on() -
 
 
 def test_without_a_word_of_the_broker_more_losses_are_needed() -> None:
-    suspects = Suspects()
+    suspects = PoisonMessageDetector()
     assert [suspects.lost([1], 0.0, blamed=False) for _ in range(10)] == [None] * 9 + [1]
 
 
 def test_it_is_tried_again_later_each_time() -> None:
-    suspects, now, holds = Suspects(), 0.0, []
+    suspects, now, holds = PoisonMessageDetector(), 0.0, []
     for _ in range(5):
         while suspects.lost([1], now, blamed=True) is None:
             pass
@@ -44,7 +44,7 @@ def test_it_is_tried_again_later_each_time() -> None:
 
 
 def test_whatever_is_answered_is_innocent() -> None:
-    suspects = Suspects()
+    suspects = PoisonMessageDetector()
     for _ in range(9):
         suspects.lost([1], 0.0, blamed=False)
     suspects.answered(1)
@@ -52,7 +52,7 @@ def test_whatever_is_answered_is_innocent() -> None:
 
 
 def test_what_is_suspected_and_never_comes_again_is_forgotten() -> None:
-    suspects = Suspects()
+    suspects = PoisonMessageDetector()
     suspects.lost([1, 2], 0.0, blamed=True)
     assert suspects.alone
     suspects.released(599.0)

@@ -14,13 +14,13 @@ import pytest
 
 from edge.errors import DeliveryError, SettingsError
 from edge.events.episodes import Change
-from edge.events.factory import EventMaker, schema
+from edge.events.factory import EventFactory, schema
 from edge.model.preprocessing import LABELS, expression
-from edge.monitoring.statistics import Vitals
+from edge.monitoring.statistics import StatisticsCollector
 from edge.mqtt.outbox import Outbox
-from edge.mqtt.publisher import Announcement, MqttSink, client_id, device_id
+from edge.mqtt.publisher import Announcement, MqttPublisher, client_id, device_id
 from edge.records import Event, EventKind, Fault
-from edge.settings import Mqtt
+from edge.settings import MqttSettings
 from edge.system.clock import live_time, moment
 from tests.conftest import Broker, free_port, wait_until
 from tests.edge.listener import listening
@@ -29,27 +29,27 @@ from tests.edge.proxy import proxied
 
 pytestmark = pytest.mark.slow
 
-MAKER, ORIGIN = EventMaker(), live_time()
+MAKER, ORIGIN = EventFactory(), live_time()
 
 
 def event(kind: EventKind, track: int = 1, label: str = "happy") -> Event:
     return MAKER.event(Change(track, kind, expression(np.eye(7)[LABELS.index(label)]), 0.0), moment(ORIGIN))
 
 
-def settings(port: int, **more: str | int) -> Mqtt:
-    return Mqtt(host="127.0.0.1", port=port, device="kiosk", **more)
+def settings(port: int, **more: str | int) -> MqttSettings:
+    return MqttSettings(host="127.0.0.1", port=port, device="kiosk", **more)
 
 
-Start = Callable[..., MqttSink]
+Start = Callable[..., MqttPublisher]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts sinks that share an outbox file, and tries again quickly; closes what a test leaves open."""
-    made: list[MqttSink] = []
+    made: list[MqttPublisher] = []
 
-    def starting(mqtt: Mqtt, *announcements: Announcement, most: int = 1000) -> MqttSink:
-        sink = MqttSink(mqtt, Outbox(tmp_path / "outbox.db", most), announcements, longest_wait=0.2)
+    def starting(mqtt: MqttSettings, *announcements: Announcement, most: int = 1000) -> MqttPublisher:
+        sink = MqttPublisher(mqtt, Outbox(tmp_path / "outbox.db", most), announcements, longest_wait=0.2)
         sink.start()
         made.append(sink)
         return sink
@@ -187,7 +187,7 @@ def test_two_devices_with_one_name_are_told_so(
     broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture, protocol: str
 ) -> None:
     mqtt = settings(broker.port, protocol=protocol)
-    sinks = [MqttSink(mqtt, Outbox(tmp_path / f"{n}.db", 10), longest_wait=0.5) for n in range(2)]
+    sinks = [MqttPublisher(mqtt, Outbox(tmp_path / f"{n}.db", 10), longest_wait=0.5) for n in range(2)]
     with caplog.at_level(logging.WARNING):
         for sink in sinks:
             sink.start()
@@ -241,17 +241,17 @@ def test_an_unusable_password_or_certificate_file_is_a_settings_error(tmp_path: 
     ):
         outbox = Outbox(tmp_path / "outbox.db", 10)
         with pytest.raises(SettingsError, match="absent"):
-            MqttSink(settings(free_port(), **wrong), outbox)
+            MqttPublisher(settings(free_port(), **wrong), outbox)
         outbox.close()
 
 
 def test_the_device_is_named_by_the_settings_else_by_its_serial_else_by_its_host(tmp_path: Path) -> None:
     serial = tmp_path / "serial-number"
-    assert device_id(Mqtt(), serial) == socket.gethostname()
+    assert device_id(MqttSettings(), serial) == socket.gethostname()
     serial.write_bytes(b"10000000abcdef01\0")  # as a Raspberry Pi's kernel gives it
-    assert device_id(Mqtt(), serial) == "10000000abcdef01"
-    assert device_id(Mqtt(device="kiosk"), serial) == "kiosk"
-    assert client_id(Mqtt(prefix="house/hall", device="kiosk")) == "house-hall-kiosk"
+    assert device_id(MqttSettings(), serial) == "10000000abcdef01"
+    assert device_id(MqttSettings(device="kiosk"), serial) == "kiosk"
+    assert client_id(MqttSettings(prefix="house/hall", device="kiosk")) == "house-hall-kiosk"
 
 
 def certificates(folder: Path) -> None:
@@ -318,7 +318,7 @@ def test_of_all_but_events_only_the_newest_is_sent(broker: Broker, start: Start,
     with proxied(broker.port) as proxy, listening(broker.port) as listener:
         proxy.cut()
         sink = start(settings(proxy.port))
-        vitals = Vitals(1.0, pi(tmp_path))
+        vitals = StatisticsCollector(1.0, pi(tmp_path))
         for number, label in enumerate(labels):
             sink.tell(event("changed", 1, label))
             sink.paused(number % 2 == 0)
@@ -369,7 +369,7 @@ def test_a_thread_that_ends_with_a_bug_is_noticed(broker: Broker, tmp_path: Path
     def bug(*_: object) -> None:
         raise ValueError("a bug")
 
-    sink = MqttSink(settings(broker.port), Outbox(tmp_path / "outbox.db", 10))
+    sink = MqttPublisher(settings(broker.port), Outbox(tmp_path / "outbox.db", 10))
     sink.start(bug)
     sink.check()
     with listening(broker.port) as listener:

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from edge.settings import Store
+from edge.settings import StoreSettings
 from edge.system.state import (
     INSTALLED_CONFIG,
     SERVICE_STATE,
-    Keeper,
-    Kept,
+    DeviceState,
+    StateStore,
     device_config,
     service_environ,
     store_folder,
@@ -24,7 +24,7 @@ from edge.system.state import (
     ],
 )
 def test_where_things_are_kept(store: str, environ: dict[str, str], folder: str) -> None:
-    assert store_folder(Store(folder=store), environ) == Path(folder)
+    assert store_folder(StoreSettings(folder=store), environ) == Path(folder)
 
 
 def test_a_technicians_command_takes_the_services_settings_and_state(tmp_path: Path) -> None:
@@ -34,30 +34,30 @@ def test_a_technicians_command_takes_the_services_settings_and_state(tmp_path: P
     assert device_config(None, installed) == installed
     assert device_config(given, installed) == given
     for config, state in ((INSTALLED_CONFIG, SERVICE_STATE), (given, Path("/x/fer-edge")), (None, Path("/x/fer-edge"))):
-        assert store_folder(Store(), service_environ(config, {"XDG_STATE_HOME": "/x"})) == state
+        assert store_folder(StoreSettings(), service_environ(config, {"XDG_STATE_HOME": "/x"})) == state
 
 
 def test_what_is_kept_is_there_for_the_next_process_and_written_only_when_it_changes(tmp_path: Path) -> None:
-    keeper = Keeper(tmp_path / "state", "kiosk")
-    assert keeper.kept == Kept()
+    keeper = StateStore(tmp_path / "state", "kiosk")
+    assert keeper.kept == DeviceState()
     assert keeper.keep(paused=True)
     [file] = (tmp_path / "state").iterdir()
     assert file.name == "kiosk.state.json"
     written = file.stat().st_mtime_ns
     assert keeper.keep(paused=True)
     assert file.stat().st_mtime_ns == written
-    assert Keeper(tmp_path / "state", "kiosk").kept == Kept(paused=True)
+    assert StateStore(tmp_path / "state", "kiosk").kept == DeviceState(paused=True)
 
 
 @pytest.mark.parametrize("stored", [b"", b"{", b'{"paused": 3}', b"\xff"])
 def test_what_cannot_be_read_is_as_if_it_had_never_been(tmp_path: Path, stored: bytes) -> None:
     (tmp_path / "kiosk.state.json").write_bytes(stored)
-    assert Keeper(tmp_path, "kiosk").kept == Kept()
+    assert StateStore(tmp_path, "kiosk").kept == DeviceState()
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state").write_text("a file")
-    assert not Keeper(tmp_path / "state" / "deeper", "kiosk").keep(paused=True)
+    assert not StateStore(tmp_path / "state" / "deeper", "kiosk").keep(paused=True)
     assert "kiosk.state.json cannot be written" in caplog.text
 
 
@@ -65,9 +65,9 @@ def test_what_could_not_be_written_is_written_when_it_is_said_again(tmp_path: Pa
     """A pause that is ended while the disk is full must not come back with the next start."""
     folder = tmp_path / "state"
     folder.write_text("a file")
-    keeper = Keeper(folder, "kiosk")
+    keeper = StateStore(folder, "kiosk")
     assert not keeper.keep(paused=True)
     assert not keeper.keep(paused=True), "it still is not on the disk"
     folder.unlink()
     assert keeper.keep(paused=True)
-    assert Keeper(folder, "kiosk").kept == Kept(paused=True)
+    assert StateStore(folder, "kiosk").kept == DeviceState(paused=True)

@@ -18,9 +18,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.errors import SourceError
 from edge.mqtt.outbox import Outbox
-from edge.mqtt.publisher import MqttSink
+from edge.mqtt.publisher import MqttPublisher
 from edge.records import Fault
-from edge.settings import Mqtt
+from edge.settings import MqttSettings
 from edge.system.systemd import (
     STOP_SECONDS,
     FailureLog,
@@ -384,7 +384,9 @@ def test_a_fault_waits_no_longer_than_two_seconds_for_a_broker(tmp_path: Path, l
     # A socket that accepts and then says nothing is worse than a closed port: paho waits for its CONNACK.
     with socket.create_server(("127.0.0.1", 0)) as mute:
         port = mute.getsockname()[1] if listening else free_port()
-        sink = MqttSink(Mqtt(host="127.0.0.1", port=port, device="kiosk"), Outbox(tmp_path / "outbox.db", 10))
+        sink = MqttPublisher(
+            MqttSettings(host="127.0.0.1", port=port, device="kiosk"), Outbox(tmp_path / "outbox.db", 10)
+        )
         sink.start()
         began = time.monotonic()
         sink.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))

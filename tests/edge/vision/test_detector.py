@@ -6,10 +6,10 @@ import pytest
 
 from edge.errors import SettingsError
 from edge.records import Square
-from edge.settings import Detect
+from edge.settings import DetectSettings
 from edge.vision.detector import FaceDetector
 from edge.vision.pyramid import Pyramid
-from edge.vision.search import Strip
+from edge.vision.search import SearchRegion
 from tests.edge.stage import Actor, film, walk
 
 FACE = Square(300, 220, 100)
@@ -17,7 +17,7 @@ FACE = Square(300, 220, 100)
 
 @pytest.fixture(scope="module")
 def detector() -> FaceDetector:
-    return FaceDetector(Detect())
+    return FaceDetector(DetectSettings())
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +27,14 @@ def scene() -> Pyramid:
 
 
 def test_a_scan_for_faces_of_one_size_proposes_the_one_that_is_there(detector: FaceDetector, scene: Pyramid) -> None:
-    places = detector.propose(scene, Strip(98, (0, 480), (0, 640), 0), ())
+    places = detector.propose(scene, SearchRegion(98, (0, 480), (0, 640), 0), ())
     assert max(place.overlap(FACE) for place in places) > 0.6
-    others = detector.propose(scene, Strip(250, (0, 480), (0, 640), 0), ())
+    others = detector.propose(scene, SearchRegion(250, (0, 480), (0, 640), 0), ())
     assert all(place.overlap(FACE) < 0.3 for place in others)
 
 
 def test_known_faces_are_not_proposed_again(detector: FaceDetector, scene: Pyramid) -> None:
-    places = detector.propose(scene, Strip(98, (0, 480), (0, 640), 0), [FACE])
+    places = detector.propose(scene, SearchRegion(98, (0, 480), (0, 640), 0), [FACE])
     assert all(place.overlap(FACE) < 0.3 for place in places)
 
 
@@ -59,14 +59,14 @@ def test_how_large_a_face_is_does_not_depend_on_how_large_the_scan_took_it_for(
 
 
 def test_what_is_smaller_than_the_smallest_face_is_none(scene: Pyramid) -> None:
-    assert FaceDetector(Detect(min_face=110 / 480)).judge(scene, FACE)[0]
-    assert FaceDetector(Detect(min_face=125 / 480)).judge(scene, FACE)[0] is None
+    assert FaceDetector(DetectSettings(min_face=110 / 480)).judge(scene, FACE)[0]
+    assert FaceDetector(DetectSettings(min_face=125 / 480)).judge(scene, FACE)[0] is None
 
 
 def test_eyes_and_mouth_tell_where_the_other_cascade_is_in_doubt() -> None:
     [frame] = film([Actor(walk((300, 220, 64), (300, 220, 64), 1))], 0.04)
     blurred = Pyramid(np.asarray(cv2.GaussianBlur(frame.gray, (0, 0), 3), np.uint8))
-    with_parts, without = FaceDetector(Detect()), FaceDetector(Detect())
+    with_parts, without = FaceDetector(DetectSettings()), FaceDetector(DetectSettings())
     without._parts = []
     place = Square(300, 220, 64)
     found, doubtful = (detector.judge(blurred, place)[0] for detector in (with_parts, without))
@@ -99,7 +99,7 @@ def test_a_face_that_is_not_believed_yet_is_confirmed_for_less(detector: FaceDet
 
 def test_another_cascade_can_be_named(scene: Pyramid) -> None:
     other = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"
-    detector = FaceDetector(Detect(cascade=str(other)))
+    detector = FaceDetector(DetectSettings(cascade=str(other)))
     for found, _ in (detector.check(scene, FACE), detector.judge(scene, FACE)):
         assert found
         assert found.square.overlap(FACE) > 0.7
@@ -115,7 +115,7 @@ def test_a_cascade_that_cannot_be_read_is_named_in_the_error(tmp_path: Path) -> 
         if text is not None:
             file.write_text(text)
         with pytest.raises(SettingsError, match=name):
-            FaceDetector(Detect(cascade=str(file)))
+            FaceDetector(DetectSettings(cascade=str(file)))
 
 
 def test_a_plain_scan_of_a_still_finds_the_face_too(detector: FaceDetector, scene: Pyramid) -> None:

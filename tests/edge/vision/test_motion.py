@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.records import Gray, Square
-from edge.vision.motion import Motion
+from edge.vision.motion import MotionDetector
 from edge.vision.pyramid import Pyramid
 
 WHOLE = [(0, 0, 640, 480)]
@@ -21,13 +21,13 @@ def shot(room: NDArray[np.float64], seed: int, noise: float = 5.0) -> Gray:
     return np.clip(room + rng.normal(0, noise, room.shape), 0, 255).astype(np.uint8)
 
 
-def changed(motion: Motion, picture: Gray, *known: Square) -> list[tuple[int, int, int, int]]:
+def changed(motion: MotionDetector, picture: Gray, *known: Square) -> list[tuple[int, int, int, int]]:
     motion.update(Pyramid(picture))
     return motion.changed(known)
 
 
-def watching(room: NDArray[np.float64]) -> Motion:
-    motion = Motion()
+def watching(room: NDArray[np.float64]) -> MotionDetector:
+    motion = MotionDetector()
     assert changed(motion, shot(room, 0)) == WHOLE, "nothing has been looked at yet"
     motion.look(WHOLE)
     return motion

@@ -7,7 +7,7 @@ import pytest
 from edge.evaluation.fer2013 import Split, read_faces
 from edge.model.preprocessing import crop
 from edge.records import Box, Gray
-from edge.settings import Quality
+from edge.settings import QualitySettings
 from edge.vision.quality import contrast, flaw, sharpness
 from tests.conftest import PORTRAIT
 
@@ -20,7 +20,7 @@ def portrait() -> Gray:
 
 
 def judged(picture: Gray, box: Box = BOX) -> str | None:
-    return flaw(box, crop(picture, box, 0.0), Quality())
+    return flaw(box, crop(picture, box, 0.0), QualitySettings())
 
 
 def test_a_good_photograph_has_no_flaw(portrait: Gray) -> None:
@@ -52,4 +52,4 @@ def test_sharpness_does_not_depend_on_contrast(portrait: Gray) -> None:
 def test_hardly_any_face_of_fer2013_has_a_flaw(fer2013: Path) -> None:
     faces = read_faces(fer2013, Split.PUBLIC)
     whole = Box(0, 0, 48, 48)
-    assert np.mean([flaw(whole, face, Quality()) is not None for face in faces.pixels]) < 0.01
+    assert np.mean([flaw(whole, face, QualitySettings()) is not None for face in faces.pixels]) < 0.01

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from edge.vision.scheduler import Turns
+from edge.vision.scheduler import ClassificationScheduler
 
 
 def looks(rate: float, fps: float, ids: list[int], seconds: float = 4.0) -> list[list[int]]:
-    turns = Turns(rate)
+    turns = ClassificationScheduler(rate)
     return [turns.choose(ids, n / fps) for n in range(round(fps * seconds))]
 
 
@@ -24,7 +24,7 @@ def test_faces_take_turns() -> None:
 
 
 def test_a_new_face_is_looked_at_at_once() -> None:
-    turns = Turns(5)
+    turns = ClassificationScheduler(5)
     assert turns.choose([1], 0.0) == [1]
     assert turns.choose([1], 0.05) == []
     assert turns.choose([1, 2], 0.1) == [2]

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from edge.records import Gray, Square
-from edge.settings import Detect
+from edge.settings import DetectSettings
 from edge.vision.pyramid import Pyramid
-from edge.vision.search import WINDOW, Lookout, Strip
+from edge.vision.search import WINDOW, SearchRegion, SearchScheduler
 
 FULL_SCAN_SECONDS = 2.0
 
@@ -17,12 +17,14 @@ def still(seed: int) -> Gray:
 PICTURES = [still(seed) for seed in range(3)]
 
 
-def watch(lookout: Lookout, fps: float, seconds: float, begin: float = 0.0) -> list[tuple[float, list[Strip]]]:
+def watch(
+    lookout: SearchScheduler, fps: float, seconds: float, begin: float = 0.0
+) -> list[tuple[float, list[SearchRegion]]]:
     frames = range(round(seconds * fps))
     return [(begin + n / fps, list(lookout.strips(Pyramid(PICTURES[n % 3]), begin + n / fps, ()))) for n in frames]
 
 
-def holds(strip: Strip, face: Square) -> bool:
+def holds(strip: SearchRegion, face: Square) -> bool:
     """Whether the strip has a window on the face: near it in size and place."""
     alike = 0.85 < strip.side / face.side < 1.18
     inside = [
@@ -42,7 +44,7 @@ PLACES = [
 
 @pytest.mark.parametrize("fps", [1.0, 5.0, 30.0])
 def test_each_place_is_looked_at_every_two_seconds_though_nothing_moves(fps: float) -> None:
-    looked = watch(Lookout(Detect()), fps, 7)
+    looked = watch(SearchScheduler(DetectSettings()), fps, 7)
     for face in PLACES:
         times = [time for time, strips in looked if any(holds(strip, face) for strip in strips)]
         gaps = np.diff([0.0, *times, 7.0 - 1 / fps])
@@ -50,7 +52,7 @@ def test_each_place_is_looked_at_every_two_seconds_though_nothing_moves(fps: flo
 
 
 def test_a_room_in_which_nothing_moves_costs_a_fiftieth_of_one_scan_a_frame() -> None:
-    looked = watch(Lookout(Detect()), 30, 10)
+    looked = watch(SearchScheduler(DetectSettings()), 30, 10)
     scan = sum(strip.windows for strip in looked[0][1])
     rest = [sum(strip.windows for strip in strips) for time, strips in looked if time > 2]
     assert scan > 20_000, "the first frame is looked at as a whole"
@@ -59,7 +61,7 @@ def test_a_room_in_which_nothing_moves_costs_a_fiftieth_of_one_scan_a_frame() ->
 
 
 def test_what_is_spent_stays_within_the_budget_while_everything_moves() -> None:
-    lookout = Lookout(Detect(budget_ms=6.0))
+    lookout = SearchScheduler(DetectSettings(budget_ms=6.0))
     rng = np.random.default_rng(1)
     spent = []
     for n in range(60):
@@ -69,7 +71,7 @@ def test_what_is_spent_stays_within_the_budget_while_everything_moves() -> None:
 
 
 def test_what_a_proposal_costs_is_taken_from_the_budget() -> None:
-    costly, cheap = Lookout(Detect()), Lookout(Detect())
+    costly, cheap = SearchScheduler(DetectSettings()), SearchScheduler(DetectSettings())
     rng = np.random.default_rng(1)
     counts = [0, 0]
     for n in range(30):
@@ -81,11 +83,11 @@ def test_what_a_proposal_costs_is_taken_from_the_budget() -> None:
 
 
 def test_the_same_frames_are_looked_at_in_the_same_places() -> None:
-    assert watch(Lookout(Detect()), 10, 3) == watch(Lookout(Detect()), 10, 3)
+    assert watch(SearchScheduler(DetectSettings()), 10, 3) == watch(SearchScheduler(DetectSettings()), 10, 3)
 
 
 def test_strips_are_within_the_frame_and_hold_a_window() -> None:
-    for _, strips in watch(Lookout(Detect(min_face=0.05, width=640)), 10, 3):
+    for _, strips in watch(SearchScheduler(DetectSettings(min_face=0.05, width=640)), 10, 3):
         for strip in strips:
             assert 0 <= strip.rows[0] < strip.rows[1] <= 480
             assert 0 <= strip.columns[0] < strip.columns[1] <= 640

@@ -4,7 +4,7 @@ import pytest
 
 from edge.records import Gray, Square
 from edge.vision.pyramid import Pyramid
-from edge.vision.template import Look
+from edge.vision.template import FaceTemplate
 from tests.conftest import PORTRAIT
 
 FACE = Square(164, 114, 96)
@@ -22,7 +22,7 @@ def moved(picture: Gray, x: float, y: float) -> Gray:
 
 @pytest.mark.parametrize(("x", "y"), [(0, 0), (5, -3), (-14.5, 9.5), (20, 20)])
 def test_a_moved_face_is_found_to_a_few_percent_of_its_size(portrait: Gray, x: float, y: float) -> None:
-    look = Look(Pyramid(portrait), FACE)
+    look = FaceTemplate(Pyramid(portrait), FACE)
     place, likeness = look.find(Pyramid(moved(portrait, x, y)), FACE, 0.3)
     assert likeness > 0.9
     assert abs(place.x - FACE.x - x) < 0.03 * FACE.side
@@ -31,12 +31,12 @@ def test_a_moved_face_is_found_to_a_few_percent_of_its_size(portrait: Gray, x: f
 
 def test_neither_light_nor_contrast_matters(portrait: Gray) -> None:
     dim = np.asarray(20 + 0.4 * portrait, np.uint8)
-    _, likeness = Look(Pyramid(portrait), FACE).find(Pyramid(dim), FACE, 0.2)
+    _, likeness = FaceTemplate(Pyramid(portrait), FACE).find(Pyramid(dim), FACE, 0.2)
     assert likeness > 0.95
 
 
 def test_where_the_face_is_gone_nothing_is_like_it(portrait: Gray) -> None:
-    look = Look(Pyramid(portrait), FACE)
+    look = FaceTemplate(Pyramid(portrait), FACE)
     noise = np.random.default_rng(1).integers(0, 256, portrait.shape, np.uint8)
     assert look.find(Pyramid(noise), FACE, 0.4)[1] < 0.6
     assert look.find(Pyramid(np.full_like(portrait, 90)), FACE, 0.4)[1] < 0.6

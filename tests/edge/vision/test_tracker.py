@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from edge.records import Box, Frame, Square, Track
-from edge.settings import Track as Settings
-from edge.vision.detector import Found
+from edge.records import Box, Frame, Square, TrackSettings
+from edge.settings import TrackSettings as Settings
+from edge.vision.detector import Detection
 from edge.vision.pyramid import Pyramid
 from edge.vision.tracker import Tracker
 from tests.edge.stage import Actor, film, walk
@@ -16,7 +16,7 @@ def square(x: float, y: float, side: float) -> Square:
     return Square(x, y, side)
 
 
-def step(tracker: Tracker, frame: Frame, *found: Found) -> list[Track]:
+def step(tracker: Tracker, frame: Frame, *found: Detection) -> list[TrackSettings]:
     """One frame: the cascade looks at the faces that are due and finds what a test says."""
     pyramid = Pyramid(frame.gray)
     tracker.follow(pyramid, frame.time)
@@ -26,14 +26,14 @@ def step(tracker: Tracker, frame: Frame, *found: Found) -> list[Track]:
     return tracker.shown(pyramid.size)
 
 
-def clear(actor: Actor, time: float) -> Found:
+def clear(actor: Actor, time: float) -> Detection:
     place = actor.path(time)
     assert place
-    return Found(Square(*place), 20, clear=True)
+    return Detection(Square(*place), 20, clear=True)
 
 
-def doubtful(actor: Actor, time: float) -> Found:
-    return Found(clear(actor, time).square, 6)
+def doubtful(actor: Actor, time: float) -> Detection:
+    return Detection(clear(actor, time).square, 6)
 
 
 STANDING = Actor(walk((200, 200, 100), (200, 200, 100), 1))
@@ -43,7 +43,7 @@ WALKING = Actor(walk((120, 200, 100), (500, 210, 110), 3))
 def test_a_clear_face_is_a_track_at_once() -> None:
     [frame] = film([STANDING], 0.04)
     [track] = step(Tracker(Settings()), frame, clear(STANDING, 0))
-    assert track == Track(1, Box(150, 150, 100, 100), 0.0)
+    assert track == TrackSettings(1, Box(150, 150, 100, 100), 0.0)
 
 
 def test_a_doubtful_face_must_be_found_most_times_the_cascade_looks() -> None:
@@ -135,16 +135,16 @@ def test_faces_that_cross_keep_their_ids() -> None:
 def test_the_largest_faces_come_first_and_no_more_than_max_faces() -> None:
     [frame] = film([], 0.04)
     places = [square(60 + 120 * n, 240, 40 + 10 * n) for n in range(5)]
-    tracks = step(Tracker(Settings(max_faces=2)), frame, *(Found(place, 20, clear=True) for place in places))
+    tracks = step(Tracker(Settings(max_faces=2)), frame, *(Detection(place, 20, clear=True) for place in places))
     assert [(track.id, track.box.w) for track in tracks] == [(1, 80), (2, 70)]
 
 
 def test_a_larger_face_takes_the_place_of_the_smallest_when_there_are_too_many() -> None:
     frames = list(film([STANDING], 0.16))
-    small, middle = Found(square(60, 300, 50), 20, clear=True), Found(square(500, 300, 70), 20, clear=True)
+    small, middle = Detection(square(60, 300, 50), 20, clear=True), Detection(square(500, 300, 70), 20, clear=True)
     tracker = Tracker(Settings(max_faces=2))
     step(tracker, frames[0], middle, small)
-    little = Found(square(350, 400, 60), 20, clear=True)
+    little = Detection(square(350, 400, 60), 20, clear=True)
     step(tracker, frames[1], small, middle, little)
     step(tracker, frames[2], small, middle, doubtful(STANDING, 0))
     assert tracker.ids == [1, 2], "neither one that is hardly larger nor a doubtful one"
@@ -154,7 +154,7 @@ def test_a_larger_face_takes_the_place_of_the_smallest_when_there_are_too_many()
 
 def test_two_detections_of_one_face_are_one_track() -> None:
     [frame] = film([STANDING], 0.04)
-    found = [Found(square(200, 200, 100), 20, clear=True), Found(square(206, 197, 92), 12, clear=True)]
+    found = [Detection(square(200, 200, 100), 20, clear=True), Detection(square(206, 197, 92), 12, clear=True)]
     assert len(step(Tracker(Settings()), frame, *found)) == 1
 
 

@@ -3,7 +3,7 @@ import pytest
 
 pytest.importorskip("scipy", reason="the export extra is not installed")
 
-from edge.evaluation.metrics import calibration
+from edge.evaluation.metrics import reliability_diagram
 from edge.model.preprocessing import Temperature, softmax
 from export.quantization.calibration import abstain, calibrate, fit_temperature
 
@@ -28,8 +28,8 @@ def test_the_temperature_undoes_what_one_number_cannot() -> None:
     logits, labels = honest(20_000, 3)
     bent = Temperature(level=-0.3, slope=0.0, curve=0.06).calibrated(logits)
     probabilities = softmax(fit_temperature(bent, labels).calibrated(bent))
-    assert calibration(labels, probabilities).ece < 0.012
-    one = min(calibration(labels, softmax(bent / factor)).ece for factor in np.linspace(0.3, 3, 60))
+    assert reliability_diagram(labels, probabilities).ece < 0.012
+    one = min(reliability_diagram(labels, softmax(bent / factor)).ece for factor in np.linspace(0.3, 3, 60))
     assert one > 0.02
 
 

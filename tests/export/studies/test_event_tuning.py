@@ -7,19 +7,19 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.evaluation.fer2013 import read_faces
-from edge.events.episodes import Manner, manner
+from edge.events.episodes import EpisodeSettings, episode_settings
 from edge.model.bundle import Card, find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.model.preprocessing import LABELS
 from edge.records import Logits
-from edge.settings import Events, Model
+from edge.settings import EventSettings, ModelSettings
 from export.studies.event_tuning import FPS, USUAL, Take, autoregression, film, judge, report, sequences, tune
 
 CONSTANT = Take(((0.0,) * 6 + (4.0,),) * 60)
 
 
-def shipped(card: Card) -> Manner:
-    return manner(Events(), (), card.events, card.abstention.threshold)
+def shipped(card: Card) -> EpisodeSettings:
+    return episode_settings(EventSettings(), (), card.events, card.abstention.threshold)
 
 
 def small() -> Card:
@@ -56,7 +56,7 @@ def test_on_modelled_noise_events_are_calm_and_quick(takes: list[Take]) -> None:
 
 @pytest.mark.slow
 def test_on_real_faces_and_the_real_network_events_are_calm_and_quick(fer2013: Path) -> None:
-    classifier = Classifier(open_bundle(find_bundle(Model().bundle)))
+    classifier = Classifier(open_bundle(find_bundle(ModelSettings().bundle)))
     made = sequences(classifier, read_faces(fer2013, "PublicTest"), 8)
     calm = judge(made, shipped(classifier.card))
     assert calm.raw_per_minute > 30
@@ -66,12 +66,12 @@ def test_on_real_faces_and_the_real_network_events_are_calm_and_quick(fer2013: P
 
 def test_without_smoothing_every_flicker_would_be_told(takes: list[Take]) -> None:
     """What the measure itself is worth."""
-    jumpy = manner(Events(smoothing=0.001, dwell=0.0, hysteresis=0.0, threshold=0.0), (), USUAL, 0.0)
+    jumpy = episode_settings(EventSettings(smoothing=0.001, dwell=0.0, hysteresis=0.0, threshold=0.0), (), USUAL, 0.0)
     assert judge(takes, jumpy).ratio == pytest.approx(1.0, abs=0.01)
 
 
 def test_sluggish_telling_is_seen_as_such(takes: list[Take]) -> None:
-    sluggish = manner(Events(dwell=2.0), (), USUAL, 0.0)
+    sluggish = episode_settings(EventSettings(dwell=2.0), (), USUAL, 0.0)
     assert judge(takes, sluggish).delay > 2.0
 
 
@@ -92,7 +92,7 @@ def test_a_change_that_is_not_told_is_counted_by_its_reason() -> None:
 def test_tuning_takes_the_calmest_that_is_quick_enough(takes: list[Take]) -> None:
     few = takes[:3] + takes[-5:]
     telling, calm = tune(few, small())
-    assert calm == judge(few, manner(Events(), (), telling, small().abstention.threshold))
+    assert calm == judge(few, episode_settings(EventSettings(), (), telling, small().abstention.threshold))
     assert calm.delay <= 0.5
 
 

@@ -9,10 +9,10 @@ from libcamera import ColorSpace
 from picamera2 import Picamera2
 
 from edge.camera.sources import open_source
-from edge.settings import Camera
+from edge.settings import CameraSettings
 
 name, rotation, mirror = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "mirror"
-source = open_source(Camera(source=name, size=(800, 600), rotation=rotation, mirror=mirror))
+source = open_source(CameraSettings(source=name, size=(800, 600), rotation=rotation, mirror=mirror))
 frames = source.frames()
 taken = [next(frames) for _ in range(12)]
 time.sleep(0.5)

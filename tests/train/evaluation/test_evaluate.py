@@ -18,7 +18,7 @@ from edge.model.classifier import Classifier  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.data.view_bank import ViewBank, find_bank  # noqa: E402
 from train.evaluation.evaluate import evaluate  # noqa: E402
-from train.evaluation.predictors import open_subject  # noqa: E402
+from train.evaluation.predictors import open_predictor  # noqa: E402
 
 PROGRAM = Path(sys.executable).with_name("fer-train")
 
@@ -174,7 +174,7 @@ def test_a_run_leaves_a_bank_that_a_student_learns_from(run: Path, blobs: Path, 
 
 def test_a_bundle_teaches_too_but_only_about_the_faces_it_learned_from(blobs: Path, tmp_path: Path) -> None:
     bundle = open_bundle(find_bundle("student-small"))
-    subject = open_subject(Path("student-small"))
+    subject = open_predictor(Path("student-small"))
     faces = read_faces(blobs, "PublicTest").pixels[:3]
     expected = [Classifier(bundle).read(face) for face in faces]
     np.testing.assert_allclose(subject.logits(faces), expected, rtol=1e-6)

@@ -14,7 +14,7 @@ import tensorflow as tf  # noqa: E402
 
 from tests.train.brief import brief_run  # noqa: E402
 from train.init.net2net import grow  # noqa: E402
-from train.init.pruning import slim  # noqa: E402
+from train.init.pruning import prune  # noqa: E402
 from train.models.mobilenet import narrowed, student  # noqa: E402
 from train.models.resnet import teacher  # noqa: E402
 
@@ -30,7 +30,7 @@ def grown(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     for norm in (layer for layer in drawn.layers if isinstance(layer, keras.layers.BatchNormalization)):
         _, _, *statistics = norm.get_weights()
         norm.set_weights([*(rng.uniform(low, high, norm.gamma.shape) for low, high in ((1, 3), (-1, 2))), *statistics])
-    slim(source, drawn, FACES)  # of the same width: only the statistics are measured
+    prune(source, drawn, FACES)  # of the same width: only the statistics are measured
     model = teacher(0.0)
     grow(model, source, FACES)
     return model, source

@@ -10,7 +10,7 @@ keras = pytest.importorskip("tf_keras", reason="the train extra is not installed
 pytestmark = pytest.mark.slow
 
 from tests.train.brief import brief_run  # noqa: E402
-from train.init.pruning import contributions, slim  # noqa: E402
+from train.init.pruning import contributions, prune  # noqa: E402
 from train.models.mobilenet import narrowed, student  # noqa: E402
 
 READERS = [*(f"conv_pw_{number}" for number in range(1, 14)), "logits"]
@@ -22,10 +22,10 @@ def test_filters_that_nothing_reads_can_go() -> None:
     wide = student("wide", *narrowed(4), 0.0)
     _read_half(wide, np.random.default_rng(2))
     settled = student("settled", *narrowed(4), 0.0)
-    slim(settled, wide, faces)  # of the same width: only the statistics are measured
+    prune(settled, wide, faces)  # of the same width: only the statistics are measured
     narrow = student("narrow", *narrowed(8), 0.0)
     assert np.abs(narrow(faces) - settled(faces)).max() > 0.1, "else what follows shows nothing"
-    slim(narrow, settled, faces)
+    prune(narrow, settled, faces)
     np.testing.assert_allclose(narrow(faces), settled(faces), atol=1e-3)
 
 
