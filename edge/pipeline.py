@@ -42,12 +42,12 @@ class Pipeline:
     """One device's way from frames to changes; ``stage_seconds`` adds up the wall time of each stage."""
 
     detector: FaceDetector
-    lookout: SearchScheduler
+    search: SearchScheduler
     tracker: Tracker
-    turns: ClassificationScheduler
+    scheduler: ClassificationScheduler
     quality: QualitySettings
     classifier: Classifier
-    narrator: EpisodeTracker
+    episode_tracker: EpisodeTracker
     _now: float = 0.0
     _mark: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
@@ -60,7 +60,7 @@ class Pipeline:
 
     def finish(self) -> list[Change]:
         """The frames have ended: everybody who was in view has left."""
-        return list(self.narrator.update((), {}, self._now))
+        return list(self.episode_tracker.update((), {}, self._now))
 
     def anew(self, settings: Settings) -> "Pipeline":
         """The same detector and network for a source whose time begins anew: nobody is known."""
@@ -83,12 +83,12 @@ class Pipeline:
         found = [*self._look_again(pyramid, frame.time), *self._look_around(pyramid, frame.time)]
         self.tracker.update(found, pyramid)
         tracks = self.tracker.shown(pyramid.size)
-        chosen = self.turns.choose([track.id for track in tracks], frame.time)
+        chosen = self.scheduler.choose([track.id for track in tracks], frame.time)
         self._lap("track")
         readings = {track.id: self._read(frame.gray, track) for track in tracks if track.id in chosen}
         ids = self.tracker.ids
         hidden = sorted(set(ids) - {track.id for track in tracks})
-        changes = list(self.narrator.update(ids, readings, frame.time))
+        changes = list(self.episode_tracker.update(ids, readings, frame.time))
         self._lap("tell")
         return FrameResult(frame, tracks, hidden, readings, changes)
 
@@ -100,7 +100,7 @@ class Pipeline:
             found, windows = look(pyramid, face.square)
             self._lap("detect")
             face.checked = now
-            self.lookout.spend(windows)
+            self.search.spend(windows)
             if found:
                 yield found
 
@@ -109,9 +109,9 @@ class Pipeline:
         known = [face.square for face in self.tracker.faces if face.seen == now]
         looked = list(known)
         self._lap("track")
-        for strip in self.lookout.strips(pyramid, now, known):
+        for region in self.search.regions(pyramid, now, known):
             self._lap("plan")
-            places = self.detector.propose(pyramid, strip, known)
+            places = self.detector.propose(pyramid, region, known)
             self._lap("detect")
             for place in places:
                 if any(place.within(one) for one in looked):
@@ -120,7 +120,7 @@ class Pipeline:
                 self._lap("plan")
                 found, windows = self.detector.judge(pyramid, place)
                 self._lap("detect")
-                self.lookout.spend(windows)
+                self.search.spend(windows)
                 if found:
                     known.append(found.square)
                     looked.append(found.square)

@@ -34,8 +34,8 @@ _REST_SECONDS: Final = 0.2
 class BrokerSession:
     """The way to the broker, the commands that come from there, and what is told of the device."""
 
-    sink: MqttPublisher
-    remote: CommandProcessor
+    publisher: MqttPublisher
+    command_processor: CommandProcessor
     vitals: StatisticsCollector
     outbox: Outbox
     pausable: bool
@@ -43,60 +43,60 @@ class BrokerSession:
 
     def deployed(self, deployed: Deployed) -> None:
         """Tell of the model that runs."""
-        self.sink.verification(deployed.verification)
-        self.sink.model_fault(fault_of(BundleError(deployed.refused), now()) if deployed.refused else None)
+        self.publisher.verification(deployed.verification)
+        self.publisher.model_fault(fault_of(BundleError(deployed.refused), now()) if deployed.refused else None)
 
     def seen(self, pipeline: Pipeline, dropped: int, *, ready: bool) -> None:
         """A frame has gone through the pipeline; ``ready`` when it was the first of the service."""
         self.vitals.frame()
         if self.pausable:
-            self.sink.paused(False)
-        self.remote.seeing()
+            self.publisher.paused(False)
+        self.command_processor.seeing()
         self._between(pipeline, dropped, ready=ready)
 
     def rest(self, service: Service, pipeline: Pipeline) -> None:
         """The camera is closed, until it is wanted again or a stop is asked for."""
         _log.warning('the camera is paused; .../command/pause with {"on":false} opens it again')
-        self.sink.paused(True)
-        while self.remote.paused and not service.stopping.is_set():
+        self.publisher.paused(True)
+        while self.command_processor.paused and not service.stopping.is_set():
             pipeline.classifier.tend()
             ready = service.rest(pipeline.classifier.accelerator)
-            self.remote.resting()
+            self.command_processor.resting()
             self._between(pipeline, 0, ready=ready)
             service.stopping.wait(_REST_SECONDS)
 
     def _between(self, pipeline: Pipeline, dropped: int, *, ready: bool) -> None:
-        self.sink.check()
+        self.publisher.check()
         if ready:
-            self.sink.fault(None)
-        self.sink.degraded(pipeline.classifier.degraded)
-        self.remote.step(pipeline.classifier)
+            self.publisher.fault(None)
+        self.publisher.degraded(pipeline.classifier.degraded)
+        self.command_processor.step(pipeline.classifier)
         if self.vitals.due:
             told = StatisticsInput(
-                paused=self.remote.paused,
+                paused=self.command_processor.paused,
                 frames_dropped=dropped,
                 model=pipeline.classifier.card.name,
                 accelerator=pipeline.classifier.accelerator,
                 outbox=self.outbox.figures,
-                refused=self.sink.refusals,
-                commands_ignored=self.remote.ignored,
-                fault=self.sink.fault_code,
+                refused=self.publisher.refusals,
+                commands_ignored=self.command_processor.ignored,
+                fault=self.publisher.fault_code,
                 declared_use=self.privacy.declared_use,
             )
             stages = {} if self.privacy.aggregate_only else pipeline.stage_seconds
-            self.sink.statistics(self.vitals.statistics(stages, told))
+            self.publisher.statistics(self.vitals.statistics(stages, told))
 
 
 def open_broker_session(settings: Settings, config: Path | None, service: Service) -> BrokerSession:
     """Open what is kept, and begin to connect. Raises StoreError when another process uses it, and SettingsError."""
     folder, name = store_folder(settings.store, os.environ), client_id(settings.mqtt)
-    keeper = StateStore(folder, name)
+    state_store = StateStore(folder, name)
     pausable = is_live(settings.camera)
     counting = settings.privacy.aggregate_only
     # Events that still wait from before must not be sent among counts: those have a file of their own.
     outbox = Outbox(folder / f"{name}{'.aggregate' if counting else ''}.outbox.db", settings.store.events)
-    announcements = _announcements(settings, keeper, pausable=pausable)
-    sink = MqttPublisher(settings.mqtt, outbox, announcements, aggregate_only=counting)
+    announcements = _announcements(settings, state_store, pausable=pausable)
+    publisher = MqttPublisher(settings.mqtt, outbox, announcements, aggregate_only=counting)
     if not settings.privacy.declared_use:
         _log.warning("privacy.declared_use is empty: say in one sentence what this device is used for")
 
@@ -109,21 +109,23 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
         reload=reload if service.managed else None,
         bundle=lambda: open_bundle(deployed_folder(settings, os.environ)),
     )
-    remote = CommandProcessor(keeper, abilities, sink.reply, time.monotonic, sink.verification)
+    command_processor = CommandProcessor(
+        state_store, abilities, publisher.reply, time.monotonic, publisher.verification
+    )
     vitals = StatisticsCollector(settings.mqtt.statistics_seconds)
     if not service.managed:
-        sink.fault(None)  # what another process has left; a service waits with that until it is ready
-    sink.start(remote.received)
-    return BrokerSession(sink, remote, vitals, outbox, pausable, settings.privacy)
+        publisher.fault(None)  # what another process has left; a service waits with that until it is ready
+    publisher.start(command_processor.received)
+    return BrokerSession(publisher, command_processor, vitals, outbox, pausable, settings.privacy)
 
 
-def _announcements(settings: Settings, keeper: StateStore, *, pausable: bool) -> list[Announcement]:
+def _announcements(settings: Settings, state_store: StateStore, *, pausable: bool) -> list[Announcement]:
     """What Home Assistant is told now, and what it was told once and is to forget."""
     wanted, base = settings.homeassistant, base_topic(settings.mqtt)
     topic = discovery_topic(wanted, base) if wanted.enabled else ""
     announcements = []
-    if (former := keeper.kept.discovery) and former != topic:
-        announcements.append(Announcement(former, b"", done=partial(keeper.keep, discovery=topic)))
+    if (former := state_store.kept.discovery) and former != topic:
+        announcements.append(Announcement(former, b"", done=partial(state_store.keep, discovery=topic)))
     if topic:
         described = DeviceDescription(
             base=base,
@@ -135,6 +137,6 @@ def _announcements(settings: Settings, keeper: StateStore, *, pausable: bool) ->
             aggregate_only=settings.privacy.aggregate_only,
         )
         if not announcements:
-            keeper.keep(discovery=topic)
+            state_store.keep(discovery=topic)
         announcements.append(Announcement(topic, discovery(wanted, described), birth_topic(wanted)))
     return announcements

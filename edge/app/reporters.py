@@ -30,9 +30,9 @@ class ReportStrategy(Protocol):
 class PerEventReport:
     """Says every change, as an event."""
 
-    def __init__(self, maker: EventFactory, sink: MqttPublisher | None) -> None:
+    def __init__(self, maker: EventFactory, publisher: MqttPublisher | None) -> None:
         self._maker = maker
-        self._carry: Callable[[Event], None] = sink.tell if sink else _print
+        self._carry: Callable[[Event], None] = publisher.tell if publisher else _print
 
     def tell(self, changes: list[Change], at: float, moment: Callable[[], Moment]) -> None:
         """Each change by itself; ``at`` stands in the changes too."""
@@ -46,10 +46,10 @@ class PerEventReport:
 class AggregateReport:
     """Says how many people there were in an interval, and never anything about one of them."""
 
-    def __init__(self, maker: EventFactory, privacy: PrivacySettings, sink: MqttPublisher | None) -> None:
+    def __init__(self, maker: EventFactory, privacy: PrivacySettings, publisher: MqttPublisher | None) -> None:
         self._maker = maker
         self._census = AggregateCounter(privacy)
-        self._carry: Callable[[Aggregate], None] = sink.count if sink else _print
+        self._carry: Callable[[Aggregate], None] = publisher.count if publisher else _print
 
     def tell(self, changes: list[Change], at: float, moment: Callable[[], Moment]) -> None:
         """The counts of an interval that has ended."""

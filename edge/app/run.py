@@ -49,20 +49,20 @@ def _run(arguments: Namespace, service: Service) -> int:
     if settings.privacy.aggregate_only and (arguments.record or arguments.sheet):
         raise UsageError("--record and --sheet keep what single faces showed, and privacy.aggregate_only forbids that")
     # The broker comes first, so that it can be told why the camera or the model does not work.
-    outside = open_broker_session(settings, arguments.config, service) if arguments.events == "mqtt" else None
-    service.farewell = lambda: outside.sink.close(1.0) if outside else None
+    session = open_broker_session(settings, arguments.config, service) if arguments.events == "mqtt" else None
+    service.farewell = lambda: session.publisher.close(1.0) if session else None
     seconds = STOP_SECONDS if service.managed else _DELIVERY_SECONDS
     try:
-        counts = RunCounters(service.failed_starts, individuals=not settings.privacy.aggregate_only, outside=outside)
+        counts = RunCounters(service.failed_starts, individuals=not settings.privacy.aggregate_only, session=session)
         recording = Recorder(arguments.record) if arguments.record else contextlib.nullcontext()
         with _metrics(settings.metrics, counts), recording as recorder:
             _watch(arguments, settings, service, counts, recorder)
     except FerEdgeError as error:
-        if outside and service.managed:
-            outside.sink.fault(fault_of(error, now()))
+        if session and service.managed:
+            session.publisher.fault(fault_of(error, now()))
         raise
     finally:
-        undelivered = outside.sink.close(seconds) if outside else 0
+        undelivered = session.publisher.close(seconds) if session else 0
     if undelivered:
         sentence = (
             f"{undelivered} events were not acknowledged by the MQTT broker at {settings.mqtt.host}:"
@@ -79,7 +79,7 @@ def _watch(
     arguments: Namespace, settings: Settings, service: Service, counts: RunCounters, recorder: Recorder | None
 ) -> None:
     """Go through all frames of the source, until it ends or a stop is asked for; rest while it is paused."""
-    outside = counts.outside
+    session = counts.session
     deployed = deploy(settings, os.environ, service)
     counts.deployed(deployed)
     pipeline = make_pipeline(settings, deployed.classifier)
@@ -89,13 +89,13 @@ def _watch(
     sheet = ContactSheet(arguments.sheet) if arguments.sheet else None
     dropped = 0
     while not service.stopping.is_set():
-        if outside and outside.remote.paused:
+        if session and session.command_processor.paused:
             counts.rests()
-            outside.rest(service, pipeline)
+            session.rest(service, pipeline)
             continue
         with contextlib.closing(open_source(settings.camera)) as source:
             origin = live_time() if source.live else media_time(now())
-            teller = _teller(origin, pipeline.classifier.card, settings, outside, recorder)
+            teller = _teller(origin, pipeline.classifier.card, settings, session, recorder)
             frames = source.frames()
             try:
                 for seen in pipeline.run(paced(frames) if arguments.realtime and not source.live else frames):
@@ -106,9 +106,9 @@ def _watch(
                         sheet.add(seen)
                     pipeline.classifier.tend()
                     ready = service.frame(pipeline.classifier.accelerator)
-                    if outside:
-                        outside.seen(pipeline, source.dropped, ready=ready)
-                    if service.stopping.is_set() or (outside and outside.remote.paused):
+                    if session:
+                        session.seen(pipeline, source.dropped, ready=ready)
+                    if service.stopping.is_set() or (session and session.command_processor.paused):
                         break
             finally:  # nobody is watched any more, whatever the reason
                 left = pipeline.finish()
@@ -117,7 +117,7 @@ def _watch(
                 for change in left:
                     summary.count(change)
         dropped += source.dropped
-        if not (outside and outside.remote.paused):
+        if not (session and session.command_processor.paused):
             break
         if hanging():
             raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
@@ -155,13 +155,13 @@ def _settings(arguments: Namespace) -> Settings:
 
 
 def _teller(
-    origin: TimeOrigin, card: Card, settings: Settings, outside: BrokerSession | None, recorder: Recorder | None
+    origin: TimeOrigin, card: Card, settings: Settings, session: BrokerSession | None, recorder: Recorder | None
 ) -> EventReporter:
     """For one opening of the source: a run id of its own, and what is said under it."""
     maker = EventFactory()
-    sink = outside.sink if outside else None
+    publisher = session.publisher if session else None
     if recorder:
         recorder.begin(maker.run_id, card, settings)
     counting = settings.privacy.aggregate_only
-    voice = AggregateReport(maker, settings.privacy, sink) if counting else PerEventReport(maker, sink)
+    voice = AggregateReport(maker, settings.privacy, publisher) if counting else PerEventReport(maker, publisher)
     return EventReporter(origin, voice, recorder)

@@ -33,7 +33,7 @@ class RunCounters:
     accelerator: str = ""
     model: dict[str, str] = field(default_factory=dict)
     model_ok: bool = False
-    outside: BrokerSession | None = None
+    session: BrokerSession | None = None
     _dropped: int = 0
 
     def deployed(self, deployed: Deployed) -> None:
@@ -41,8 +41,8 @@ class RunCounters:
         told = deployed.verification
         self.model = {"model": told.model, "sha256": told.sha256, "runtime": told.runtime}
         self.model_ok = told.ok and not deployed.refused
-        if self.outside:
-            self.outside.deployed(deployed)
+        if self.session:
+            self.session.deployed(deployed)
 
     def seen(self, seen: FrameResult, pipeline: Pipeline, dropped: int) -> None:
         """Count a frame; ``dropped`` are those of the source since it was opened."""

@@ -68,8 +68,8 @@ class PrometheusExporter(Collector):
             accelerator.add_metric((counts.accelerator,), 1)
         yield accelerator
         yield from _board()
-        if counts.outside:
-            yield from _delivery(counts.outside)
+        if counts.session:
+            yield from _delivery(counts.session)
 
 
 def _board() -> Iterator[Metric]:
@@ -81,8 +81,8 @@ def _board() -> Iterator[Metric]:
         yield _counter("written_bytes", "What this process made the kernel send to disks", written)
 
 
-def _delivery(outside: BrokerSession) -> Iterator[Metric]:
-    figures, sink = outside.outbox.figures, outside.sink
+def _delivery(session: BrokerSession) -> Iterator[Metric]:
+    figures, publisher = session.outbox.figures, session.publisher
     yield _gauge("outbox_waiting", "Events that the broker has not acknowledged", figures.waiting)
     yield _gauge("outbox_durable", "1 while events reach the disk", figures.durable)
     yield _counter("outbox_dropped", "Events dropped because too many waited, for ever", figures.dropped)
@@ -90,8 +90,8 @@ def _delivery(outside: BrokerSession) -> Iterator[Metric]:
     yield _counter(
         "outbox_failed", "Attempts that the disk refused: full, read-only or broken, for ever", figures.failed
     )
-    yield _counter("events_refused", "Events that the broker refused", sink.refusals)
-    yield _gauge("fault_code", "Code of the retained fault, 0 when there is none", sink.fault_code or 0)
+    yield _counter("events_refused", "Events that the broker refused", publisher.refusals)
+    yield _gauge("fault_code", "Code of the retained fault, 0 when there is none", publisher.fault_code or 0)
 
 
 def _gauge(name: str, about: str, value: float) -> Metric:

@@ -64,14 +64,14 @@ class CommandProcessor:
 
     def __init__(
         self,
-        keeper: StateStore,
+        state_store: StateStore,
         abilities: Capabilities,
         tell: Callable[[Reply], None],
         clock: Callable[[], float] = time.monotonic,
         verified: Callable[[Verification], None] = lambda _: None,
     ) -> None:
         self.ignored = 0
-        self._keeper = keeper
+        self._keeper = state_store
         self._abilities = abilities
         self._tell = tell
         self._verified = verified
@@ -80,7 +80,7 @@ class CommandProcessor:
         self._limiter = RateLimiter(_BURST, _SECONDS_EACH, self._started)
         self._warned = -_SECONDS_EACH
         self._lock = threading.Lock()
-        self._paused = keeper.kept.paused and abilities.pausable
+        self._paused = state_store.kept.paused and abilities.pausable
         self._waiting: deque[tuple[Pause, bool]] = deque()
         self._wanted: tuple[Verify, Bundle] | None = None
         self._check: Iterator[Verification | None] | None = None

@@ -123,14 +123,14 @@ class FaceDetector:
         boxes = [Box(*(round(float(value) * factor) for value in face)) for face in found]
         return sorted(boxes, key=lambda box: box.w * box.h, reverse=True)
 
-    def propose(self, pyramid: Pyramid, strip: SearchRegion, known: Iterable[Square]) -> list[Square]:
+    def propose(self, pyramid: Pyramid, region: SearchRegion, known: Iterable[Square]) -> list[Square]:
         """Places in a strip that may be faces of its size, most of them not; the ``known`` ones are painted over.
 
         That is not only because they are known: windows on a face go through the whole cascade and cost the most.
         """
-        scale = strip.side / WINDOW
-        left, top = strip.columns[0], strip.rows[0]
-        picture = pyramid.reduced(scale, strip.rows, strip.columns)
+        scale = region.side / WINDOW
+        left, top = region.columns[0], region.rows[0]
+        picture = pyramid.reduced(scale, region.rows, region.columns)
         if min(picture.shape) < WINDOW:
             return []
         for face in known:

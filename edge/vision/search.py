@@ -59,7 +59,7 @@ class SearchScheduler:
         self._swept = self._sweep_windows = 0
         self._sweep_began = self._before = 0.0
 
-    def strips(self, pyramid: Pyramid, now: float, known: Iterable[Square]) -> Iterator[SearchRegion]:
+    def regions(self, pyramid: Pyramid, now: float, known: Iterable[Square]) -> Iterator[SearchRegion]:
         """Where to look for new faces in the frame of time ``now``, other than at the ``known`` ones.
 
         Each strip is to be looked at before the next is asked for, and what it led to is to be told to `spend`.
@@ -68,13 +68,13 @@ class SearchScheduler:
         self._motion.update(pyramid)
         if self._second_look or not self._waiting:
             self._refill(pyramid.size, now, known)
-        for strip in self._due_of_sweep(pyramid.size, now):
-            self.spend(strip.windows)
-            yield strip
+        for region in self._due_of_sweep(pyramid.size, now):
+            self.spend(region.windows)
+            yield region
         while self._waiting and self._left > 0:
-            strip = self._waiting.pop()
-            self.spend(strip.windows)
-            yield strip
+            region = self._waiting.pop()
+            self.spend(region.windows)
+            yield region
 
     def spend(self, windows: int) -> None:
         """So many windows were looked at."""
@@ -91,8 +91,8 @@ class SearchScheduler:
         else:
             return
         self._odd = not self._odd
-        strips = (strip for area in areas for strip in self._cover(size, area, odd=self._odd))
-        self._waiting = sorted(strips, key=lambda strip: strip.side)  # taken from its end
+        regions = (region for area in areas for region in self._cover(size, area, odd=self._odd))
+        self._waiting = sorted(regions, key=lambda region: region.side)  # taken from its end
 
     def _due_of_sweep(self, size: tuple[int, int], now: float) -> Iterator[SearchRegion]:
         """The next strips of the sweep over everything, at a pace that brings it to its end in time."""
@@ -103,12 +103,12 @@ class SearchScheduler:
             self._odd_sweep = not self._odd_sweep
             self._sweep = list(self._cover(size, (0, 0, *size), odd=self._odd_sweep))
             self._sweep_began, self._swept = now, 0
-            self._sweep_windows = sum(strip.windows for strip in self._sweep)
+            self._sweep_windows = sum(region.windows for region in self._sweep)
         done = 1.0 if seconds <= 0 else min(1.0, (now - self._sweep_began) / seconds)
         while self._sweep and self._swept < done * self._sweep_windows:
-            strip = self._sweep.pop()
-            self._swept += strip.windows
-            yield strip
+            region = self._sweep.pop()
+            self._swept += region.windows
+            yield region
 
     def _cover(self, size: tuple[int, int], area: Area, *, odd: bool) -> Iterator[SearchRegion]:
         """Strips for faces of all sizes that an area may be part of; the odd sizes lie between the others."""
@@ -120,7 +120,7 @@ class SearchScheduler:
             if max(right - left, bottom - top) >= side / 2:  # less is not a face of this size
                 columns = (max(0, int(left - beside)), min(width, int(right + beside)))
                 rows = (max(0, int(top - beside)), min(height, int(bottom + beside)))
-                yield from _strips(side, rows, columns)
+                yield from _regions(side, rows, columns)
             side *= STEP
 
 
@@ -130,7 +130,7 @@ def smallest_face(settings: DetectSettings, size: tuple[int, int]) -> float:
     return max(settings.min_face * height, WINDOW * width / settings.width, WINDOW)
 
 
-def _strips(side: float, rows: tuple[int, int], columns: tuple[int, int]) -> Iterator[SearchRegion]:
+def _regions(side: float, rows: tuple[int, int], columns: tuple[int, int]) -> Iterator[SearchRegion]:
     """Strips that together have every window of a part of the frame."""
     first, last = rows
     parts = max(1, round(_windows(side, last - first, columns) / _STRIP_WINDOWS))

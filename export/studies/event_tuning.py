@@ -154,11 +154,11 @@ def judge(made: Sequence[Take], wanted: EpisodeSettings) -> Calmness:
     minutes = 0.0
     delays = []
     for one in made:
-        narrator = EpisodeTracker(wanted)
+        episode_tracker = EpisodeTracker(wanted)
         changes = [
             change
             for number, reading in enumerate(one.readings)
-            for change in narrator.update((1,), {1: reading}, number / FPS)
+            for change in episode_tracker.update((1,), {1: reading}, number / FPS)
         ]
         if one.change is None:
             tops = np.array(one.readings).argmax(axis=1)

@@ -299,13 +299,15 @@ def test_commands(place: Path, commands: list[tuple[str, bytes, bool]]) -> None:
     replies: list[Reply] = []
     now = iter(range(0, 10**9, 100))
     abilities = Capabilities(True, lambda: None, lambda: open_bundle(find_bundle("")))
-    remote = CommandProcessor(StateStore(place / "kept", "kiosk"), abilities, replies.append, lambda: float(next(now)))
+    command_processor = CommandProcessor(
+        StateStore(place / "kept", "kiosk"), abilities, replies.append, lambda: float(next(now))
+    )
     for name, payload, retained in commands:
         tried["command"] += 1
         before = len(replies)
-        remote.received(name, payload, retained)
-        remote.seeing()
-        remote.resting()
+        command_processor.received(name, payload, retained)
+        command_processor.seeing()
+        command_processor.resting()
         refused["command"] += sum(not reply.ok for reply in replies[before:])
     for reply in replies:
         assert reply.ok or (reply.error and reply.sentence)

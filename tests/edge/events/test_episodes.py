@@ -41,11 +41,13 @@ def every(start: float, stop: float, shown: Reading | str | None) -> Script:
 
 
 def tell(script: Iterable[tuple[float, Reading | None]], wanted: EpisodeSettings = CALM) -> list[Change]:
-    narrator = EpisodeTracker(wanted)
+    episode_tracker = EpisodeTracker(wanted)
     return [
         change
         for now, reading in script
-        for change in narrator.update([] if reading is None else [1], {} if reading is None else {1: reading}, now)
+        for change in episode_tracker.update(
+            [] if reading is None else [1], {} if reading is None else {1: reading}, now
+        )
     ]
 
 
@@ -175,8 +177,8 @@ def test_settings_come_before_the_card() -> None:
 
 
 def test_told_scores_are_named_and_add_up() -> None:
-    narrator = EpisodeTracker(episode_settings(EventSettings(dwell=0.0), (), TELLING, 0.4))
-    [change] = narrator.update([1], {1: shows("disgust", 0.7)}, 0.0)
+    episode_tracker = EpisodeTracker(episode_settings(EventSettings(dwell=0.0), (), TELLING, 0.4))
+    [change] = episode_tracker.update([1], {1: shows("disgust", 0.7)}, 0.0)
     assert change.expression
     assert change.expression.confidence == 0.7
     assert tuple(change.expression.scores) == LABELS

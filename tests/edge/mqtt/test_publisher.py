@@ -49,27 +49,27 @@ def start(tmp_path: Path) -> Iterator[Start]:
     made: list[MqttPublisher] = []
 
     def starting(mqtt: MqttSettings, *announcements: Announcement, most: int = 1000) -> MqttPublisher:
-        sink = MqttPublisher(mqtt, Outbox(tmp_path / "outbox.db", most), announcements, longest_wait=0.2)
-        sink.start()
-        made.append(sink)
-        return sink
+        publisher = MqttPublisher(mqtt, Outbox(tmp_path / "outbox.db", most), announcements, longest_wait=0.2)
+        publisher.start()
+        made.append(publisher)
+        return publisher
 
     yield starting
-    for sink in made:
-        if sink._link.is_alive():
-            sink.close(1)
+    for publisher in made:
+        if publisher._link.is_alive():
+            publisher.close(1)
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_events_state_and_availability_reach_a_subscriber(broker: Broker, start: Start, protocol: str) -> None:
     with listening(broker.port) as listener:
-        sink = start(settings(broker.port, protocol=protocol))
+        publisher = start(settings(broker.port, protocol=protocol))
         sent = [event("appeared"), event("appeared", 2, "sad"), event("changed", 1, "neutral"), event("left", 1)]
         for one in sent:
-            sink.tell(one)
+            publisher.tell(one)
         wait_until(lambda: len(listener.of("event")) == 4 and listener.json("state")[-1]["faces"] == 1, 5)
         states = listener.json("state")
-        assert sink.close(5) == 0
+        assert publisher.close(5) == 0
         wait_until(lambda: "offline" in listener.of("availability"), 5)
     assert listener.of("availability") == ["online", "offline"]
     assert listener.ids() == [one.id for one in sent]
@@ -79,9 +79,9 @@ def test_events_state_and_availability_reach_a_subscriber(broker: Broker, start:
 
 
 def test_state_is_retained_and_events_are_not(broker: Broker, start: Start) -> None:
-    sink = start(settings(broker.port))
-    sink.tell(event("appeared"))
-    wait_until(lambda: not sink.undelivered(), 5)
+    publisher = start(settings(broker.port))
+    publisher.tell(event("appeared"))
+    wait_until(lambda: not publisher.undelivered(), 5)
     with listening(broker.port) as late:
         wait_until(lambda: late.of("availability") == ["online"] and bool(late.of("state")), 5)
         assert late.of("event") == []
@@ -90,10 +90,10 @@ def test_state_is_retained_and_events_are_not(broker: Broker, start: Start) -> N
 
 def test_whoever_ends_leaves_nobody_in_the_retained_state(broker: Broker, start: Start) -> None:
     """After a fault it used to name the last faces until the next connection."""
-    sink = start(settings(broker.port))
-    sink.tell(event("appeared"))
-    sink.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
-    assert sink.close(5) == 0
+    publisher = start(settings(broker.port))
+    publisher.tell(event("appeared"))
+    publisher.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
+    assert publisher.close(5) == 0
     with listening(broker.port) as late:
         wait_until(lambda: late.of("availability") == ["offline"] and bool(late.of("fault")), 5)
         state = late.json("state")[-1]
@@ -102,11 +102,11 @@ def test_whoever_ends_leaves_nobody_in_the_retained_state(broker: Broker, start:
 
 def test_availability_comes_after_the_state_on_every_connection(broker: Broker, start: Start) -> None:
     with proxied(broker.port) as proxy, listening(broker.port) as listener:
-        sink = start(settings(proxy.port))
+        publisher = start(settings(proxy.port))
         wait_until(lambda: listener.last("availability") == "online", 5)
         proxy.cut()
         wait_until(lambda: listener.last("availability") == "offline", 5)
-        sink.tell(event("appeared"))
+        publisher.tell(event("appeared"))
         proxy.mend()
         wait_until(lambda: listener.last("availability") == "online", 5)
         order = [topic.rpartition("/")[2] for topic, _, _ in listener.messages]
@@ -117,11 +117,11 @@ def test_availability_comes_after_the_state_on_every_connection(broker: Broker, 
 
 def test_the_same_state_is_not_sent_again(broker: Broker, start: Start) -> None:
     with listening(broker.port) as listener:
-        sink = start(settings(broker.port))
+        publisher = start(settings(broker.port))
         for _ in range(50):
-            sink.paused(False)
-            sink.fault(None)
-        sink.paused(True)
+            publisher.paused(False)
+            publisher.fault(None)
+        publisher.paused(True)
         wait_until(lambda: listener.last("paused") == "ON", 5)
         assert len(listener.of("paused")) <= 2
         assert len(listener.of("fault")) <= 1
@@ -140,16 +140,16 @@ def test_events_told_while_the_broker_is_absent_arrive_when_it_comes(
 ) -> None:
     broker.stop()
     with caplog.at_level(logging.WARNING):
-        sink = start(settings(broker.port))
+        publisher = start(settings(broker.port))
         sent = [event("appeared"), event("left")]
         for one in sent:
-            sink.tell(one)
+            publisher.tell(one)
         wait_until(lambda: "no MQTT broker answers" in caplog.text, 5)
-    assert sink.undelivered() == 2
+    assert publisher.undelivered() == 2
     broker.start()
     with listening(broker.port) as listener:
-        wait_until(lambda: not sink.undelivered(), 15)
-        assert sink.close(5) == 0
+        wait_until(lambda: not publisher.undelivered(), 15)
+        assert publisher.close(5) == 0
         assert set(listener.ids()) <= {one.id for one in sent}
 
 
@@ -162,20 +162,20 @@ def test_a_broker_that_refuses_is_not_connected_and_says_why(
     password = tmp_path / "password"
     password.write_text("secret\n")
     with caplog.at_level(logging.WARNING):
-        sink = start(settings(broker.port, username="kiosk", password_file=str(password)))
-        sink.tell(event("appeared"))
+        publisher = start(settings(broker.port, username="kiosk", password_file=str(password)))
+        publisher.tell(event("appeared"))
         wait_until(lambda: "refuses the connection" in caplog.text, 5)
-        assert sink.close(0.2) == 1
+        assert publisher.close(0.2) == 1
     assert "Not authorized" in caplog.text
     assert "secret" not in caplog.text
 
 
 def test_the_same_failure_over_and_over_is_said_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        sink = start(settings(free_port()))
+        publisher = start(settings(free_port()))
         attempts: list[int] = []
         wait_until(lambda: attempts.append(1) or len(attempts) > 50, 5)
-        sink.close(0.2)
+        publisher.close(0.2)
     assert caplog.text.count("no MQTT broker answers") == 1
 
 
@@ -189,11 +189,11 @@ def test_two_devices_with_one_name_are_told_so(
     mqtt = settings(broker.port, protocol=protocol)
     sinks = [MqttPublisher(mqtt, Outbox(tmp_path / f"{n}.db", 10), longest_wait=0.5) for n in range(2)]
     with caplog.at_level(logging.WARNING):
-        for sink in sinks:
-            sink.start()
+        for publisher in sinks:
+            publisher.start()
         wait_until(lambda: HINT in caplog.text, 10)
-        for sink in sinks:
-            sink.close(1)
+        for publisher in sinks:
+            publisher.close(1)
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
@@ -202,21 +202,21 @@ def test_a_network_that_breaks_again_and_again_is_not_taken_for_another_device(
 ) -> None:
     """Connections are short, as those of two devices are; but the network stays away for a while each time."""
     with proxied(broker.port, 5 if protocol == "5" else 4) as proxy, caplog.at_level(logging.WARNING):
-        sink = start(settings(proxy.port, protocol=protocol))
+        publisher = start(settings(proxy.port, protocol=protocol))
         for breaks in range(1, 6):
             wait_until(lambda: caplog.text.count("connected to the MQTT broker") >= breaks, 10)  # noqa: B023
             proxy.cut()
             wait_until(lambda: caplog.text.count("ends the connection without a word") >= breaks, 10)  # noqa: B023
             proxy.mend()
         assert caplog.text.count("lost the MQTT broker") == 5
-        sink.close(1)
+        publisher.close(1)
     assert HINT not in caplog.text
 
 
 def test_an_announcement_is_retained_repeated_at_birth_and_taken_back(broker: Broker, start: Start) -> None:
     topic, done = "homeassistant/device/x/config", []
     with listening(broker.port) as listener:
-        sink = start(settings(broker.port), Announcement(topic, b"{}", "homeassistant/status"))
+        publisher = start(settings(broker.port), Announcement(topic, b"{}", "homeassistant/status"))
 
         def announced() -> list[str]:
             return [payload for heard, payload, _ in listener.messages if heard == topic]
@@ -224,7 +224,7 @@ def test_an_announcement_is_retained_repeated_at_birth_and_taken_back(broker: Br
         wait_until(lambda: announced() == ["{}"], 5)
         listener.client.publish("homeassistant/status", "online", qos=1)
         wait_until(lambda: announced() == ["{}", "{}"], 8)
-        sink.close(2)
+        publisher.close(2)
         start(settings(broker.port), Announcement(topic, b"", done=lambda: done.append(topic)))
         wait_until(lambda: announced()[-1] == "" and done == [topic], 5)
     with listening(broker.port) as late:
@@ -283,13 +283,13 @@ def test_a_broker_that_wants_the_devices_certificate(
     broker.start()
     ours = {"cert_file": str(tmp_path / "device.pem"), "key_file": str(tmp_path / "device.key")} if own else {}
     with caplog.at_level(logging.WARNING):
-        sink = start(settings(broker.port, ca_file=str(tmp_path / "ca.pem"), **ours))
-        sink.tell(event("appeared"))
+        publisher = start(settings(broker.port, ca_file=str(tmp_path / "ca.pem"), **ours))
+        publisher.tell(event("appeared"))
         if own:
-            wait_until(lambda: not sink.undelivered(), 5)
+            wait_until(lambda: not publisher.undelivered(), 5)
         else:
             wait_until(lambda: "Does it want a certificate of this device (mqtt.cert_file)?" in caplog.text, 5)
-            assert sink.close(0.5) == 1
+            assert publisher.close(0.5) == 1
 
 
 # paho leaves closing a socket whose handshake has failed to the garbage collector, which does so at once.
@@ -302,31 +302,31 @@ def test_a_broker_with_a_strangers_certificate_is_told_nothing(
     broker.options += f"\ncertfile {tmp_path}/broker.pem\nkeyfile {tmp_path}/broker.key"
     broker.start()
     with caplog.at_level(logging.WARNING):
-        sink = start(settings(broker.port, ca_file=str(tmp_path / "stranger.pem")))
-        sink.tell(event("appeared"))
+        publisher = start(settings(broker.port, ca_file=str(tmp_path / "stranger.pem")))
+        publisher.tell(event("appeared"))
         wait_until(lambda: "TLS failed" in caplog.text, 5)
         assert "certificate verify failed" in caplog.text
         descriptors = len(list(Path("/proc/self/fd").iterdir()))
-        attempts = sink._link._backoff._failures
-        wait_until(lambda: sink._link._backoff._failures > attempts + 5, 10)
+        attempts = publisher._link._backoff._failures
+        wait_until(lambda: publisher._link._backoff._failures > attempts + 5, 10)
         assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors + 2, "they are not used up"
-        assert sink.close(0.5) == 1
+        assert publisher.close(0.5) == 1
 
 
 def test_of_all_but_events_only_the_newest_is_sent(broker: Broker, start: Start, tmp_path: Path) -> None:
     labels = ["happy", "sad", "happy", "fear", "neutral"]
     with proxied(broker.port) as proxy, listening(broker.port) as listener:
         proxy.cut()
-        sink = start(settings(proxy.port))
+        publisher = start(settings(proxy.port))
         vitals = StatisticsCollector(1.0, pi(tmp_path))
         for number, label in enumerate(labels):
-            sink.tell(event("changed", 1, label))
-            sink.paused(number % 2 == 0)
-            sink.statistics(vitals.statistics({}, replace(told(), frames_dropped=number)))
-        wait_until(lambda: sink._outbox.figures.waiting == 5 and not sink._committer.waiting, 5)
+            publisher.tell(event("changed", 1, label))
+            publisher.paused(number % 2 == 0)
+            publisher.statistics(vitals.statistics({}, replace(told(), frames_dropped=number)))
+        wait_until(lambda: publisher._outbox.figures.waiting == 5 and not publisher._committer.waiting, 5)
         proxy.mend()
         wait_until(lambda: len(listener.of("event")) == 5 and listener.of("statistics"), 10)
-        assert sink.close(5) == 0
+        assert publisher.close(5) == 0
         assert [one["frames_dropped"] for one in listener.json("statistics")] == [4]
         assert listener.of("paused") == ["ON"]
         # The last one says that nobody is there any more.
@@ -336,16 +336,16 @@ def test_of_all_but_events_only_the_newest_is_sent(broker: Broker, start: Start,
 
 def test_the_fault_that_began_first_is_told_until_it_ends(broker: Broker, start: Start) -> None:
     with listening(broker.port) as listener:
-        sink = start(settings(broker.port))
-        sink.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
-        sink._set_fault("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
+        publisher = start(settings(broker.port))
+        publisher.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
+        publisher._set_fault("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
         wait_until(lambda: listener.of("fault") != [], 5)
-        assert sink.fault_code == 5
-        sink.fault(None)
+        assert publisher.fault_code == 5
+        publisher.fault(None)
         wait_until(lambda: json.loads(listener.last("fault") or "{}").get("code") == 18, 5)
-        sink._set_fault("outbox", None)
+        publisher._set_fault("outbox", None)
         wait_until(lambda: listener.last("fault") == "", 5)
-        assert sink.fault_code is None
+        assert publisher.fault_code is None
 
 
 @pytest.mark.parametrize("ends_with", [None, 5])
@@ -354,12 +354,12 @@ def test_with_offline_the_fault_says_why_it_ended_and_nothing_else(
 ) -> None:
     """It used to name a full disk for ever, though the process had ended in order."""
     with listening(broker.port) as listener:
-        sink = start(settings(broker.port))
-        sink._set_fault("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
+        publisher = start(settings(broker.port))
+        publisher._set_fault("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
         wait_until(lambda: listener.json("fault"), 5)
         if ends_with:
-            sink.fault(Fault(ends_with, "no camera", "2026-11-22T11:00:02+00:00"))
-        assert sink.close(5) == 0
+            publisher.fault(Fault(ends_with, "no camera", "2026-11-22T11:00:02+00:00"))
+        assert publisher.close(5) == 0
         wait_until(lambda: listener.last("availability") == "offline", 5)
         assert json.loads(listener.last("fault") or "{}").get("code") == ends_with
 
@@ -369,13 +369,13 @@ def test_a_thread_that_ends_with_a_bug_is_noticed(broker: Broker, tmp_path: Path
     def bug(*_: object) -> None:
         raise ValueError("a bug")
 
-    sink = MqttPublisher(settings(broker.port), Outbox(tmp_path / "outbox.db", 10))
-    sink.start(bug)
-    sink.check()
+    publisher = MqttPublisher(settings(broker.port), Outbox(tmp_path / "outbox.db", 10))
+    publisher.start(bug)
+    publisher.check()
     with listening(broker.port) as listener:
         wait_until(lambda: listener.last("availability") == "online", 5)
         listener.send("command/verify")
-        wait_until(lambda: not sink._link.is_alive(), 5)
+        wait_until(lambda: not publisher._link.is_alive(), 5)
     with pytest.raises(DeliveryError, match="ended with a bug"):
-        sink.check()
-    sink.close(0.5)
+        publisher.check()
+    publisher.close(0.5)

@@ -38,13 +38,13 @@ def test_a_technicians_command_takes_the_services_settings_and_state(tmp_path: P
 
 
 def test_what_is_kept_is_there_for_the_next_process_and_written_only_when_it_changes(tmp_path: Path) -> None:
-    keeper = StateStore(tmp_path / "state", "kiosk")
-    assert keeper.kept == DeviceState()
-    assert keeper.keep(paused=True)
+    state_store = StateStore(tmp_path / "state", "kiosk")
+    assert state_store.kept == DeviceState()
+    assert state_store.keep(paused=True)
     [file] = (tmp_path / "state").iterdir()
     assert file.name == "kiosk.state.json"
     written = file.stat().st_mtime_ns
-    assert keeper.keep(paused=True)
+    assert state_store.keep(paused=True)
     assert file.stat().st_mtime_ns == written
     assert StateStore(tmp_path / "state", "kiosk").kept == DeviceState(paused=True)
 
@@ -65,9 +65,9 @@ def test_what_could_not_be_written_is_written_when_it_is_said_again(tmp_path: Pa
     """A pause that is ended while the disk is full must not come back with the next start."""
     folder = tmp_path / "state"
     folder.write_text("a file")
-    keeper = StateStore(folder, "kiosk")
-    assert not keeper.keep(paused=True)
-    assert not keeper.keep(paused=True), "it still is not on the disk"
+    state_store = StateStore(folder, "kiosk")
+    assert not state_store.keep(paused=True)
+    assert not state_store.keep(paused=True), "it still is not on the disk"
     folder.unlink()
-    assert keeper.keep(paused=True)
+    assert state_store.keep(paused=True)
     assert StateStore(folder, "kiosk").kept == DeviceState(paused=True)

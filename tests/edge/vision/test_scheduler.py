@@ -5,8 +5,8 @@ from edge.vision.scheduler import ClassificationScheduler
 
 
 def looks(rate: float, fps: float, ids: list[int], seconds: float = 4.0) -> list[list[int]]:
-    turns = ClassificationScheduler(rate)
-    return [turns.choose(ids, n / fps) for n in range(round(fps * seconds))]
+    scheduler = ClassificationScheduler(rate)
+    return [scheduler.choose(ids, n / fps) for n in range(round(fps * seconds))]
 
 
 @pytest.mark.parametrize(("rate", "fps", "expected"), [(15, 30, 15), (15, 25, 12.5), (15, 10, 10), (5, 30, 5)])
@@ -24,8 +24,8 @@ def test_faces_take_turns() -> None:
 
 
 def test_a_new_face_is_looked_at_at_once() -> None:
-    turns = ClassificationScheduler(5)
-    assert turns.choose([1], 0.0) == [1]
-    assert turns.choose([1], 0.05) == []
-    assert turns.choose([1, 2], 0.1) == [2]
-    assert turns.choose([], 0.2) == []
+    scheduler = ClassificationScheduler(5)
+    assert scheduler.choose([1], 0.0) == [1]
+    assert scheduler.choose([1], 0.05) == []
+    assert scheduler.choose([1, 2], 0.1) == [2]
+    assert scheduler.choose([], 0.2) == []
