@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     classify.add_argument("--json", action="store_true", help="one JSON object a line")
     summary = "check that the deployed model does here what its card says"
-    _add_check(add("verify", ("edge.model.verification", "command"), summary, _DEVICE_CONFIG))
+    _add_check(add("verify", ("edge.cli.verify", "verify"), summary, _DEVICE_CONFIG))
     summary = "check this device: one line a check, and the command that mends it"
     add("doctor", ("edge.diagnostics.doctor", "doctor"), summary).add_argument(
         "--json", action="store_true", help="print a JSON list"

@@ -30,7 +30,7 @@ class AcceptanceThreshold:
     lowest: float
     same_faces: bool
 
-    def about(self, found: float, n: int) -> str:
+    def describe(self, found: float, n: int) -> str:
         """A sentence on the accuracy ``found`` on ``n`` faces."""
         if self.same_faces:
             why = f"on these, the card's own faces, rounding explains up to {self.accuracy - self.lowest:.2%} less"

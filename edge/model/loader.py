@@ -12,7 +12,7 @@ from edge.model.edgetpu import EdgeTpu, TrialMark
 from edge.model.registry import ModelRegistry, deployed_folder, state_folder
 from edge.model.tuning import load_tuning
 from edge.model.verification import verify_golden
-from edge.mqtt.messages import Verification
+from edge.records import Verification
 from edge.settings import Settings
 from edge.system.state import store_folder
 from edge.system.systemd import Service

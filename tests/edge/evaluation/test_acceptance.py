@@ -33,7 +33,7 @@ def test_two_faces_prove_nothing() -> None:
     card = open_bundle(find_bundle("student-small")).card
     promised = acceptance_threshold(card, 2, same_faces=False, runtime="any 1.0", machine="aarch64")
     reached = f"the card's {card.figures.accuracy:.2%}"
-    assert promised.about(0.0, 2).startswith(f"0.00% is not clearly below {reached}: on 2 other faces everything")
+    assert promised.describe(0.0, 2).startswith(f"0.00% is not clearly below {reached}: on 2 other faces everything")
 
 
 @pytest.mark.parametrize(("less", "verdict"), [(0, "reaches"), (1, "is not clearly below"), (60, "is worse than")])
@@ -42,7 +42,7 @@ def test_the_sentence_does_not_call_less_as_good(less: int, verdict: str) -> Non
     right = ceil(card.figures.accuracy * 400) - less
     promised = acceptance_threshold(card, 400, same_faces=False, runtime="any 1.0", machine="aarch64")
     reached = f"the card's {card.figures.accuracy:.2%}"
-    assert promised.about(right / 400, 400).startswith(f"{right / 400:.2%} {verdict} {reached}: on 400 other")
+    assert promised.describe(right / 400, 400).startswith(f"{right / 400:.2%} {verdict} {reached}: on 400 other")
 
 
 def test_more_faces_show_smaller_losses_until_the_cards_own_faces_are_too_few() -> None:

@@ -28,7 +28,6 @@ from edge.model.archive import LARGEST, read_bundle_archive
 from edge.model.bundle import DEFAULT, find_bundle, open_bundle
 from edge.model.loader import deploy
 from edge.model.registry import KEPT, ModelRegistry, state_folder
-from edge.model.verification import decode
 from edge.settings import Settings, StoreSettings
 from edge.system.systemd import Service
 from tests.conftest import ROOT, Broker, wait_until
@@ -491,8 +490,3 @@ def test_the_service_tells_which_model_runs_and_why_another_does_not(tmp_path: P
     )
     fault = listener.json("fault")[0]
     assert (fault["code"], "golden outputs differ" in fault["sentence"]) == (4, True)
-
-
-def test_the_scene_decodes_here_as_where_it_was_made() -> None:
-    scene = open_bundle(BUNDLED).golden.scene
-    assert np.abs(decode(scene.jpeg).astype(int) - scene.luma).max() <= 3
