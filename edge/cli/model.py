@@ -11,7 +11,7 @@ from pathlib import Path
 from edge.errors import BundleError, VerificationError
 from edge.model.bundle import DEFAULT, Bundle, bundled, open_bundle
 from edge.model.classifier import Classifier
-from edge.model.registry import KEPT, ModelRegistry, state_folder
+from edge.model.registry import MAX_INSTALLED, ModelRegistry, state_folder
 from edge.model.verification import verify_golden
 from edge.settings import Settings, load_settings
 from edge.system.installer import UNIT, UNIT_FILE, run_command
@@ -39,7 +39,7 @@ def install_model(arguments: Namespace) -> int:
     before = registry.installed()
     name = registry.install(arguments.bundle, _golden_check(settings))
     for removed in sorted({*before} - {*registry.installed()}):
-        print(f"removed: {removed} (the {KEPT} models last in use are kept)")
+        print(f"removed: {removed} (the {MAX_INSTALLED} models last in use are kept)")
     return _report_switch(arguments, settings, name)
 
 

@@ -35,7 +35,7 @@ def verify(arguments: Namespace) -> int:
     if not settings.model.bundle:
         ModelRegistry(state_folder(settings.store, environ)).require_readable()
     classifier, bundle = open_deployed(settings, environ)
-    classifier.settle()
+    classifier.wait_for_accelerator()
     golden = verify_golden(classifier, bundle.golden)
     measured = measure_accuracy(classifier, faces) if faces else None
     accuracy = judge_accuracy(classifier, faces, measured) if faces and measured else None

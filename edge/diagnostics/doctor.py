@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from edge.errors import SettingsError
-from edge.model.edgetpu_trial import INSTALL, EdgeTpuTrial
+from edge.model.edgetpu_trial import HOW_TO_INSTALL, EdgeTpuTrial
 from edge.settings import CameraSettings, ModelSettings, MqttSettings, PrivacySettings, Settings, load_settings
 from edge.system.clock import clock_synced
 from edge.system.hardware import MODEL, THROTTLED, text_of, throttling
@@ -309,13 +309,13 @@ def judge_library(name: str, child: _Child, packages: str, *, needed: bool) -> F
     """Whether the library can be loaded, and whether its Debian package (``packages``) suits today's runtimes."""
     if child.problem and not child.told:
         sentence = child.problem if name in child.problem else f"{name}: {child.problem}"
-        return Finding("libedgetpu", "fail" if needed else "warn", sentence, INSTALL)
+        return Finding("libedgetpu", "fail" if needed else "warn", sentence, HOW_TO_INSTALL)
     installed = ", ".join(packages.split("\n"))
     version = next(iter(_all_told(child, "version")), "it tells no version")
     sentence = f"{name}: {version}{f' ({installed})' if installed else ''}"
     if any("tf" not in package.partition(" ")[2] for package in packages.split("\n") if package):
         sentence += ": Coral's own build works with TFLite up to 2.11, and crashes with newer ones"
-        return Finding("libedgetpu", "warn", sentence, f"{INSTALL}: a build for a newer TFLite")
+        return Finding("libedgetpu", "warn", sentence, f"{HOW_TO_INSTALL}: a build for a newer TFLite")
     return Finding("libedgetpu", "ok", sentence)
 
 

@@ -31,7 +31,7 @@ from edge.cli.reference import sample
 from edge.errors import BundleError, DataError, FerEdgeError, SettingsError, SourceError
 from edge.evaluation.fer2013 import read_data, read_faces
 from edge.events.factory import to_json
-from edge.model.archive import LARGEST, read_bundle_archive
+from edge.model.archive import MAX_BYTES, read_bundle_archive
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.verification import check_preparation
 from edge.mqtt.commands import Capabilities, CommandProcessor
@@ -247,9 +247,9 @@ def _zip(entries: list[tuple[str, bytes]]) -> bytes:
     return out.getvalue()
 
 
-SMALL_ZIP = _zip([(f"b/{name}", name.encode() * 40) for name in LARGEST])
+SMALL_ZIP = _zip([(f"b/{name}", name.encode() * 40) for name in MAX_BYTES])
 NAMES = st.one_of(
-    st.sampled_from([*LARGEST, *(f"b/{name}" for name in LARGEST), "../x", "/x", "a/../../x", "C:\\x", "b/", "."]),
+    st.sampled_from([*MAX_BYTES, *(f"b/{name}" for name in MAX_BYTES), "../x", "/x", "a/../../x", "C:\\x", "b/", "."]),
     st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=20),
 )
 
@@ -267,7 +267,7 @@ def test_bundle_zips(place: Path, content: bytes) -> None:
     file.write_bytes(content)
 
     def read() -> None:
-        assert set(read_bundle_archive(file)) <= set(LARGEST)
+        assert set(read_bundle_archive(file)) <= set(MAX_BYTES)
 
     before = sorted(place.iterdir())
     attempt("zip", BundleError, read)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import BundleError
-from edge.model.archive import LARGEST, read_bundle_archive
+from edge.model.archive import MAX_BYTES, read_bundle_archive
 from edge.model.registry import ModelRegistry
 from tests.edge.model.bundles import accept, bundle_named, zip_bundle
 
@@ -43,7 +43,7 @@ CARD = (entry("card.json"), b"{}")
         (archive_of(CARD, (entry("/etc/passwd"), b"")), "leads out of the zip"),
         (archive_of(CARD, (entry("..\\evil"), b"")), "leads out of the zip"),
         (archive_of(CARD, (entry("model.tflite", link=True), b"/etc/shadow")), "is a link"),
-        (archive_of(CARD, (entry("model.tflite"), bytes(LARGEST["model.tflite"] + 1))), "larger than 33554432 bytes"),
+        (archive_of(CARD, (entry("model.tflite"), bytes(MAX_BYTES["model.tflite"] + 1))), "larger than 33554432 bytes"),
         (archive_of(CARD, *((entry(f"{n}"), b"") for n in range(1000))), "1001 entries"),
         (archive_of((entry("a/card.json"), b"{}"), (entry("b/card.json"), b"{}")), "2 files card.json"),
         (archive_of((entry("model.tflite"), b"")), "no card.json at its top"),

@@ -8,7 +8,7 @@ import pytest
 from edge.cli.model import model_rows
 from edge.errors import UsageError, VerificationError
 from edge.model.bundle import DEFAULT
-from edge.model.loader import deploy
+from edge.model.loader import open_deployed_model
 from edge.model.registry import ModelRegistry
 from edge.settings import Settings, StoreSettings
 from edge.system.systemd import Service
@@ -36,12 +36,12 @@ def settings(state: Path) -> Settings:
 def test_a_service_falls_back_when_goldens_fail_and_says_so(tmp_path: Path, registry: ModelRegistry) -> None:
     good = registry.install(bundle_named(tmp_path, "good"), accept)
     bad = registry.install(failing_bundle(tmp_path, "bad"), accept)
-    running = deploy(settings(tmp_path / "state"), {}, service(tmp_path / "run"))
+    running = open_deployed_model(settings(tmp_path / "state"), {}, service(tmp_path / "run"))
     assert running.classifier.card.name == "good"
     assert running.verification.ok
     assert bad in running.refused
     assert "golden outputs differ" in running.refused
-    again = deploy(settings(tmp_path / "state"), {}, service(tmp_path / "run"))
+    again = open_deployed_model(settings(tmp_path / "state"), {}, service(tmp_path / "run"))
     assert (again.classifier.card.name, again.refused) == ("good", running.refused)
     assert {one.name: one.role for one in model_rows(ModelRegistry(tmp_path / "state"))} == {
         DEFAULT: "",
@@ -51,13 +51,13 @@ def test_a_service_falls_back_when_goldens_fail_and_says_so(tmp_path: Path, regi
     }
     registry = ModelRegistry(tmp_path / "state")
     registry.rollback(accept)
-    assert deploy(settings(tmp_path / "state"), {}, service(tmp_path / "run")).refused == ""
+    assert open_deployed_model(settings(tmp_path / "state"), {}, service(tmp_path / "run")).refused == ""
 
 
 def test_by_hand_a_model_that_fails_is_an_error(tmp_path: Path, registry: ModelRegistry) -> None:
     registry.install(failing_bundle(tmp_path, "bad"), accept)
     with pytest.raises(VerificationError, match="golden outputs differ"):
-        deploy(settings(tmp_path / "state"), {}, Service({}))
+        open_deployed_model(settings(tmp_path / "state"), {}, Service({}))
 
 
 def test_a_damaged_model_is_left_for_the_former_one_and_then_for_the_programs(
@@ -66,7 +66,7 @@ def test_a_damaged_model_is_left_for_the_former_one_and_then_for_the_programs(
     one, two = (registry.install(bundle_named(tmp_path, name), accept) for name in ("one", "two"))
     for name in (one, two):
         (registry.folder / name / "model.tflite").write_bytes(b"")
-    running = deploy(settings(tmp_path / "state"), {}, service(tmp_path / "run"))
+    running = open_deployed_model(settings(tmp_path / "state"), {}, service(tmp_path / "run"))
     assert running.classifier.card.name == DEFAULT
     assert "sha256" in running.refused
 
@@ -75,13 +75,15 @@ def test_a_crash_in_the_first_minute_makes_it_fall_back(tmp_path: Path, registry
     registry.install(bundle_named(tmp_path, "one"), accept)
     state, run = tmp_path / "state", tmp_path / "run"
     first = service(run)
-    assert deploy(settings(state), {}, first).classifier.card.name == "one"
+    assert open_deployed_model(settings(state), {}, first).classifier.card.name == "one"
     first.lasting()
     registry.install(bundle_named(tmp_path, "two"), accept)
-    assert deploy(settings(state), {}, service(run)).classifier.card.name == "two"
-    running = deploy(settings(state), {}, service(run))  # the process before has ended without a word
+    assert open_deployed_model(settings(state), {}, service(run)).classifier.card.name == "two"
+    running = open_deployed_model(
+        settings(state), {}, service(run)
+    )  # the process before exited without an error message
     assert running.classifier.card.name == "one"
-    assert "without a word in its first minute" in running.refused
+    assert "without an error message in its first minute" in running.refused
 
 
 def test_what_is_not_the_models_fault_does_not_make_it_fall_back(tmp_path: Path, registry: ModelRegistry) -> None:
@@ -89,11 +91,13 @@ def test_what_is_not_the_models_fault_does_not_make_it_fall_back(tmp_path: Path,
     state, run = tmp_path / "state", tmp_path / "run"
     for end in (lambda one: one.failed(UsageError("no camera")), Service.forget_failures):
         started = service(run)
-        assert deploy(settings(state), {}, started).refused == ""
+        assert open_deployed_model(settings(state), {}, started).refused == ""
         end(started)
-    assert deploy(settings(state), {}, service(run)).refused == ""
+    assert open_deployed_model(settings(state), {}, service(run)).refused == ""
     shutil.rmtree(run)  # a power cut: what is in memory is gone
     started = service(run)
-    assert deploy(settings(state), {}, started).refused == ""
+    assert open_deployed_model(settings(state), {}, started).refused == ""
     started.lasting()
-    assert deploy(settings(state), {}, service(run)).refused == "", "a crash after it has lasted proves nothing"
+    assert open_deployed_model(settings(state), {}, service(run)).refused == "", (
+        "a crash after it has lasted proves nothing"
+    )

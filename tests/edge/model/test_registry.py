@@ -19,7 +19,7 @@ import pytest
 from edge.cli.model import model_rows
 from edge.errors import BundleError, StoreError, UsageError, VerificationError
 from edge.model.bundle import DEFAULT, find_bundle, open_bundle
-from edge.model.registry import KEPT, ModelRegistry, state_folder
+from edge.model.registry import MAX_INSTALLED, ModelRegistry, state_folder
 from edge.settings import StoreSettings
 from tests.conftest import ROOT, wait_until
 from tests.edge.cli.test_main import PROGRAM
@@ -49,7 +49,7 @@ def test_a_bundle_is_installed_from_a_folder_and_from_a_zip(tmp_path: Path, regi
 
 def test_the_other_model_of_the_program_is_chosen_by_its_name(tmp_path: Path, registry: ModelRegistry) -> None:
     registry.use("student-small", accept)
-    assert [candidate.called for candidate in registry.candidates()] == ["student-small", DEFAULT]
+    assert [candidate.display_name for candidate in registry.candidates()] == ["student-small", DEFAULT]
     assert open_bundle(registry.candidates()[0].folder).card.name == "student-small"
     mine = registry.install(bundle_named(tmp_path, "mine"), accept)
     assert registry.rollback(accept) == "student-small"
@@ -66,7 +66,7 @@ def test_switching_rolling_back_and_the_programs_own(tmp_path: Path, registry: M
     assert registry.rollback(accept) == one
     assert registry.rollback(accept) == two
     registry.use(DEFAULT, accept)
-    assert [candidate.called for candidate in registry.candidates()] == [DEFAULT, two]
+    assert [candidate.display_name for candidate in registry.candidates()] == [DEFAULT, two]
     listed = {one.name: one.role for one in model_rows(registry)}
     assert listed == {DEFAULT: "in use", "student-small": "", two: "previous", one: ""}
     with pytest.raises(UsageError, match=f"did you mean {one}"):
@@ -83,13 +83,13 @@ def test_the_disk_keeps_the_models_that_were_last_in_use(tmp_path: Path, registr
         os.utime(registry.folder / name, (number, number))  # installed one second after the other
         return name
 
-    names = [install(number) for number in range(KEPT)]
+    names = [install(number) for number in range(MAX_INSTALLED)]
     assert registry.installed() == names, "none is removed before there are too many"
     registry.use(names[1], accept)
     registry.use(names[0], accept)
     (registry.folder / "broken").mkdir()
     os.utime(registry.folder / "broken", (0, 0))
-    newest = install(KEPT)
+    newest = install(MAX_INSTALLED)
     assert (registry.choice.current, registry.choice.previous) == (newest, names[0])
     assert registry.installed() == sorted([names[0], names[1], names[3], names[4], newest])
     assert not (registry.folder / "broken").exists(), "what is no bundle takes no place for ever"
@@ -223,7 +223,7 @@ def test_killing_a_real_installation_at_random_leaves_a_usable_model(tmp_path: P
 
 def test_a_verdict_holds_until_the_next_switch(tmp_path: Path, registry: ModelRegistry) -> None:
     one = registry.install(bundle_named(tmp_path, "one"), accept)
-    registry.refuse("it crashed")
+    registry.refuse_choice("it crashed")
     assert ModelRegistry(tmp_path / "state").candidates()[0].name == ""
     registry.use(one, accept)
     assert ModelRegistry(tmp_path / "state").candidates()[0].name == one

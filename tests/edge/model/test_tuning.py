@@ -135,7 +135,7 @@ def test_the_choice_is_used_where_the_settings_leave_it_free(
         keep(tmp_path, tuned(standin, *choice))
     model = ModelSettings(bundle=str(standin.bundle), edgetpu_library=str(standin.library), **settings)
     classifier = open_deployed(Settings(model=model, store=StoreSettings(str(tmp_path))), os.environ)[0]
-    classifier.settle()
+    classifier.wait_for_accelerator()
     assert (classifier.threads, classifier.accelerator) == (threads, accelerator)
 
 
@@ -144,5 +144,5 @@ def test_an_edge_tpu_that_was_chosen_and_is_gone_is_degraded(standin: StandIn, t
     standin.plays("absent")
     model = ModelSettings(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
     classifier = open_deployed(Settings(model=model, store=StoreSettings(str(tmp_path))), os.environ)[0]
-    classifier.settle()
+    classifier.wait_for_accelerator()
     assert classifier.accelerator == "cpu (degraded)"
