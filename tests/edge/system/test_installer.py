@@ -211,7 +211,7 @@ def test_status_of_a_service_that_works(machine: Machine, capsys: pytest.Capture
     [
         ({"Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "5"}, 5, "camera"),
         ({"Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "3"}, 3, "configuration file"),
-        ({"Result": "success", "ExecMainCode": "1", "ExecMainStatus": "0"}, 0, "as it should"),
+        ({"Result": "success", "ExecMainCode": "1", "ExecMainStatus": "0"}, 0, "ended normally"),
         ({"Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "217"}, 217, "systemd could not run it"),
         ({"Result": "watchdog", "ExecMainCode": "2", "ExecMainStatus": "6"}, None, "watchdog"),
         ({"Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9"}, None, "SIGKILL"),
