@@ -75,7 +75,9 @@ class Quantized:
 
     def real(self) -> NDArray[np.float64]:
         """The logits in real units."""
-        return dequantize(self.logits, self.network.leaving.scale, self.network.leaving.zero_point)
+        return dequantize(
+            self.logits, self.network.output_quantization.scale, self.network.output_quantization.zero_point
+        )
 
     def figures(self, labels: NDArray[np.int64]) -> Figures:
         """How accurate the int8 form is."""
@@ -111,8 +113,8 @@ def make_bundle(folder: Path, data: Path, out: Path, coverage: float, margin: fl
         sha256=hashlib.sha256(best.file).hexdigest(),
         labels=LABELS,
         input_shape=(1, INPUT_SIZE, INPUT_SIZE, 1),
-        input=best.network.entry,
-        output=best.network.leaving,
+        input=best.network.input_quantization,
+        output=best.network.output_quantization,
         crop_margin=golden.scene.margin,
         temperature=trust.temperature,
         abstention=abstain(probabilities, labels, coverage),
@@ -166,7 +168,9 @@ def _forms(floats: NDArray[np.float32], best: Quantized, pixels: NDArray[np.uint
 
 
 def _encoded(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.int8]:
-    return np.concatenate([encode(face, network.entry.scale, network.entry.zero_point) for face in pixels])
+    return np.concatenate(
+        [encode(face, network.input_quantization.scale, network.input_quantization.zero_point) for face in pixels]
+    )
 
 
 def _tolerances(forms: list[Form], best: Quantized, golden: Golden) -> tuple[Tolerance, ...]:

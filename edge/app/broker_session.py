@@ -11,7 +11,7 @@ from typing import Final
 from edge.camera.sources import is_live
 from edge.errors import BundleError
 from edge.model.bundle import open_bundle
-from edge.model.loader import Deployed
+from edge.model.loader import DeployedModel
 from edge.model.registry import deployed_folder
 from edge.monitoring.statistics import StatisticsCollector, StatisticsInput
 from edge.mqtt.commands import Capabilities, CommandProcessor
@@ -41,7 +41,7 @@ class BrokerSession:
     pausable: bool
     privacy: PrivacySettings
 
-    def deployed(self, deployed: Deployed) -> None:
+    def deployed(self, deployed: DeployedModel) -> None:
         """Tell of the model that runs."""
         self.publisher.verification(deployed.verification)
         self.publisher.model_fault(fault_of(BundleError(deployed.refused), now()) if deployed.refused else None)
@@ -59,7 +59,7 @@ class BrokerSession:
         _log.warning('the camera is paused; .../command/pause with {"on":false} opens it again')
         self.publisher.paused(True)
         while self.command_processor.paused and not service.stopping.is_set():
-            pipeline.classifier.tend()
+            pipeline.classifier.poll_accelerator()
             ready = service.rest(pipeline.classifier.accelerator)
             self.command_processor.resting()
             self._between(pipeline, 0, ready=ready)

@@ -17,7 +17,7 @@ from edge.camera.sources import is_live, open_source, paced
 from edge.errors import CameraStalled, DeliveryError, FerEdgeError, SettingsError, UsageError
 from edge.events.factory import EventFactory
 from edge.model.bundle import Card
-from edge.model.loader import deploy
+from edge.model.loader import open_deployed_model
 from edge.monitoring.counters import RunCounters
 from edge.pipeline import make_pipeline
 from edge.settings import MetricsSettings, Settings, load_settings
@@ -80,11 +80,11 @@ def _watch(
 ) -> None:
     """Go through all frames of the source, until it ends or a stop is asked for; rest while it is paused."""
     session = counts.session
-    deployed = deploy(settings, os.environ, service)
+    deployed = open_deployed_model(settings, os.environ, service)
     counts.deployed(deployed)
     pipeline = make_pipeline(settings, deployed.classifier)
     if not is_live(settings.camera):
-        pipeline.classifier.settle()  # a file can wait, and all of it is to be computed in one place
+        pipeline.classifier.wait_for_accelerator()  # a file can wait; one device then classifies all of it
     summary = Summary(individuals=not settings.privacy.aggregate_only)
     sheet = ContactSheet(arguments.sheet) if arguments.sheet else None
     dropped = 0
@@ -104,7 +104,7 @@ def _watch(
                     counts.seen(seen, pipeline, source.dropped)
                     if sheet:
                         sheet.add(seen)
-                    pipeline.classifier.tend()
+                    pipeline.classifier.poll_accelerator()
                     ready = service.frame(pipeline.classifier.accelerator)
                     if session:
                         session.seen(pipeline, source.dropped, ready=ready)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from edge.app.broker_session import BrokerSession
 from edge.events.episodes import Change
-from edge.model.loader import Deployed
+from edge.model.loader import DeployedModel
 from edge.pipeline import FrameResult, Pipeline
 
 
@@ -36,7 +36,7 @@ class RunCounters:
     session: BrokerSession | None = None
     _dropped: int = 0
 
-    def deployed(self, deployed: Deployed) -> None:
+    def deployed(self, deployed: DeployedModel) -> None:
         """Take which model runs, and tell the broker."""
         told = deployed.verification
         self.model = {"model": told.model, "sha256": told.sha256, "runtime": told.runtime}

@@ -16,8 +16,9 @@ import msgspec
 from edge.errors import FerEdgeError
 from edge.model.bundle import Bundle, Golden
 from edge.model.classifier import Classifier
-from edge.model.verification import GoldenAgreement, check_golden, conclude
-from edge.mqtt.messages import COMMANDS, Command, Correlation, Pause, Reload, Reply, Verification, Verify
+from edge.model.verification import GoldenAgreement, check_golden, judge_golden
+from edge.mqtt.messages import COMMANDS, Command, Correlation, Pause, Reload, Reply, Verify
+from edge.records import Verification
 from edge.system.state import StateStore
 
 _LARGEST: Final = 1024  # bytes; every command is far smaller
@@ -240,4 +241,6 @@ def _checking(classifier: Classifier, golden: Golden) -> Iterator[Verification |
         yield None
     total = sum(agreed.n for agreed in found)
     top1 = sum(agreed.top1 * agreed.n for agreed in found) / total
-    yield conclude(classifier, GoldenAgreement(total, max(agreed.largest_lsb for agreed in found), top1), golden.scene)
+    yield judge_golden(
+        classifier, GoldenAgreement(total, max(agreed.largest_lsb for agreed in found), top1), golden.scene
+    )

@@ -20,10 +20,10 @@ import msgspec
 from edge.errors import AcceleratorError, DeliveryError, StoreError
 from edge.events.factory import to_json
 from edge.mqtt.connection import Backoff, BrokerConnection, Limits, new_client
-from edge.mqtt.messages import Aggregate, Reply, State, Statistics, Verification
+from edge.mqtt.messages import Aggregate, Reply, State, Statistics
 from edge.mqtt.outbox import Committer, Outbox
 from edge.mqtt.poison import PoisonMessageDetector
-from edge.records import Event, Fault
+from edge.records import Event, Fault, Verification
 from edge.settings import MqttSettings
 from edge.system import hardware
 from edge.system.clock import now

@@ -57,7 +57,7 @@ RULES = (
     Rule("elsewhere", r"sudo fer-edge verify", 'tests/platform/test_systemd.py: fer_edge("verify")'),
     Rule("elsewhere", r"sudo fer-edge model list", 'tests/platform/test_systemd.py: "model", "list"'),
     Rule("elsewhere", r"sudo fer-edge model rollback", 'tests/platform/test_systemd.py: "model", "rollback"'),
-    Rule("elsewhere", r"sudo fer-edge model use .*", 'tests/edge/model/test_registry.py: "model", "use"'),
+    Rule("elsewhere", r"sudo fer-edge model use .*", 'tests/edge/cli/test_model.py: "model", "use"'),
     Rule("elsewhere", r"sudo \S*fer-edge service install", 'tests/platform/test_systemd.py: "service", "install"'),
     Rule("elsewhere", r"sudo fer-edge service uninstall", 'tests/platform/test_systemd.py: "service", "uninstall"'),
     Rule("elsewhere", r"fer-edge service status", 'tests/platform/test_systemd.py: "service", "status"'),
@@ -84,7 +84,7 @@ RULES = (
     Rule(
         "parsed", r"sudo \S*fer-edge doctor --config /etc/.*", f"{_ROOT}; tests/edge/diagnostics/test_doctor.py runs it"
     ),
-    Rule("parsed", r"sudo \S*fer-edge bench --autotune --config /etc/.*", f"{_ROOT}; tests/edge/model/test_tuning.py"),
+    Rule("parsed", r"sudo \S*fer-edge bench --autotune --config /etc/.*", f"{_ROOT}; tests/edge/cli/test_autotune.py"),
     Rule(
         "parsed", r"fer-edge bench .*", "takes minutes; tests/edge/bench/test_compare.py runs it on a second of a clip"
     ),

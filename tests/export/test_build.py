@@ -17,11 +17,11 @@ pytestmark = pytest.mark.slow
 import tf_keras as keras  # noqa: E402
 
 from edge.errors import UsageError  # noqa: E402
+from edge.evaluation.accuracy import measure_accuracy  # noqa: E402
 from edge.evaluation.fer2013 import Split, read_faces  # noqa: E402
 from edge.model.bundle import open_bundle  # noqa: E402
 from edge.model.classifier import Classifier  # noqa: E402
 from edge.model.preprocessing import LABELS, encode  # noqa: E402
-from edge.model.verification import verify  # noqa: E402
 from export.build import _write  # noqa: E402
 from export.cli import CROP_MARGIN  # noqa: E402
 from export.golden import golden_faces  # noqa: E402
@@ -63,7 +63,7 @@ def test_the_bundle_opens_and_gives_its_goldens_and_its_accuracy(bundle: Path, b
     classifier = Classifier(opened)
     outputs = np.stack([classifier.logits(face) for face in opened.golden.faces])
     assert np.array_equal(outputs, opened.golden.outputs)
-    figures = verify(classifier, read_faces(blobs, "PublicTest")).figures
+    figures = measure_accuracy(classifier, read_faces(blobs, "PublicTest")).figures
     assert figures.accuracy == pytest.approx(opened.card.figures.accuracy, abs=1e-4)
     card = opened.card
     assert card.origin.training_sha256 == read_faces(blobs, "Training").sha256()
