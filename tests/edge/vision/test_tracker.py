@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from edge.records import Box, Frame, Square, TrackSettings
+from edge.records import Box, Frame, Square, Track
 from edge.settings import TrackSettings as Settings
 from edge.vision.detector import Detection
 from edge.vision.pyramid import Pyramid
@@ -16,7 +16,7 @@ def square(x: float, y: float, side: float) -> Square:
     return Square(x, y, side)
 
 
-def step(tracker: Tracker, frame: Frame, *found: Detection) -> list[TrackSettings]:
+def step(tracker: Tracker, frame: Frame, *found: Detection) -> list[Track]:
     """One frame: the cascade looks at the faces that are due and finds what a test says."""
     pyramid = Pyramid(frame.gray)
     tracker.follow(pyramid, frame.time)
@@ -43,7 +43,7 @@ WALKING = Actor(walk((120, 200, 100), (500, 210, 110), 3))
 def test_a_clear_face_is_a_track_at_once() -> None:
     [frame] = film([STANDING], 0.04)
     [track] = step(Tracker(Settings()), frame, clear(STANDING, 0))
-    assert track == TrackSettings(1, Box(150, 150, 100, 100), 0.0)
+    assert track == Track(1, Box(150, 150, 100, 100), 0.0)
 
 
 def test_a_doubtful_face_must_be_found_most_times_the_cascade_looks() -> None:
