@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print a JSON list"
     )
     _add_bench(
-        add("bench", ("edge.bench.compare", "command"), "measure what a frame costs, or what is fastest on this device")
+        add("bench", ("edge.cli.bench", "command"), "measure what a frame costs, or what is fastest on this device")
     )
     _add_model(commands)
     _add_service(commands)
