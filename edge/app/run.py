@@ -121,7 +121,7 @@ def _watch(
             break
         if hanging():
             raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
-        pipeline = pipeline.anew(settings)  # time begins anew with the source, and so do tracks
+        pipeline = pipeline.for_new_source(settings)  # time starts again, and so do tracks
     if sheet:
         sheet.write()
     print(summary.text(pipeline, dropped), file=sys.stderr)

@@ -126,7 +126,7 @@ def following(classifier: Classifier) -> Finder:
 
     def find(scene: Layer, square: Box, rng: np.random.Generator) -> tuple[Gray, Box, Sequence[Box]]:
         forth = 1 if 2 * square.x + square.w < WIDTH else -1  # towards the middle
-        watching = stream.anew(Settings())
+        watching = stream.for_new_source(Settings())
         for number in range(_FOLLOWED):
             shift = np.array([[1.0, 0.0, forth * number], [0.0, 1.0, 0.0]])
             moved = cv2.warpAffine(scene, shift, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
