@@ -115,6 +115,8 @@ RULES = (
     Rule("parsed", r"python -m tests\.\w+( .*)?", "takes minutes on an idle machine"),
     Rule("parsed", r"(\S+=\S+ )?pytest tests/.*", "is among the tests already"),
     # What belongs to the operating system.
+    Rule("system", r"python3 -m http\.server .*", "serves until it is stopped"),
+    Rule("system", r"git tag -a vX\.Y\.Z .*|git push origin vX\.Y\.Z", "releases this project"),
     Rule("system", r"sudo apt update", "changes this system"),
     Rule("system", rf"sudo apt install --no-install-recommends( ({_PACKAGES}))+", "changes this system"),
     Rule("system", r"sudo /opt/fer-edge/bin/pip install .*", "downloads, into a folder of this system"),
