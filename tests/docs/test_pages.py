@@ -18,7 +18,7 @@ from tests.docs.pages import PAGES, Block, anchors, blocks, commands_of, links, 
 LANGUAGES = {"console", "json", "toml", "yaml", "text"}
 
 
-def of(language: str) -> list[Block]:
+def blocks_in(language: str) -> list[Block]:
     return [block for block in blocks() if block.language == language]
 
 
@@ -62,12 +62,14 @@ def test_every_code_block_says_what_it_is() -> None:
     unnamed = [str(block) for block in blocks() if block.language not in LANGUAGES]
     assert unnamed == []
     hidden = re.compile(r"^\s*(sudo|fer-(edge|train|export)|pip|make|python3?|pytest) ", re.MULTILINE)
-    assert [str(block) for block in (*of("text"), *of("console")) if hidden.search(block.text)] == [], "begin with $"
-    assert [command for block in of("console") for command in commands_of(block) if command.endswith("\\")] == []
-    assert [str(block) for block in of("console") if not commands_of(block)] == []
+    assert [str(block) for block in (*blocks_in("text"), *blocks_in("console")) if hidden.search(block.text)] == [], (
+        "begin with $"
+    )
+    assert [command for block in blocks_in("console") for command in commands_of(block) if command.endswith("\\")] == []
+    assert [str(block) for block in blocks_in("console") if not commands_of(block)] == []
 
 
-@pytest.mark.parametrize("block", of("json"), ids=str)
+@pytest.mark.parametrize("block", blocks_in("json"), ids=str)
 def test_json_is_json(block: Block) -> None:
     """One value, or one after another."""
     reader, text = json.JSONDecoder(), block.text.strip().removeprefix('"edgetpu":').strip()
@@ -76,7 +78,7 @@ def test_json_is_json(block: Block) -> None:
         text = text[end:].strip()
 
 
-@pytest.mark.parametrize("block", of("toml"), ids=str)
+@pytest.mark.parametrize("block", blocks_in("toml"), ids=str)
 def test_settings_in_the_pages_are_valid(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     for text in (block.text, re.sub(r"^#(?=\w+ =)", "", block.text, flags=re.MULTILINE)):
@@ -85,19 +87,19 @@ def test_settings_in_the_pages_are_valid(block: Block, tmp_path: Path) -> None:
         load_settings(file)
 
 
-def test_the_automation_for_home_assistant_hears_the_preset_that_it_names() -> None:
-    [block] = [block for block in of("yaml") if block.page == "docs/mqtt.md"]
+def test_the_home_assistant_automation_matches_its_preset() -> None:
+    [block] = [block for block in blocks_in("yaml") if block.page == "docs/mqtt.md"]
     [automation] = yaml.safe_load(block.text)["automation"]
     [trigger] = automation["triggers"]
     assert trigger["topic"].endswith("/event")
     template = jinja2.Template(trigger["value_template"])
-    told = [json.loads(line) for line in (ROOT / "tests" / "golden" / "events.jsonl").read_text().splitlines()]
-    heard = [event["name"] for event in told if template.render(value_json=event) == trigger["payload"]]
-    assert (heard, len(told) > 1) == ([trigger["payload"]], True)
+    events = [json.loads(line) for line in (ROOT / "tests" / "golden" / "events.jsonl").read_text().splitlines()]
+    matched = [event["name"] for event in events if template.render(value_json=event) == trigger["payload"]]
+    assert (matched, len(events) > 1) == ([trigger["payload"]], True)
 
 
-def test_prometheus_asks_at_the_port_of_the_settings() -> None:
-    [block] = [block for block in of("yaml") if block.page == "docs/metrics.md"]
+def test_the_prometheus_example_uses_the_default_port() -> None:
+    [block] = [block for block in blocks_in("yaml") if block.page == "docs/metrics.md"]
     [job] = yaml.safe_load(block.text)["scrape_configs"]
     targets = [target for group in job["static_configs"] for target in group["targets"]]
     assert {int(target.partition(":")[2]) for target in targets} == {MetricsSettings().port}

@@ -82,8 +82,8 @@ def test_every_finding_of_the_doctor_is_documented_with_what_to_do() -> None:
 
 def test_every_check_of_the_doctor_is_in_its_example() -> None:
     """Those that only a device with an Edge TPU has may be missing."""
-    told = set(re.findall(r"^(?:ok|warn|fail) +(\w+(?: \w+)?)  ", PAGE.read_text(), re.MULTILINE))
-    assert set(findings()) - told == {"libedgetpu", "tpu trial"}
+    shown = set(re.findall(r"^(?:ok|warn|fail) +(\w+(?: \w+)?)  ", PAGE.read_text(), re.MULTILINE))
+    assert set(findings()) - shown == {"libedgetpu", "tpu trial"}
 
 
 def test_every_symptom_has_something_to_do() -> None:
