@@ -41,6 +41,9 @@ release: $(DEV)/.ready  ## build sdist and wheel into dist/, check them, and run
 	cd dist && ../.venv/release/bin/fer-edge run --source demo
 	@ls -l dist
 
+docs: $(DEV)/.ready     ## build the documentation site into site/; a broken link or a page outside the navigation fails
+	NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict
+
 fuzz: $(DEV)/.ready     ## hand in 3,000 damaged inputs of each kind, others each time: CASES=3000
 	FER_EDGE_FUZZ=$(CASES) $(DEV)/bin/pytest -q tests/edge/test_fuzz.py
 
@@ -58,7 +61,7 @@ size: $(DEVICE)/.ready  ## the same, and a table of what it takes on the device'
 	$(DEVICE)/bin/python -m export.wheelhouse size --arch $(ARCH) --python $(PY)
 
 clean:           ## remove the virtual environments and what was built
-	rm -rf .venv dist demo.png htmlcov .coverage*
+	rm -rf .venv dist site demo.png htmlcov .coverage*
 
 $(DEVICE)/.ready: EXTRAS := litert
 $(DEV)/.ready:    EXTRAS := dev
@@ -68,5 +71,5 @@ $(FULL)/.ready:   EXTRAS := dev,export
 	.venv/$*/bin/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $@
 
-.PHONY: help demo test check lint coverage release fuzz schema sample wheelhouse size clean
+.PHONY: help demo test check lint coverage release docs fuzz schema sample wheelhouse size clean
 .DEFAULT_GOAL := help
