@@ -11,7 +11,7 @@ from markdown_it.token import Token
 
 from tests.conftest import ROOT
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
 @dataclass(frozen=True)
