@@ -14,6 +14,7 @@ from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.model.bundle import CARD_FILE, bundled, find_bundle, open_bundle
 from edge.model.preprocessing import normalize
+from train.checkpoints import BEST_WEIGHTS, Epoch, read_history
 from train.data.batches import TrainingSet
 from train.data.dataset import Splits, read_splits
 from train.data.ferplus import read_votes
@@ -27,7 +28,7 @@ from train.init.pruning import prune
 from train.models.registry import MODELS
 from train.recipes import RECIPES, Recipe
 from train.report import write_report
-from train.trainer import BEST, Epoch, build_in_float32, fit, predict, prepare, read_history
+from train.trainer import build_in_float32, fit, predict, prepare
 
 _RUN = "run.json"
 _STATISTICS_FACES = 512
@@ -92,12 +93,12 @@ class Run:
 
     def load_into(self, model: Any, folder: Path) -> None:
         """Give a network of the same architecture the best averaged weights. Raises UsageError when there are none."""
-        if not (folder / BEST).exists():
-            raise UsageError(f"{folder}: the run has no {BEST} yet. Finish it with `fer-train run`.")
+        if not (folder / BEST_WEIGHTS).exists():
+            raise UsageError(f"{folder}: the run has no {BEST_WEIGHTS} yet. Finish it with `fer-train run`.")
         try:
-            model.load_weights(folder / BEST)
+            model.load_weights(folder / BEST_WEIGHTS)
         except (OSError, ValueError) as error:
-            raise UsageError(f"{folder / BEST}: not the weights of {self.recipe.model}: {error}") from error
+            raise UsageError(f"{folder / BEST_WEIGHTS}: not the weights of {self.recipe.model}: {error}") from error
 
     def provenance(self) -> str:
         """Say for cards and view banks how the run's weights were made, and from what."""
