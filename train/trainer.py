@@ -52,7 +52,7 @@ def stages(recipe: Recipe) -> list[Stage]:
     return [stage for stage in (head, whole) if stage.epochs]
 
 
-def prepare(recipe: Recipe) -> None:
+def configure_keras(recipe: Recipe) -> None:
     """Seed Python, numpy and TensorFlow and choose the precision; call before a model is built.
 
     Random layers get generators of their own, which the loop can set anew for each epoch.
@@ -92,10 +92,10 @@ def fit(
         raise UsageError(f"{len(training)} training faces are fewer than one batch of {recipe.batch}")
     if recipe.head_epochs and not MODELS[recipe.model].freeze:
         raise UsageError(f"head_epochs={recipe.head_epochs}: {recipe.model} has no pretrained backbone to freeze")
-    return _Fit(model, recipe, training, public, RunFolder(folder, workers or Workers())).run()
+    return _Training(model, recipe, training, public, RunFolder(folder, workers or Workers())).run()
 
 
-def predict(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def predict_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Logits of faces ``(n, 48, 48)`` uint8 in single crop, ``(n, 7)`` float32."""
     forward = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
     starts = range(0, len(pixels), _PREDICT_BATCH)
@@ -103,16 +103,16 @@ def predict(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.concatenate([np.asarray(part, np.float32) for part in parts])
 
 
-def evaluate(model: Any, faces: LabelledFaces) -> Figures:
+def measure_model(model: Any, faces: LabelledFaces) -> Figures:
     """Figures of a Keras model, single crop, no test-time augmentation."""
-    return measure(faces.labels, predict(model, faces.pixels).argmax(axis=1))
+    return measure(faces.labels, predict_logits(model, faces.pixels).argmax(axis=1))
 
 
 def _inputs(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return normalize(pixels)[..., np.newaxis]
 
 
-class _Fit:
+class _Training:
     """One run, from its first or its last finished epoch to its end."""
 
     def __init__(
@@ -155,7 +155,7 @@ class _Fit:
         with loop.averaged():
             if self._measured is not self._model:
                 self._measured.set_weights(self._model.get_weights())
-            figures = evaluate(self._measured, self._public)
+            figures = measure_model(self._measured, self._public)
             speed, share = len(self._training) / seconds, waited / seconds
             line = Epoch(epoch, loss, figures.accuracy, figures.macro_f1, loop.learning_rate, speed, share)
             if not self._history or line.accuracy > self._best().accuracy:
