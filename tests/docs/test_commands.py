@@ -55,7 +55,7 @@ def test_the_other_test_runs_the_same_action(command: str) -> None:
     files = re.findall(r"\btests/\S+\.py\b", rule_of(command).why)
     for file in files:
         action = ours(command)[1]
-        words = (f'"{action}"', "--tune" in command and "tune(")
+        words = (f'"{action}"', "--tune" in command and "tune_events(")
         assert any(word and word in (ROOT / file).read_text() for word in words), f"{file}: {action}"
 
 
