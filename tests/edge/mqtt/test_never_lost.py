@@ -180,10 +180,10 @@ DRIVER = """
 import sys, time
 from pathlib import Path
 import msgspec
-from edge.mqtt.publisher import MqttSink
+from edge.mqtt.publisher import MqttPublisher
 from edge.mqtt.outbox import Outbox
 from edge.records import Event, Expression
-from edge.settings import Mqtt
+from edge.settings import MqttSettings
 
 class Reporting(Outbox):
     def add(self, payloads):
@@ -195,13 +195,13 @@ class Reporting(Outbox):
         return committed
 
 file, port, run, count = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-sink = MqttSink(Mqtt(host="127.0.0.1", port=port, device="kiosk"), Reporting(file, 100_000), longest_wait=0.2)
-sink.start()
+publisher = MqttPublisher(MqttSettings(host="127.0.0.1", port=port, device="kiosk"), Reporting(file, 100_000), longest_wait=0.2)
+publisher.start()
 for number in range(count):
     happy = Expression("happy", 1.0, {"happy": 1.0})
-    sink.tell(Event(id=f"{run}-{number}", time="", clock_synced=False, track=1, kind="changed", expression=happy))
+    publisher.tell(Event(id=f"{run}-{number}", time="", clock_synced=False, track=1, kind="changed", expression=happy))
     time.sleep(0.0005)
-sys.exit(0 if sink.close(20) == 0 else 1)
+sys.exit(0 if publisher.close(20) == 0 else 1)
 """
 
 
