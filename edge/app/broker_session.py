@@ -17,7 +17,8 @@ from edge.monitoring.statistics import StatisticsCollector, StatisticsInput
 from edge.mqtt.commands import Capabilities, CommandProcessor
 from edge.mqtt.homeassistant import DeviceDescription, birth_topic, discovery, discovery_topic
 from edge.mqtt.outbox import Outbox
-from edge.mqtt.publisher import Announcement, MqttPublisher, base_topic, client_id, device_id
+from edge.mqtt.publisher import Announcement, MqttPublisher
+from edge.mqtt.topics import base_topic, client_id, device_id
 from edge.pipeline import Pipeline
 from edge.settings import PrivacySettings, Settings, load_settings
 from edge.system import hardware

@@ -274,7 +274,7 @@ def command(arguments: Namespace) -> int:
 def _publish(config: Path | None, settings: Settings, golden: Verification, accuracy: Accuracy | None) -> None:
     from edge.diagnostics.doctor import with_password  # noqa: PLC0415  a broker is rarely wanted, and doctor imports much
     from edge.mqtt.connection import publish_retained  # noqa: PLC0415
-    from edge.mqtt.publisher import base_topic, client_id  # noqa: PLC0415
+    from edge.mqtt.topics import base_topic, client_id  # noqa: PLC0415
 
     mqtt = with_password(settings.mqtt, config)
     told = {"verification": golden, **({"accuracy": accuracy} if accuracy else {})}

@@ -6,13 +6,11 @@ once, and leave it when the broker acknowledges them. Of everything else only th
 
 import logging
 import random
-import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -23,9 +21,9 @@ from edge.mqtt.connection import Backoff, BrokerConnection, Limits, new_client
 from edge.mqtt.messages import Aggregate, Reply, State, Statistics, Verification
 from edge.mqtt.outbox import Committer, Outbox
 from edge.mqtt.poison import PoisonMessageDetector
+from edge.mqtt.topics import base_topic, client_id
 from edge.records import Event, Fault
 from edge.settings import MqttSettings
-from edge.system import hardware
 from edge.system.clock import now
 from edge.system.systemd import fault_of
 
@@ -451,18 +449,3 @@ class _Retained:
     def answered(self, topic: str) -> None:
         with self._lock:
             self._flying.discard(topic)
-
-
-def base_topic(settings: MqttSettings) -> str:
-    """The topic under which everything of this device is."""
-    return f"{settings.prefix}/{device_id(settings)}"
-
-
-def client_id(settings: MqttSettings) -> str:
-    """The name by which the broker knows this device, and its files are called."""
-    return base_topic(settings).replace("/", "-")
-
-
-def device_id(settings: MqttSettings, serial: Path = hardware.SERIAL) -> str:
-    """The configured device name; else the board's serial number (cloned SD cards share host names); else the host."""
-    return settings.device or hardware.text_of(serial) or socket.gethostname()

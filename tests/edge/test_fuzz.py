@@ -36,7 +36,7 @@ from edge.model.bundle import find_bundle, open_bundle
 from edge.model.verification import check_preparation
 from edge.mqtt.commands import Capabilities, CommandProcessor
 from edge.mqtt.messages import COMMANDS, Reply
-from edge.mqtt.publisher import base_topic
+from edge.mqtt.topics import base_topic
 from edge.settings import CameraSettings, DetectSettings, Section, Settings, load_settings
 from edge.system.state import StateStore
 from edge.vision.detector import FaceDetector

@@ -195,7 +195,8 @@ class Reporting(Outbox):
         return committed
 
 file, port, run, count = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-publisher = MqttPublisher(MqttSettings(host="127.0.0.1", port=port, device="kiosk"), Reporting(file, 100_000), longest_wait=0.2)
+settings = MqttSettings(host="127.0.0.1", port=port, device="kiosk")
+publisher = MqttPublisher(settings, Reporting(file, 100_000), longest_wait=0.2)
 publisher.start()
 for number in range(count):
     happy = Expression("happy", 1.0, {"happy": 1.0})

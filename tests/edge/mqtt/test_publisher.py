@@ -2,7 +2,6 @@
 
 import json
 import logging
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +17,7 @@ from edge.events.factory import EventFactory, schema
 from edge.model.preprocessing import LABELS, expression
 from edge.monitoring.statistics import StatisticsCollector
 from edge.mqtt.outbox import Outbox
-from edge.mqtt.publisher import Announcement, MqttPublisher, client_id, device_id
+from edge.mqtt.publisher import Announcement, MqttPublisher
 from edge.records import Event, EventKind, Fault
 from edge.settings import MqttSettings
 from edge.system.clock import live_time, moment
@@ -243,15 +242,6 @@ def test_an_unusable_password_or_certificate_file_is_a_settings_error(tmp_path: 
         with pytest.raises(SettingsError, match="absent"):
             MqttPublisher(settings(free_port(), **wrong), outbox)
         outbox.close()
-
-
-def test_the_device_is_named_by_the_settings_else_by_its_serial_else_by_its_host(tmp_path: Path) -> None:
-    serial = tmp_path / "serial-number"
-    assert device_id(MqttSettings(), serial) == socket.gethostname()
-    serial.write_bytes(b"10000000abcdef01\0")  # as a Raspberry Pi's kernel gives it
-    assert device_id(MqttSettings(), serial) == "10000000abcdef01"
-    assert device_id(MqttSettings(device="kiosk"), serial) == "kiosk"
-    assert client_id(MqttSettings(prefix="house/hall", device="kiosk")) == "house-hall-kiosk"
 
 
 def certificates(folder: Path) -> None:
