@@ -18,6 +18,7 @@ import msgspec
 from edge.errors import AcceleratorError, DeliveryError, StoreError
 from edge.events.factory import to_json
 from edge.mqtt.connection import Backoff, BrokerConnection, Limits, new_client
+from edge.mqtt.faults import FaultBoard
 from edge.mqtt.messages import Aggregate, Reply, State, Statistics, Verification
 from edge.mqtt.outbox import Committer, Outbox
 from edge.mqtt.poison import PoisonMessageDetector
@@ -91,10 +92,8 @@ class MqttPublisher:
         self._commands = f"{self._base}/command/"
         self._obey: CommandHandler = lambda *_: None
         self._faces: dict[int, Event] = {}
-        self._faults: dict[str, Fault] = {}
-        self._fault_lock = threading.Lock()
-        self._ending = False
         self._retained = _Retained(last=self._topic("availability"))
+        self._faults = FaultBoard(lambda payload: self._set("fault", payload))
         self._statistics: Statistics | None = None
         self._replies: deque[Reply] = deque(maxlen=_MOST_REPLIES)
         self._limits = Limits()
@@ -137,8 +136,7 @@ class MqttPublisher:
     @property
     def fault_code(self) -> int | None:
         """The code of the fault that is retained."""
-        fault = next(iter(self._faults.values()), None)
-        return fault.code if fault else None
+        return self._faults.code
 
     def check(self) -> None:
         """Raise DeliveryError when a bug has ended one of the threads: only a new process can help."""
@@ -160,15 +158,15 @@ class MqttPublisher:
 
     def fault(self, fault: Fault | None) -> None:
         """Set the retained fault of the service; None says that it has none."""
-        self._set_fault("service", fault)
+        self._faults.set("service", fault)
 
     def degraded(self, sentence: str | None) -> None:
         """Set the retained fault of what works, but without its accelerator; None says that it has none."""
-        self._set_fault("accelerator", fault_of(AcceleratorError(sentence), now()) if sentence else None)
+        self._faults.set("accelerator", fault_of(AcceleratorError(sentence), now()) if sentence else None)
 
     def model_fault(self, fault: Fault | None) -> None:
         """Set the retained fault of a model that does not run; None says that the chosen one does."""
-        self._set_fault("model", fault)
+        self._faults.set("model", fault)
 
     def paused(self, paused: bool) -> None:
         """Set the retained word about the camera: ON while it is closed."""
@@ -198,11 +196,7 @@ class MqttPublisher:
         self._publish_state()
         farewell = min(1.0, timeout / 4)
         self._wait(lambda: self.undelivered() or self._busy(), deadline - farewell)
-        with self._fault_lock:  # who is offline suffers from nothing any more
-            self._ending = True
-            ended = [source for source in self._faults if source != "service"]
-        for source in ended:
-            self._set_fault(source, None)
+        self._faults.close()  # a device that is offline has no other fault than the one that ended it
         self._set("availability", b"offline")
         self._wait(lambda: self._link.up and self._busy(), deadline)
         self._link.stop()
@@ -245,7 +239,7 @@ class MqttPublisher:
                 self._outbox.give_back(name)
         if self._refused and not self._outbox.figures.waiting:  # dropped meanwhile
             self._refused.clear()
-            self._set_fault("broker", None)
+            self._faults.set("broker", None)
         if any(at - sent.at > _ANSWER_SECONDS for sent in self._flying.values()):
             self._link.drop(f"no acknowledgement in {_ANSWER_SECONDS:.0f} s")
             return 0.0
@@ -296,7 +290,7 @@ class MqttPublisher:
         self._refusal_backoff.reset()
         self._refused.discard(event)
         if not self._refused:
-            self._set_fault("broker", None)
+            self._faults.set("broker", None)
         if self._outbox.untidy:
             self._committer.tidy()
 
@@ -342,12 +336,12 @@ class MqttPublisher:
             self._refused.add(event)
             self._refusals += 1
         sentence = f"the MQTT broker refuses events: {reason}. May this device publish to {self._stored_topic}?"
-        self._set_fault("broker", fault_of(DeliveryError(sentence), now()))
+        self._faults.set("broker", fault_of(DeliveryError(sentence), now()))
 
     def _moved(self) -> None:
         """The committer has tried; called in its thread."""
         trouble = self._outbox.trouble
-        self._set_fault("outbox", fault_of(StoreError(trouble), now()) if trouble else None)
+        self._faults.set("outbox", fault_of(StoreError(trouble), now()) if trouble else None)
         self._link.wake()
 
     # What follows is for any thread.
@@ -364,23 +358,6 @@ class MqttPublisher:
             label, confidence = (told.expression.label, told.expression.confidence) if told.expression else (None, None)
             state = State(len(self._faces), track, label, confidence, told.reason)
         self._set("state", msgspec.json.encode(state))
-
-    def _set_fault(self, source: str, fault: Fault | None) -> None:
-        """Each source has one fault or none; the one that began first is told."""
-        with self._fault_lock:
-            former = self._faults.get(source)
-            if fault is None and former is None and source != "service":
-                return
-            if fault and self._ending:
-                return
-            if fault and former and (fault.code, fault.sentence) == (former.code, former.sentence):
-                return
-            if fault:
-                self._faults[source] = fault
-            else:
-                self._faults.pop(source, None)
-            told = next(iter(self._faults.values()), None)
-            self._set("fault", msgspec.json.encode(told) if told else b"")
 
     def _set(self, name: str, payload: bytes) -> None:
         if self._retained.set(self._topic(name), payload):

@@ -328,12 +328,12 @@ def test_the_fault_that_began_first_is_told_until_it_ends(broker: Broker, start:
     with listening(broker.port) as listener:
         publisher = start(settings(broker.port))
         publisher.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
-        publisher._set_fault("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
+        publisher._faults.set("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
         wait_until(lambda: listener.of("fault") != [], 5)
         assert publisher.fault_code == 5
         publisher.fault(None)
         wait_until(lambda: json.loads(listener.last("fault") or "{}").get("code") == 18, 5)
-        publisher._set_fault("outbox", None)
+        publisher._faults.set("outbox", None)
         wait_until(lambda: listener.last("fault") == "", 5)
         assert publisher.fault_code is None
 
@@ -345,7 +345,7 @@ def test_with_offline_the_fault_says_why_it_ended_and_nothing_else(
     """It used to name a full disk for ever, though the process had ended in order."""
     with listening(broker.port) as listener:
         publisher = start(settings(broker.port))
-        publisher._set_fault("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
+        publisher._faults.set("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
         wait_until(lambda: listener.json("fault"), 5)
         if ends_with:
             publisher.fault(Fault(ends_with, "no camera", "2026-11-22T11:00:02+00:00"))
