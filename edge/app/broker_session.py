@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.camera.sources import is_live
-from edge.errors import BundleError
+from edge.errors import AcceleratorError, BundleError
 from edge.model.bundle import open_bundle
 from edge.model.loader import Deployed
 from edge.model.registry import deployed_folder
@@ -17,7 +17,8 @@ from edge.monitoring.statistics import StatisticsCollector, StatisticsInput
 from edge.mqtt.commands import Capabilities, CommandProcessor
 from edge.mqtt.homeassistant import DeviceDescription, birth_topic, discovery, discovery_topic
 from edge.mqtt.outbox import Outbox
-from edge.mqtt.publisher import Announcement, MqttPublisher
+from edge.mqtt.publisher import MqttPublisher
+from edge.mqtt.retained import Announcement
 from edge.mqtt.topics import base_topic, client_id, device_id
 from edge.pipeline import Pipeline
 from edge.settings import PrivacySettings, Settings, load_settings
@@ -44,21 +45,21 @@ class BrokerSession:
 
     def deployed(self, deployed: Deployed) -> None:
         """Tell of the model that runs."""
-        self.publisher.verification(deployed.verification)
-        self.publisher.model_fault(fault_of(BundleError(deployed.refused), now()) if deployed.refused else None)
+        self.publisher.set_verification(deployed.verification)
+        self.publisher.faults.set("model", fault_of(BundleError(deployed.refused), now()) if deployed.refused else None)
 
     def seen(self, pipeline: Pipeline, dropped: int, *, ready: bool) -> None:
         """A frame has gone through the pipeline; ``ready`` when it was the first of the service."""
         self.vitals.frame()
         if self.pausable:
-            self.publisher.paused(False)
+            self.publisher.set_paused(False)
         self.command_processor.seeing()
         self._between(pipeline, dropped, ready=ready)
 
     def rest(self, service: Service, pipeline: Pipeline) -> None:
         """The camera is closed, until it is wanted again or a stop is asked for."""
         _log.warning('the camera is paused; .../command/pause with {"on":false} opens it again')
-        self.publisher.paused(True)
+        self.publisher.set_paused(True)
         while self.command_processor.paused and not service.stopping.is_set():
             pipeline.classifier.tend()
             ready = service.rest(pipeline.classifier.accelerator)
@@ -67,10 +68,11 @@ class BrokerSession:
             service.stopping.wait(_REST_SECONDS)
 
     def _between(self, pipeline: Pipeline, dropped: int, *, ready: bool) -> None:
-        self.publisher.check()
+        self.publisher.check_threads()
         if ready:
-            self.publisher.fault(None)
-        self.publisher.degraded(pipeline.classifier.degraded)
+            self.publisher.faults.set("service", None)
+        degraded = pipeline.classifier.degraded
+        self.publisher.faults.set("accelerator", fault_of(AcceleratorError(degraded), now()) if degraded else None)
         self.command_processor.step(pipeline.classifier)
         if self.vitals.due:
             told = StatisticsInput(
@@ -79,13 +81,13 @@ class BrokerSession:
                 model=pipeline.classifier.card.name,
                 accelerator=pipeline.classifier.accelerator,
                 outbox=self.outbox.figures,
-                refused=self.publisher.refusals,
+                refused=self.publisher.figures.refused,
                 commands_ignored=self.command_processor.ignored,
-                fault=self.publisher.fault_code,
+                fault=self.publisher.figures.fault,
                 declared_use=self.privacy.declared_use,
             )
             stages = {} if self.privacy.aggregate_only else pipeline.stage_seconds
-            self.publisher.statistics(self.vitals.statistics(stages, told))
+            self.publisher.publish_statistics(self.vitals.statistics(stages, told))
 
 
 def open_broker_session(settings: Settings, config: Path | None, service: Service) -> BrokerSession:
@@ -111,11 +113,13 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
         bundle=lambda: open_bundle(deployed_folder(settings, os.environ)),
     )
     command_processor = CommandProcessor(
-        state_store, abilities, publisher.reply, time.monotonic, publisher.verification
+        state_store, abilities, publisher.publish_reply, time.monotonic, publisher.set_verification
     )
     vitals = StatisticsCollector(settings.mqtt.statistics_seconds)
     if not service.managed:
-        publisher.fault(None)  # what another process has left; a service waits with that until it is ready
+        publisher.faults.set(
+            "service", None
+        )  # what another process has left; a service waits with that until it is ready
     publisher.start(command_processor.received)
     return BrokerSession(publisher, command_processor, vitals, outbox, pausable, settings.privacy)
 

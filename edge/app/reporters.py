@@ -32,7 +32,7 @@ class PerEventReport:
 
     def __init__(self, maker: EventFactory, publisher: MqttPublisher | None) -> None:
         self._maker = maker
-        self._carry: Callable[[Event], None] = publisher.tell if publisher else _print
+        self._carry: Callable[[Event], None] = publisher.publish_event if publisher else _print
 
     def tell(self, changes: list[Change], at: float, moment: Callable[[], Moment]) -> None:
         """Each change by itself; ``at`` stands in the changes too."""
@@ -49,7 +49,7 @@ class AggregateReport:
     def __init__(self, maker: EventFactory, privacy: PrivacySettings, publisher: MqttPublisher | None) -> None:
         self._maker = maker
         self._census = AggregateCounter(privacy)
-        self._carry: Callable[[Aggregate], None] = publisher.count if publisher else _print
+        self._carry: Callable[[Aggregate], None] = publisher.publish_aggregate if publisher else _print
 
     def tell(self, changes: list[Change], at: float, moment: Callable[[], Moment]) -> None:
         """The counts of an interval that has ended."""

@@ -59,7 +59,7 @@ def _run(arguments: Namespace, service: Service) -> int:
             _watch(arguments, settings, service, counts, recorder)
     except FerEdgeError as error:
         if session and service.managed:
-            session.publisher.fault(fault_of(error, now()))
+            session.publisher.faults.set("service", fault_of(error, now()))
         raise
     finally:
         undelivered = session.publisher.close(seconds) if session else 0

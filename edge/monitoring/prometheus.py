@@ -90,8 +90,8 @@ def _delivery(session: BrokerSession) -> Iterator[Metric]:
     yield _counter(
         "outbox_failed", "Attempts that the disk refused: full, read-only or broken, for ever", figures.failed
     )
-    yield _counter("events_refused", "Events that the broker refused", publisher.refusals)
-    yield _gauge("fault_code", "Code of the retained fault, 0 when there is none", publisher.fault_code or 0)
+    yield _counter("events_refused", "Events that the broker refused", publisher.figures.refused)
+    yield _gauge("fault_code", "Code of the retained fault, 0 when there is none", publisher.figures.fault or 0)
 
 
 def _gauge(name: str, about: str, value: float) -> Metric:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.mqtt.figures import OutboxFigures
 from edge.mqtt.messages import Statistics
-from edge.mqtt.outbox import OutboxFigures
 from edge.system import hardware
 from edge.system.clock import now
 

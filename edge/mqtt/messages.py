@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from edge.mqtt.outbox import OutboxFigures
+from edge.mqtt.figures import OutboxFigures
 from edge.records import Event, Fault, Reason
 
 Correlation: TypeAlias = Annotated[str, Meta(max_length=64)]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from edge.monitoring.statistics import KernelFiles, StatisticsCollector, StatisticsInput
-from edge.mqtt.outbox import OutboxFigures
+from edge.mqtt.figures import OutboxFigures
 from edge.system import hardware
 
 FIGURES = OutboxFigures(waiting=3, most=100, dropped=1, damaged=0, failed=0, durable=True)

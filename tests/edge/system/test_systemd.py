@@ -389,6 +389,6 @@ def test_a_fault_waits_no_longer_than_two_seconds_for_a_broker(tmp_path: Path, l
         )
         sink.start()
         began = time.monotonic()
-        sink.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
+        sink.faults.set("service", Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
         assert sink.close(STOP_SECONDS) == 0, "a fault is no event, and not kept"
         assert time.monotonic() - began < 2.2
