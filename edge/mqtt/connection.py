@@ -73,6 +73,30 @@ class Limits:
     packet: int | None = None
 
 
+class TakeoverDetector:
+    """Suspects that another device with the same client id ends the connections. Pure: durations are in seconds.
+
+    An MQTT 5 broker should give that reason. mosquitto 2.0 and brokers of MQTT 3.1.1 only close the socket, which looks
+    like a broken network. Another device is likely then only after several short connections in a row. A network or a
+    broker that is away makes attempts between them fail.
+    """
+
+    def __init__(self) -> None:
+        self._short_connections = 0
+
+    def ended(self, reason: int, seconds: float) -> bool:
+        """A connection of this length was ended for this reason; returns whether a takeover is likely."""
+        if reason == _TAKEN_OVER:
+            return True
+        short = seconds < _SHORT and reason == _CLOSED_SOCKET
+        self._short_connections = self._short_connections + 1 if short else 0
+        return self._short_connections >= _SUSPICIOUS
+
+    def attempt_failed(self) -> None:
+        """No connection was made."""
+        self._short_connections = 0
+
+
 class ConnectionListener(Protocol):
     """Decides what a connection sends. Every method is called in its thread, and must not wait for the network."""
 
@@ -130,7 +154,7 @@ class BrokerConnection(threading.Thread):
         self._accepted: float | None = None
         self._refused = self._blamed = False
         self._last_logged = ""
-        self._short_connections = 0  # in a row, without a failed attempt between them
+        self._takeovers = TakeoverDetector()
 
     @property
     def up(self) -> bool:
@@ -173,12 +197,12 @@ class BrokerConnection(threading.Thread):
                 self._connection(woken)
             except SettingsError as error:  # a password file that is just being replaced
                 self._log_once(f"{error}; trying again.")
-            if self._accepted is not None:
+            if self._accepted is None:
+                self._takeovers.attempt_failed()
+            else:
                 self._listener.lost(blamed=self._blamed)
                 if time.monotonic() - self._accepted >= _STABLE:
                     self._backoff.reset()
-            else:
-                self._short_connections = 0
             self._accepted = self._client = None
             self._stopping.wait(self._backoff.next())
 
@@ -255,28 +279,16 @@ class BrokerConnection(threading.Thread):
     def _on_disconnect(self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _p: Any) -> None:
         if not reason.is_failure or self._refused:
             return
-        if not self.up:
+        if self._accepted is None:
             wanted = "a certificate of this device (mqtt.cert_file)" if self._settings.encrypted else "TLS (mqtt.tls)"
             self._log_once(
                 f"{self._address} closes the connection without a reason. Does it want {wanted}? Trying again."
             )
         else:
             self._blamed = reason.value in _BLAMING
-            hint = " Does another device have the same name?" if self._was_taken_over(reason) else ""
+            taken_over = self._takeovers.ended(reason.value, time.monotonic() - self._accepted)
+            hint = " Does another device have the same name?" if taken_over else ""
             self._log_once(f"lost the MQTT broker at {self._address}: {reason}.{hint} Events are kept; trying again.")
-
-    def _was_taken_over(self, reason: ReasonCode) -> bool:
-        """Whether another device with this client id is likely to have ended the connection.
-
-        An MQTT 5 broker should give that reason. mosquitto 2.0 and brokers of MQTT 3.1.1 only close the socket, which
-        looks like a broken network. It is likely then only after several short connections in a row. A network or a
-        broker that is away makes attempts between them fail.
-        """
-        if reason.value == _TAKEN_OVER:
-            return True
-        short = self._accepted is not None and time.monotonic() - self._accepted < _SHORT
-        self._short_connections = self._short_connections + 1 if short and reason.value == _CLOSED_SOCKET else 0
-        return self._short_connections >= _SUSPICIOUS
 
     def _on_subscribe(self, _client: paho.Client, _d: Any, _mid: int, reasons: list[ReasonCode], _p: Any) -> None:
         for topic, reason in zip(self._topics, reasons, strict=False):

@@ -35,21 +35,55 @@ class OutboxCounts(NamedTuple):
     added: int
 
 
+class DiskStatus:
+    """What is wrong with the disk, and when to try it again: after a time that doubles up to a minute."""
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        self.error = ""
+        """Why events are in memory only; empty while the disk takes them."""
+        self._path = path
+        self._clock = clock
+        self.retry_now()
+
+    @property
+    def retry_due(self) -> bool:
+        """Whether it may be tried now."""
+        return self._clock() >= self.retry_at
+
+    def retry_now(self) -> None:
+        """Allow the next attempt at once."""
+        self.retry_at = self._clock()
+        self._retry_after = FIRST_RETRY
+
+    def works(self) -> None:
+        """An attempt has succeeded."""
+        self.error = ""
+        self.retry_now()
+
+    def failed(self, error: Exception) -> None:
+        """An attempt has failed; the next one is postponed."""
+        message = f"events are kept in memory only, because {self._path} cannot be written: {error}"
+        if message != self.error:
+            _log.error(message)
+        self.error = message
+        self.retry_at = self._clock() + self._retry_after
+        self._retry_after = min(_LONGEST_RETRY, 2 * self._retry_after)
+
+
 class Outbox:
     """A queue of payloads on disk, for one process at a time and for several threads of it.
 
     New events are in memory until one transaction writes them to the disk. On a disk that is full, broken or read-only
-    they stay there and are sent from there, and the transaction is tried again later; ``disk_error`` then says what is
+    they stay there and are sent from there, and the transaction is tried again later; ``disk.error`` then says what is
     wrong. A damaged file is set aside. Raises StoreError when another process has the file open.
     """
 
     def __init__(self, path: Path, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.disk_error = ""
+        self.disk = DiskStatus(path, clock)
         self.counts = OutboxCounts(0, 0)
         """Read without the lock, which is held while the disk is written."""
         self._file = OutboxFile(path)
         self._most = most
-        self._clock = clock
         self._lock = threading.RLock()
         self._closed = False
         self._memory: dict[int, bytes] = {}
@@ -60,8 +94,6 @@ class Outbox:
         self._next_id = 1
         self._counters = {"dropped": 0, "damaged": 0, "failed": 0}
         self._stored_counters = dict(self._counters)
-        self._retry_after = FIRST_RETRY
-        self._retry_at = clock()
         try:
             self._open()
         except (sqlite3.Error, OSError) as error:
@@ -75,7 +107,7 @@ class Outbox:
     @property
     def figures(self) -> OutboxFigures:
         """Figures of now; like ``counts``, never waits for the disk."""
-        durable = self._file.is_open and not self.disk_error
+        durable = self._file.is_open and not self.disk.error
         return OutboxFigures(waiting=self.counts.waiting, most=self._most, durable=durable, **self._counters)
 
     @property
@@ -84,7 +116,7 @@ class Outbox:
         return len(self._done) >= _CLEANUP_COUNT
 
     def add(self, payloads: Sequence[bytes]) -> bool:
-        """Add events, newest last; returns whether they were committed (else they are in memory, see disk_error)."""
+        """Add events, newest last; returns whether they were committed (else they are in memory, see ``disk``)."""
         with self._lock:
             for payload in payloads:
                 self._memory[self._next_id] = payload
@@ -98,10 +130,10 @@ class Outbox:
     def flush(self) -> None:
         """Write new events to the disk, and delete acknowledged ones there, in one transaction."""
         with self._lock:
-            if self._closed or self._clock() < self._retry_at:
+            if self._closed or not self.disk.retry_due:
                 return
             self._try_to_commit()
-            if not self._file.is_open and not self.disk_error:  # the damaged file was set aside
+            if not self._file.is_open and not self.disk.error:  # the damaged file was set aside
                 self._try_to_commit()
 
     def take(self, most: int) -> list[StoredEvent]:
@@ -141,12 +173,12 @@ class Outbox:
     def close(self) -> None:
         """Flush, and close the file. Events that are not on disk then are lost, which is logged."""
         with self._lock:
-            self._retry_at = self._clock()
+            self.disk.retry_now()
             self._taken.clear()
             self.flush()
             self._closed = True
             if self._memory:
-                _log.error("%d events are lost with this process: %s", len(self._memory), self.disk_error)
+                _log.error("%d events are lost with this process: %s", len(self._memory), self.disk.error)
             self._file.close()
 
     def _publish_counts(self) -> None:
@@ -177,7 +209,7 @@ class Outbox:
             self._done.add(number)
 
     def _try_to_commit(self) -> None:
-        """Commit what has changed; an error is kept in ``disk_error``, and the next attempt is scheduled."""
+        """Commit what has changed; an error is kept in ``disk``, and the next attempt is postponed."""
         if not self._file.is_open and self._taken:
             return  # opening may renumber events in memory, but those in flight must keep their ids
         try:
@@ -188,10 +220,9 @@ class Outbox:
         except (sqlite3.Error, OSError) as error:
             self._disk_failed(error)
         else:
-            if self.disk_error:
+            if self.disk.error:
                 self._cursor = 0  # events that could not be read may have been passed over
-            self.disk_error = ""
-            self._retry_after = FIRST_RETRY
+            self.disk.works()
 
     def _commit(self) -> None:
         changed = dict(self._counters.items() - self._stored_counters.items())
@@ -220,13 +251,8 @@ class Outbox:
         if is_damaged(error):
             self._set_aside(error)
             return
-        message = f"events are kept in memory only, because {self._file.path} cannot be written: {error}"
-        if message != self.disk_error:
-            _log.error(message)
-        self.disk_error = message
         self._counters["failed"] += 1
-        self._retry_at = self._clock() + self._retry_after
-        self._retry_after = min(_LONGEST_RETRY, 2 * self._retry_after)
+        self.disk.failed(error)
 
     def _set_aside(self, error: Exception) -> None:
         """Set the damaged file aside; the next attempt makes a new one."""

@@ -165,7 +165,7 @@ class MqttPublisher:
 
     def _committed(self) -> None:
         """The committer has committed, or failed to; called in its thread."""
-        error = self._outbox.disk_error
+        error = self._outbox.disk.error
         self.faults.set("outbox", fault_of(StoreError(error), now()) if error else None)
         self._connection.wake()
 

@@ -266,7 +266,7 @@ def test_a_full_disk_is_a_counted_published_fault_and_nothing_is_lost(keeping: B
         ballast = small_disk / "ballast"
         with pytest.raises(OSError, match="No space left"):
             ballast.write_bytes(b"x" * 1_000_000)
-        wait_until(lambda: kiosk.tell(50) or kiosk.outbox.disk_error, 10)
+        wait_until(lambda: kiosk.tell(50) or kiosk.outbox.disk.error, 10)
         wait_until(lambda: listener.json("fault"), 5)
         fault = listener.json("fault")[-1]
         assert (fault["code"], "database or disk is full" in fault["sentence"]) == (18, True)

@@ -176,7 +176,7 @@ def test_a_damaged_file_is_set_aside_and_counted(file: Path, damage: str, caplog
     assert again.add(payloads(1)) == (damage != "folder")
     assert names(again) == ["1"]
     if damage == "folder":
-        assert "cannot be written" in again.disk_error
+        assert "cannot be written" in again.disk.error
     else:
         assert (again.figures.damaged, again.figures.durable) == (1, True)
         assert file.with_name("outbox.db.damaged").exists()
@@ -196,7 +196,7 @@ def test_a_full_disk_is_told_and_events_go_on_from_memory_until_there_is_room(sm
         ballast.write_bytes(b"x" * 1_000_000)
     for number in range(1, 200):
         outbox.add([b"%d %s" % (number, b"x" * 2000)])
-    assert "cannot be written: database or disk is full" in outbox.disk_error
+    assert "cannot be written: database or disk is full" in outbox.disk.error
     assert (outbox.figures.durable, outbox.figures.failed) == (False, 1)
     assert outbox.figures.waiting == 200
     taken = outbox.take(1000)
@@ -205,10 +205,10 @@ def test_a_full_disk_is_told_and_events_go_on_from_memory_until_there_is_room(sm
         outbox.acknowledge(stored.id)
     ballast.unlink()
     outbox.flush()
-    assert outbox.disk_error, "not tried again at once"
+    assert outbox.disk.error, "not tried again at once"
     clock.now += 60
     outbox.flush()
-    assert (outbox.disk_error, outbox.figures.durable, outbox.figures.waiting) == ("", True, 50)
+    assert (outbox.disk.error, outbox.figures.durable, outbox.figures.waiting) == ("", True, 50)
     outbox.close()
     again = Outbox(small_disk / "outbox.db", 10_000)
     assert again.figures.failed == 1, "counted for ever"
@@ -225,17 +225,17 @@ def test_a_read_only_disk_is_told_and_used_once_it_can_be_written(small_disk: Pa
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     outbox = Outbox(file, 10, clock)
     assert not outbox.add(payloads(3))
-    assert "cannot be written" in outbox.disk_error
+    assert "cannot be written" in outbox.disk.error
     [flying] = outbox.take(10)
     assert flying.payload == b"3"
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     clock.now += 60
     outbox.add(payloads(4))
-    assert outbox.disk_error, "an event on its way keeps its id"
+    assert outbox.disk.error, "an event on its way keeps its id"
     outbox.acknowledge(flying.id)
     clock.now += 60
     outbox.flush()
-    assert (outbox.disk_error, outbox.figures.waiting) == ("", 3)
+    assert (outbox.disk.error, outbox.figures.waiting) == ("", 3)
     assert names(outbox) == ["1", "2", "4"]
     outbox.close()
 
@@ -247,9 +247,9 @@ def test_attempts_on_a_broken_disk_become_rarer(file: Path) -> None:
     attempts = []
     for second in range(300):
         clock.now = 100.0 + second
-        before = outbox._retry_at
+        before = outbox.disk.retry_at
         outbox.add(payloads(second))
-        if outbox._retry_at != before:
+        if outbox.disk.retry_at != before:
             attempts.append(second)
     assert attempts == [1, 3, 7, 15, 31, 63, 123, 183, 243]
     assert (outbox.figures.waiting, outbox.figures.dropped) == (10, 290)
