@@ -48,13 +48,13 @@ class BrokerSession:
         self.publisher.set_verification(deployed.verification)
         self.publisher.faults.set("model", fault_of(BundleError(deployed.refused), now()) if deployed.refused else None)
 
-    def seen(self, pipeline: Pipeline, dropped: int, *, ready: bool) -> None:
-        """A frame has gone through the pipeline; ``ready`` when it was the first of the service."""
+    def seen(self, pipeline: Pipeline, dropped: int) -> None:
+        """A frame has gone through the pipeline."""
         self.vitals.frame()
         if self.pausable:
             self.publisher.set_paused(False)
         self.command_processor.seeing()
-        self._between(pipeline, dropped, ready=ready)
+        self._between(pipeline, dropped)
 
     def rest(self, service: Service, pipeline: Pipeline) -> None:
         """The camera is closed, until it is wanted again or a stop is asked for."""
@@ -62,15 +62,14 @@ class BrokerSession:
         self.publisher.set_paused(True)
         while self.command_processor.paused and not service.stopping.is_set():
             pipeline.classifier.tend()
-            ready = service.rest(pipeline.classifier.accelerator)
+            service.rest()
             self.command_processor.resting()
-            self._between(pipeline, 0, ready=ready)
+            self._between(pipeline, 0)
             service.stopping.wait(_REST_SECONDS)
 
-    def _between(self, pipeline: Pipeline, dropped: int, *, ready: bool) -> None:
+    def _between(self, pipeline: Pipeline, dropped: int) -> None:
         self.publisher.check_threads()
-        if ready:
-            self.publisher.faults.set("service", None)
+        self.publisher.faults.set("service", None)  # a service that works has none, whatever ended the one before
         degraded = pipeline.classifier.degraded
         self.publisher.faults.set("accelerator", fault_of(AcceleratorError(degraded), now()) if degraded else None)
         self.command_processor.step(pipeline.classifier)

@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from functools import partial
 
 import msgspec
 
@@ -50,7 +51,8 @@ def _run(arguments: Namespace, service: Service) -> int:
         raise UsageError("--record and --sheet keep what single faces showed, and privacy.aggregate_only forbids that")
     # The broker comes first, so that it can be told why the camera or the model does not work.
     session = open_broker_session(settings, arguments.config, service) if arguments.events == "mqtt" else None
-    service.farewell = lambda: session.publisher.close(1.0) if session else None
+    if session:
+        service.before_forced_exit(partial(session.publisher.close, 1.0))
     seconds = STOP_SECONDS if service.managed else _DELIVERY_SECONDS
     try:
         counts = RunCounters(service.failed_starts, individuals=not settings.privacy.aggregate_only, session=session)
@@ -105,9 +107,9 @@ def _watch(
                     if sheet:
                         sheet.add(seen)
                     pipeline.classifier.tend()
-                    ready = service.frame(pipeline.classifier.accelerator)
+                    service.frame(pipeline.classifier.accelerator)
                     if session:
-                        session.seen(pipeline, source.dropped, ready=ready)
+                        session.seen(pipeline, source.dropped)
                     if service.stopping.is_set() or (session and session.command_processor.paused):
                         break
             finally:  # nobody is watched any more, whatever the reason

@@ -66,7 +66,7 @@ def deploy(settings: Settings, environ: Mapping[str, str], service: Service) -> 
             models.refuse(_CRASHED)
         else:
             service.trying(number)
-            service.lasting = models.lasted
+            service.once_lasted(models.lasted)
     return _first_that_works(models, settings, environ, falls_back=service.managed)
 
 

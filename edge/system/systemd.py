@@ -71,50 +71,52 @@ class Notifier:
 
 
 class Progress:
-    """What to tell systemd as frames go by. Pure: time, in seconds, comes with each call.
+    """What to notify systemd of as frames go by. Pure: time, in seconds, is passed in.
 
-    ``accelerator`` is what classifies now; it may change between calls.
+    ``watchdog`` is the watchdog's time in seconds, None without one.
     """
 
-    def __init__(self, watchdog: float | None, accelerator: str) -> None:
+    def __init__(self, watchdog: float | None) -> None:
         self._feed_every = watchdog / 2 if watchdog else None
-        self.accelerator = accelerator
         self._ready: float | None = None
         self._fed = -math.inf
         self._counted = 0.0
         self._frames = 0
         self._resting = False
 
-    def frame(self, now: float) -> dict[str, str]:
-        """Take a frame that went through the whole pipeline; returns the assignments for systemd, often none."""
-        told = {}
+    def frame(self, now: float, accelerator: str) -> dict[str, str]:
+        """Take a frame that went through the whole pipeline; returns the assignments for systemd, often none.
+
+        ``accelerator`` is what classifies now.
+        """
+        assignments = {}
         if self._ready is None:
             self._ready = self._counted = now
-            told = {"READY": "1", "STATUS": f"the first frame has been seen, on {self.accelerator}"}
+            assignments = {"READY": "1", "STATUS": f"the first frame has been seen, on {accelerator}"}
         elif self._resting:
             self._counted, self._frames = now, 0
-            told = {"STATUS": f"seeing again, on {self.accelerator}"}
+            assignments = {"STATUS": f"seeing again, on {accelerator}"}
         else:
             self._frames += 1
         self._resting = False
         if now - self._counted >= _STATUS_SECONDS:
-            told["STATUS"] = f"{self._frames / (now - self._counted):.1f} frames/s on {self.accelerator}"
+            assignments["STATUS"] = f"{self._frames / (now - self._counted):.1f} frames/s on {accelerator}"
             self._counted, self._frames = now, 0
-        return told | self._feed(now)
+        return assignments | self._feed(now)
 
     def rest(self, now: float) -> dict[str, str]:
-        """The camera is closed on purpose: that too is being ready, and feeds the watchdog."""
-        told = {}
+        """The camera is closed on purpose: the service is ready all the same, and the watchdog is fed."""
+        assignments = {}
         if self._ready is None:
             self._ready = now
-            told["READY"] = "1"
+            assignments["READY"] = "1"
         if not self._resting:
             self._resting = True
-            told["STATUS"] = "paused: the camera is closed"
-        return told | self._feed(now)
+            assignments["STATUS"] = "paused: the camera is closed"
+        return assignments | self._feed(now)
 
     def lasts(self, now: float) -> bool:
-        """Whether this start has lasted."""
+        """Whether this start has been ready for long enough to forget earlier failures."""
         return self._ready is not None and now - self._ready >= _LASTING_SECONDS
 
     def _feed(self, now: float) -> dict[str, str]:
@@ -150,9 +152,8 @@ class FailureLog:
 class Service:
     """A run under systemd. Use it as a context manager: from then on SIGTERM, and under systemd SIGINT, ask to stop.
 
-    The request is seen at once by a thread of its own, even while the main thread hangs in a camera's C code; when
-    the main thread has not left the context ``_HANG_SECONDS`` later, ``farewell`` is called and the process ends.
-    ``lasting`` is called once, when this start has lasted.
+    A thread of its own takes the request at once, even while the main thread hangs in a camera's C code. When the main
+    thread has not left the context ``_HANG_SECONDS`` later, the process exits without it.
     """
 
     def __init__(
@@ -163,16 +164,16 @@ class Service:
     ) -> None:
         self.managed = "NOTIFY_SOCKET" in environ
         self.stopping = threading.Event()
-        self.farewell: Callable[[], object] = lambda: None
-        self.lasting: Callable[[], object] = lambda: None
+        self._before_forced_exit: list[Callable[[], object]] = []
+        self._once_lasted: list[Callable[[], object]] = []
         self._notifier = Notifier(environ.get("NOTIFY_SOCKET"))
         self._log = FailureLog(environ.get("RUNTIME_DIRECTORY"))
         self._watchdog = int(environ["WATCHDOG_USEC"]) / 1e6 if "WATCHDOG_USEC" in environ else None
         self._clock = clock
         self._leave = leave
         self._left = threading.Event()
-        self._progress: Progress | None = None
-        self._forgiven = False
+        self._progress = Progress(self._watchdog)
+        self._lasted = False
         self._former = Failures()
 
     def __enter__(self) -> Self:
@@ -208,30 +209,40 @@ class Service:
             return False
         return True
 
-    def frame(self, accelerator: str) -> bool:
-        """Take a frame that went through the whole pipeline; returns whether systemd was just told that it is ready."""
-        return self._progressed(accelerator, Progress.frame)
+    def before_forced_exit(self, action: Callable[[], object]) -> None:
+        """Have this called before the process exits although the main thread hangs."""
+        self._before_forced_exit.append(action)
 
-    def rest(self, accelerator: str) -> bool:
-        """The camera is closed on purpose; call it again and again. Returns what :meth:`frame` returns."""
-        return self._progressed(accelerator, Progress.rest)
+    def once_lasted(self, action: Callable[[], object]) -> None:
+        """Have this called once, when this start has lasted."""
+        self._once_lasted.append(action)
+
+    def frame(self, accelerator: str) -> None:
+        """Take a frame that went through the whole pipeline; the first one makes the service ready."""
+        now = self._clock()
+        self._progressed(now, self._progress.frame(now, accelerator))
+
+    def rest(self) -> None:
+        """The camera is closed on purpose; call it again and again. The service is ready then too."""
+        now = self._clock()
+        self._progressed(now, self._progress.rest(now))
+
+    def lasted(self) -> None:
+        """Forget earlier failures, because this start has lasted, and call what was registered for that."""
+        self._lasted = True
+        self.forget_failures()
+        for action in self._once_lasted:
+            action()
 
     def stop(self) -> None:
         """Ask this process to stop, as SIGTERM does. For any thread."""
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def _progressed(self, accelerator: str, how: Callable[[Progress, float], dict[str, str]]) -> bool:
-        now = self._clock()
-        first = self._progress is None
-        self._progress = self._progress or Progress(self._watchdog, accelerator)
-        self._progress.accelerator = accelerator
-        if told := how(self._progress, now):
-            self._notifier.send(**told)
-        if not self._forgiven and self._progress.lasts(now):
-            self._forgiven = True
-            self.forget_failures()
-            self.lasting()
-        return first and self.managed
+    def _progressed(self, now: float, assignments: dict[str, str]) -> None:
+        if assignments:
+            self._notifier.send(**assignments)
+        if not self._lasted and self._progress.lasts(now):
+            self.lasted()
 
     @property
     def failed_starts(self) -> int:
@@ -265,7 +276,8 @@ class Service:
         self._notifier.send(STOPPING="1", STATUS="stopping")
         if not self._left.wait(_HANG_SECONDS):
             _log.warning("the camera does not return; leaving without it")
-            self.farewell()
+            for action in self._before_forced_exit:
+                action()
             self.forget_failures()
             self._leave(0)
 

@@ -386,7 +386,7 @@ def test_a_crash_in_the_first_minute_makes_it_fall_back(tmp_path: Path, models: 
     state, run = tmp_path / "state", tmp_path / "run"
     first = service(run)
     assert deploy(settings(state), {}, first).classifier.card.name == "one"
-    first.lasting()
+    first.lasted()
     models.install(variant(tmp_path, "two"), passing)
     assert deploy(settings(state), {}, service(run)).classifier.card.name == "two"
     running = deploy(settings(state), {}, service(run))  # the process before has ended without a word
@@ -405,7 +405,7 @@ def test_what_is_not_the_models_fault_does_not_make_it_fall_back(tmp_path: Path,
     shutil.rmtree(run)  # a power cut: what is in memory is gone
     started = service(run)
     assert deploy(settings(state), {}, started).refused == ""
-    started.lasting()
+    started.lasted()
     assert deploy(settings(state), {}, service(run)).refused == "", "a crash after it has lasted proves nothing"
 
 
