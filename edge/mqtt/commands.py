@@ -90,7 +90,7 @@ class CommandProcessor:
         """Whether the camera is to be closed."""
         return self._paused
 
-    def received(self, name: str, payload: bytes, retained: bool) -> None:
+    def receive(self, name: str, payload: bytes, retained: bool) -> None:
         """Take a command: its name, its payload as it came, and whether the broker had retained it."""
         now = self._clock()
         if not self._limiter.allows(now):
@@ -122,15 +122,15 @@ class CommandProcessor:
             return
         self._carry_out(name, command)
 
-    def seeing(self) -> None:
+    def camera_is_open(self) -> None:
         """The camera is open and gives frames."""
         self._answer_pauses(paused=False)
 
-    def resting(self) -> None:
+    def camera_is_closed(self) -> None:
         """The camera is closed."""
         self._answer_pauses(paused=True)
 
-    def step(self, classifier: Classifier) -> None:
+    def continue_verification(self, classifier: Classifier) -> None:
         """Do a little of what was asked of the model, with the classifier that the loop uses."""
         if self._wanted is None:
             return

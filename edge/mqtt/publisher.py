@@ -95,7 +95,6 @@ class MqttPublisher:
         self._committer.start()
         self._connection.start()
 
-    @property
     def figures(self) -> DeliveryFigures:
         """Figures of the delivery as they are now. For any thread."""
         return DeliveryFigures(self._outbox.figures, self._refused.count, self.faults.code)

@@ -305,9 +305,9 @@ def test_commands(place: Path, commands: list[tuple[str, bytes, bool]]) -> None:
     for name, payload, retained in commands:
         tried["command"] += 1
         before = len(replies)
-        command_processor.received(name, payload, retained)
-        command_processor.seeing()
-        command_processor.resting()
+        command_processor.receive(name, payload, retained)
+        command_processor.camera_is_open()
+        command_processor.camera_is_closed()
         refused["command"] += sum(not reply.ok for reply in replies[before:])
     for reply in replies:
         assert reply.ok or (reply.error and reply.sentence)

@@ -24,7 +24,7 @@ from edge.settings import MqttSettings
 from edge.system.clock import live_time, moment
 from tests.conftest import Broker, free_port, wait_until
 from tests.edge.listener import listening
-from tests.edge.monitoring.test_statistics import pi, told
+from tests.edge.monitoring.test_statistics import given, pi
 from tests.edge.proxy import proxied
 
 pytestmark = pytest.mark.slow
@@ -309,11 +309,11 @@ def test_of_all_but_events_only_the_newest_is_sent(broker: Broker, start: Start,
     with proxied(broker.port) as proxy, listening(broker.port) as listener:
         proxy.cut()
         publisher = start(settings(proxy.port))
-        vitals = StatisticsCollector(1.0, pi(tmp_path))
+        collector = StatisticsCollector(1.0, pi(tmp_path))
         for number, label in enumerate(labels):
             publisher.publish_event(event("changed", 1, label))
             publisher.set_paused(number % 2 == 0)
-            publisher.publish_statistics(vitals.statistics({}, replace(told(), frames_dropped=number)))
+            publisher.publish_statistics(collector.collect({}, replace(given(), frames_dropped=number)))
         wait_until(lambda: publisher._outbox.figures.waiting == 5 and not publisher._committer.uncommitted, 5)
         proxy.mend()
         wait_until(lambda: len(listener.of("event")) == 5 and listener.of("statistics"), 10)
@@ -331,12 +331,12 @@ def test_the_fault_that_began_first_is_told_until_it_ends(broker: Broker, start:
         publisher.faults.set("service", Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
         publisher.faults.set("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
         wait_until(lambda: listener.of("fault") != [], 5)
-        assert publisher.figures.fault == 5
+        assert publisher.figures().fault == 5
         publisher.faults.set("service", None)
         wait_until(lambda: json.loads(listener.last("fault") or "{}").get("code") == 18, 5)
         publisher.faults.set("outbox", None)
         wait_until(lambda: listener.last("fault") == "", 5)
-        assert publisher.figures.fault is None
+        assert publisher.figures().fault is None
 
 
 @pytest.mark.parametrize("ends_with", [None, 5])
