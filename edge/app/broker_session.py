@@ -124,8 +124,8 @@ def _announcements(settings: Settings, state_store: StateStore, *, pausable: boo
     wanted, base = settings.homeassistant, base_topic(settings.mqtt)
     topic = discovery_topic(wanted, base) if wanted.enabled else ""
     announcements = []
-    if (former := state_store.kept.discovery) and former != topic:
-        announcements.append(Announcement(former, b"", done=partial(state_store.keep, discovery=topic)))
+    if (former := state_store.state.discovery) and former != topic:
+        announcements.append(Announcement(former, b"", done=partial(state_store.update, discovery=topic)))
     if topic:
         described = DeviceDescription(
             base=base,
@@ -137,6 +137,6 @@ def _announcements(settings: Settings, state_store: StateStore, *, pausable: boo
             aggregate_only=settings.privacy.aggregate_only,
         )
         if not announcements:
-            state_store.keep(discovery=topic)
+            state_store.update(discovery=topic)
         announcements.append(Announcement(topic, discovery(wanted, described), birth_topic(wanted)))
     return announcements

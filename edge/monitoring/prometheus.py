@@ -56,7 +56,7 @@ class PrometheusExporter(Collector):
         for stage, seconds in counters.stage_seconds.items():
             stages.add_metric((stage,), seconds)
         yield stages
-        events = CounterMetricFamily(f"{PREFIX}_events", "Events told", labels=("kind", "expression"))
+        events = CounterMetricFamily(f"{PREFIX}_events", "Events reported", labels=("kind", "expression"))
         for labels, count in dict(counters.events).items():
             events.add_metric(labels, count)
         yield events

@@ -6,10 +6,11 @@ import msgspec
 
 
 class OutboxFigures(msgspec.Struct, frozen=True):
-    """How the outbox is: how many events wait and may wait, were dropped for that; how often its file was damaged.
+    """How many events wait in the outbox, how many may wait at ``most``, and how many more were dropped.
 
-    ``failed`` counts attempts that the disk refused: full, read-only or broken. The counts outlive restarts.
-    ``durable`` is false while the disk does not take events: those that wait are then in memory only.
+    ``damaged`` counts damaged files that were set aside, ``failed`` the attempts that the disk refused: full, read-only
+    or broken. These counts outlive restarts. ``durable`` is false while the disk takes no events; those that wait are
+    in memory only then.
     """
 
     waiting: int

@@ -1,7 +1,7 @@
-"""``fer-edge service``: make this virtual environment a systemd service, take it away again, say how it is.
+"""``fer-edge service``: make this virtual environment a systemd service, remove it again, show its status.
 
-What is to be done is first made into a list of steps; ``--dry-run`` prints that list, and without it the same list is
-carried out. A second ``install`` finds nothing to write.
+The work is first planned as a list of steps. ``--dry-run`` prints the list; without it the same list is carried out. A
+second ``install`` finds nothing to write.
 """
 
 import json
@@ -26,7 +26,7 @@ UDEV_FILE: Final = "etc/udev/rules.d/60-fer-edge.rules"
 CONFIG_FILE: Final = "etc/fer-edge/config.toml"
 PASSWORD_FILE: Final = "etc/fer-edge/mqtt-password"
 
-_UNIT_PREFIX: Final = "/opt/fer-edge"  # the virtual environment that stands in the unit as it is shipped
+_UNIT_PREFIX: Final = "/opt/fer-edge"  # the virtual environment in the shipped unit
 _HIDDEN: Final = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 _SHOWN: Final = (
     "LoadState",
@@ -47,7 +47,7 @@ Run: TypeAlias = Callable[[Sequence[str]], str]
 
 @dataclass(frozen=True)
 class WriteFile:
-    """Bring a file to this content and mode."""
+    """Give a file this content and mode."""
 
     file: Path
     content: str
@@ -57,11 +57,11 @@ class WriteFile:
         return f"{'write' if self._differs() else 'keep '} {self.file} (mode {self.mode:04o})"
 
     def apply(self, _: Run) -> None:
-        """WriteFile the file unless it is as it should be."""
+        """Write the file unless it has that content and mode already."""
         if not self._differs():
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.touch(self.mode)  # a secret's file is never wider open than this, not even before it is filled
+        self.file.touch(self.mode)  # a secret's file must never be readable by others, not even before it is written
         self.file.chmod(self.mode)
         self.file.write_text(self.content)
 
@@ -73,7 +73,7 @@ class WriteFile:
 
 @dataclass(frozen=True)
 class RemoveFile:
-    """Take a file away."""
+    """Remove a file."""
 
     file: Path
 
@@ -81,7 +81,7 @@ class RemoveFile:
         return f"remove {self.file}"
 
     def apply(self, _: Run) -> None:
-        """RemoveFile the file if it is there."""
+        """Remove the file if it exists."""
         self.file.unlink(missing_ok=True)
 
 
@@ -104,7 +104,7 @@ Step: TypeAlias = WriteFile | RemoveFile | RunCommand
 
 @dataclass(frozen=True)
 class Machine:
-    """Where to install to, and what is known about that machine."""
+    """The machine to install on: its root folder, the Python environment, and whether this is its superuser."""
 
     root: Path = Path("/")
     prefix: Path = Path(sys.prefix)
@@ -122,7 +122,7 @@ class Machine:
             raise UsageError(f"this needs root: sudo {self.prefix}/bin/fer-edge service {action}")
 
     def require_visible(self) -> None:
-        """Raise UsageError when the service's sandbox would hide the program from itself."""
+        """Raise UsageError when the service's sandbox would hide the program's own files."""
         for folder in (self.prefix, self.base_prefix):
             if f"{folder}/".startswith(_HIDDEN):
                 raise UsageError(
@@ -132,7 +132,7 @@ class Machine:
 
 
 def install_steps(machine: Machine) -> list[Step]:
-    """What ``service install`` does on this machine. Raises SettingsError when the existing settings are not valid."""
+    """The steps of ``service install``. Raises SettingsError when the existing settings are not valid."""
     root = machine.root
     users, rules = root / USERS_FILE, root / UDEV_FILE
     unit = _shipped(UNIT).replace(_UNIT_PREFIX, str(machine.prefix))
@@ -152,7 +152,7 @@ def install_steps(machine: Machine) -> list[Step]:
 
 
 def uninstall_steps(machine: Machine) -> list[Step]:
-    """What ``service uninstall`` does; the settings, the state and the user stay."""
+    """The steps of ``service uninstall``; the settings, the state and the user stay."""
     root = machine.root
     installed = (root / UNIT_FILE).exists()
     return [
@@ -164,7 +164,7 @@ def uninstall_steps(machine: Machine) -> list[Step]:
 
 
 def _config_steps(file: Path) -> list[Step]:
-    """The settings file is never overwritten; a sample that differs from it is put beside it."""
+    """Never overwrite the settings file; write a sample that differs from it beside it."""
     sample = _shipped("config.toml")
     if not file.exists():
         return [WriteFile(file, sample)]
@@ -186,7 +186,7 @@ def _shipped(name: str) -> str:
 
 
 def run_command(words: Sequence[str]) -> str:
-    """Run a command and return what it prints. Raises SystemCommandError with what it says when it fails."""
+    """Run a command and return its stdout. Raises SystemCommandError with its stderr when it fails."""
     try:
         done = subprocess.run(words, check=False, capture_output=True, text=True)
     except OSError as error:
@@ -231,13 +231,13 @@ def status(arguments: Namespace, machine: Machine | None = None, run: Run = run_
     machine = machine or Machine()
     machine.require_systemd()
     shown = run(("systemctl", "show", UNIT, f"--property={','.join(_SHOWN)}"))
-    told = describe(dict(line.split("=", 1) for line in shown.splitlines() if "=" in line))
-    print(json.dumps(told) if arguments.json else _as_text(told))
-    return 0 if told["state"] == "active" else 1
+    service = describe(dict(line.split("=", 1) for line in shown.splitlines() if "=" in line))
+    print(json.dumps(service) if arguments.json else _as_text(service))
+    return 0 if service["state"] == "active" else 1
 
 
 def describe(shown: dict[str, str]) -> dict[str, Any]:
-    """What ``systemctl show`` says, in the words of ``fer-edge service status --json``."""
+    """The output of ``fer-edge service status --json``, from the properties of ``systemctl show``."""
     installed = shown["LoadState"] != "not-found"
     return {
         "state": shown["ActiveState"] if installed else "not installed",
@@ -252,7 +252,7 @@ def describe(shown: dict[str, str]) -> dict[str, Any]:
 
 
 def _exit_meaning(result: str, how: int, status: int) -> str | None:
-    """Why the last process ended; None while none has."""
+    """Why the last process ended; None when none has ended yet."""
     if how == 0:
         return None
     if result == "watchdog":
@@ -262,13 +262,13 @@ def _exit_meaning(result: str, how: int, status: int) -> str | None:
     return exit_meanings().get(status, f"systemd could not run it ({status}): see systemctl status fer-edge.")
 
 
-def _as_text(told: dict[str, Any]) -> str:
+def _as_text(service: dict[str, Any]) -> str:
     lines = [
-        f"state     {told['state']} ({told['sub_state']}), {'enabled' if told['enabled'] else 'not enabled'}",
-        f"status    {told['status'] or '-'}",
-        f"restarts  {told['restarts']}",
+        f"state     {service['state']} ({service['sub_state']}), {'enabled' if service['enabled'] else 'not enabled'}",
+        f"status    {service['status'] or '-'}",
+        f"restarts  {service['restarts']}",
     ]
-    if told["exit_meaning"]:
-        code = "" if told["exit_code"] is None else f"{told['exit_code']}: "
-        lines.append(f"last end  {code}{told['exit_meaning']}")
+    if service["exit_meaning"]:
+        code = "" if service["exit_code"] is None else f"{service['exit_code']}: "
+        lines.append(f"last end  {code}{service['exit_meaning']}")
     return "\n".join(lines)

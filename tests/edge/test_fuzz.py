@@ -298,9 +298,9 @@ def test_bundle_zips(place: Path, content: bytes) -> None:
 def test_commands(place: Path, commands: list[tuple[str, bytes, bool]]) -> None:
     replies: list[Reply] = []
     now = iter(range(0, 10**9, 100))
-    abilities = Capabilities(True, lambda: None, lambda: open_bundle(find_bundle("")))
+    capabilities = Capabilities(True, lambda: None, lambda: open_bundle(find_bundle("")))
     command_processor = CommandProcessor(
-        StateStore(place / "kept", "kiosk"), abilities, replies.append, lambda: float(next(now))
+        StateStore(place / "kept", "kiosk"), capabilities, replies.append, lambda: float(next(now))
     )
     for name, payload, retained in commands:
         tried["command"] += 1

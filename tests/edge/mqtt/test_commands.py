@@ -28,9 +28,9 @@ class Desk:
         self.replies: list[Reply] = []
         self.reloads = 0
         self.bundle: Callable[[], Bundle] = lambda: open_bundle(find_bundle("student-small"))
-        abilities = Capabilities(pausable, self._reload if managed else None, self._open)
+        capabilities = Capabilities(pausable, self._reload if managed else None, self._open)
         self.state_store = StateStore(folder, "kiosk")
-        self.command_processor = CommandProcessor(self.state_store, abilities, self.replies.append, self.clock)
+        self.command_processor = CommandProcessor(self.state_store, capabilities, self.replies.append, self.clock)
 
     def _reload(self) -> None:
         self.reloads += 1
@@ -120,7 +120,7 @@ def test_commands_are_limited_over_time() -> None:
 def test_pause_is_kept_at_once_and_answered_when_the_camera_is_closed(desk: Desk, tmp_path: Path) -> None:
     assert desk.send("pause", b'{"on":true,"id":"7"}') is None
     assert desk.command_processor.paused
-    assert StateStore(tmp_path, "kiosk").kept.paused, "whatever happens to this process"
+    assert StateStore(tmp_path, "kiosk").state.paused, "whatever happens to this process"
     desk.command_processor.camera_is_open()
     assert desk.replies == []
     desk.command_processor.camera_is_closed()
@@ -130,7 +130,7 @@ def test_pause_is_kept_at_once_and_answered_when_the_camera_is_closed(desk: Desk
     assert len(desk.replies) == 1
     desk.command_processor.camera_is_open()
     assert desk.replies[1] == Reply(command="pause", id="8", ok=True, result={"paused": False})
-    assert not StateStore(tmp_path, "kiosk").kept.paused
+    assert not StateStore(tmp_path, "kiosk").state.paused
 
 
 def test_a_pause_that_a_later_command_takes_back_is_told_so(desk: Desk) -> None:
@@ -214,8 +214,10 @@ def test_reload_with_settings_that_cannot_be_read_changes_nothing(tmp_path: Path
 
     replies: list[Reply] = []
     clock = Clock()
-    abilities = Capabilities(pausable=True, reload=wrong, bundle=lambda: open_bundle(find_bundle("student-small")))
-    command_processor = CommandProcessor(StateStore(tmp_path, "kiosk"), abilities, replies.append, clock)
+    capabilities = Capabilities(
+        pausable=True, reload=wrong, bundle=lambda: open_bundle(find_bundle("student-small"))
+    )
+    command_processor = CommandProcessor(StateStore(tmp_path, "kiosk"), capabilities, replies.append, clock)
     clock.now += 100
     command_processor.receive("reload", b"", False)
     assert (replies[0].ok, replies[0].error) == (False, "failed")
