@@ -76,7 +76,7 @@ def test_a_crash_in_the_first_minute_makes_it_fall_back(tmp_path: Path, registry
     state, run = tmp_path / "state", tmp_path / "run"
     first = service(run)
     assert open_deployed_model(settings(state), {}, first).classifier.card.name == "one"
-    first.lasting()
+    first.lasted()
     registry.install(bundle_named(tmp_path, "two"), accept)
     assert open_deployed_model(settings(state), {}, service(run)).classifier.card.name == "two"
     running = open_deployed_model(
@@ -97,7 +97,7 @@ def test_what_is_not_the_models_fault_does_not_make_it_fall_back(tmp_path: Path,
     shutil.rmtree(run)  # a power cut: what is in memory is gone
     started = service(run)
     assert open_deployed_model(settings(state), {}, started).refused == ""
-    started.lasting()
+    started.lasted()
     assert open_deployed_model(settings(state), {}, service(run)).refused == "", (
         "a crash after it has lasted proves nothing"
     )
