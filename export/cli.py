@@ -9,7 +9,7 @@ from typing import Final
 from edge.system.shutdown import guarded
 
 CROP_MARGIN: Final = 0.0
-"""Of new bundles: a margin that suits both students (docs/performance.md has the figures)."""
+"""Of new bundles: a margin that suits both students (docs/experiments/crop-margin.md has the figures)."""
 
 _EXAMPLES = """examples:
   fer-export bundle runs/student-small --data fer2013.csv --out student-small
@@ -49,7 +49,7 @@ _CLIPS = """Make videos of 640x480 pixels, 25 frames a second, lossless, in whic
 is, and the truth beside each as NAME.truth.jsonl: a visit, two people crossing, a group, somebody who stands
 still, motion blur, changing light, somebody at the picture's edge, an empty room, pictures that only look
 like faces; with --data also faces of FER2013's PublicTest. The same seed gives the same frames. Do not
-publish a clip with FER2013's faces. docs/performance.md describes the format."""
+publish a clip with FER2013's faces. docs/performance-method.md describes the format."""
 _MARGIN = """Put faces of FER2013's PublicTest into scenes of 640x480 pixels at 96 to 240 pixels, find them as the
 device does, cut them out with each of several margins, classify them, and compare with classifying the same faces
 directly, over those that were found. With --followed they are found as `fer-edge run` does it. The best

@@ -27,7 +27,7 @@ _EXIT_CODES: Final = """exit codes: 0 success; 1 some input could not be read, o
 _BENCH: Final = """With --source, fer-edge is compared with the baseline: OpenCV's tutorial loop. It runs
 detectMultiScale(1.1, 5) on every whole grey frame, and classifies each face that it finds
 with the same model. Both process the same decoded frames in turn, in one thread; decoding is
-not counted. docs/performance.md explains each figure. `fer-export clips` makes clips with
+not counted. docs/performance-method.md explains each figure. `fer-export clips` makes clips with
 their ground truth.
 """
 
