@@ -38,7 +38,7 @@ def model(standin: StandIn, **more: str) -> ModelSettings:
 
 
 @pytest.mark.parametrize(
-    ("mode", "outcome", "words", "mend"),
+    ("mode", "outcome", "words", "remedy"),
     [
         ("present", "healthy", "largest difference 0 steps", ""),
         ("absent", "absent", "finds no device (stand-in: no device)", "plugged in"),
@@ -46,12 +46,12 @@ def model(standin: StandIn, **more: str) -> ModelSettings:
         ("wrong", "wrong", "golden outputs", "compile"),
     ],
 )
-def test_a_trial_reports_what_it_finds(standin: StandIn, mode: str, outcome: str, words: str, mend: str) -> None:
+def test_a_trial_reports_what_it_finds(standin: StandIn, mode: str, outcome: str, words: str, remedy: str) -> None:
     standin.plays(mode)
     verdict = EdgeTpuTrial(model(standin)).wait()
     assert verdict.outcome == outcome, verdict
     assert words in verdict.sentence
-    assert mend in verdict.mend
+    assert remedy in verdict.remedy
 
 
 def test_a_hanging_trial_is_killed_and_reports_its_step(standin: StandIn) -> None:
@@ -81,7 +81,7 @@ def test_a_wrong_library_is_named(standin: StandIn, library: str, outcome: str, 
     verdict = EdgeTpuTrial(ModelSettings(bundle=str(standin.bundle), edgetpu_library=library)).wait()
     assert verdict.outcome == outcome
     assert words in verdict.sentence
-    assert "docs/edge-tpu.md" in verdict.mend
+    assert "docs/edge-tpu.md" in verdict.remedy
 
 
 class Device:
