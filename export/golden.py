@@ -74,7 +74,7 @@ def write_golden(folder: Path, golden: Golden) -> None:
     )
 
 
-def golden(arguments: Namespace) -> int:
+def golden_command(arguments: Namespace) -> int:
     """Carry out ``fer-export golden``: give a bundle of an earlier version the golden file of this one.
 
     Raises BundleError where it would not be the same as if the bundle were made here: on another runtime or machine.

@@ -89,19 +89,19 @@ class Device:
             id="", time="2026-11-22T16:03:05.004+00:00", clock_synced=True, track=1, kind="changed", expression=shown
         )
         settings = MqttSettings(host="127.0.0.1", port=port, device=self.base.rpartition("/")[2])
-        self.link = BrokerConnection(
+        self.connection = BrokerConnection(
             settings,
             self.base.replace("/", "-"),
             will=f"{self.base}/availability",
             topics=(f"{self.base}/command/+",),
             backoff=Backoff(load.first_wait, load.longest_wait),
+            listener=self,
         )
-        self.link.talk = self
 
     def connected(self, limits: Limits) -> None:
         self.connects.append(time.monotonic())
-        self.link.publish(f"{self.base}/state", b'{"faces":0}', retain=True)
-        self.link.publish(f"{self.base}/availability", b"online", retain=True)
+        self.connection.publish(f"{self.base}/state", b'{"faces":0}', retain=True)
+        self.connection.publish(f"{self.base}/availability", b"online", retain=True)
         with self._shared.up.get_lock():
             self._shared.up.value += 1
 
@@ -109,7 +109,7 @@ class Device:
         with self._shared.up.get_lock():
             self._shared.up.value -= 1
 
-    def turn(self) -> float:
+    def send_due(self, _connection: BrokerConnection) -> float:
         now = time.monotonic()
         if not self._shared.publishing.is_set():
             self._due = now + self._random.uniform(0, self._every)
@@ -118,7 +118,7 @@ class Device:
             self._due += self._every
             self.sent += 1
             told = Event(**{**_fields(self._event), "id": f"{self.sent}-{time.monotonic_ns()}"})
-            self.link.publish(f"{self.base}/event", to_json(told))
+            self.connection.publish(f"{self.base}/event", to_json(told))
         return max(0.0, min(0.5, self._due - time.monotonic()))
 
     def answered(self, mid: int, refusal: str, *, everything: bool) -> None:
@@ -136,12 +136,12 @@ def _process(numbers: range, port: int, load: Load, shared: Shared, results: Any
     logging.disable()  # what one device says once, hundreds would say
     devices = [Device(number, port, load, shared) for number in numbers]
     for device in devices:
-        device.link.start()
+        device.connection.start()
     shared.ending.wait()
     for device in devices:
-        device.link.stop()
+        device.connection.stop()
     for device in devices:
-        device.link.join(10)
+        device.connection.join(10)
     results.put([(device.sent, device.connects) for device in devices])
 
 

@@ -20,7 +20,7 @@ from edge.model.loader import open_deployed
 from edge.model.registry import ModelRegistry, state_folder
 from edge.model.verification import MAX_CROP_DIFFERENCE, MAX_LUMA_DIFFERENCE, verify_golden
 from edge.mqtt.connection import publish_retained
-from edge.mqtt.publisher import base_topic, client_id
+from edge.mqtt.topics import base_topic, client_id
 from edge.records import Accuracy, Verification
 from edge.settings import Settings, load_settings
 from edge.system.state import device_config, service_environ, with_secret_files

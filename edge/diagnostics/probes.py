@@ -109,7 +109,7 @@ def coral(argument: str) -> None:
 def broker(argument: str) -> None:
     """Connect to the broker of these MQTT settings and tell how it answers."""
     from edge.mqtt.connection import new_client  # noqa: PLC0415
-    from edge.mqtt.publisher import client_id  # noqa: PLC0415
+    from edge.mqtt.topics import client_id  # noqa: PLC0415
 
     settings = msgspec.json.decode(argument, type=MqttSettings)
     # Its own client id: with the service's, the broker would throw the running service out.

@@ -70,7 +70,7 @@ def open_deployed_model(settings: Settings, environ: Mapping[str, str], service:
             registry.refuse_choice(_CRASHED)
         else:
             service.trying(number)
-            service.lasting = registry.confirm_choice
+            service.once_lasted(registry.confirm_choice)
     return _open_first_working(registry, settings, environ, falls_back=service.managed)
 
 

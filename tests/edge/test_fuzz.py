@@ -33,7 +33,7 @@ from edge.model.bundle import find_bundle, open_bundle
 from edge.model.verification import check_preparation
 from edge.mqtt.commands import Capabilities, CommandProcessor
 from edge.mqtt.messages import COMMANDS, Reply
-from edge.mqtt.publisher import base_topic
+from edge.mqtt.topics import base_topic
 from edge.settings import CameraSettings, DetectSettings, Section, Settings, load_settings
 from edge.system.state import StateStore
 from edge.vision.detector import FaceDetector
@@ -224,16 +224,16 @@ def test_bundle_zips(folder: Path, content: bytes) -> None:
 def test_commands(folder: Path, commands: list[tuple[str, bytes, bool]]) -> None:
     replies: list[Reply] = []
     now = iter(range(0, 10**9, 100))
-    abilities = Capabilities(True, lambda: None, lambda: open_bundle(find_bundle("")))
+    capabilities = Capabilities(True, lambda: None, lambda: open_bundle(find_bundle("")))
     command_processor = CommandProcessor(
-        StateStore(folder / "kept", "kiosk"), abilities, replies.append, lambda: float(next(now))
+        StateStore(folder / "kept", "kiosk"), capabilities, replies.append, lambda: float(next(now))
     )
     for name, payload, retained in commands:
         tried["command"] += 1
         before = len(replies)
-        command_processor.received(name, payload, retained)
-        command_processor.seeing()
-        command_processor.resting()
+        command_processor.receive(name, payload, retained)
+        command_processor.camera_is_open()
+        command_processor.camera_is_closed()
         rejected["command"] += sum(not reply.ok for reply in replies[before:])
     for reply in replies:
         assert reply.ok or (reply.error and reply.sentence)

@@ -76,7 +76,7 @@ def test_a_crash_in_the_first_minute_causes_a_fallback(tmp_path: Path, registry:
     state, run = tmp_path / "state", tmp_path / "run"
     first = service(run)
     assert open_deployed_model(settings(state), {}, first).classifier.card.name == "one"
-    first.lasting()
+    first.lasted()
     registry.install(bundle_named(tmp_path, "two"), accept)
     assert open_deployed_model(settings(state), {}, service(run)).classifier.card.name == "two"
     running = open_deployed_model(
@@ -97,7 +97,7 @@ def test_other_failures_cause_no_fallback(tmp_path: Path, registry: ModelRegistr
     shutil.rmtree(run)  # a power cut: what is in memory is gone
     started = service(run)
     assert open_deployed_model(settings(state), {}, started).refused == ""
-    started.lasting()
+    started.lasted()
     assert open_deployed_model(settings(state), {}, service(run)).refused == "", (
         "a crash after it has lasted proves nothing"
     )

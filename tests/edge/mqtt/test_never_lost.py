@@ -65,11 +65,11 @@ class Device:
     def tell(self, count: int, at: float = 0.0) -> None:
         for _ in range(count):
             event = self.maker.event(Change(1, "changed", HAPPY, at), MOMENT)
-            self.publisher.tell(event)
+            self.publisher.publish_event(event)
             self.told.append(event.id)
 
     def delivered(self, seconds: float = 15) -> None:
-        wait_until(lambda: not self.publisher.undelivered(), seconds)
+        wait_until(lambda: not self.publisher.undelivered, seconds)
 
     def end(self, seconds: float = 5) -> int:
         return self.publisher.close(seconds)
@@ -164,7 +164,7 @@ def test_a_broker_absent_at_boot_and_an_outbox_that_overflows(keeping: Broker, t
     keeping.stop()
     with device(tmp_path, keeping.port, most=500) as kiosk:
         kiosk.tell(1200)
-        wait_until(lambda: not kiosk.publisher._committer.waiting, 10)
+        wait_until(lambda: not kiosk.publisher._committer.uncommitted, 10)
         told = kiosk.told
         assert (kiosk.outbox.figures.waiting, kiosk.outbox.figures.dropped) == (500, 700)
     keeping.start()
@@ -180,10 +180,10 @@ DRIVER = """
 import sys, time
 from pathlib import Path
 import msgspec
-from edge.mqtt.publisher import MqttSink
+from edge.mqtt.publisher import MqttPublisher
 from edge.mqtt.outbox import Outbox
 from edge.records import Event, Expression
-from edge.settings import Mqtt
+from edge.settings import MqttSettings
 
 class Reporting(Outbox):
     def add(self, payloads):
@@ -195,13 +195,16 @@ class Reporting(Outbox):
         return committed
 
 file, port, run, count = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-sink = MqttSink(Mqtt(host="127.0.0.1", port=port, device="kiosk"), Reporting(file, 100_000), longest_wait=0.2)
-sink.start()
+settings = MqttSettings(host="127.0.0.1", port=port, device="kiosk")
+publisher = MqttPublisher(settings, Reporting(file, 100_000), longest_wait=0.2)
+publisher.start()
 for number in range(count):
     happy = Expression("happy", 1.0, {"happy": 1.0})
-    sink.tell(Event(id=f"{run}-{number}", time="", clock_synced=False, track=1, kind="changed", expression=happy))
+    name = f"{run}-{number}"
+    event = Event(id=name, time="", clock_synced=False, track=1, kind="changed", expression=happy)
+    publisher.publish_event(event)
     time.sleep(0.0005)
-sys.exit(0 if sink.close(20) == 0 else 1)
+sys.exit(0 if publisher.close(20) == 0 else 1)
 """
 
 
@@ -263,7 +266,7 @@ def test_a_full_disk_is_a_counted_published_fault_and_nothing_is_lost(keeping: B
         ballast = small_disk / "ballast"
         with pytest.raises(OSError, match="No space left"):
             ballast.write_bytes(b"x" * 1_000_000)
-        wait_until(lambda: kiosk.tell(50) or kiosk.outbox.trouble, 10)
+        wait_until(lambda: kiosk.tell(50) or kiosk.outbox.disk.error, 10)
         wait_until(lambda: listener.json("fault"), 5)
         fault = listener.json("fault")[-1]
         assert (fault["code"], "database or disk is full" in fault["sentence"]) == (18, True)
@@ -302,7 +305,7 @@ def test_kill_9_of_the_broker_loses_only_what_it_had_acknowledged(keeping: Broke
             kiosk.tell(300)
             wait_until(lambda: len(proxy.record.acknowledged) > len(before_the_kill) + 200, 10)  # noqa: B023
             keeping.kill()
-            wait_until(lambda: not kiosk.publisher._link.up, 10)
+            wait_until(lambda: not kiosk.publisher._connection.up, 10)
             before_the_kill = set(proxy.record.acknowledged)
             kiosk.tell(100)
             keeping.start()
@@ -328,8 +331,8 @@ def test_refused_events_stay_and_are_delivered_once_they_may(keeping: Broker, tm
         wait_until(lambda: len(proxy.record.refused) > 25, 10)
         wait_until(lambda: listener.json("fault"), 5)
         assert "refuses events: Not authorized" in listener.json("fault")[-1]["sentence"]
-        assert listener.json("fault")[-1]["code"] == kiosk.publisher.fault_code == 8
-        assert (proxy.record.acknowledged, kiosk.publisher.undelivered()) == ([], 100)
+        assert listener.json("fault")[-1]["code"] == kiosk.publisher.figures().fault == 8
+        assert (proxy.record.acknowledged, kiosk.publisher.undelivered) == ([], 100)
         refused = len(proxy.record.refused)
         time.sleep(0.5)
         assert len(proxy.record.refused) - refused < 20, "tried with pauses, not in a storm"
@@ -350,15 +353,15 @@ def test_an_event_that_is_too_large_for_the_broker_does_not_hold_up_the_others(
     with proxied(keeping.port) as proxy, device(tmp_path, proxy.port) as kiosk:
         kiosk.tell(50)
         large = kiosk.maker.event(Change(1, "changed", HAPPY.__class__("x" * 400, 1.0, {}), 0.0), MOMENT)
-        kiosk.publisher.tell(large)
+        kiosk.publisher.publish_event(large)
         kiosk.tell(50)
         wait_until(lambda: set(kiosk.told) <= set(proxy.record.acknowledged), 10)
-        wait_until(lambda: kiosk.publisher.refusals, 5)
+        wait_until(lambda: kiosk.publisher.figures().refused, 5)
         sent = len(proxy.record.published)
         time.sleep(0.5)
         assert len(proxy.record.published) - sent < 20, "no storm"
         assert proxy.connections <= 6, "found by a few lost connections, or told by the broker beforehand"
-        assert (kiosk.publisher.undelivered(), kiosk.publisher.fault_code) == (1, 8), (
+        assert (kiosk.publisher.undelivered, kiosk.publisher.figures().fault) == (1, 8), (
             "it is kept, told, and not counted as sent"
         )
 
@@ -425,8 +428,8 @@ def test_a_cable_that_is_pulled_out(namespace: str, tmp_path: Path) -> None:
             kiosk.delivered()
             cable("down")
             kiosk.tell(200)
-            wait_until(lambda: not kiosk.publisher._link.up, 10)
-            assert kiosk.publisher.undelivered() == 200
+            wait_until(lambda: not kiosk.publisher._connection.up, 10)
+            assert kiosk.publisher.undelivered == 200
             cable("up")
             kiosk.delivered(20)
             assert (kiosk.outbox.committed, kiosk.outbox.figures.dropped) == (400, 0)

@@ -39,25 +39,25 @@ def test_a_technicians_command_takes_the_services_settings_and_state(tmp_path: P
 
 def test_what_is_kept_is_there_for_the_next_process_and_written_only_when_it_changes(tmp_path: Path) -> None:
     state_store = StateStore(tmp_path / "state", "kiosk")
-    assert state_store.kept == DeviceState()
-    assert state_store.keep(paused=True)
+    assert state_store.state == DeviceState()
+    assert state_store.update(paused=True)
     [file] = (tmp_path / "state").iterdir()
     assert file.name == "kiosk.state.json"
     written = file.stat().st_mtime_ns
-    assert state_store.keep(paused=True)
+    assert state_store.update(paused=True)
     assert file.stat().st_mtime_ns == written
-    assert StateStore(tmp_path / "state", "kiosk").kept == DeviceState(paused=True)
+    assert StateStore(tmp_path / "state", "kiosk").state == DeviceState(paused=True)
 
 
 @pytest.mark.parametrize("stored", [b"", b"{", b'{"paused": 3}', b"\xff"])
 def test_what_cannot_be_read_is_as_if_it_had_never_been(tmp_path: Path, stored: bytes) -> None:
     (tmp_path / "kiosk.state.json").write_bytes(stored)
-    assert StateStore(tmp_path, "kiosk").kept == DeviceState()
+    assert StateStore(tmp_path, "kiosk").state == DeviceState()
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state").write_text("a file")
-    assert not StateStore(tmp_path / "state" / "deeper", "kiosk").keep(paused=True)
+    assert not StateStore(tmp_path / "state" / "deeper", "kiosk").update(paused=True)
     assert "kiosk.state.json cannot be written" in caplog.text
 
 
@@ -66,8 +66,8 @@ def test_what_could_not_be_written_is_written_when_it_is_said_again(tmp_path: Pa
     folder = tmp_path / "state"
     folder.write_text("a file")
     state_store = StateStore(folder, "kiosk")
-    assert not state_store.keep(paused=True)
-    assert not state_store.keep(paused=True), "it still is not on the disk"
+    assert not state_store.update(paused=True)
+    assert not state_store.update(paused=True), "it still is not on the disk"
     folder.unlink()
-    assert state_store.keep(paused=True)
-    assert StateStore(folder, "kiosk").kept == DeviceState(paused=True)
+    assert state_store.update(paused=True)
+    assert StateStore(folder, "kiosk").state == DeviceState(paused=True)
