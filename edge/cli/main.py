@@ -196,7 +196,7 @@ def _add_bench(commands: Commands) -> None:
         "fer-edge bench --autotune                     find and keep the fastest accelerator and threads",
     )
     summary = "measure what a frame costs, or find what classifies fastest on this device"
-    bench = _add(commands, "bench", ("edge.cli.bench", "command"), summary, _epilog(examples, _BENCH))
+    bench = _add(commands, "bench", ("edge.cli.bench", "bench"), summary, _epilog(examples, _BENCH))
     _add_config(bench)
     what = bench.add_mutually_exclusive_group(required=True)
     what.add_argument(
