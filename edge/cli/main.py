@@ -95,7 +95,7 @@ def _add(
 
 def _epilog(examples: Sequence[str], text: str = "") -> str:
     lines = "\n".join(f"  {example}" for example in examples)
-    return f"{text}{chr(10) if text else ''}examples:\n{lines}\n\n{_EXIT_CODES}"
+    return "\n".join(part for part in (text, f"examples:\n{lines}\n", _EXIT_CODES) if part)
 
 
 def _add_config(parser: argparse.ArgumentParser, meaning: str = "settings file (TOML)") -> None:
