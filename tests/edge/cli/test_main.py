@@ -135,7 +135,8 @@ def test_the_discovery_message_is_published_and_removed_when_turned_off(
         config.write_text(common + own)
         assert fer_edge("run", "--source", portraits, "--config", config, "--events", "mqtt").returncode == 0
         with listening(broker.port) as late:
-            wait_until(lambda: late.last("availability"), 5)
+            late.send("marker")  # the broker sends every retained message before it
+            wait_until(lambda: late.of("marker"), 5)
             return {topic: payload for topic, payload, _ in late.messages if topic.endswith("/config")}
 
     [(topic, payload)] = retained_after("enabled = true\n").items()
