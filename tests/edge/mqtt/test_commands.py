@@ -214,9 +214,7 @@ def test_reload_with_settings_that_cannot_be_read_changes_nothing(tmp_path: Path
 
     replies: list[Reply] = []
     clock = Clock()
-    capabilities = Capabilities(
-        pausable=True, reload=wrong, bundle=lambda: open_bundle(find_bundle("student-small"))
-    )
+    capabilities = Capabilities(pausable=True, reload=wrong, bundle=lambda: open_bundle(find_bundle("student-small")))
     command_processor = CommandProcessor(StateStore(tmp_path, "kiosk"), capabilities, replies.append, clock)
     clock.now += 100
     command_processor.receive("reload", b"", False)
