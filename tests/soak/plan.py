@@ -1,4 +1,4 @@
-"""What a soak does, and when: a storm of faults that follows from a seed and a number alone."""
+"""Plans a soak: a storm of faults that depends on a seed and a number alone."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ Lane = Literal["network", "device", "clock", "operator"]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault. Those of one lane come one after another, those of different lanes at the same time.
+    """A kind of fault. Faults of one lane come one after another, those of different lanes at the same time.
 
-    ``hold`` are the least and the most seconds that it lasts. ``calm`` and ``wild`` say how often it comes in the
-    storm's two parts, relative to the others: in the first part only what a process has to live through, so that its
-    memory can be watched; in the second one everything.
+    ``hold`` are the fewest and the most seconds that it lasts. ``calm`` and ``wild`` are its relative frequencies in
+    the storm's two parts. The first part has only faults that a process must survive, so that its memory can be
+    observed; the second part has all kinds.
     """
 
     lane: Lane
@@ -53,17 +53,17 @@ LANES: Final[tuple[Lane, ...]] = ("network", "device", "clock", "operator")
 _CALM_SHARE: Final = 0.4
 
 _PAUSE: Final = (0.0, 0.5)
-# A connection that lasts half a minute makes the device's next waiting short again; one that never lasts is most of the
-# time not there, for whoever sends commands.
+# A connection that lasts half a minute resets the device's back-off. Without such pauses it would mostly be
+# disconnected, and commands would not arrive.
 _NETWORK_PAUSES: Final = ((31.0, 33.0), (2.0, 4.0))
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: its place in the storm from 0, its part (0 calm, 1 wild), and what of it is up to chance.
+    """One fault: its number in the storm from 0, its part (0 calm, 1 wild), and its random values.
 
-    ``pause`` seconds pass before it, ``hold`` seconds until its cause is taken away; ``variant`` chooses among the ways
-    that its kind has.
+    ``pause`` seconds pass before it, ``hold`` seconds until its cause is taken away; ``variant`` selects among the
+    variants of its kind.
     """
 
     number: int
@@ -100,7 +100,7 @@ def storm(seed: int, faults: int, kinds: Collection[str] = tuple(KINDS)) -> tupl
 
 
 def _drawn(chance: Random, weights: dict[str, float], count: int, had: Collection[str] = ()) -> list[str]:
-    """So many kinds by their weights, in random order; each at least once if there is room, else those not ``had``."""
+    """``count`` kinds by their weights, in random order; each at least once if they fit, else those not in ``had``."""
     once = list(weights)
     if len(once) > count:
         new = [kind for kind in weights if kind not in had]
