@@ -1,4 +1,4 @@
-"""Installs a bundle once for each step of the installation, and is killed there: each time in a process of its own.
+"""Installs a bundle once for each step of the installation, each time in a process that is killed at that step.
 
 ``python -m tests.edge.power_cuts STATE FIRST SECOND`` prints one JSON line a cut: the step, and the model that is
 usable afterwards. Forking, before any interpreter of a network exists, spares starting Python for each.
@@ -38,8 +38,8 @@ def cut_at(number: int, state: Path, bundle: Path) -> str:
         os._exit(0)
     os.close(writing)
     os.waitpid(child, 0)
-    with open(reading) as told:  # noqa: PTH123
-        return told.read()
+    with open(reading) as pipe:  # noqa: PTH123
+        return pipe.read()
 
 
 def main(state: Path, first: Path, second: Path) -> None:

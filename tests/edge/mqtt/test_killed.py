@@ -104,6 +104,6 @@ def test_kill_9_of_the_broker_loses_only_what_it_had_acknowledged(persistent_bro
             wait_until(lambda: set(kiosk.published) - before_the_kill <= set(listener.ids()), 20)
             heard = set(listener.ids())
         missing = [event for event in kiosk.published if event not in heard]
-        assert set(kiosk.published) == set(proxy.record.acknowledged), "the device has kept its word"
+        assert set(kiosk.published) == set(proxy.record.acknowledged), "the device has kept the contract"
         assert len(missing) < len(kiosk.published)
         print(f"{len(missing)} of {len(kiosk.published)} were in the killed brokers memory only: {ranges(missing)}")

@@ -52,7 +52,7 @@ print(*dict.fromkeys(listener.ids()))
 
 
 def test_a_cable_that_is_pulled_out(namespace: str, tmp_path: Path) -> None:
-    """No packet says that the connection is gone: only what does not come tells."""
+    """No packet says that the connection is gone; only answers are missing."""
     config = tmp_path / "mosquitto.conf"
     config.write_text("listener 1883 0.0.0.0\nallow_anonymous true\nuser root\n")
     inside = ("ip", "netns", "exec", namespace)
