@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from edge.events.episodes import Change, EpisodeTracker, episode_settings
-from edge.model.bundle import Card
 from edge.model.classifier import Classifier
 from edge.model.preprocessing import crop
 from edge.records import Frame, Gray, Reading, Track
@@ -19,13 +18,16 @@ from edge.vision.search import SearchScheduler
 from edge.vision.tracker import Tracker
 
 STAGES: Final = ("detect", "track", "plan", "crop", "classify", "tell")
-"""What the time of a frame goes to: the cascade on what was chosen for it, following known faces, deciding where to
-look, crops and their quality, the network, and what is worth telling."""
+"""What the time of a frame goes to, as statistics and metrics name it.
+
+The cascades; following known faces; choosing search regions; crops and their quality; the network; and the changes
+that events are made of.
+"""
 
 
 @dataclass(frozen=True)
 class FrameResult:
-    """What one frame showed: the tracks in view, the readings of those looked at in this frame, and what changed.
+    """What one frame gave: the tracks in sight, the readings of those classified in this frame, and the changes.
 
     ``hidden`` are the ids of faces that are out of sight and have not left.
     """
@@ -39,7 +41,7 @@ class FrameResult:
 
 @dataclass
 class Pipeline:
-    """One device's way from frames to changes; ``stage_seconds`` adds up the wall time of each stage."""
+    """Turns the frames of one source into results. ``stage_seconds`` sums the wall time of each of STAGES."""
 
     detector: FaceDetector
     search: SearchScheduler
@@ -48,114 +50,120 @@ class Pipeline:
     quality: QualitySettings
     classifier: Classifier
     episode_tracker: EpisodeTracker
+    stage_seconds: dict[str, float]
     _now: float = 0.0
-    _mark: float = 0.0
-    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    _stage_began: float = 0.0
 
     def run(self, frames: Iterable[Frame]) -> Iterator[FrameResult]:
-        """Go through all frames."""
+        """Process all frames, one at a time as results are asked for."""
         for frame in frames:
             self._now = frame.time
             yield self.step(frame)
 
     def finish(self) -> list[Change]:
-        """The frames have ended: everybody who was in view has left."""
+        """End the source: every face that was in view leaves."""
         return list(self.episode_tracker.update((), {}, self._now))
 
-    def anew(self, settings: Settings) -> "Pipeline":
-        """The same detector and network for a source whose time begins anew: nobody is known."""
-        return Pipeline(
-            self.detector,
-            SearchScheduler(settings.detect),
-            Tracker(settings.track),
-            ClassificationScheduler(settings.model.rate),
-            self.quality,
-            self.classifier,
-            make_episode_tracker(settings, self.classifier.card),
-            stage_seconds=self.stage_seconds,
-        )
+    def for_new_source(self, settings: Settings) -> "Pipeline":
+        """A pipeline for a source whose time starts again.
+
+        It shares the detector, the classifier and the stage times. No face is known: the search, the tracker, the
+        schedule and the episodes are new.
+        """
+        return _make_pipeline(settings, self.detector, self.classifier, self.stage_seconds)
 
     def step(self, frame: Frame) -> FrameResult:
-        """Take one frame through all stages."""
-        self._mark = time.perf_counter()
+        """Process one frame."""
+        self._stage_began = time.perf_counter()
         pyramid = Pyramid(frame.gray)
         self.tracker.follow(pyramid, frame.time)
-        found = [*self._look_again(pyramid, frame.time), *self._look_around(pyramid, frame.time)]
-        self.tracker.update(found, pyramid)
-        tracks = self.tracker.shown(pyramid.size)
+        detections = self._check_known_faces(pyramid)
+        detections += self._search_new_faces(pyramid, frame.time)
+        self.tracker.update(detections, pyramid)
+        tracks = self.tracker.tracks(pyramid.size)
         chosen = self.scheduler.choose([track.id for track in tracks], frame.time)
-        self._lap("track")
+        self._end_stage("track")
         readings = {track.id: self._read(frame.gray, track) for track in tracks if track.id in chosen}
         ids = self.tracker.ids
         hidden = sorted(set(ids) - {track.id for track in tracks})
         changes = list(self.episode_tracker.update(ids, readings, frame.time))
-        self._lap("tell")
+        self._end_stage("tell")
         return FrameResult(frame, tracks, hidden, readings, changes)
 
-    def _look_again(self, pyramid: Pyramid, now: float) -> Iterator[Detection]:
-        """Known faces, when it is time to."""
-        for face in self.tracker.due():
-            self._lap("track")
-            look = self.detector.confirm if face.id is None else self.detector.check
-            found, windows = look(pyramid, face.square)
-            self._lap("detect")
-            face.checked = now
+    def _check_known_faces(self, pyramid: Pyramid) -> list[Detection]:
+        """Detect known faces again, where that is due."""
+        detections = []
+        for face in self.tracker.due_for_check():
+            self._end_stage("track")
+            check = self.detector.confirm_again if face.id is None else self.detector.redetect
+            detection, windows = check(pyramid, face.square)
+            self._end_stage("detect")
+            self.tracker.mark_checked(face)
             self.search.spend(windows)
-            if found:
-                yield found
+            if detection:
+                detections.append(detection)
+        return detections
 
-    def _look_around(self, pyramid: Pyramid, now: float) -> Iterator[Detection]:
-        """New faces, where it is worth it."""
-        known = [face.square for face in self.tracker.faces if face.seen == now]
-        looked = list(known)
-        self._lap("track")
-        for region in self.search.regions(pyramid, now, known):
-            self._lap("plan")
-            places = self.detector.propose(pyramid, region, known)
-            self._lap("detect")
-            for place in places:
-                if any(place.within(one) for one in looked):
+    def _search_new_faces(self, pyramid: Pyramid, now: float) -> list[Detection]:
+        """Search this frame's regions for new faces."""
+        detections = []
+        known = self.tracker.in_sight
+        examined = list(known)
+        self._end_stage("track")
+        self.search.begin_frame(pyramid, now, known)
+        while region := self.search.next_region():
+            self._end_stage("plan")
+            proposals = self.detector.propose(pyramid, region, known)
+            self._end_stage("detect")
+            for proposal in proposals:
+                if any(proposal.within(square) for square in examined):
                     continue
-                looked.append(place)
-                self._lap("plan")
-                found, windows = self.detector.judge(pyramid, place)
-                self._lap("detect")
+                examined.append(proposal)
+                self._end_stage("plan")
+                detection, windows = self.detector.confirm_proposal(pyramid, proposal)
+                self._end_stage("detect")
                 self.search.spend(windows)
-                if found:
-                    known.append(found.square)
-                    looked.append(found.square)
-                    yield found
-        self._lap("plan")
+                if detection:
+                    known.append(detection.square)
+                    examined.append(detection.square)
+                    detections.append(detection)
+        self._end_stage("plan")
+        return detections
 
     def _read(self, gray: Gray, track: Track) -> Reading:
+        """Classify one face, or say why it is not worth classifying."""
         face = crop(gray, track.box, self.classifier.card.crop_margin)
         reason = flaw(track.box, face, self.quality)
-        self._lap("crop")
+        self._end_stage("crop")
         if reason:
             return reason
         logits = self.classifier.read(face)
-        self._lap("classify")
+        self._end_stage("classify")
         return logits
 
-    def _lap(self, stage: str) -> None:
-        """The time since the last lap was of this stage."""
-        before, self._mark = self._mark, time.perf_counter()
-        self.stage_seconds[stage] += self._mark - before
+    def _end_stage(self, stage: str) -> None:
+        """Add the time since the last stage ended to this stage."""
+        began, self._stage_began = self._stage_began, time.perf_counter()
+        self.stage_seconds[stage] += self._stage_began - began
 
 
 def make_pipeline(settings: Settings, classifier: Classifier) -> Pipeline:
-    """All steps of the stream as the settings want them."""
+    """A pipeline as the settings and the model's card say."""
+    return _make_pipeline(settings, FaceDetector(settings.detect), classifier, dict.fromkeys(STAGES, 0.0))
+
+
+def _make_pipeline(
+    settings: Settings, detector: FaceDetector, classifier: Classifier, stage_seconds: dict[str, float]
+) -> Pipeline:
+    card = classifier.card
+    episodes = episode_settings(settings.events, settings.preset, card.events, card.abstention.threshold)
     return Pipeline(
-        FaceDetector(settings.detect),
-        SearchScheduler(settings.detect),
-        Tracker(settings.track),
-        ClassificationScheduler(settings.model.rate),
-        settings.quality,
-        classifier,
-        make_episode_tracker(settings, classifier.card),
+        detector=detector,
+        search=SearchScheduler(settings.detect),
+        tracker=Tracker(settings.track),
+        scheduler=ClassificationScheduler(settings.model.rate),
+        quality=settings.quality,
+        classifier=classifier,
+        episode_tracker=EpisodeTracker(episodes),
+        stage_seconds=stage_seconds,
     )
-
-
-def make_episode_tracker(settings: Settings, card: Card) -> EpisodeTracker:
-    """The narrator that the model's card and the settings want."""
-    return EpisodeTracker(episode_settings(settings.events, settings.preset, card.events, card.abstention.threshold))

@@ -10,7 +10,7 @@ from pathlib import Path
 from edge.camera.sources import is_live
 from edge.errors import AcceleratorError, BundleError
 from edge.model.bundle import open_bundle
-from edge.model.loader import Deployed
+from edge.model.loader import DeployedModel
 from edge.model.registry import deployed_folder
 from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.monitoring.statistics import StatisticsCollector, StatisticsInput
@@ -40,7 +40,7 @@ class BrokerSession(FrameObserver):
     pausable: bool
     privacy: PrivacySettings
 
-    def deployed(self, deployed: Deployed) -> None:
+    def deployed(self, deployed: DeployedModel) -> None:
         """Publish which model runs, and a fault when it is not the chosen one."""
         self.publisher.set_verification(deployed.verification)
         fault = fault_of(BundleError(deployed.refused), now()) if deployed.refused else None

@@ -69,14 +69,16 @@ class FrameLoop:
                 break
             if hanging():
                 raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
-            self.pipeline = self.pipeline.anew(self._settings)  # times and track ids start over with the source
+            self.pipeline = self.pipeline.for_new_source(
+                self._settings
+            )  # times and track ids start over with the source
 
     def _watch(self, source: Source) -> None:
         origin = live_time() if source.live else media_time(now())
         observers = [self._open_reporter(origin), *self._observers]
         try:
             for result in self.pipeline.run(self._frames(source)):
-                self.pipeline.classifier.tend()
+                self.pipeline.classifier.poll_accelerator()
                 status = self._status(source.dropped)
                 for observer in observers:
                     observer.frame(result, status)
@@ -90,7 +92,7 @@ class FrameLoop:
     def _pause(self) -> None:
         _log.warning('the camera is paused; .../command/pause with {"on":false} opens it again')
         while self._pause_requested() and not self._stopping.is_set():
-            self.pipeline.classifier.tend()
+            self.pipeline.classifier.poll_accelerator()
             status = self._status(frames_dropped=0)
             for observer in self._observers:
                 observer.paused(status)

@@ -6,7 +6,6 @@ when it has changed.
 """
 
 import contextlib
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
@@ -16,12 +15,12 @@ from msgspec import Meta
 
 from edge.errors import SourceError
 from edge.events.episodes import Change, EpisodeTracker, episode_settings
-from edge.events.factory import EventFactory, to_json
+from edge.events.factory import EventFactory
 from edge.model.bundle import Card
 from edge.model.preprocessing import LABELS
 from edge.pipeline import FrameResult
 from edge.records import Event, EventTuning, Flaw
-from edge.settings import EventSettings, Preset, Settings, load_settings
+from edge.settings import EventSettings, Preset, Settings
 from edge.system.clock import Moment
 
 Size: TypeAlias = Annotated[int, Meta(ge=0)]
@@ -113,14 +112,6 @@ class Recorder:
             yield
         except OSError as error:
             raise SourceError(f"{self._file}: cannot be written: {error.strerror}") from error
-
-
-def replay(arguments: Namespace) -> int:
-    """Carry out ``fer-edge replay``: print the events of a recording, as the run did that made it."""
-    settings = load_settings(arguments.config) if arguments.config else None
-    for event in events_of(arguments.recording, settings):
-        print(to_json(event).decode(), flush=True)
-    return 0
 
 
 def events_of(file: Path, settings: Settings | None = None) -> Iterator[Event]:

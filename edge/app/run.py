@@ -20,7 +20,7 @@ from edge.camera.sources import is_live
 from edge.errors import DeliveryError, FerEdgeError, SettingsError, UsageError
 from edge.events.factory import EventFactory
 from edge.model.bundle import Card
-from edge.model.loader import deploy
+from edge.model.loader import open_deployed_model
 from edge.monitoring.counters import RunCounters
 from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.mqtt.publisher import MqttPublisher
@@ -84,7 +84,7 @@ def _observe(arguments: Namespace, settings: Settings, service: Service, session
     counters = RunCounters(service.failed_starts, individuals=individuals)
     recording = Recorder(arguments.record) if arguments.record else contextlib.nullcontext()
     with _metrics(settings.metrics, counters, session), recording as recorder:
-        deployed = deploy(settings, os.environ, service)
+        deployed = open_deployed_model(settings, os.environ, service)
         counters.deployed(deployed)
         if session:
             session.deployed(deployed)
@@ -101,7 +101,7 @@ def _observe(arguments: Namespace, settings: Settings, service: Service, session
             realtime=arguments.realtime,
         )
         if not is_live(settings.camera):
-            deployed.classifier.settle()  # a file can wait, and all of it is to be computed in one place
+            deployed.classifier.wait_for_accelerator()  # a file can wait, and all of it is to be computed in one place
         loop.run()
         if sheet:
             sheet.write()

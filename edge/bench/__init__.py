@@ -1,1 +1,1 @@
-"""``fer-edge bench``: cost and detection recall against clips whose ground truth is known."""
+"""``fer-edge bench``: cost and detection recall, compared with a baseline on clips whose ground truth is known."""

@@ -1,7 +1,7 @@
-"""What a clip really shows, frame by frame: the sidecar of the clips that ``fer-export clips`` makes.
+"""The ground truth of a clip, frame by frame: the sidecar file that ``fer-export clips`` writes.
 
-A JSON Lines file, ``NAME.truth.jsonl`` beside the clip: the first line is a Header, and then one FrameTruth a frame
-follows, in order. docs/performance.md describes it.
+It is a JSON Lines file, ``NAME.truth.jsonl`` beside the clip: a Header in the first line, then one FrameTruth for each
+frame, in order. docs/performance-method.md describes it.
 """
 
 from collections.abc import Iterable
@@ -18,13 +18,13 @@ from edge.records import Box
 SUFFIX: Final = ".truth.jsonl"
 
 VISIBLE: Final = 0.75
-"""A face of which less is to be seen (cut off by the picture's edge, or covered) is neither missed nor false."""
+"""A face that is less visible (cut off by the picture's edge, or covered) counts neither as missed nor as false."""
 
 _Line = TypeVar("_Line")
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The first line: which clip this is about. ``fps`` are frames a second, sizes are in pixels."""
+    """The first line: the clip that this is for. ``fps`` is in frames a second, sizes are in pixels."""
 
     format: Literal["fer-edge truth 1"]
     clip: str
@@ -39,8 +39,8 @@ class FaceTruth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One face in one frame.
 
     ``box`` is the square that OpenCV's frontal-face cascade gives for such a face: left, top, width, height in pixels;
-    it may reach over the picture's edge. ``visible`` is the share of it that is in the picture and not covered.
-    ``expression`` is one of edge.model.preprocessing.LABELS, or None when nobody has said.
+    it may extend over the picture's edge. ``visible`` is the share of it that is in the picture and not covered.
+    ``expression`` is one of edge.model.preprocessing.LABELS, or None when it is unknown.
     """
 
     person: int
@@ -50,24 +50,24 @@ class FaceTruth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def place(self) -> Box:
-        """The box as the pipeline's records have it."""
+        """The box as a record of the pipeline."""
         return Box(*self.box)
 
     @property
     def counts(self) -> bool:
-        """Whether somebody should see it."""
+        """Whether a detector is expected to detect it."""
         return self.visible >= VISIBLE
 
 
 class FrameTruth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All faces of one frame; ``frame`` counts from 0."""
+    """All faces of one frame; ``frame`` is its number, from 0."""
 
     frame: int
     faces: tuple[FaceTruth, ...]
 
 
 class GroundTruth(msgspec.Struct, frozen=True):
-    """A whole sidecar."""
+    """A whole sidecar file."""
 
     file: Path
     header: Header
@@ -75,7 +75,7 @@ class GroundTruth(msgspec.Struct, frozen=True):
 
 
 def truth_beside(clip: Path) -> Path:
-    """Where the sidecar of a clip is looked for: ``visit.avi`` has ``visit.truth.jsonl``."""
+    """The path of a clip's sidecar: that of ``visit.avi`` is ``visit.truth.jsonl``."""
     return clip.with_name(clip.stem + SUFFIX)
 
 
@@ -86,22 +86,24 @@ def read_truth(file: Path) -> GroundTruth:
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
     if not lines:
-        raise DataError(f"{file}: is empty; its first line is to say which clip it is about")
+        raise DataError(f"{file}: is empty, but its first line must say which clip it is for")
     header = _decode(file, 1, lines[0], Header)
     frames = tuple(_decode(file, number, line, FrameTruth) for number, line in enumerate(lines[1:], 2))
     if len(frames) != header.frames:
-        raise DataError(f"{file}: has {len(frames)} frames, and its first line says {header.frames}. Is it complete?")
+        raise DataError(f"{file}: has {len(frames)} frames, but its first line says {header.frames}. Is it complete?")
     for index, frame in enumerate(frames):
         if frame.frame != index:
-            raise DataError(f"{file}, line {index + 2}: is about frame {frame.frame}, expected {index}")
+            raise DataError(f"{file}, line {index + 2}: describes frame {frame.frame}, expected {index}")
         for face in frame.faces:
             if face.expression is not None and face.expression not in LABELS:
-                raise DataError(f"{file}, line {index + 2}: expression {face.expression!r} is not {', '.join(LABELS)}")
+                raise DataError(
+                    f"{file}, line {index + 2}: expression {face.expression!r} is none of {', '.join(LABELS)}"
+                )
     return GroundTruth(file, header, frames)
 
 
 def write_truth(file: Path, header: Header, frames: Iterable[FrameTruth]) -> None:
-    """Write a sidecar; the same truth gives the same bytes."""
+    """Write a sidecar. The same ground truth gives the same bytes."""
     lines = [msgspec.json.encode(header), *(msgspec.json.encode(frame) for frame in frames)]
     file.write_bytes(b"\n".join(lines) + b"\n")
 
@@ -110,4 +112,4 @@ def _decode(file: Path, number: int, line: bytes, kind: type[_Line]) -> _Line:
     try:
         return msgspec.json.decode(line, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}, line {number}: not what a clip's truth is made of: {error}") from error
+        raise DataError(f"{file}, line {number}: not a line of a clip's ground truth: {error}") from error

@@ -1,6 +1,6 @@
 """The picture of ``fer-edge bench``: where the milliseconds of a frame go, side by side.
 
-Drawn with OpenCV, because the device has nothing else: at three times the size, and then averaged down.
+It is drawn with OpenCV, the only drawing library on a device, at three times the size, and then averaged down.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ _TICKS: Final = 5
 
 
 class _Canvas:
-    """A white picture that is drawn on in pixels of its final size."""
+    """A white picture to draw on. Coordinates are pixels of its final size."""
 
     def __init__(self) -> None:
         self._pixels = np.full((_SIZE[1] * _SCALE, _SIZE[0] * _SCALE, 3), 255, np.uint8)
@@ -34,28 +34,28 @@ class _Canvas:
         cv2.line(self._pixels, _scaled(*start), _scaled(*end), colour, _SCALE, cv2.LINE_AA)
 
     def text(
-        self, words: str, x: float, y: float, size: float = 16, colour: tuple[int, int, int] = _INK, align: float = 0.0
+        self, text: str, x: float, y: float, size: float = 16, colour: tuple[int, int, int] = _INK, align: float = 0.0
     ) -> None:
-        """Words on the baseline ``y``; ``align`` 0 begins them at ``x``, 0.5 centres them there, 1 ends them there."""
+        """Write text on line ``y``. ``align`` 0 begins it at ``x``, 0.5 centres it there, and 1 ends it there."""
         font, scale = cv2.FONT_HERSHEY_DUPLEX, size * _SCALE / 30
-        (width, _), _ = cv2.getTextSize(words, font, scale, _SCALE)
-        at = (round(x * _SCALE - align * width), round(y * _SCALE))
-        cv2.putText(self._pixels, words, at, font, scale, colour, max(1, round(size * _SCALE / 22)), cv2.LINE_AA)
+        (width, _), _ = cv2.getTextSize(text, font, scale, _SCALE)
+        origin = (round(x * _SCALE - align * width), round(y * _SCALE))
+        cv2.putText(self._pixels, text, origin, font, scale, colour, max(1, round(size * _SCALE / 22)), cv2.LINE_AA)
 
     def picture(self) -> NDArray[np.uint8]:
         return np.asarray(cv2.resize(self._pixels, _SIZE, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def draw_costs(report: dict[str, Any], file: Path) -> None:
-    """Draw what ``fer-edge bench --json`` prints. Raises SourceError when the picture cannot be written."""
+    """Draw the report that ``fer-edge bench --json`` prints, as a PNG. Raises SourceError when it cannot be written."""
     total = report["total"]
-    tutorial, edge = (total[side]["parts_cpu_ms"] for side in ("tutorial", "fer_edge"))
+    baseline, edge = (total[side]["parts_cpu_ms"] for side in ("tutorial", "fer_edge"))
     canvas = _Canvas()
     canvas.text("Where the milliseconds of a frame go", 60, 58, 30)
     clips = ", ".join(Path(clip["clip"]).stem for clip in report["clips"])
-    told = f"CPU time of one thread, {total['frames']} frames of {_short(clips, 60)}; decoding not counted"
-    canvas.text(told, 60, 92, 15, _MUTED)
-    _panel(canvas, (60, 640), (("the tutorials' loop", tutorial), ("fer-edge", edge)))
+    subtitle = f"CPU time of one thread, {total['frames']} frames of {_short(clips, 60)}; decoding not counted"
+    canvas.text(subtitle, 60, 92, 15, _MUTED)
+    _panel(canvas, (60, 640), (("baseline loop", baseline), ("fer-edge", edge)))
     if total["ratio"] > 1:
         canvas.text(f"{total['ratio']:.1f} times less", 480, _BOTTOM + 58, 17, _MUTED, 0.5)
     _panel(canvas, (760, 1140), (("fer-edge, enlarged", edge),))
@@ -63,8 +63,8 @@ def draw_costs(report: dict[str, Any], file: Path) -> None:
         x = 60 + 330 * number
         canvas.box(x, 668, x + 20, 688, _COLOURS[part])
         canvas.text(name, x + 32, 685)
-    told = f"{report['model']} on {report['runtime']}, OpenCV {report['opencv']}; {report['machine']}"
-    canvas.text(_short(told, 120), 60, 734, 13, _MUTED)
+    footer = f"{report['model']} on {report['runtime']}, OpenCV {report['opencv']}; {report['machine']}"
+    canvas.text(_short(footer, 120), 60, 734, 13, _MUTED)
     encoded = cv2.imencode(".png", canvas.picture())[1]
     try:
         file.write_bytes(encoded.tobytes())
@@ -73,7 +73,7 @@ def draw_costs(report: dict[str, Any], file: Path) -> None:
 
 
 def _panel(canvas: _Canvas, across: tuple[int, int], bars: tuple[tuple[str, dict[str, float]], ...]) -> None:
-    """Stacked bars on one scale, with a value in each part that is high enough for one."""
+    """Draw stacked bars on one scale; each part that is high enough has its value in it."""
     left, right = across
     highest = max([1e-6, *(sum(parts.values()) for _, parts in bars)])
     step = _round_step(highest / _TICKS)
@@ -107,10 +107,10 @@ def _ms(value: float) -> str:
 
 
 def _round_step(least: float) -> float:
-    """The next larger one of 1, 2 and 5 times a power of ten."""
+    """The smallest of 1, 2 and 5 times a power of ten that is at least ``least``."""
     power = 10.0 ** np.floor(np.log10(least))
     return float(next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * 0.999))
 
 
-def _short(words: str, most: int) -> str:
-    return words if len(words) <= most else f"{words[: most - 3]}..."
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -1,4 +1,4 @@
-"""What starting ``fer-edge run`` costs: a fresh process, watched from outside."""
+"""Measures what starting ``fer-edge run`` costs, by watching a fresh process from outside."""
 
 import os
 import selectors
@@ -14,16 +14,17 @@ from typing import Final
 
 from edge.errors import FerEdgeError
 
-_LOOK_EVERY: Final = 0.01
+_POLL_SECONDS: Final = 0.01
 
 
 @dataclass(frozen=True)
-class Start:
-    """What one process of ``fer-edge run`` took until its first event, and the most memory that it held.
+class StartResult:
+    """What one process of ``fer-edge run`` took until its first event, and its peak memory.
 
-    ``seconds`` pass from just before the process is made until its first line of output is read; ``cpu_seconds`` is
-    what all its threads had used by then (the kernel counts in hundredths). Both are None when it told no event.
-    ``peak_mb`` is the peak of its resident memory (VmHWM) in MB of 10^6 bytes, None of a process that was ended early.
+    ``seconds`` is the time from just before the process is created until its first line of output is read.
+    ``cpu_seconds`` is what all its threads had used by then; the kernel counts in hundredths. Both are None when it
+    printed no event. ``peak_mb`` is the peak of its resident memory (VmHWM) in MB of 10^6 bytes, and None for a process
+    that was ended early.
     """
 
     seconds: float | None
@@ -32,8 +33,8 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Starts:
-    """Several starts on one clip: medians of the times, and the peak of the one that ran to the end."""
+class StartSummary:
+    """Several starts on one clip: medians of the times, and the peak memory of the one that ran to the end."""
 
     clip: str
     times: int
@@ -42,10 +43,10 @@ class Starts:
     peak_mb: float
 
 
-def measure_starts(source: Path, config: Path | None, bundle: str | None, times: int) -> Starts:
-    """Start ``fer-edge run`` on a clip ``times`` times; the first one runs to its end, the others to the first event.
+def measure_starts(source: Path, config: Path | None, bundle: str | None, times: int) -> StartSummary:
+    """Start ``fer-edge run`` on a clip ``times`` times. The first run goes to its end, the others to the first event.
 
-    Raises FerEdgeError when it fails.
+    Raises FerEdgeError when a run fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         if bundle is not None:
@@ -61,7 +62,7 @@ def measure_starts(source: Path, config: Path | None, bundle: str | None, times:
         ]
         command += ["--config", config] if config else []
         starts = [_start([str(word) for word in command], to_the_end=number == 0) for number in range(times)]
-    return Starts(
+    return StartSummary(
         clip=source.name,
         times=times,
         seconds=_median([start.seconds for start in starts]),
@@ -79,18 +80,19 @@ def _median(values: Sequence[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
-def _start(command: Sequence[str], *, to_the_end: bool) -> Start:
+def _start(command: Sequence[str], *, to_the_end: bool) -> StartResult:
+    """Start the command, and poll its memory until its first line of output or until its end."""
     seconds = cpu_seconds = None
     peak = 0.0
-    with tempfile.TemporaryFile() as complaints:
+    with tempfile.TemporaryFile() as errors:
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
         assert process.stdout
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(process.stdout, selectors.EVENT_READ)
                 while True:
-                    readable = selector.select(_LOOK_EVERY)
+                    readable = selector.select(_POLL_SECONDS)
                     peak = max(peak, _peak_mb(process.pid))
                     if not readable:
                         continue
@@ -100,20 +102,23 @@ def _start(command: Sequence[str], *, to_the_end: bool) -> Start:
                     if seconds is None:
                         seconds, cpu_seconds = time.perf_counter() - began, _cpu_seconds(process.pid)
                         if not to_the_end:
-                            return Start(seconds, cpu_seconds, None)
+                            return StartResult(seconds, cpu_seconds, None)
             if process.wait():
-                complaints.seek(0)
-                told = complaints.read().decode(errors="replace").strip()
-                raise FerEdgeError(f"fer-edge run ended with exit code {process.returncode}: {told[-500:]}")
+                errors.seek(0)
+                message = errors.read().decode(errors="replace").strip()
+                raise FerEdgeError(f"fer-edge run failed with exit code {process.returncode}: {message[-500:]}")
         finally:
             process.kill()
             process.wait()
             process.stdout.close()
-    return Start(seconds, cpu_seconds, peak)
+    return StartResult(seconds, cpu_seconds, peak)
 
 
 def _peak_mb(pid: int) -> float:
-    """Peak of the resident memory so far. The rusage of a child would not do: it includes the parent's before exec."""
+    """Peak of the resident memory so far; 0 once the process is gone.
+
+    A child's rusage would be wrong: it includes the memory of its parent before exec.
+    """
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -122,8 +127,9 @@ def _peak_mb(pid: int) -> float:
 
 
 def _cpu_seconds(pid: int) -> float | None:
+    """User and system time so far; None once the process is gone."""
     try:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

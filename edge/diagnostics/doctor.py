@@ -23,11 +23,11 @@ from typing import Any, Final, Literal
 import msgspec
 
 from edge.errors import SettingsError
-from edge.model.edgetpu_trial import INSTALL, EdgeTpuTrial
+from edge.model.edgetpu_trial import HOW_TO_INSTALL, EdgeTpuTrial
 from edge.settings import CameraSettings, ModelSettings, MqttSettings, PrivacySettings, Settings, load_settings
 from edge.system.clock import clock_synced
 from edge.system.hardware import MODEL, THROTTLED, text_of, throttling
-from edge.system.state import INSTALLED_CONFIG, SERVICE_STATE
+from edge.system.state import INSTALLED_CONFIG, SERVICE_STATE, with_secret_files
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -118,7 +118,7 @@ def examine(config: Path | None, python: str = sys.executable) -> Iterator[Findi
     model = deployed_model(settings)
     yield check_model((python,), model)
     yield from check_edgetpu((python,), model, Coral())
-    yield check_broker((python,), with_password(settings.mqtt, config), needed=config is not None)
+    yield check_broker((python,), with_secret_files(settings.mqtt, config), needed=config is not None)
 
 
 def check_privacy(privacy: PrivacySettings) -> Finding:
@@ -309,13 +309,13 @@ def judge_library(name: str, child: _Child, packages: str, *, needed: bool) -> F
     """Whether the library can be loaded, and whether its Debian package (``packages``) suits today's runtimes."""
     if child.problem and not child.told:
         sentence = child.problem if name in child.problem else f"{name}: {child.problem}"
-        return Finding("libedgetpu", "fail" if needed else "warn", sentence, INSTALL)
+        return Finding("libedgetpu", "fail" if needed else "warn", sentence, HOW_TO_INSTALL)
     installed = ", ".join(packages.split("\n"))
     version = next(iter(_all_told(child, "version")), "it tells no version")
     sentence = f"{name}: {version}{f' ({installed})' if installed else ''}"
     if any("tf" not in package.partition(" ")[2] for package in packages.split("\n") if package):
         sentence += ": Coral's own build works with TFLite up to 2.11, and crashes with newer ones"
-        return Finding("libedgetpu", "warn", sentence, f"{INSTALL}: a build for a newer TFLite")
+        return Finding("libedgetpu", "warn", sentence, f"{HOW_TO_INSTALL}: a build for a newer TFLite")
     return Finding("libedgetpu", "ok", sentence)
 
 
@@ -334,15 +334,6 @@ def check_broker(python: Sequence[str], settings: MqttSettings, *, needed: bool,
         "refused": (f"{where} refuses {user}: {detail}", "check mqtt.username and mqtt.password_file"),
     }.get(outcome, (detail, "check mqtt.password_file and mqtt.ca_file, and who may read them"))
     return Finding("broker", "fail" if needed else "warn", sentence, mend)
-
-
-def with_password(settings: MqttSettings, config: Path | None) -> MqttSettings:
-    """The settings with the files of secrets that the service is handed, which lie beside its settings."""
-    for key, name in (("password_file", "mqtt-password"), ("key_file", "mqtt-key")):
-        beside = config.parent / name if config else None
-        if beside and beside.exists() and not getattr(settings, key):
-            settings = msgspec.structs.replace(settings, **{key: str(beside)})
-    return settings
 
 
 def deployed_model(settings: Settings) -> ModelSettings:

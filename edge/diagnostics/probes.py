@@ -25,7 +25,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import AcceleratorError
-from edge.model.edgetpu_trial import SECONDS
+from edge.model.edgetpu_trial import TRIAL_SECONDS
 from edge.settings import CameraSettings, ModelSettings, MqttSettings
 from edge.system.shutdown import guarded
 
@@ -78,11 +78,13 @@ def golden(argument: str) -> None:
 def edgetpu(argument: str) -> None:
     """Try the Edge TPU out with the bundle of these model settings."""
     from edge.model.bundle import find_bundle, open_bundle  # noqa: PLC0415
-    from edge.model.edgetpu import try_out  # noqa: PLC0415
+    from edge.model.edgetpu import run_trial  # noqa: PLC0415
 
-    signal.alarm(2 * SECONDS)  # whoever waits may have ended; a driver that hangs would keep this process for ever
+    signal.alarm(
+        2 * TRIAL_SECONDS
+    )  # whoever waits may have ended; a driver that hangs would keep this process for ever
     settings = msgspec.json.decode(argument, type=ModelSettings)
-    try_out(open_bundle(find_bundle(settings.bundle)), settings.edgetpu_library, _tell)
+    run_trial(open_bundle(find_bundle(settings.bundle)), settings.edgetpu_library, _tell)
     os._exit(0)  # letting go of a device may hang as well
 
 

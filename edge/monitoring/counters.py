@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from edge.events.episodes import Change
-from edge.model.loader import Deployed
+from edge.model.loader import DeployedModel
 from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.pipeline import FrameResult
 
@@ -35,7 +35,7 @@ class RunCounters(FrameObserver):
     model_ok: bool = False
     _dropped: int = 0
 
-    def deployed(self, deployed: Deployed) -> None:
+    def deployed(self, deployed: DeployedModel) -> None:
         """Take which model runs."""
         verification = deployed.verification
         self.model = {

@@ -16,8 +16,9 @@ import msgspec
 from edge.errors import FerEdgeError
 from edge.model.bundle import Bundle, Golden
 from edge.model.classifier import Classifier
-from edge.model.verification import GoldenAgreement, check_golden, conclude
-from edge.mqtt.messages import COMMANDS, Command, Correlation, Pause, Reload, Reply, Verification, Verify
+from edge.model.verification import GoldenAgreement, check_golden, judge_golden
+from edge.mqtt.messages import COMMANDS, Command, Correlation, Pause, Reload, Reply, Verify
+from edge.records import Verification
 from edge.system.state import StateStore
 
 _LARGEST: Final = 1024  # bytes; valid commands are far smaller
@@ -246,6 +247,6 @@ def _verification_steps(classifier: Classifier, golden: Golden) -> Iterator[Veri
         yield None
     total = sum(agreed.n for agreed in agreements)
     top1 = sum(agreed.top1 * agreed.n for agreed in agreements) / total
-    yield conclude(
+    yield judge_golden(
         classifier, GoldenAgreement(total, max(agreed.largest_lsb for agreed in agreements), top1), golden.scene
     )

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.mqtt.figures import OutboxFigures
-from edge.records import Event, Fault, Reason
+from edge.records import Accuracy, Event, Fault, Reason, Verification
 
 Correlation: TypeAlias = Annotated[str, Meta(max_length=64)]
 
@@ -78,58 +78,6 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     commands_ignored: int
     fault: int | None
     declared_use: str
-
-
-class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """``…/verification``, retained: whether the deployed model does on this device what it did where it was made.
-
-    Of ``n`` golden inputs the largest difference of an int8 logit is ``largest_lsb`` quantization steps, and
-    ``allowed_lsb`` is rounding on this runtime; ``top1`` is the share with the same expression. ``luma_levels`` and
-    ``crop_levels`` are the largest differences, in grey levels, of a decoded picture and of the faces cut out of it.
-    """
-
-    time: str
-    ok: bool
-    sentence: str
-    model: str
-    sha256: str
-    runtime: str
-    accelerator: str
-    n: int
-    largest_lsb: int
-    allowed_lsb: int
-    top1: float
-    luma_levels: int
-    crop_levels: int
-
-
-class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
-    """``…/accuracy``, retained: what ``fer-edge verify --data … --publish`` measured last.
-
-    ``promised`` is the card's accuracy, and less than ``lowest`` fails; ``same_faces`` when it was measured on the very
-    faces of the card. ``recalls`` has the share that was recognized of each label. ``ece`` is the expected calibration
-    error, ``nll`` the mean negative log-likelihood in nats; times are milliseconds of one face.
-    """
-
-    time: str
-    ok: bool
-    sentence: str
-    model: str
-    sha256: str
-    runtime: str
-    accelerator: str
-    split: str | None
-    n: int
-    accuracy: float
-    macro_f1: float
-    promised: float
-    lowest: float
-    same_faces: bool
-    recalls: dict[str, float]
-    ece: float
-    nll: float
-    ms_p50: float
-    ms_p99: float
 
 
 class Pause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

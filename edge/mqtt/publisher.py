@@ -16,13 +16,13 @@ from edge.mqtt.committer import Committer
 from edge.mqtt.connection import Backoff, BrokerConnection, new_client
 from edge.mqtt.faults import FaultBoard
 from edge.mqtt.figures import DeliveryFigures
-from edge.mqtt.messages import Aggregate, Reply, State, Statistics, Verification
+from edge.mqtt.messages import Aggregate, Reply, State, Statistics
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.refusals import RefusedEvents
 from edge.mqtt.retained import Announcement, RetainedTopics
 from edge.mqtt.sender import CommandHandler, MessageSender, Topics
 from edge.mqtt.topics import base_topic, client_id
-from edge.records import Event
+from edge.records import Event, Verification
 from edge.settings import MqttSettings
 from edge.system.clock import now
 from edge.system.systemd import fault_of

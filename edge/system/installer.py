@@ -4,12 +4,10 @@ The work is first planned as a list of steps. ``--dry-run`` prints the list; wit
 second ``install`` finds nothing to write.
 """
 
-import json
 import os
 import signal
 import subprocess
 import sys
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -28,7 +26,7 @@ PASSWORD_FILE: Final = "etc/fer-edge/mqtt-password"
 
 _UNIT_PREFIX: Final = "/opt/fer-edge"  # the virtual environment in the shipped unit
 _HIDDEN: Final = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
-_SHOWN: Final = (
+SHOWN_PROPERTIES: Final = (
     "LoadState",
     "ActiveState",
     "SubState",
@@ -196,46 +194,6 @@ def run_command(words: Sequence[str]) -> str:
     return done.stdout
 
 
-def install(arguments: Namespace, machine: Machine | None = None, run: Run = run_command) -> int:
-    """Carry out ``fer-edge service install``."""
-    machine = machine or Machine()
-    machine.require_systemd()
-    machine.require_visible()
-    _carry_out(arguments, machine, run, install_steps(machine))
-    if not arguments.dry_run:
-        print(f"Installed and started. Settings: {machine.root / CONFIG_FILE}; state: fer-edge service status")
-    return 0
-
-
-def uninstall(arguments: Namespace, machine: Machine | None = None, run: Run = run_command) -> int:
-    """Carry out ``fer-edge service uninstall``."""
-    machine = machine or Machine()
-    machine.require_systemd()
-    _carry_out(arguments, machine, run, uninstall_steps(machine))
-    if not arguments.dry_run:
-        print("Removed. Kept, for you to delete: /etc/fer-edge, /var/lib/fer-edge and the user fer-edge")
-    return 0
-
-
-def _carry_out(arguments: Namespace, machine: Machine, run: Run, steps: list[Step]) -> None:
-    if not arguments.dry_run:
-        machine.require_root(arguments.action)
-    for step in steps:
-        print(step)
-        if not arguments.dry_run:
-            step.apply(run)
-
-
-def status(arguments: Namespace, machine: Machine | None = None, run: Run = run_command) -> int:
-    """Carry out ``fer-edge service status``: 0 when the service is up and has seen a frame, else 1."""
-    machine = machine or Machine()
-    machine.require_systemd()
-    shown = run(("systemctl", "show", UNIT, f"--property={','.join(_SHOWN)}"))
-    service = describe(dict(line.split("=", 1) for line in shown.splitlines() if "=" in line))
-    print(json.dumps(service) if arguments.json else _as_text(service))
-    return 0 if service["state"] == "active" else 1
-
-
 def describe(shown: dict[str, str]) -> dict[str, Any]:
     """The output of ``fer-edge service status --json``, from the properties of ``systemctl show``."""
     installed = shown["LoadState"] != "not-found"
@@ -260,15 +218,3 @@ def _exit_meaning(result: str, how: int, status: int) -> str | None:
     if how != _EXITED:
         return f"It was killed by {signal.Signals(status).name}."
     return exit_meanings().get(status, f"systemd could not run it ({status}): see systemctl status fer-edge.")
-
-
-def _as_text(service: dict[str, Any]) -> str:
-    lines = [
-        f"state     {service['state']} ({service['sub_state']}), {'enabled' if service['enabled'] else 'not enabled'}",
-        f"status    {service['status'] or '-'}",
-        f"restarts  {service['restarts']}",
-    ]
-    if service["exit_meaning"]:
-        code = "" if service["exit_code"] is None else f"{service['exit_code']}: "
-        lines.append(f"last end  {code}{service['exit_meaning']}")
-    return "\n".join(lines)

@@ -1,8 +1,8 @@
-"""Where the picture has changed since faces were last looked for there. Noise and light are not change.
+"""Detects which areas have changed since they were last searched for faces. Noise and light do not count as change.
 
-Compared is the local contrast of the picture reduced to about 80 pixels: the difference to the neighbourhood, divided
-by the neighbourhood's brightness. Averaging 64 pixels removes sensor noise; dividing removes gain, exposure and
-flicker, whose bands are wider than the neighbourhood.
+The picture is reduced to a width of about 80 pixels, and its local contrast is compared: the difference from the
+neighbourhood's mean, divided by that mean. Averaging 64 pixels removes sensor noise. The division removes gain,
+exposure and flicker, whose bands are wider than the neighbourhood.
 """
 
 from collections.abc import Iterable
@@ -15,69 +15,74 @@ from numpy.typing import NDArray
 from edge.records import Square
 from edge.vision.pyramid import Pyramid
 
-_WIDTH: Final = 80  # of the reduced picture, about
-_NEIGHBOURHOOD: Final = 15
-_DARK: Final = 16.0  # added to brightness: in the dark, noise would be divided by nothing
-_CHANGE: Final = 0.07  # of local contrast. A sensor's worst noise (sigma 10 of 255) is a quarter of that here
-_CELL: Final = 8  # pixels of the reduced picture
-_PIXELS: Final = 4  # so many changed ones make a cell changed
+_WIDTH: Final = 80  # approximate width of the reduced picture
+_NEIGHBOURHOOD: Final = 15  # side in pixels of the reduced picture
+_DARK_OFFSET: Final = 16.0  # added to brightness, so that noise in the dark is not divided by nearly zero
+_MIN_CHANGE: Final = 0.07  # of local contrast. A sensor's worst noise (sigma 10 of 255) is a quarter of that here
+_CELL: Final = 8  # side of a cell in pixels of the reduced picture
+_MIN_PIXELS: Final = 4  # a cell with so many changed pixels has changed
 
 Area = tuple[int, int, int, int]
-"""Left, top, right and bottom edge in pixels of the frame."""
+"""Left, top, right and bottom edge in pixels of the frame; right and bottom are exclusive."""
 
 
 class MotionDetector:
-    """Remembers what each place looked like when it was last looked at."""
+    """Compares each frame with what each place looked like when it was last searched."""
 
     def __init__(self) -> None:
         self._contrast: NDArray[np.float32] = np.zeros((0, 0), np.float32)
-        self._seen = self._contrast
-        self._by = self._by_seen = 1
+        self._searched = self._contrast  # the contrast of each place when it was last searched
+        self._scale = self._searched_scale = 1
 
     def update(self, pyramid: Pyramid) -> None:
-        """Take a frame."""
-        small, self._by = pyramid.halved(max(1.0, pyramid.size[0] / _WIDTH))
-        light = small.astype(np.float32)
-        around = cv2.blur(light, (_NEIGHBOURHOOD, _NEIGHBOURHOOD))
-        self._contrast = np.asarray((light - around) / (around + np.float32(_DARK)), np.float32)
+        """Take the next frame."""
+        small, self._scale = pyramid.halved(max(1.0, pyramid.size[0] / _WIDTH))
+        luma = small.astype(np.float32)
+        mean = cv2.blur(luma, (_NEIGHBOURHOOD, _NEIGHBOURHOOD))
+        self._contrast = np.asarray((luma - mean) / (mean + np.float32(_DARK_OFFSET)), np.float32)
 
     @property
-    def _unknown(self) -> bool:
-        return (self._seen.shape, self._by_seen) != (self._contrast.shape, self._by)
+    def _size_is_new(self) -> bool:
+        """Whether this is the first frame, or the first one since the camera's size has changed."""
+        return (self._searched.shape, self._searched_scale) != (self._contrast.shape, self._scale)
 
     def changed(self, known: Iterable[Square]) -> list[Area]:
-        """The areas that changed, apart from ``known`` faces and the bodies below, which are expected to move."""
+        """The areas that changed, without those of ``known`` faces and the bodies below, which are expected to move.
+
+        A frame of a new size has changed everywhere.
+        """
         height, width = self._contrast.shape
-        if self._unknown:  # the first frame, or the camera's size has changed
-            return [(0, 0, width * self._by, height * self._by)]
-        differs = np.asarray(cv2.absdiff(self._contrast, self._seen) > _CHANGE, np.uint8)
+        if self._size_is_new:
+            return [(0, 0, width * self._scale, height * self._scale)]
+        differs = np.asarray(cv2.absdiff(self._contrast, self._searched) > _MIN_CHANGE, np.uint8)
         if not differs.any():
             return []
         for face in known:
-            side, x, y = face.side / self._by, face.x / self._by, face.y / self._by
-            # What moves there changes the neighbourhood of what is beside it as well.
+            side, x, y = face.side / self._scale, face.x / self._scale, face.y / self._scale
+            # Motion there also changes the neighbourhood of the pixels beside it.
             halo = _NEIGHBOURHOOD // 2
             rows = _span(y - side - halo, y + 3 * side + halo)
             differs[rows, _span(x - side - halo, x + side + halo)] = 0
         tall, wide = -(-height // _CELL), -(-width // _CELL)
         padded = np.zeros((tall * _CELL, wide * _CELL), np.uint8)
         padded[:height, :width] = differs
-        cells = padded.reshape(tall, _CELL, wide, _CELL).sum(axis=(1, 3)) >= _PIXELS
-        near = cv2.dilate(cells.astype(np.uint8), np.ones((3, 3), np.uint8))  # few large areas cost less than many
-        _, _, stats, _ = cv2.connectedComponentsWithStats(near, connectivity=8)
-        pixels = _CELL * self._by
+        cells = padded.reshape(tall, _CELL, wide, _CELL).sum(axis=(1, 3)) >= _MIN_PIXELS
+        # A few large areas cost less to search than many small ones.
+        merged = cv2.dilate(cells.astype(np.uint8), np.ones((3, 3), np.uint8))
+        _, _, stats, _ = cv2.connectedComponentsWithStats(merged, connectivity=8)
+        pixels = _CELL * self._scale
         return [
             (int(x) * pixels, int(y) * pixels, int(x + w) * pixels, int(y + h) * pixels)
-            for x, y, w, h, _ in stats[1:]  # the first is what did not change
+            for x, y, w, h, _ in stats[1:]  # the first component is the background
         ]
 
-    def look(self, areas: Iterable[Area]) -> None:
-        """Faces are looked for in these areas as they are now."""
-        if self._unknown:
-            self._seen, self._by_seen = self._contrast.copy(), self._by
+    def mark_searched(self, areas: Iterable[Area]) -> None:
+        """Compare later frames with these areas as they are now."""
+        if self._size_is_new:
+            self._searched, self._searched_scale = self._contrast.copy(), self._scale
         for left, top, right, bottom in areas:
-            place = np.s_[top // self._by : bottom // self._by, left // self._by : right // self._by]
-            self._seen[place] = self._contrast[place]
+            area = np.s_[top // self._scale : bottom // self._scale, left // self._scale : right // self._scale]
+            self._searched[area] = self._contrast[area]
 
 
 def _span(first: float, last: float) -> slice:

@@ -1,7 +1,7 @@
-"""A frame at every size that is asked for, each pixel averaged once: halvings on demand, and what is cut out of them.
+"""An image pyramid of one frame: it is halved on demand, and pictures of any size are sampled from the halvings.
 
-Halving by area averaging is what OpenCV does fastest (20 µs for 640x480); anything between is at most another halving
-away, so that bilinear sampling does not skip pixels.
+OpenCV halves by area averaging in 20 µs for 640x480. The nearest halving is less than twice as large as what is asked
+for, so bilinear sampling skips no pixels.
 """
 
 import math
@@ -13,7 +13,7 @@ from edge.records import Gray, Square
 
 
 class Pyramid:
-    """One frame, ``(h, w)`` uint8, and its halvings. Coordinates are always those of the frame."""
+    """One frame, ``(h, w)`` uint8, and its halvings. All coordinates are in pixels of the frame."""
 
     def __init__(self, gray: Gray) -> None:
         self._halvings = [gray]
@@ -25,24 +25,24 @@ class Pyramid:
         return width, height
 
     def halved(self, factor: float) -> tuple[Gray, int]:
-        """The smallest halving that is not reduced by more than ``factor``, and by how much it is."""
+        """The smallest halving that is reduced by at most ``factor``, and by how much it is reduced: 1, 2, 4, ..."""
         wanted = max(0, math.floor(math.log2(factor)))
         while len(self._halvings) <= wanted and min(self._halvings[-1].shape) >= 2:
             finer = self._halvings[-1]
             half = (finer.shape[1] // 2, finer.shape[0] // 2)
             self._halvings.append(np.asarray(cv2.resize(finer, half, interpolation=cv2.INTER_AREA), np.uint8))
-        number = min(wanted, len(self._halvings) - 1)
-        return self._halvings[number], 2**number
+        level = min(wanted, len(self._halvings) - 1)
+        return self._halvings[level], 2**level
 
     def reduced(self, factor: float, rows: tuple[int, int], columns: tuple[int, int]) -> Gray:
-        """The part of the frame between two rows and two columns, in pixels of the frame, reduced by ``factor``."""
+        """A part of the frame, reduced by ``factor``; ``rows`` and ``columns`` are its first and its end."""
         halving, by = self.halved(factor)
         part = halving[rows[0] // by : max(1, rows[1] // by), columns[0] // by : max(1, columns[1] // by)]
         size = (max(1, round(part.shape[1] * by / factor)), max(1, round(part.shape[0] * by / factor)))
         return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
     def cut(self, square: Square, size: int) -> Gray:
-        """A square of the frame as ``(size, size)`` uint8; outside the frame its border pixels are repeated."""
+        """A square of the frame, scaled to ``(size, size)`` uint8. Outside the frame, border pixels are repeated."""
         factor = square.side / size
         halving, by = self.halved(max(1.0, factor))
         step = factor / by

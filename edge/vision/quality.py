@@ -1,4 +1,4 @@
-"""Whether a face is worth classifying: large, sharp and rich in contrast enough."""
+"""Decides whether a face is worth classifying: large enough, sharp enough, and with enough contrast."""
 
 import cv2
 
@@ -7,9 +7,9 @@ from edge.settings import QualitySettings
 
 
 def flaw(box: Box, face: Gray, settings: QualitySettings) -> Flaw | None:
-    """Why a face is not worth classifying, or None: its box in the frame, and what the network would see of it.
+    """Why a face is not worth classifying, or None if it is.
 
-    ``face`` is ``(48, 48)`` uint8. See `sharpness` for what blurred means.
+    ``box`` is the face in the frame; ``face`` is the crop that the network would get, ``(48, 48)`` uint8.
     """
     if min(box.w, box.h) < settings.min_size:
         return "small"
@@ -21,15 +21,15 @@ def flaw(box: Box, face: Gray, settings: QualitySettings) -> Flaw | None:
 
 
 def contrast(face: Gray) -> float:
-    """Standard deviation of the grey values, 0..127.5."""
+    """Standard deviation of the grey values of a ``(h, w)`` uint8 picture, 0..127.5."""
     return float(cv2.meanStdDev(face)[1][0, 0])
 
 
 def sharpness(face: Gray) -> float:
-    """Variance of the Laplacian divided by the variance, which makes it independent of contrast; 0 for a flat face.
+    """Variance of the Laplacian, divided by the picture's variance so that contrast does not matter; 0 if it is flat.
 
-    The variance of the Laplacian is the usual measure of focus (Pech-Pacheco et al. 2000). Here it is taken at half the
-    size: sensor noise, which is as sharp as anything can be, counts little there.
+    The variance of the Laplacian is a standard focus measure (Pech-Pacheco et al. 2000). Here it is taken at half the
+    size, where sensor noise counts little.
     """
     half = cv2.resize(face, (face.shape[1] // 2, face.shape[0] // 2), interpolation=cv2.INTER_AREA)
     deviation = cv2.meanStdDev(half)[1][0, 0]

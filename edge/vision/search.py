@@ -1,12 +1,12 @@
-"""Where to look for faces in this frame: the one place that decides, and its budget.
+"""Decides where each frame is searched for new faces, and keeps the search within its budget.
 
-Three things are worth a look: a face that is followed, now and then, to correct its place; what has changed; and
-everything, spread over two seconds, since a face may have been missed or come without a movement. What is spent is
-counted in windows of the cascade and never measured, so that the same frames are always looked at in the same places.
+Two things are searched: areas that changed, and the whole frame, spread over two seconds, because a face may have been
+missed or may have come without motion. The budget is counted in windows of the cascade and never in measured time, so
+that the same frames are always searched in the same regions.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from edge.records import Square
@@ -15,25 +15,26 @@ from edge.vision.motion import Area, MotionDetector
 from edge.vision.pyramid import Pyramid
 
 WINDOW: Final = 24
-"""Side of the cascade's window in pixels, and so of the smallest face in the picture that it is shown."""
+"""Side of the cascade's window in pixels, and so of the smallest face in the picture that the cascade gets."""
 
 STEP: Final = 1.2
-"""From one size of faces to the next in one scan. The next scan looks at the sizes in between."""
+"""Ratio of consecutive face sizes in one scan. The next scan is shifted by half a step."""
 
-_WINDOWS_A_MS: Final = 1000
-"""What a Raspberry Pi 4's core is taken to do: a plain scan of 640x480, 700,000 windows, takes it about a second."""
+_WINDOWS_PER_MS: Final = 1000
+"""Assumed speed of a Raspberry Pi 4's core: it scans 640x480 at all sizes, 700,000 windows, in about a second."""
 
-_SAVED: Final = 5  # so many frames' budget can be saved up for when something happens
-_SWEEP_SECONDS: Final = 2.0
-_LATELY_SECONDS: Final = 2.0  # a face that is hard to find may be found on another look at what has changed
-_AGAIN_SECONDS: Final = 0.12
-_STRIP_WINDOWS: Final = 4000  # sweeps are cut into strips of at most about so many windows
+_SAVED_FRAMES: Final = 5  # the budget of so many frames can be saved up for when something happens
+_FULL_SCAN_SECONDS: Final = 2.0
+_REPEAT_SECONDS: Final = 2.0  # a face that is hard to detect may be detected when a changed area is searched again
+_REPEAT_INTERVAL: Final = 0.12
+_REGION_WINDOWS: Final = 4000  # regions are split so that each has about so many windows at most
 
 
 class SearchRegion(NamedTuple):
-    """A part of the frame in which faces of one size are looked for: rows and columns in its pixels.
+    """A part of the frame that is searched for faces of one size.
 
-    ``windows`` is what that costs.
+    ``side`` is that size, ``rows`` and ``columns`` are the first and the end of the part, all in pixels of the frame.
+    ``windows`` is the cost.
     """
 
     side: float
@@ -43,105 +44,148 @@ class SearchRegion(NamedTuple):
 
 
 class SearchScheduler:
-    """Decides frame by frame."""
+    """Plans the search of each frame: `begin_frame`, then `next_region` until it returns None.
+
+    The caller searches each region before it asks for the next one, and reports further costs with `spend`.
+    """
+
+    def __init__(self, settings: DetectSettings) -> None:
+        self._budget = settings.budget_ms * _WINDOWS_PER_MS
+        self._left = (_SAVED_FRAMES - 1) * self._budget
+        self._full_scan = _FullScan(settings)
+        self._changes = _ChangeSearch(settings)
+
+    def begin_frame(self, pyramid: Pyramid, now: float, known: Iterable[Square]) -> None:
+        """Plan the frame of time ``now`` in seconds. Motion at the ``known`` faces is expected and not searched."""
+        self._left = min(self._left + self._budget, _SAVED_FRAMES * self._budget)
+        self._changes.begin_frame(pyramid, now, known)
+        self._full_scan.begin_frame(pyramid.size, now)
+
+    def next_region(self) -> SearchRegion | None:
+        """The next region to search in this frame, paid from the budget; None when the frame is done.
+
+        The full scan keeps its pace whatever it costs; changed areas get what is left.
+        """
+        region = self._full_scan.next_region()
+        if region is None and self._left > 0:
+            region = self._changes.next_region()
+        if region is not None:
+            self.spend(region.windows)
+        return region
+
+    def spend(self, windows: int) -> None:
+        """Take the cost of so many windows from the budget, which may become negative."""
+        self._left -= windows
+
+
+class _ChangeSearch:
+    """The regions of areas that changed, largest faces first. They are searched again for two seconds."""
 
     def __init__(self, settings: DetectSettings) -> None:
         self._settings = settings
-        self._budget = settings.budget_ms * _WINDOWS_A_MS
-        self._left = (_SAVED - 1) * self._budget
         self._motion = MotionDetector()
-        self._waiting: list[SearchRegion] = []  # of what changed
-        self._sweep: list[SearchRegion] = []  # of everything
-        self._lately: list[Area] = []
-        self._second_look = False  # whether what waits was looked at before
-        self._changed = self._again = -math.inf
-        self._odd = self._odd_sweep = True
-        self._swept = self._sweep_windows = 0
-        self._sweep_began = self._before = 0.0
+        self._queue: list[SearchRegion] = []  # taken from its end
+        self._recent_areas: list[Area] = []
+        self._repeated = False  # whether the queue's areas were searched before
+        self._changed_at = self._repeat_at = -math.inf
+        self._half_step = True
 
-    def regions(self, pyramid: Pyramid, now: float, known: Iterable[Square]) -> Iterator[SearchRegion]:
-        """Where to look for new faces in the frame of time ``now``, other than at the ``known`` ones.
-
-        Each strip is to be looked at before the next is asked for, and what it led to is to be told to `spend`.
-        """
-        self._left = min(self._left + self._budget, _SAVED * self._budget)
+    def begin_frame(self, pyramid: Pyramid, now: float, known: Iterable[Square]) -> None:
+        """Refill the queue, unless areas wait there that were never searched."""
         self._motion.update(pyramid)
-        if self._second_look or not self._waiting:
-            self._refill(pyramid.size, now, known)
-        for region in self._due_of_sweep(pyramid.size, now):
-            self.spend(region.windows)
-            yield region
-        while self._waiting and self._left > 0:
-            region = self._waiting.pop()
-            self.spend(region.windows)
-            yield region
-
-    def spend(self, windows: int) -> None:
-        """So many windows were looked at."""
-        self._left -= windows
-
-    def _refill(self, size: tuple[int, int], now: float, known: Iterable[Square]) -> None:
-        """Queue what has changed, and for a while what changed lately; each time the other half of the sizes."""
+        if self._queue and not self._repeated:
+            return
         areas = self._motion.changed(known)
-        self._motion.look(areas)
+        self._motion.mark_searched(areas)
         if areas:
-            self._lately, self._changed, self._again, self._second_look = areas, now, now, False
-        elif not self._waiting and self._again <= now < self._changed + _LATELY_SECONDS:
-            areas, self._again, self._second_look = self._lately, now + _AGAIN_SECONDS, True
+            self._recent_areas, self._changed_at, self._repeat_at, self._repeated = areas, now, now, False
+        elif not self._queue and self._repeat_at <= now < self._changed_at + _REPEAT_SECONDS:
+            areas, self._repeat_at, self._repeated = self._recent_areas, now + _REPEAT_INTERVAL, True
         else:
             return
-        self._odd = not self._odd
-        regions = (region for area in areas for region in self._cover(size, area, odd=self._odd))
-        self._waiting = sorted(regions, key=lambda region: region.side)  # taken from its end
+        self._half_step = not self._half_step
+        regions = [
+            region
+            for area in areas
+            for region in _regions_of_area(self._settings, pyramid.size, area, half_step=self._half_step)
+        ]
+        self._queue = sorted(regions, key=lambda region: region.side)
 
-    def _due_of_sweep(self, size: tuple[int, int], now: float) -> Iterator[SearchRegion]:
-        """The next strips of the sweep over everything, at a pace that brings it to its end in time."""
-        between, self._before = now - self._before, now
-        # Any place is at most two frames later than it should be.
-        seconds = max(0.0, _SWEEP_SECONDS - 2.5 * between)
-        if not self._sweep:
-            self._odd_sweep = not self._odd_sweep
-            self._sweep = list(self._cover(size, (0, 0, *size), odd=self._odd_sweep))
-            self._sweep_began, self._swept = now, 0
-            self._sweep_windows = sum(region.windows for region in self._sweep)
-        done = 1.0 if seconds <= 0 else min(1.0, (now - self._sweep_began) / seconds)
-        while self._sweep and self._swept < done * self._sweep_windows:
-            region = self._sweep.pop()
-            self._swept += region.windows
-            yield region
+    def next_region(self) -> SearchRegion | None:
+        return self._queue.pop() if self._queue else None
 
-    def _cover(self, size: tuple[int, int], area: Area, *, odd: bool) -> Iterator[SearchRegion]:
-        """Strips for faces of all sizes that an area may be part of; the odd sizes lie between the others."""
-        width, height = size
-        left, top, right, bottom = area
-        side = smallest_face(self._settings, size) * (math.sqrt(STEP) if odd else 1.0)
-        while side <= min(size):
-            beside = 0.4 * side
-            if max(right - left, bottom - top) >= side / 2:  # less is not a face of this size
-                columns = (max(0, int(left - beside)), min(width, int(right + beside)))
-                rows = (max(0, int(top - beside)), min(height, int(bottom + beside)))
-                yield from _regions(side, rows, columns)
-            side *= STEP
+
+class _FullScan:
+    """The regions of the whole frame, again and again, at a pace that finishes each scan within two seconds."""
+
+    def __init__(self, settings: DetectSettings) -> None:
+        self._settings = settings
+        self._queue: list[SearchRegion] = []  # taken from its end
+        self._half_step = True
+        self._windows = 0  # of the whole scan
+        self._windows_done = 0
+        self._windows_due = 0.0  # by the end of this frame
+        self._began = self._previous_frame = 0.0
+
+    def begin_frame(self, size: tuple[int, int], now: float) -> None:
+        """Begin a new scan if the last one is finished, and set how far this frame takes it."""
+        interval, self._previous_frame = now - self._previous_frame, now
+        # A region may be searched up to two frames later than the pace says.
+        seconds = max(0.0, _FULL_SCAN_SECONDS - 2.5 * interval)
+        if not self._queue:
+            self._half_step = not self._half_step
+            self._queue = _regions_of_area(self._settings, size, (0, 0, *size), half_step=self._half_step)
+            self._began, self._windows_done = now, 0
+            self._windows = sum(region.windows for region in self._queue)
+        done = 1.0 if seconds <= 0 else min(1.0, (now - self._began) / seconds)
+        self._windows_due = done * self._windows
+
+    def next_region(self) -> SearchRegion | None:
+        if not self._queue or self._windows_done >= self._windows_due:
+            return None
+        region = self._queue.pop()
+        self._windows_done += region.windows
+        return region
 
 
 def smallest_face(settings: DetectSettings, size: tuple[int, int]) -> float:
-    """Side in pixels of the smallest face that is looked for in a frame of ``size``, width and height."""
+    """Side in pixels of the smallest face that is searched for in a frame of ``size``, width and height."""
     width, height = size
     return max(settings.min_face * height, WINDOW * width / settings.width, WINDOW)
 
 
-def _regions(side: float, rows: tuple[int, int], columns: tuple[int, int]) -> Iterator[SearchRegion]:
-    """Strips that together have every window of a part of the frame."""
+def _regions_of_area(
+    settings: DetectSettings, size: tuple[int, int], area: Area, *, half_step: bool
+) -> list[SearchRegion]:
+    """Regions for faces of all sizes that an area may be part of; ``half_step`` shifts the sizes by half a step."""
+    width, height = size
+    left, top, right, bottom = area
+    regions: list[SearchRegion] = []
+    side = smallest_face(settings, size) * (math.sqrt(STEP) if half_step else 1.0)
+    while side <= min(size):
+        margin = 0.4 * side
+        if max(right - left, bottom - top) >= side / 2:  # a smaller area is no face of this size
+            columns = (max(0, int(left - margin)), min(width, int(right + margin)))
+            rows = (max(0, int(top - margin)), min(height, int(bottom + margin)))
+            regions += _split_regions(side, rows, columns)
+        side *= STEP
+    return regions
+
+
+def _split_regions(side: float, rows: tuple[int, int], columns: tuple[int, int]) -> list[SearchRegion]:
+    """Regions of limited cost that together have every window of a part of the frame."""
     first, last = rows
-    parts = max(1, round(_windows(side, last - first, columns) / _STRIP_WINDOWS))
-    tall = (last - first - side) / parts  # rows in which windows begin
+    parts = max(1, round(_window_count(side, last - first, columns) / _REGION_WINDOWS))
+    height = (last - first - side) / parts  # rows in which windows begin
+    regions = []
     for part in range(parts):
-        begin, end = int(first + part * tall), min(last, int(first + (part + 1) * tall + side) + 1)
-        if windows := _windows(side, end - begin, columns):
-            yield SearchRegion(side, (begin, end), columns, windows)
+        begin, end = int(first + part * height), min(last, int(first + (part + 1) * height + side) + 1)
+        if windows := _window_count(side, end - begin, columns):
+            regions.append(SearchRegion(side, (begin, end), columns, windows))
+    return regions
 
 
-def _windows(side: float, tall: int, columns: tuple[int, int]) -> int:
+def _window_count(side: float, height: int, columns: tuple[int, int]) -> int:
     """How many windows there are for faces of a size: OpenCV tries every other pixel of every other row."""
-    down, across = (int(length * WINDOW / side) - WINDOW + 1 for length in (tall, columns[1] - columns[0]))
+    down, across = (int(length * WINDOW / side) - WINDOW + 1 for length in (height, columns[1] - columns[0]))
     return max(0, down) * max(0, across) // 4

@@ -1,7 +1,10 @@
-"""Stable ids for faces across frames. Deterministic: the same frames give the same ids, and times come from the frames.
+"""Stable ids for faces across frames.
 
-Each face is predicted by its velocity, found again by what it looks like (edge.vision.template), and now and then
-corrected by a detection. A face that is neither is not shown, but remembered for a while, so that it can come back.
+Each face is predicted by its velocity, found again by template matching (edge.vision.template), and corrected by a
+detection now and then. A face for which both fail is out of sight: it is not shown, but kept for a while, so that it
+keeps its id when it is found again. A new face is tentative until enough detections confirm it; then it gets an id.
+
+The tracker is deterministic: times come from the frames, so the same frames give the same ids.
 """
 
 import itertools
@@ -16,46 +19,50 @@ from edge.vision.detector import Detection
 from edge.vision.pyramid import Pyramid
 from edge.vision.template import FaceTemplate
 
-_ALIKE: Final = 0.6  # correlation with its former self from which on it is the same face
-_SURE: Final = 0.8  # from which on there is no doubt: even a face that was hidden needs no detection to be back
-_CHECK_SECONDS: Final = (0.1, 0.2)  # from one look of the cascade at a face to the next: in general, and when sure
-_SAME: Final = 0.3  # overlap from which on a detection is of a face that is where it was predicted
-_DOUBLE: Final = 0.4  # overlap from which on two detections are of one face
-_COVERED: Final = 0.4  # of the larger side: nearer to each other, one face must be behind the other
-_SEARCH_SECONDS: Final = 0.3  # so long the cascade looks in each frame for a face that is out of sight
-_KEEP_SECONDS: Final = 0.3  # so long a face out of sight is taken to go on as it did, when it is found again
-_DOUBT_SECONDS: Final = 0.1  # the cascade looks at a doubtful face in each frame, and must find it this often
-_RESIZED: Final = 1.7  # a half hidden face looks smaller to the cascade
-_LARGER: Final = 1.25  # so many times as large as the smallest face is whoever takes its place
-_SMOOTH: Final = 0.5  # of a detection's size and place goes into a face's
+_SAME_SIMILARITY: Final = 0.6  # from this correlation with its template on it is the same face
+_CERTAIN_SIMILARITY: Final = 0.8  # from this one on, even a face that was out of sight needs no detection to be back
+_CHECK_INTERVALS: Final = (0.1, 0.2)  # seconds between two checks by the detector: in general, and of a certain face
+_SAME_OVERLAP: Final = 0.3  # from this overlap on a detection is of the face that was predicted there
+_DUPLICATE_OVERLAP: Final = 0.4  # from this overlap on two detections are of one face
+_OCCLUDING_DISTANCE: Final = 0.4  # of the larger side: nearer to each other, one face must be behind the other
+_SEARCH_SECONDS: Final = 0.3  # for so long the detector checks in each frame for a face that is out of sight
+_COAST_SECONDS: Final = 0.3  # a face that was out of sight for longer has lost its velocity
+_TENTATIVE_SECONDS: Final = 0.1  # a tentative face that is not detected for so long is dropped
+_SIZE_RATIO: Final = 1.7  # a half hidden face looks smaller to the detector
+_REPLACING_SIZE: Final = 1.25  # a face that replaces the smallest one must be so many times as large
+_DETECTION_WEIGHT: Final = 0.5  # of a detection's position and size in a face's
 
 
-@dataclass
+@dataclass(eq=False)
 class TrackedFace:
-    """A face that is followed; ``id`` is given once it is believed. Times are in seconds of the source."""
+    """A face that is followed. Times are in seconds of the source.
+
+    ``id`` is None while the face is tentative. ``hits`` counts its detections; a clear one confirms it alone.
+    """
 
     square: Square
-    look: FaceTemplate
-    found: float
-    """When the cascade last found it."""
-    seen: float
-    """When it was last found or recognised."""
-    checked: float
-    """When the cascade last looked."""
-    hits: int = 1
+    """Where it is in this frame: matched, detected, or else predicted."""
+    template: FaceTemplate
+    detected_at: float
+    seen_at: float
+    """When it was last detected or matched."""
+    checked_at: float
+    """When the detector was last asked for it."""
+    hits: int = 0
     id: int | None = None
     velocity: tuple[float, float] = (0.0, 0.0)
     """Pixels a second."""
-    likeness: float = 1.0
-    last: Square = field(init=False)
+    similarity: float = 1.0
+    """Correlation with its template at the best match in this frame, -1..1."""
+    last_square: Square = field(init=False)
     """Where it was last seen."""
 
     def __post_init__(self) -> None:
-        self.last = self.square
+        self.last_square = self.square
 
 
 class Tracker:
-    """Follows the faces that were found."""
+    """Follows detected faces. In each frame, call `follow`, then `update` with the detections."""
 
     def __init__(self, settings: TrackSettings) -> None:
         self._settings = settings
@@ -65,163 +72,194 @@ class Tracker:
 
     @property
     def faces(self) -> list[TrackedFace]:
-        """All faces, also doubtful and hidden ones, oldest first."""
+        """All faces, oldest first, also tentative ones and those out of sight."""
         return list(self._faces)
 
-    def shown(self, size: tuple[int, int]) -> list[Track]:
-        """The believed faces that are in view now, oldest first; ``size`` is the frame's."""
-        return [
-            Track(face.id, face.square.box, face.seen)
-            for face in self._faces
-            if face.id is not None and self._in_view(face, size)
-        ]
+    @property
+    def in_sight(self) -> list[Square]:
+        """Where the faces are that were seen in this frame, oldest first, also tentative ones."""
+        return [face.square for face in self._faces if face.seen_at == self._now]
 
     @property
     def ids(self) -> list[int]:
-        """Every face that has not left, whether it can be seen at the moment or not, oldest first."""
+        """The ids of all faces that have not left, in sight or not, oldest first."""
         return [face.id for face in self._faces if face.id is not None]
 
-    def due(self) -> list[TrackedFace]:
-        """The faces that the cascade should look at again in this frame."""
-        return [face for face in self._faces if self._now - face.checked >= _patience(face, self._now) - 1e-6]
+    def tracks(self, size: tuple[int, int]) -> list[Track]:
+        """The confirmed faces that are in sight, oldest first; ``size`` is the frame's width and height."""
+        return [
+            Track(face.id, face.square.box, face.seen_at)
+            for face in self._faces
+            if face.id is not None and self._is_shown(face, size)
+        ]
+
+    def due_for_check(self) -> list[TrackedFace]:
+        """The faces that the detector should check in this frame."""
+        return [face for face in self._faces if self._now - face.checked_at >= _check_interval(face, self._now) - 1e-6]
+
+    def mark_checked(self, face: TrackedFace) -> None:
+        """Note that the detector has checked this face in this frame, whatever it found."""
+        face.checked_at = self._now
 
     def follow(self, pyramid: Pyramid, now: float) -> None:
-        """Find every face again in the frame of time ``now``, which must not decrease."""
-        between, self._now = now - self._now, now
-        places = [self._place(face, pyramid, between) for face in self._faces]
-        for n, m in itertools.combinations(range(len(places)), 2):
-            one, two = places[n], places[m]
-            if one and two and _one_covers(one, two):
-                places[min((n, m), key=lambda index: self._faces[index].likeness)] = None  # it is behind the other
+        """Predict and match every face in the frame of time ``now``, which must not decrease."""
+        interval, self._now = now - self._now, now
+        matches = [self._match(face, pyramid, interval) for face in self._faces]
+        for n, m in itertools.combinations(range(len(matches)), 2):
+            one, other = matches[n], matches[m]
+            if one and other and _occlude(one, other):  # the face that is less like its template is behind
+                matches[min((n, m), key=lambda index: self._faces[index].similarity)] = None
         width, height = pyramid.size
-        for face, place in zip(self._faces, places, strict=True):
-            if place:
-                self._move(face, place, between)
+        for face, match in zip(self._faces, matches, strict=True):
+            if match:
+                self._apply_match(face, match)
             else:
-                ahead = _moved(face.square, face.velocity, between)
+                ahead = _predicted(face, interval)
                 face.square = replace(ahead, x=min(max(ahead.x, 0.0), width), y=min(max(ahead.y, 0.0), height))
 
-    def update(self, found: Iterable[Detection], pyramid: Pyramid) -> None:
-        """Take what the cascade has found in this frame, in any order: known faces again, and new ones."""
-        left = _distinct(found)
-        free = list(self._faces)
-        pairs = [(face.square.overlap(one.square), face, one) for face in free for one in left]
-        for overlap, face, one in sorted(pairs, key=lambda pair: pair[0] + pair[1].likeness * 0.3, reverse=True):
-            if overlap >= _SAME and face in free and one in left and face.seen == self._now:
-                self._correct(face, one, pyramid)
-                free.remove(face)
-                left.remove(one)
-        for one in list(left):  # what is no face in view may be one that comes back
-            back = [face for face in free if self._may_be(face, one)]
-            if back:
-                face = min(back, key=lambda face: math.dist(_centre(face.square), _centre(one.square)))
-                self._correct(face, one, pyramid)
-                free.remove(face)
-                left.remove(one)
-        self._faces = [face for face in self._faces if self._stays(face)]
-        for one in left:
-            if self._makes_room(one):
-                self._faces.append(
-                    TrackedFace(one.square, FaceTemplate(pyramid, one.square), self._now, self._now, self._now, 0)
-                )
-                self._believe(self._faces[-1], one)
+    def update(self, detections: Iterable[Detection], pyramid: Pyramid) -> None:
+        """Take all detections of this frame, in any order: they correct known faces, or begin new ones."""
+        unassigned = _without_duplicates(detections)
+        undetected = list(self._faces)
+        for face, detection in self._overlapping(undetected, unassigned):
+            if face in undetected and detection in unassigned:
+                self._apply_detection(face, detection, pyramid)
+                undetected.remove(face)
+                unassigned.remove(detection)
+        for detection in list(unassigned):
+            returning = [face for face in undetected if self._may_be(face, detection)]
+            if returning:
+                face = min(returning, key=lambda face: math.dist(_centre(face.square), _centre(detection.square)))
+                self._apply_detection(face, detection, pyramid)
+                undetected.remove(face)
+                unassigned.remove(detection)
+        self._faces = [face for face in self._faces if self._is_kept(face)]
+        for detection in unassigned:
+            if self._make_room(detection):
+                template = FaceTemplate(pyramid, detection.square)
+                face = TrackedFace(detection.square, template, self._now, self._now, self._now)
+                self._faces.append(face)
+                self._count_hit(face, detection)
 
-    def _makes_room(self, one: Detection) -> bool:
-        """Whether a new face can be taken in; where there are too many, a much smaller one leaves for a clear one."""
+    def _overlapping(
+        self, faces: list[TrackedFace], detections: list[Detection]
+    ) -> list[tuple[TrackedFace, Detection]]:
+        """Pairs of a face in sight and a detection that may be of it, the best first."""
+        pairs = [
+            (face.square.overlap(detection.square), face, detection)
+            for face in faces
+            if face.seen_at == self._now
+            for detection in detections
+        ]
+        pairs.sort(key=lambda pair: pair[0] + pair[1].similarity * 0.3, reverse=True)
+        return [(face, detection) for overlap, face, detection in pairs if overlap >= _SAME_OVERLAP]
+
+    def _make_room(self, detection: Detection) -> bool:
+        """Whether a new face can be followed. A clear one may replace a much smaller one when there are too many."""
         if len(self._faces) < self._settings.max_faces:
             return True
         smallest = min(self._faces, key=lambda face: (face.id is not None, face.square.side))
-        if not one.clear or one.square.side < _LARGER * smallest.square.side:
+        if not detection.clear or detection.square.side < _REPLACING_SIZE * smallest.square.side:
             return False
         self._faces.remove(smallest)
         return True
 
-    def _place(self, face: TrackedFace, pyramid: Pyramid, between: float) -> Square | None:
-        """Where a face is recognised, if it is."""
-        in_sight = face.seen >= self._now - between
-        reach = 0.15 + 2 * between + (0.0 if in_sight else 0.2)
-        place, face.likeness = face.look.find(pyramid, _moved(face.square, face.velocity, between), reach)
-        return place if face.likeness >= (_ALIKE if in_sight else _SURE) else None
+    def _match(self, face: TrackedFace, pyramid: Pyramid, interval: float) -> Square | None:
+        """Where a face is most like its template near its prediction, or None if it is not like it enough."""
+        was_in_sight = face.seen_at >= self._now - interval
+        reach = 0.15 + 2 * interval + (0.0 if was_in_sight else 0.2)
+        match, face.similarity = face.template.find(pyramid, _predicted(face, interval), reach)
+        return match if face.similarity >= (_SAME_SIMILARITY if was_in_sight else _CERTAIN_SIMILARITY) else None
 
-    def _move(self, face: TrackedFace, place: Square, between: float) -> None:
-        gone = self._now - face.seen
-        if gone > _KEEP_SECONDS:
+    def _apply_match(self, face: TrackedFace, match: Square) -> None:
+        """Move a face to where it was matched, and update its velocity."""
+        unseen = self._now - face.seen_at
+        if unseen > _COAST_SECONDS:
             face.velocity = (0.0, 0.0)
-        elif gone > 0 and face.likeness > _SURE:  # what is half hidden seems to go elsewhere
-            keep = math.exp(-gone / 0.1)
-            vx, vy = (place.x - face.last.x) / gone, (place.y - face.last.y) / gone
+        elif unseen > 0 and face.similarity > _CERTAIN_SIMILARITY:  # a half hidden face seems to move
+            keep = math.exp(-unseen / 0.1)
+            vx, vy = (match.x - face.last_square.x) / unseen, (match.y - face.last_square.y) / unseen
             face.velocity = (keep * face.velocity[0] + (1 - keep) * vx, keep * face.velocity[1] + (1 - keep) * vy)
-        face.square = face.last = place
-        face.seen = self._now
+        face.square = face.last_square = match
+        face.seen_at = self._now
 
-    def _correct(self, face: TrackedFace, one: Detection, pyramid: Pyramid) -> None:
-        """Take a detection into a face's place and size."""
-        fresh = face.seen == self._now
-        blend = _SMOOTH if fresh else 1.0
-        old, new = face.square, one.square
-        face.square = face.last = Square(
-            *(was + blend * (now - was) for was, now in zip(_fields(old), _fields(new), strict=True))
+    def _apply_detection(self, face: TrackedFace, detection: Detection, pyramid: Pyramid) -> None:
+        """Correct a face's position and size by a detection, and renew its template."""
+        weight = _DETECTION_WEIGHT if face.seen_at == self._now else 1.0
+        face.square = face.last_square = Square(
+            *(
+                old + weight * (new - old)
+                for old, new in zip(_fields(face.square), _fields(detection.square), strict=True)
+            )
         )
-        if self._now - face.seen > _KEEP_SECONDS:
+        if self._now - face.seen_at > _COAST_SECONDS:
             face.velocity = (0.0, 0.0)
-        face.look = FaceTemplate(pyramid, face.square)
-        face.found = face.seen = self._now
-        face.likeness = 1.0
-        self._believe(face, one)
+        face.template = FaceTemplate(pyramid, face.square)
+        face.detected_at = face.seen_at = self._now
+        face.similarity = 1.0
+        self._count_hit(face, detection)
 
-    def _believe(self, face: TrackedFace, one: Detection) -> None:
-        face.hits += self._settings.min_hits if one.clear else 1
+    def _count_hit(self, face: TrackedFace, detection: Detection) -> None:
+        """Count a detection, and give the face its id when that confirms it."""
+        face.hits += self._settings.min_hits if detection.clear else 1
         if face.id is None and face.hits >= self._settings.min_hits:
             face.id, self._next_id = self._next_id, self._next_id + 1
 
-    def _may_be(self, face: TrackedFace, one: Detection) -> bool:
-        """Whether a face that is out of sight could be the one that was found."""
-        if face.seen == self._now:
+    def _may_be(self, face: TrackedFace, detection: Detection) -> bool:
+        """Whether a detection may be of a face that is out of sight."""
+        if face.seen_at == self._now:
             return False
-        bigger = max(face.square.side, one.square.side) / min(face.square.side, one.square.side)
-        reach = (0.6 + 2.0 * (self._now - face.seen)) * face.square.side
-        near = min(math.dist(_centre(where), _centre(one.square)) for where in (face.square, face.last))
-        return bigger < _RESIZED and near <= reach
+        sides = (face.square.side, detection.square.side)
+        reach = (0.6 + 2.0 * (self._now - face.seen_at)) * face.square.side
+        distance = min(
+            math.dist(_centre(square), _centre(detection.square)) for square in (face.square, face.last_square)
+        )
+        return max(sides) / min(sides) < _SIZE_RATIO and distance <= reach
 
-    def _stays(self, face: TrackedFace) -> bool:
-        return self._now - face.found < (_DOUBT_SECONDS if face.id is None else self._settings.lost_after)
+    def _is_kept(self, face: TrackedFace) -> bool:
+        """Whether a face was detected recently enough to be followed further."""
+        limit = _TENTATIVE_SECONDS if face.id is None else self._settings.lost_after
+        return self._now - face.detected_at < limit
 
-    def _in_view(self, face: TrackedFace, size: tuple[int, int]) -> bool:
-        if face.seen < self._now:
+    def _is_shown(self, face: TrackedFace, size: tuple[int, int]) -> bool:
+        """Whether a face is in sight, and not just leaving the frame."""
+        if face.seen_at < self._now:
             return False
-        if face.checked <= face.found:
+        if face.checked_at <= face.detected_at:
             return True
-        # At the picture's edge the cascade sees nothing any more, and what is left of the face is soon no face.
+        # At the picture's edge the detector fails first, and what is left of the face is soon no face.
         reach = 0.45 * face.square.side
-        beside = (face.square.x, face.square.y, size[0] - face.square.x, size[1] - face.square.y)
-        return min(beside) >= reach
+        distances = (face.square.x, face.square.y, size[0] - face.square.x, size[1] - face.square.y)
+        return min(distances) >= reach
 
 
-def _patience(face: TrackedFace, now: float) -> float:
-    """Seconds from one look of the cascade at a face to the next."""
+def _check_interval(face: TrackedFace, now: float) -> float:
+    """Seconds between two checks of a face by the detector."""
     if face.id is None:
         return 0.0
-    if now - face.seen < _SEARCH_SECONDS and face.seen < now:
+    if now - face.seen_at < _SEARCH_SECONDS and face.seen_at < now:
         return 0.0
-    sure = face.id is not None and face.seen == now and face.likeness > _SURE and face.found == face.checked
-    return _CHECK_SECONDS[sure]
+    certain = face.seen_at == now and face.similarity > _CERTAIN_SIMILARITY and face.detected_at == face.checked_at
+    return _CHECK_INTERVALS[certain]
 
 
-def _distinct(found: Iterable[Detection]) -> list[Detection]:
-    """Each face once, as most windows saw it; largest first."""
+def _without_duplicates(detections: Iterable[Detection]) -> list[Detection]:
+    """Non-maximum suppression by votes: one detection a face, largest first."""
     kept: list[Detection] = []
-    for one in sorted(found, key=lambda one: one.hits, reverse=True):
-        if all(one.square.overlap(other.square) < _DOUBLE for other in kept):
-            kept.append(one)
-    return sorted(kept, key=lambda one: one.square.side, reverse=True)
+    for detection in sorted(detections, key=lambda detection: detection.votes, reverse=True):
+        if all(detection.square.overlap(other.square) < _DUPLICATE_OVERLAP for other in kept):
+            kept.append(detection)
+    return sorted(kept, key=lambda detection: detection.square.side, reverse=True)
 
 
-def _one_covers(one: Square, other: Square) -> bool:
-    return max(abs(one.x - other.x), abs(one.y - other.y)) < _COVERED * max(one.side, other.side)
+def _occlude(one: Square, other: Square) -> bool:
+    return max(abs(one.x - other.x), abs(one.y - other.y)) < _OCCLUDING_DISTANCE * max(one.side, other.side)
 
 
-def _moved(square: Square, velocity: tuple[float, float], seconds: float) -> Square:
-    return Square(square.x + velocity[0] * seconds, square.y + velocity[1] * seconds, square.side)
+def _predicted(face: TrackedFace, seconds: float) -> Square:
+    """Where a face is after some seconds at its velocity."""
+    square, (vx, vy) = face.square, face.velocity
+    return Square(square.x + vx * seconds, square.y + vy * seconds, square.side)
 
 
 def _centre(square: Square) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge.model.bundle import open_bundle
 from edge.model.classifier import Classifier
-from edge.model.registry import KEPT, ModelRegistry
+from edge.model.registry import MAX_INSTALLED, ModelRegistry
 from edge.model.verification import verify_golden
 
 
@@ -45,7 +45,7 @@ def cut_at(number: int, state: Path, bundle: Path) -> str:
 def main(state: Path, first: Path, second: Path) -> None:
     models = ModelRegistry(state)
     name = models.install(first, lambda _: None)
-    for number in range(KEPT):  # so many that two must go
+    for number in range(MAX_INSTALLED):  # so many that two must go
         older = shutil.copytree(models.folder / name, models.folder / f"older-{number}", copy_function=os.link)
         os.utime(older, (number, number))
     pristine = state.with_name("pristine")

@@ -1,4 +1,4 @@
-"""The whole way of a frame, with the bundled network, against the loop that scans every frame."""
+"""The whole pipeline with the bundled network, against a baseline that scans every frame."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -21,7 +21,7 @@ PEOPLE = (
 )
 
 
-def watch(frames: Iterable[Frame], settings: Settings | None = None) -> tuple[Pipeline, list[FrameResult]]:
+def run(frames: Iterable[Frame], settings: Settings | None = None) -> tuple[Pipeline, list[FrameResult]]:
     pipeline = make_pipeline(settings or Settings(), open_deployed(settings or Settings(), {})[0])
     return pipeline, list(pipeline.run(frames))
 
@@ -32,14 +32,14 @@ def visit() -> tuple[Frame, ...]:
 
 
 @cache
-def visit_seen() -> tuple[Pipeline, list[FrameResult]]:
-    return watch(visit())
+def visit_results() -> tuple[Pipeline, list[FrameResult]]:
+    return run(visit())
 
 
-def test_whom_the_full_scan_of_every_frame_finds_has_a_track() -> None:
+def test_faces_that_the_baseline_detects_have_a_track() -> None:
     cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"))
     found = covered = tracks = false = 0
-    for seen in visit_seen()[1]:
+    for seen in visit_results()[1]:
         true = [box for actor in PEOPLE if (box := actor.box(seen.frame.time))]
         boxes = [track.box for track in seen.tracks]
         tracks += len(boxes)
@@ -55,47 +55,47 @@ def test_whom_the_full_scan_of_every_frame_finds_has_a_track() -> None:
 
 
 def test_the_same_frames_give_the_same_ids_boxes_and_readings() -> None:
-    again = watch(visit())[1]
-    assert [(seen.tracks, seen.readings) for seen in again] == [(s.tracks, s.readings) for s in visit_seen()[1]]
+    again = run(visit())[1]
+    assert [(seen.tracks, seen.readings) for seen in again] == [(s.tracks, s.readings) for s in visit_results()[1]]
     assert {track.id for seen in again for track in seen.tracks} == {1, 2}
 
 
 def test_each_face_is_classified_at_the_rate_and_faces_take_turns() -> None:
-    seen = visit_seen()[1]
+    seen = visit_results()[1]
     for one in (1, 2):
         assert sum(one in frame.readings for frame in seen) == pytest.approx(1.6 * 12.5, abs=2)
     assert np.mean([len(frame.readings) for frame in seen]) == pytest.approx(1.0, abs=0.1)
 
 
-def test_every_stage_of_the_way_has_its_time() -> None:
-    pipeline, _ = visit_seen()
+def test_every_stage_has_its_time() -> None:
+    pipeline, _ = visit_results()
     assert tuple(pipeline.stage_seconds) == STAGES
     assert all(seconds > 0 for seconds in pipeline.stage_seconds.values())
 
 
 def test_a_flawed_face_is_followed_and_not_classified() -> None:
     strict = msgspec.structs.replace(Settings(), quality=QualitySettings(min_size=500))
-    _, seen = watch(visit()[:5], strict)
+    _, seen = run(visit()[:5], strict)
     assert {track.id for track in seen[-1].tracks} == {1, 2}
     assert {reading for frame in seen for reading in frame.readings.values()} == {"small"}
 
 
-def test_a_face_that_comes_where_movement_is_expected_is_found_within_two_seconds() -> None:
-    """A child in front of somebody's body, which may move as it likes without being searched."""
+def test_a_face_that_comes_where_motion_is_expected_is_detected_within_two_seconds() -> None:
+    """A child in front of an adult's body, whose motion is not searched."""
     adult = Actor(walk((320, 120, 90), (320, 120, 90), 1))
     child = Actor(lambda time: (330, 330, 66) if time >= 0.6 else None, mirrored=True)
-    _, seen = watch(film([adult, child], 2.7))
+    _, seen = run(film([adult, child], 2.7))
     assert any(track.box.overlap(Box(297, 297, 66, 66)) > 0.5 for track in seen[-1].tracks)
 
 
 def test_an_empty_room_has_no_tracks() -> None:
-    _, seen = watch(film([], 1.0))
+    _, seen = run(film([], 1.0))
     assert all(not frame.tracks and not frame.readings for frame in seen)
 
 
-def test_a_new_source_begins_with_nobody() -> None:
-    pipeline, _ = watch(visit()[:3])
-    anew = pipeline.anew(Settings())
-    [first, *_] = anew.run(visit()[:1])
+def test_a_new_source_begins_without_known_faces() -> None:
+    pipeline, _ = run(visit()[:3])
+    restarted = pipeline.for_new_source(Settings())
+    [first, *_] = restarted.run(visit()[:1])
     assert [track.id for track in first.tracks] == [1, 2]
-    assert anew.classifier is pipeline.classifier
+    assert restarted.classifier is pipeline.classifier

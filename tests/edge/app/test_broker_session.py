@@ -148,7 +148,7 @@ def test_everything_that_is_published_fits_its_schema_and_is_described(broker: B
         assert running.end() == 0
         wait_until(lambda: listener.last("availability") == "offline", 5)
         messages = list(listener.messages)
-    described = (ROOT / "docs" / "mqtt.md").read_text()
+    described = (ROOT / "docs" / "mqtt-reference.md").read_text()
     seen = set()
     for topic, payload, _ in messages:
         name = topic.removeprefix("fer-edge/kiosk/")

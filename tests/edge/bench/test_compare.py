@@ -1,4 +1,4 @@
-"""The bench on a real clip: every figure is there and can be true; what does not fit is refused."""
+"""The bench on a real clip: every figure is there and plausible, and a wrong ground truth is refused."""
 
 import json
 import shutil
@@ -11,8 +11,9 @@ import cv2
 import msgspec
 import pytest
 
-from edge.bench.compare import bench_clip, text
+from edge.bench.compare import bench_clip
 from edge.bench.ground_truth import FaceTruth, FrameTruth, GroundTruth, read_truth, truth_beside
+from edge.bench.report import report_text
 from edge.errors import DataError
 from edge.settings import Settings
 
@@ -33,13 +34,13 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def report(still_clip: Path, picture: Path) -> dict[str, Any]:
     done = bench("--source", still_clip, "--json", "--picture", picture, "--starts", 1)
     assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 @pytest.fixture
 def short_clip(still_clip: Path, tmp_path: Path) -> Path:
-    """Six frames of the clip as pictures, which need no truth."""
+    """Six frames of the clip as pictures, without a ground truth."""
     folder = tmp_path / "six"
     folder.mkdir()
     capture = cv2.VideoCapture(str(still_clip))
@@ -49,7 +50,7 @@ def short_clip(still_clip: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def six_of(truth: GroundTruth, faces: tuple[FaceTruth, ...]) -> GroundTruth:
+def first_six(truth: GroundTruth, faces: tuple[FaceTruth, ...]) -> GroundTruth:
     frames = tuple(FrameTruth(number, faces) for number in range(6))
     return GroundTruth(truth.file, msgspec.structs.replace(truth.header, frames=6), frames)
 
@@ -65,10 +66,10 @@ def test_the_parts_of_a_frame_add_up_and_each_takes_time(report: dict[str, Any])
     assert report["total"]["tutorial"]["parts_cpu_ms"]["rest"] > 0
 
 
-def test_the_tutorials_loop_scans_every_frame_and_classifies_every_face(report: dict[str, Any]) -> None:
-    tutorial = report["total"]["tutorial"]
-    assert (tutorial["scans_per_frame"], tutorial["recall"]) == (1.0, 1.0)
-    assert tutorial["inferences_per_frame"] >= 1.0
+def test_the_baseline_scans_every_frame_and_classifies_every_face(report: dict[str, Any]) -> None:
+    baseline = report["total"]["tutorial"]
+    assert (baseline["scans_per_frame"], baseline["recall"]) == (1.0, 1.0)
+    assert baseline["inferences_per_frame"] >= 1.0
 
 
 def test_fer_edge_is_cheaper_and_follows_the_same_face(report: dict[str, Any]) -> None:
@@ -82,7 +83,7 @@ def test_fer_edge_is_cheaper_and_follows_the_same_face(report: dict[str, Any]) -
     assert total["fer_edge"]["counts"]["switches"] == 0
 
 
-def test_each_stage_of_the_pipeline_is_told_with_its_cpu_and_wall_time(report: dict[str, Any]) -> None:
+def test_each_stage_of_the_pipeline_has_its_cpu_and_wall_time(report: dict[str, Any]) -> None:
     edge = report["total"]["fer_edge"]
     assert len(edge["stages_ms"]) >= 3
     assert sum(stage["cpu"] for stage in edge["stages_ms"].values()) <= 1.01 * edge["cpu_ms"]
@@ -99,7 +100,9 @@ def test_the_start_of_the_real_program_is_measured(report: dict[str, Any]) -> No
 
 
 def test_the_report_for_a_person_has_a_row_for_the_clip(report: dict[str, Any]) -> None:
-    assert any(line.startswith("still.avi") and line.rstrip().endswith(" 0") for line in text(report).splitlines())
+    assert any(
+        line.startswith("still.avi") and line.rstrip().endswith(" 0") for line in report_text(report).splitlines()
+    )
 
 
 def test_the_picture_shows_the_cascades_bars(report: dict[str, Any], picture: Path) -> None:
@@ -107,49 +110,49 @@ def test_the_picture_shows_the_cascades_bars(report: dict[str, Any], picture: Pa
     assert drawn is not None
     assert drawn.shape == (760, 1200, 3)
     cascade = (drawn == (172, 116, 43)).all(axis=2)
-    tutorial, edge = cascade[150:560, 60:370].sum(), cascade[150:560, 370:640].sum()
+    baseline, edge = cascade[150:560, 60:370].sum(), cascade[150:560, 370:640].sum()
     ratio = (
         report["total"]["tutorial"]["parts_cpu_ms"]["cascade"] / report["total"]["fer_edge"]["parts_cpu_ms"]["cascade"]
     )
-    assert tutorial / max(1, edge) == pytest.approx(ratio, rel=0.3)
+    assert baseline / max(1, edge) == pytest.approx(ratio, rel=0.3)
 
 
-def test_without_a_truth_there_are_costs_and_coverage_only(short_clip: Path) -> None:
-    told = bench_clip(Settings(), short_clip, None).as_json("six")
-    assert told["fer_edge"]["recall"] is None
-    assert told["fer_edge"]["counts"] is None
-    assert told["covered"]["faces"] == 6
-    assert told["ratio"] > 0
+def test_without_a_ground_truth_there_are_only_costs_and_coverage(short_clip: Path) -> None:
+    result = bench_clip(Settings(), short_clip, None).as_json("six")
+    assert result["fer_edge"]["recall"] is None
+    assert result["fer_edge"]["counts"] is None
+    assert result["covered"]["faces"] == 6
+    assert result["ratio"] > 0
 
 
-def test_a_truth_that_is_elsewhere_finds_nobody_and_makes_every_track_false(short_clip: Path, still_clip: Path) -> None:
-    wrong = six_of(read_truth(truth_beside(still_clip)), (FaceTruth(1, (0, 0, 60, 60), 1.0),))
-    told = bench_clip(Settings(), short_clip, wrong).as_json("six")
-    assert (told["fer_edge"]["recall"], told["tutorial"]["recall"]) == (0.0, 0.0)
-    assert (told["fer_edge"]["false_tracks"], told["tutorial"]["false_faces"]) == (1.0, 1.0)
-    assert told["fer_edge"]["counts"]["phantoms"] == told["fer_edge"]["counts"]["tracks"] == 1
+def test_a_wrong_ground_truth_gives_no_recall_and_makes_every_track_false(short_clip: Path, still_clip: Path) -> None:
+    wrong = first_six(read_truth(truth_beside(still_clip)), (FaceTruth(1, (0, 0, 60, 60), 1.0),))
+    result = bench_clip(Settings(), short_clip, wrong).as_json("six")
+    assert (result["fer_edge"]["recall"], result["tutorial"]["recall"]) == (0.0, 0.0)
+    assert (result["fer_edge"]["false_tracks"], result["tutorial"]["false_faces"]) == (1.0, 1.0)
+    assert result["fer_edge"]["counts"]["phantoms"] == result["fer_edge"]["counts"]["tracks"] == 1
 
 
-def test_the_truth_of_another_clip_is_refused(short_clip: Path, still_clip: Path) -> None:
+def test_the_ground_truth_of_another_clip_is_refused(short_clip: Path, still_clip: Path) -> None:
     truth = read_truth(truth_beside(still_clip))
-    with pytest.raises(DataError, match=r"has 6 frames, and .* tells of 25: it is of another clip"):
+    with pytest.raises(DataError, match=r"has 6 frames, but .* describes 25: it is for another clip"):
         bench_clip(Settings(), short_clip, truth)
     with pytest.raises(DataError, match="has more frames than the 2"):
         bench_clip(Settings(), short_clip, GroundTruth(truth.file, truth.header, truth.frames[:2]))
     other = GroundTruth(truth.file, msgspec.structs.replace(truth.header, width=320), truth.frames)
-    with pytest.raises(DataError, match=r"is 640x480, and .* tells of 320x480 pixels"):
+    with pytest.raises(DataError, match=r"is 640x480 pixels, but .* describes 320x480"):
         bench_clip(Settings(), short_clip, other)
 
 
-def test_what_cannot_be_benched_is_said_in_a_sentence(still_clip: Path, tmp_path: Path) -> None:
+def test_unusable_sources_and_ground_truths_have_their_own_errors(still_clip: Path, tmp_path: Path) -> None:
     lonely = tmp_path / "lonely.avi"
     shutil.copy(still_clip, lonely)
     broken = tmp_path / "broken.truth.jsonl"
     broken.write_text("nonsense\n")
     for arguments, code, sentence in (
         (("--source", "missing.avi"), 5, "no such file, folder or device"),
-        (("--source", "/dev/video0"), 2, "to see the same frames again"),
-        (("--source", lonely, "--truth", broken), 7, "line 1: not what a clip's truth is made of"),
+        (("--source", "/dev/video0"), 2, "whose frames it can read again"),
+        (("--source", lonely, "--truth", broken), 7, "line 1: not a line of a clip's ground truth"),
         (("--source", lonely, still_clip, "--truth", broken), 2, "--truth is for one --source"),
     ):
         done = bench(*arguments)

@@ -1,4 +1,4 @@
-"""The sidecar of a clip: what is written is read, and what is wrong is named."""
+"""The sidecar of a clip: it is read as it was written, and errors name the line."""
 
 from pathlib import Path
 
@@ -24,33 +24,33 @@ def test_what_is_written_is_read_again(file: Path) -> None:
     assert truth_beside(file.with_name("visit.avi")) == file
 
 
-def test_a_file_that_was_cut_off_is_not_read(file: Path) -> None:
+def test_an_incomplete_file_is_refused(file: Path) -> None:
     file.write_text("\n".join(file.read_text().splitlines()[:-1]))
-    with pytest.raises(DataError, match="has 1 frames, and its first line says 2"):
+    with pytest.raises(DataError, match="has 1 frames, but its first line says 2"):
         read_truth(file)
 
 
-def test_a_line_that_is_something_else_is_named(file: Path) -> None:
+def test_the_error_names_an_invalid_line(file: Path) -> None:
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines[:2], '{"frame":1,"people":[]}']))
-    with pytest.raises(DataError, match="line 3: not what a clip's truth is made of"):
+    with pytest.raises(DataError, match="line 3: not a line of a clip's ground truth"):
         read_truth(file)
 
 
 def test_frames_out_of_order_are_refused(file: Path) -> None:
     header, first, second = file.read_text().splitlines()
     file.write_text("\n".join([header, second, first]))
-    with pytest.raises(DataError, match="line 2: is about frame 1, expected 0"):
+    with pytest.raises(DataError, match="line 2: describes frame 1, expected 0"):
         read_truth(file)
 
 
 def test_an_unknown_expression_is_refused(file: Path) -> None:
     file.write_text(file.read_text().replace("happy", "bored"))
-    with pytest.raises(DataError, match="line 3: expression 'bored' is not angry"):
+    with pytest.raises(DataError, match="line 3: expression 'bored' is none of angry"):
         read_truth(file)
 
 
-def test_a_missing_or_empty_file_is_said_to_be_so(file: Path) -> None:
+def test_a_missing_and_an_empty_file_have_their_own_errors(file: Path) -> None:
     with pytest.raises(DataError, match="cannot be read: No such file"):
         read_truth(file.with_name("other.truth.jsonl"))
     file.write_text("")

@@ -1,4 +1,4 @@
-"""Counting tracks against the truth, on frames made up by hand."""
+"""Counting tracks against the ground truth, on hand-made frames."""
 
 from edge.bench.ground_truth import FaceTruth
 from edge.bench.scoring import DetectionCounts, Scorer, assign
@@ -57,7 +57,7 @@ def test_ids_that_change_places_are_two_switches() -> None:
     assert count((before, faces), (after, faces), (after, faces)).switches == 2
 
 
-def test_an_id_that_goes_on_to_another_person_is_no_switch_of_hers() -> None:
+def test_an_id_that_moves_to_another_person_is_no_switch_of_hers() -> None:
     assert count(([track(1)], [face(1)]), ([track(1)], [face(2)])).switches == 0
 
 

@@ -230,7 +230,7 @@ HUNG = """
 import sys
 import cv2
 from edge.system.shutdown import leave
-from edge.camera.live import Live
+from edge.camera.live import LiveSource
 
 class Hung:
     def read(self):
@@ -241,7 +241,7 @@ class Hung:
     def close(self):
         pass
 
-live = Live(Hung, "hung", 0.2)
+live = LiveSource(Hung, "hung", 0.2)
 print("told", end="")
 live.close()
 leave(10)

@@ -12,6 +12,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from edge.cli.main import _parser
 from edge.model.bundle import find_bundle
 from edge.model.preprocessing import LABELS
 from edge.settings import ModelSettings
@@ -287,12 +288,28 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(portraits: Path, four_fps:
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
 
 
-def test_help_teaches_with_examples() -> None:
-    for command in ([], ["run"], ["classify"], ["verify"]):
-        done = fer_edge(*command, "--help")
-        assert done.returncode == 0
-        assert "fer-edge run --source demo" in done.stdout
-        assert "exit codes" in done.stdout
+@pytest.mark.parametrize(
+    ("command", "example"),
+    [
+        ([], "fer-edge run --source demo"),
+        (["run"], "fer-edge run --source demo"),
+        (["replay"], "fer-edge replay visits.jsonl"),
+        (["classify"], "fer-edge classify portrait.jpg"),
+        (["verify"], "fer-edge verify --data fer2013.csv"),
+        (["doctor"], "fer-edge doctor --config"),
+        (["bench"], "fer-edge bench --autotune"),
+        (["model"], "fer-edge model install my-bundle.zip"),
+        (["model", "use"], "fer-edge model use student-small"),
+        (["service"], "fer-edge service status"),
+    ],
+)
+def test_help_shows_examples_and_exit_codes(
+    command: list[str], example: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _parser().parse_args([*command, "--help"])
+    shown = capsys.readouterr().out
+    assert (ended.value.code, example in shown, "exit codes" in shown) == (0, True, True), shown
 
 
 def test_the_device_side_loads_no_tensorflow_and_no_training_code() -> None:

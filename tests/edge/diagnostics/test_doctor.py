@@ -21,6 +21,7 @@ from edge.model.bundle import find_bundle
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.publisher import MqttPublisher
 from edge.settings import CameraSettings, ModelSettings, MqttSettings
+from edge.system.state import with_secret_files
 from tests.conftest import Broker, StandIn, free_port, wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -371,10 +372,10 @@ def test_a_password_file_that_is_absent(tmp_path: Path) -> None:
 
 def test_the_services_password_lies_beside_its_settings(tmp_path: Path) -> None:
     config, secret = tmp_path / "config.toml", tmp_path / "mqtt-password"
-    assert not doctor.with_password(MqttSettings(), config).password_file
+    assert not with_secret_files(MqttSettings(), config).password_file
     secret.touch()
-    assert doctor.with_password(MqttSettings(), config).password_file == str(secret)
-    assert doctor.with_password(MqttSettings(password_file="own"), config).password_file == "own"
+    assert with_secret_files(MqttSettings(), config).password_file == str(secret)
+    assert with_secret_files(MqttSettings(password_file="own"), config).password_file == "own"
 
 
 @pytest.mark.slow

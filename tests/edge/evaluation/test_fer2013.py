@@ -186,7 +186,7 @@ def test_a_missing_file_an_unknown_split_and_an_empty_split_are_named(tmp_path: 
         read_faces(csv, "validation")
     csv.write_text("emotion,pixels,Usage\n")
     for read in (read_faces, read_data):
-        with pytest.raises(DataError, match="no labelled faces found; it is to have rows"):
+        with pytest.raises(DataError, match="no labelled faces found; it must have rows"):
             read(csv)
 
 
@@ -302,7 +302,7 @@ def test_foreign_labels_and_unreadable_pictures_of_a_tree_are_bad_rows(tmp_path:
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "happy").mkdir()
     for read in (read_faces, read_data):
-        with pytest.raises(DataError, match="no labelled faces found; its folders are to be named angry"):
+        with pytest.raises(DataError, match="no labelled faces found; name its folders angry"):
             read(tmp_path)
 
 

@@ -60,7 +60,7 @@ def test_a_flipped_byte_is_found(copy: Path) -> None:
     [
         ({"labels": sorted(LABELS)}, "its labels are angry, disgust, fear, happy, neutral"),
         ({"input_shape": [1, 64, 64, 1]}, "its input is"),
-        ({"schema_version": 2}, "a card of version 2, and this fer-edge reads 4: make the bundle anew"),
+        ({"schema_version": 2}, "a card of version 2, and this fer-edge reads 4: make the bundle again"),
         ({"schema_version": 5}, "a card of version 5, and this fer-edge reads 4: upgrade fer-edge"),
         ({"schema_version": "4"}, "not a card of version 4"),
         ({"temperature": "hot"}, "temperature"),

@@ -16,8 +16,8 @@ import pytest
 
 from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.model.edgetpu import EdgeTpu, TrialMark, wait_after
-from edge.model.edgetpu_trial import SECONDS, EdgeTpuTrial
+from edge.model.edgetpu import CrashMarker, EdgeTpu, retry_delay
+from edge.model.edgetpu_trial import TRIAL_SECONDS, EdgeTpuTrial
 from edge.model.loader import open_deployed
 from edge.settings import ModelSettings, Settings, StoreSettings
 from tests.conftest import StandIn, wait_until
@@ -41,8 +41,8 @@ def model(standin: StandIn, **more: str) -> ModelSettings:
     ("mode", "outcome", "words", "mend"),
     [
         ("present", "healthy", "largest difference 0 steps", ""),
-        ("absent", "absent", "finds none (stand-in: no device)", "plugged in"),
-        ("crashes", "crashed", "crashed with SIGABRT when it opened it", "fit the TFLite runtime"),
+        ("absent", "absent", "finds no device (stand-in: no device)", "plugged in"),
+        ("crashes", "crashed", "crashed with SIGABRT while opening it", "fit the TFLite runtime"),
         ("wrong", "wrong", "golden outputs", "compile"),
     ],
 )
@@ -58,14 +58,14 @@ def test_a_trial_that_hangs_is_ended_and_says_where(standin: StandIn) -> None:
     standin.plays("hangs")
     clock = Clock()
     trial = EdgeTpuTrial(model(standin), clock=clock)
-    wait_until(lambda: trial.doing == "computed with it", 60)
+    wait_until(lambda: trial.step == "computing with it", 60)
     assert trial.poll() is None
-    clock.now += SECONDS
+    clock.now += TRIAL_SECONDS
     verdict = trial.poll()
     assert verdict
     assert (verdict.outcome, verdict.sentence) == (
         "hung",
-        "the Edge TPU gave no answer within 30 s when a trial computed with it",
+        "a trial of the Edge TPU gave no answer within 30 s while computing with it",
     )
 
 
@@ -73,7 +73,7 @@ def test_a_trial_that_hangs_is_ended_and_says_where(standin: StandIn) -> None:
     ("library", "outcome", "words"),
     [
         ("libno-such-edgetpu.so.1", "absent", "the library libno-such-edgetpu.so.1 is not installed"),
-        ("libm.so.6", "unusable", "libm.so.6 is no library of an Edge TPU"),
+        ("libm.so.6", "unusable", "libm.so.6 is not a library for the Edge TPU"),
         (__file__, "unusable", "invalid ELF header"),
     ],
 )
@@ -90,13 +90,13 @@ class Device:
     def __init__(self, standin: StandIn, *, wanted: bool = False, runtime: str | None = None) -> None:
         self.clock = Clock()
         self.bundle: Bundle = open_bundle(standin.bundle)
-        self.edgetpu = EdgeTpu(self.bundle, model(standin), TrialMark(runtime), wanted=wanted, clock=self.clock)
+        self.edgetpu = EdgeTpu(self.bundle, model(standin), CrashMarker(runtime), wanted=wanted, clock=self.clock)
         self.classifier = Classifier(self.bundle, accelerator=self.edgetpu)
 
     def after(self, seconds: float) -> str:
         """Go on in time, and to the verdict of a trial if one is due; what computes then."""
         self.clock.now += seconds
-        self.classifier.settle()
+        self.classifier.wait_for_accelerator()
         return self.classifier.accelerator
 
     def right(self) -> bool:
@@ -121,9 +121,9 @@ def test_one_that_vanishes_costs_no_frame_and_comes_back(standin: StandIn, caplo
     assert device.classifier.accelerator == "cpu (degraded)"
     assert "failed while it computed: stand-in: the device has vanished" in (device.classifier.degraded or "")
     assert device.after(29) == "cpu (degraded)"
-    assert "finds none" not in (device.classifier.degraded or ""), "not tried again yet"
+    assert "finds no device" not in (device.classifier.degraded or ""), "not tried again yet"
     assert device.after(1) == "cpu (degraded)"
-    assert "finds none" in (device.classifier.degraded or ""), "though absence alone would not be degraded"
+    assert "finds no device" in (device.classifier.degraded or ""), "though absence alone would not be degraded"
     standin.plays("present")
     assert device.after(59) == "cpu (degraded)"
     assert device.after(1) == "edgetpu"
@@ -153,10 +153,10 @@ def test_a_trial_that_cannot_even_be_started_is_tried_again(standin: StandIn) ->
     def no_python(settings: ModelSettings) -> EdgeTpuTrial:
         return EdgeTpuTrial(settings, python=("/no/such/python",))
 
-    edgetpu = EdgeTpu(open_bundle(standin.bundle), model(standin), TrialMark(None), wanted=False, trial=no_python)
-    edgetpu.settle()
+    edgetpu = EdgeTpu(open_bundle(standin.bundle), model(standin), CrashMarker(None), wanted=False, trial=no_python)
+    edgetpu.wait()
     assert not edgetpu.working
-    assert "cannot be tried out" in (edgetpu.degraded or "")
+    assert "no trial of the Edge TPU can be started" in (edgetpu.degraded or "")
 
 
 @pytest.mark.parametrize(("wanted", "accelerator"), [(False, "cpu"), (True, "cpu (degraded)")])
@@ -179,7 +179,7 @@ def test_one_that_is_there_but_not_well_is_not_used(standin: StandIn, mode: str)
 
 def test_one_that_is_lost_between_trial_and_use(standin: StandIn) -> None:
     device = Device(standin)
-    device.edgetpu.tend()
+    device.edgetpu.poll()
     trial = device.edgetpu._trial
     assert trial
     wait_until(lambda: trial._process.poll() is not None, 60)
@@ -189,37 +189,37 @@ def test_one_that_is_lost_between_trial_and_use(standin: StandIn) -> None:
 
 def test_a_bundle_that_has_nothing_for_it_is_degraded_and_stays_so(standin: StandIn) -> None:
     bundle = open_bundle(find_bundle("student-small"))
-    edgetpu = EdgeTpu(bundle, model(standin), TrialMark(None), wanted=True, clock=Clock())
-    edgetpu.settle()
+    edgetpu = EdgeTpu(bundle, model(standin), CrashMarker(None), wanted=True, clock=Clock())
+    edgetpu.wait()
     assert not edgetpu.working
     assert "has no model_edgetpu.tflite" in (edgetpu.degraded or "")
 
 
 @pytest.mark.parametrize(
-    ("losses", "deaths", "seconds"),
+    ("failures", "crashes", "seconds"),
     [(1, 0, 30), (2, 0, 60), (3, 0, 120), (8, 0, 3600), (10_000, 0, 3600), (1, 1, 600), (1, 2, 1200), (1, 255, 3600)],
 )
-def test_patience_grows_to_a_bound(losses: int, deaths: int, seconds: float) -> None:
-    assert wait_after(losses, deaths) == seconds
+def test_patience_grows_to_a_bound(failures: int, crashes: int, seconds: float) -> None:
+    assert retry_delay(failures, crashes) == seconds
 
 
 def test_a_process_that_died_inside_is_remembered_until_it_lasts(standin: StandIn, tmp_path: Path) -> None:
     runtime = tmp_path / "run"
     runtime.mkdir()
-    for deaths in (1, 2):
-        TrialMark(str(runtime)).__enter__()  # and never comes back
-        mark = TrialMark(str(runtime))
-        assert (mark.died, mark.deaths) == (True, deaths)
-    assert not TrialMark(str(runtime)).died, "the mark that was found is not found again"
-    TrialMark(str(runtime)).__enter__()
+    for crashes in (1, 2):
+        CrashMarker(str(runtime)).__enter__()  # and never comes back
+        marker = CrashMarker(str(runtime))
+        assert (marker.crashed, marker.crashes) == (True, crashes)
+    assert not CrashMarker(str(runtime)).crashed, "the mark that was found is not found again"
+    CrashMarker(str(runtime)).__enter__()
     device = Device(standin, runtime=str(runtime))
     assert device.classifier.accelerator == "cpu (degraded)"
     assert "crash or the watchdog" in (device.classifier.degraded or "")
     assert device.after(2399) == "cpu (degraded)"
     assert device.after(1) == "edgetpu"
-    assert TrialMark(str(runtime)).deaths == 3
+    assert CrashMarker(str(runtime)).crashes == 3
     device.after(600)
-    assert TrialMark(str(runtime)).deaths == 0
+    assert CrashMarker(str(runtime)).crashes == 0
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_the_settings_choose(standin: StandIn, tmp_path: Path, accelerator: str,
     standin.plays(mode)
     settings = Settings(model=model(standin, accelerator=accelerator), store=StoreSettings(str(tmp_path)))
     classifier, _ = open_deployed(settings, os.environ)
-    classifier.settle()
+    classifier.wait_for_accelerator()
     assert classifier.accelerator == computes
 
 

@@ -1,9 +1,6 @@
 """What is chosen, for how long that holds, and that it is used; times come from a clock that the test sets."""
 
-import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +15,8 @@ from edge.model.tuning import (
     RuntimeChoice,
     Tuning,
     choose,
-    in_use,
     load_tuning,
     measure,
-    table,
     tuning_conditions,
 )
 from edge.settings import ModelSettings, Settings, StoreSettings
@@ -140,7 +135,7 @@ def test_the_choice_is_used_where_the_settings_leave_it_free(
         keep(tmp_path, tuned(standin, *choice))
     model = ModelSettings(bundle=str(standin.bundle), edgetpu_library=str(standin.library), **settings)
     classifier = open_deployed(Settings(model=model, store=StoreSettings(str(tmp_path))), os.environ)[0]
-    classifier.settle()
+    classifier.wait_for_accelerator()
     assert (classifier.threads, classifier.accelerator) == (threads, accelerator)
 
 
@@ -149,44 +144,5 @@ def test_an_edge_tpu_that_was_chosen_and_is_gone_is_degraded(standin: StandIn, t
     standin.plays("absent")
     model = ModelSettings(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
     classifier = open_deployed(Settings(model=model, store=StoreSettings(str(tmp_path))), os.environ)[0]
-    classifier.settle()
+    classifier.wait_for_accelerator()
     assert classifier.accelerator == "cpu (degraded)"
-
-
-def test_the_table_marks_the_choice_and_says_what_became_of_the_edge_tpu(standin: StandIn) -> None:
-    without = msgspec.structs.replace(tuned(standin, cpu(1, 0.5), cpu(2, 0.49)), edgetpu="absent: no device")
-    lines = table(without).splitlines()[1:]
-    assert [line.split("  ")[1] for line in lines] == ["CPU, 1 thread", "CPU, 2 threads", "Edge TPU"]
-    assert ["chosen" in line for line in lines] == [True, False, False]
-    assert lines[-1].endswith("absent: no device")
-
-
-def test_settings_that_win_over_the_choice_are_named() -> None:
-    assert in_use(ModelSettings()) == "used from the next start on"
-    assert in_use(ModelSettings(threads=2, accelerator="cpu")) == (
-        'but the settings say model.threads = 2 and model.accelerator = "cpu"'
-    )
-
-
-@pytest.mark.slow
-def test_the_command_measures_keeps_and_prints(standin: StandIn, tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
-    config.write_text(
-        f'[model]\nbundle = "{standin.bundle}"\nedgetpu_library = "{standin.library}"\n[store]\nfolder = "{tmp_path}"\n'
-    )
-    fer_edge = [sys.executable, "-c", "import sys; from edge.cli.main import main; sys.exit(main())"]
-    done = subprocess.run(
-        [*fer_edge, "bench", "--autotune", "--json", "--config", config], capture_output=True, text=True, check=True
-    )
-    told = json.loads(done.stdout)
-    cores = len(os.sched_getaffinity(0))
-    assert [(way["accelerator"], way["threads"]) for way in told["measured"]] == [
-        *(("cpu", threads) for threads in range(1, min(cores, 8) + 1)),
-        ("edgetpu", 1),
-    ]
-    assert all(way["ms"] > 0 for way in told["measured"])
-    assert told["file"] == str(tmp_path / "tuned.json")
-    choice = load_tuning(tmp_path, open_bundle(standin.bundle))
-    assert choice
-    del told["file"]
-    assert json.loads(msgspec.json.encode(choice)) == told

@@ -28,8 +28,8 @@ def changed(motion: MotionDetector, picture: Gray, *known: Square) -> list[tuple
 
 def watching(room: NDArray[np.float64]) -> MotionDetector:
     motion = MotionDetector()
-    assert changed(motion, shot(room, 0)) == WHOLE, "nothing has been looked at yet"
-    motion.look(WHOLE)
+    assert changed(motion, shot(room, 0)) == WHOLE, "nothing has been searched yet"
+    motion.mark_searched(WHOLE)
     return motion
 
 
@@ -47,7 +47,7 @@ def test_flicker_and_exposure_are_no_change(room: NDArray[np.float64]) -> None:
     assert changed(motion, shot(room * 0.75, 1)) == []
 
 
-def test_what_comes_is_a_change_until_it_was_looked_at(room: NDArray[np.float64]) -> None:
+def test_a_visitor_is_a_change_until_the_area_was_searched(room: NDArray[np.float64]) -> None:
     motion = watching(room)
     with_visitor = room.copy()
     with_visitor[200:300, 400:480] = np.kron([[90, 200], [40, 120]], np.ones((50, 40)))
@@ -57,9 +57,9 @@ def test_what_comes_is_a_change_until_it_was_looked_at(room: NDArray[np.float64]
     assert top <= 200
     assert right >= 480
     assert bottom >= 300
-    motion.look([area])
+    motion.mark_searched([area])
     assert changed(motion, shot(with_visitor, 2)) == []
-    assert len(changed(motion, shot(room, 3))) == 1, "and so is its going"
+    assert len(changed(motion, shot(room, 3))) == 1, "leaving is a change too"
 
 
 def test_a_known_face_and_its_body_are_expected_to_move(room: NDArray[np.float64]) -> None:

@@ -4,26 +4,26 @@ import pytest
 from edge.vision.scheduler import ClassificationScheduler
 
 
-def looks(rate: float, fps: float, ids: list[int], seconds: float = 4.0) -> list[list[int]]:
+def choices(rate: float, fps: float, ids: list[int], seconds: float = 4.0) -> list[list[int]]:
     scheduler = ClassificationScheduler(rate)
     return [scheduler.choose(ids, n / fps) for n in range(round(fps * seconds))]
 
 
 @pytest.mark.parametrize(("rate", "fps", "expected"), [(15, 30, 15), (15, 25, 12.5), (15, 10, 10), (5, 30, 5)])
-def test_each_face_is_looked_at_at_the_rate_or_in_every_frame(rate: float, fps: float, expected: float) -> None:
+def test_each_face_is_classified_at_the_rate_or_in_every_frame(rate: float, fps: float, expected: float) -> None:
     for ids in ([1], [1, 2, 3]):
-        chosen = looks(rate, fps, ids)
-        for one in ids:
-            assert sum(one in frame for frame in chosen) / 4 == pytest.approx(expected, rel=0.1)
+        chosen = choices(rate, fps, ids)
+        for face in ids:
+            assert sum(face in frame for frame in chosen) / 4 == pytest.approx(expected, rel=0.1)
 
 
 def test_faces_take_turns() -> None:
-    settled = looks(15, 30, [1, 2, 3, 4])[4:]
+    settled = choices(15, 30, [1, 2, 3, 4])[4:]
     assert {len(frame) for frame in settled} == {2}
-    assert np.ptp([sum(one in frame for frame in settled) for one in (1, 2, 3, 4)]) <= 1
+    assert np.ptp([sum(face in frame for frame in settled) for face in (1, 2, 3, 4)]) <= 1
 
 
-def test_a_new_face_is_looked_at_at_once() -> None:
+def test_a_new_face_is_classified_at_once() -> None:
     scheduler = ClassificationScheduler(5)
     assert scheduler.choose([1], 0.0) == [1]
     assert scheduler.choose([1], 0.05) == []

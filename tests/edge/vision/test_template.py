@@ -22,21 +22,21 @@ def moved(picture: Gray, x: float, y: float) -> Gray:
 
 @pytest.mark.parametrize(("x", "y"), [(0, 0), (5, -3), (-14.5, 9.5), (20, 20)])
 def test_a_moved_face_is_found_to_a_few_percent_of_its_size(portrait: Gray, x: float, y: float) -> None:
-    look = FaceTemplate(Pyramid(portrait), FACE)
-    place, likeness = look.find(Pyramid(moved(portrait, x, y)), FACE, 0.3)
-    assert likeness > 0.9
-    assert abs(place.x - FACE.x - x) < 0.03 * FACE.side
-    assert abs(place.y - FACE.y - y) < 0.03 * FACE.side
+    template = FaceTemplate(Pyramid(portrait), FACE)
+    match, similarity = template.find(Pyramid(moved(portrait, x, y)), FACE, 0.3)
+    assert similarity > 0.9
+    assert abs(match.x - FACE.x - x) < 0.03 * FACE.side
+    assert abs(match.y - FACE.y - y) < 0.03 * FACE.side
 
 
-def test_neither_light_nor_contrast_matters(portrait: Gray) -> None:
+def test_brightness_and_contrast_do_not_matter(portrait: Gray) -> None:
     dim = np.asarray(20 + 0.4 * portrait, np.uint8)
-    _, likeness = FaceTemplate(Pyramid(portrait), FACE).find(Pyramid(dim), FACE, 0.2)
-    assert likeness > 0.95
+    _, similarity = FaceTemplate(Pyramid(portrait), FACE).find(Pyramid(dim), FACE, 0.2)
+    assert similarity > 0.95
 
 
-def test_where_the_face_is_gone_nothing_is_like_it(portrait: Gray) -> None:
-    look = FaceTemplate(Pyramid(portrait), FACE)
+def test_nothing_is_similar_when_the_face_is_gone(portrait: Gray) -> None:
+    template = FaceTemplate(Pyramid(portrait), FACE)
     noise = np.random.default_rng(1).integers(0, 256, portrait.shape, np.uint8)
-    assert look.find(Pyramid(noise), FACE, 0.4)[1] < 0.6
-    assert look.find(Pyramid(np.full_like(portrait, 90)), FACE, 0.4)[1] < 0.6
+    assert template.find(Pyramid(noise), FACE, 0.4)[1] < 0.6
+    assert template.find(Pyramid(np.full_like(portrait, 90)), FACE, 0.4)[1] < 0.6

@@ -1,10 +1,10 @@
-"""The tracker on real frames, with detections that a test makes up: what it must do does not depend on the cascade."""
+"""The tracker on rendered frames with made-up detections: its behaviour does not depend on the cascade."""
 
 from collections.abc import Sequence
 
 import pytest
 
-from edge.records import Box, Frame, Square, TrackSettings
+from edge.records import Box, Frame, Square, Track
 from edge.settings import TrackSettings as Settings
 from edge.vision.detector import Detection
 from edge.vision.pyramid import Pyramid
@@ -16,14 +16,14 @@ def square(x: float, y: float, side: float) -> Square:
     return Square(x, y, side)
 
 
-def step(tracker: Tracker, frame: Frame, *found: Detection) -> list[TrackSettings]:
-    """One frame: the cascade looks at the faces that are due and finds what a test says."""
+def step(tracker: Tracker, frame: Frame, *detections: Detection) -> list[Track]:
+    """Process one frame: faces that are due are checked, and the detections are what the test says."""
     pyramid = Pyramid(frame.gray)
     tracker.follow(pyramid, frame.time)
-    for face in tracker.due():
-        face.checked = frame.time
-    tracker.update(found, pyramid)
-    return tracker.shown(pyramid.size)
+    for face in tracker.due_for_check():
+        tracker.mark_checked(face)
+    tracker.update(detections, pyramid)
+    return tracker.tracks(pyramid.size)
 
 
 def clear(actor: Actor, time: float) -> Detection:
@@ -32,7 +32,7 @@ def clear(actor: Actor, time: float) -> Detection:
     return Detection(Square(*place), 20, clear=True)
 
 
-def doubtful(actor: Actor, time: float) -> Detection:
+def unclear(actor: Actor, time: float) -> Detection:
     return Detection(clear(actor, time).square, 6)
 
 
@@ -40,21 +40,21 @@ STANDING = Actor(walk((200, 200, 100), (200, 200, 100), 1))
 WALKING = Actor(walk((120, 200, 100), (500, 210, 110), 3))
 
 
-def test_a_clear_face_is_a_track_at_once() -> None:
+def test_a_clear_detection_is_a_track_at_once() -> None:
     [frame] = film([STANDING], 0.04)
     [track] = step(Tracker(Settings()), frame, clear(STANDING, 0))
-    assert track == TrackSettings(1, Box(150, 150, 100, 100), 0.0)
+    assert track == Track(1, Box(150, 150, 100, 100), 0.0)
 
 
-def test_a_doubtful_face_must_be_found_most_times_the_cascade_looks() -> None:
+def test_a_tentative_face_must_be_detected_in_most_frames_to_be_confirmed() -> None:
     frames = list(film([STANDING], 1))
     steady, flickering = Tracker(Settings(min_hits=3)), Tracker(Settings(min_hits=3))
     shown = {}
     for n, frame in enumerate(frames):
         due = n % 2 == 0
-        shown["steady"] = step(steady, frame, *([doubtful(STANDING, 0)] if due else []))
+        shown["steady"] = step(steady, frame, *([unclear(STANDING, 0)] if due else []))
         if n in (0, 6, 12, 18):
-            step(flickering, frame, doubtful(STANDING, 0))
+            step(flickering, frame, unclear(STANDING, 0))
         else:
             assert step(flickering, frame) == []
     assert [track.id for track in shown["steady"]] == [1]
@@ -70,7 +70,7 @@ def test_a_walking_face_is_followed_between_detections() -> None:
         assert track.box.overlap(true) > 0.75, frame.time
 
 
-def test_a_face_whose_detections_are_missed_stays_but_not_longer_than_lost_after() -> None:
+def test_a_face_is_followed_without_detections_until_lost_after() -> None:
     tracker = Tracker(Settings(lost_after=1.0))
     seen = {
         frame.time: [track.id for track in step(tracker, frame, *([clear(STANDING, 0)] if frame.time == 0 else []))]
@@ -80,13 +80,13 @@ def test_a_face_whose_detections_are_missed_stays_but_not_longer_than_lost_after
     assert all(ids == [] for time, ids in seen.items() if time > 1.01)
 
 
-def gone_between(begin: float, end: float) -> Actor:
+def away_between(begin: float, end: float) -> Actor:
     return Actor(lambda time: None if begin <= time < end else (200 + 20 * time, 200, 100))
 
 
 @pytest.mark.parametrize(("away", "expected"), [(0.8, 1), (1.3, 2)])
-def test_a_hidden_face_is_not_shown_and_is_the_same_when_it_is_back_in_time(away: float, expected: int) -> None:
-    actor = gone_between(1.0, 1.0 + away)
+def test_a_face_out_of_sight_is_not_shown_and_keeps_its_id_if_it_is_back_in_time(away: float, expected: int) -> None:
+    actor = away_between(1.0, 1.0 + away)
     tracker = Tracker(Settings(lost_after=1.0))
     for n, frame in enumerate(film([actor], 2.8)):
         there = actor.path(frame.time) is not None
@@ -97,7 +97,7 @@ def test_a_hidden_face_is_not_shown_and_is_the_same_when_it_is_back_in_time(away
     assert [track.id for track in tracks] == [expected]
 
 
-def test_a_face_that_goes_out_of_the_picture_is_gone_at_once_and_can_come_back() -> None:
+def test_a_face_that_leaves_the_picture_is_not_shown_and_can_come_back() -> None:
     actor = Actor(lambda time: (abs(200 * (time - 0.6)), 200, 100))
     tracker = Tracker(Settings())
     for n, frame in enumerate(film([actor], 1.2)):
@@ -139,15 +139,15 @@ def test_the_largest_faces_come_first_and_no_more_than_max_faces() -> None:
     assert [(track.id, track.box.w) for track in tracks] == [(1, 80), (2, 70)]
 
 
-def test_a_larger_face_takes_the_place_of_the_smallest_when_there_are_too_many() -> None:
+def test_a_larger_face_replaces_the_smallest_when_there_are_too_many() -> None:
     frames = list(film([STANDING], 0.16))
     small, middle = Detection(square(60, 300, 50), 20, clear=True), Detection(square(500, 300, 70), 20, clear=True)
     tracker = Tracker(Settings(max_faces=2))
     step(tracker, frames[0], middle, small)
-    little = Detection(square(350, 400, 60), 20, clear=True)
-    step(tracker, frames[1], small, middle, little)
-    step(tracker, frames[2], small, middle, doubtful(STANDING, 0))
-    assert tracker.ids == [1, 2], "neither one that is hardly larger nor a doubtful one"
+    slightly_larger = Detection(square(350, 400, 60), 20, clear=True)
+    step(tracker, frames[1], small, middle, slightly_larger)
+    step(tracker, frames[2], small, middle, unclear(STANDING, 0))
+    assert tracker.ids == [1, 2], "neither a hardly larger face nor an unclear one replaces it"
     step(tracker, frames[3], small, middle, clear(STANDING, 0))
     assert tracker.ids == [1, 3]
 

@@ -50,7 +50,7 @@ def test_what_one_cascade_takes_for_faces_all_together_do_not(seed: int) -> None
     assert len(found) >= 3
     detector = FaceDetector(DetectSettings())
     places = [Square(box.x + box.w / 2, box.y + box.h / 2, box.w) for box in found]
-    assert not any(detector.judge(Pyramid(picture), place)[0] for place in places)
+    assert not any(detector.confirm_proposal(Pyramid(picture), place)[0] for place in places)
 
 
 def test_who_stands_still_does_not_move() -> None:

@@ -1,0 +1,56 @@
+"""``fer-edge bench --source``: compare the cost and the recall of fer-edge with the baseline's."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import cv2
+import msgspec
+
+from edge.bench.compare import bench_clip, open_classifier
+from edge.bench.ground_truth import GroundTruth, read_truth, truth_beside
+from edge.bench.report import make_report, report_text
+from edge.bench.startup import measure_starts
+from edge.camera.sources import is_live
+from edge.errors import UsageError
+from edge.settings import Settings, load_settings
+
+
+def command(arguments: Namespace) -> int:
+    """Carry out ``fer-edge bench --source`` with its parsed arguments."""
+    cv2.setNumThreads(1)
+    settings = _settings(arguments)
+    clips: list[Path] = arguments.source
+    truths = [_truth_of(settings, clip, arguments.truth, len(clips)) for clip in clips]
+    results = [bench_clip(settings, clip, truth) for clip, truth in zip(clips, truths, strict=True)]
+    with_events = (clip for clip, result in zip(clips, results, strict=True) if result.first_event is not None)
+    start = measure_starts(next(with_events, clips[0]), arguments.config, arguments.bundle, arguments.starts)
+    named = [(clip.name, result) for clip, result in zip(clips, results, strict=True)]
+    report = make_report(open_classifier(settings), named, start)
+    print(json.dumps(report) if arguments.json else report_text(report))
+    if arguments.picture:
+        from edge.bench.plot import draw_costs  # noqa: PLC0415  loaded only when it is used
+
+        draw_costs(report, arguments.picture)
+    return 0
+
+
+def _settings(arguments: Namespace) -> Settings:
+    if arguments.bundle is None:
+        return load_settings(arguments.config)
+    if arguments.config:
+        raise UsageError("give either --bundle or a --config whose [model] names the bundle")
+    settings = Settings()
+    return msgspec.structs.replace(settings, model=msgspec.structs.replace(settings.model, bundle=arguments.bundle))
+
+
+def _truth_of(settings: Settings, clip: Path, given: Path | None, clips: int) -> GroundTruth | None:
+    """The given ground truth, or else the one beside the clip, if there is one."""
+    if is_live(msgspec.structs.replace(settings.camera, source=str(clip))):
+        raise UsageError(f"{clip}: bench needs a video or a folder of pictures, whose frames it can read again")
+    if given:
+        if clips > 1:
+            raise UsageError("--truth is for one --source; each of several clips needs its own truth beside it")
+        return read_truth(given)
+    beside = truth_beside(clip)
+    return read_truth(beside) if beside.is_file() else None
