@@ -4,15 +4,15 @@ from edge.mqtt.poison import PoisonMessageDetector
 def test_messages_in_flight_when_a_cable_is_pulled_once_are_not_suspected() -> None:
     detector = PoisonMessageDetector()
     assert detector.lost(range(20), 0.0, blamed=False) is None
-    assert not detector.alone
+    assert not detector.one_by_one
 
 
 def test_the_poison_message_is_found_among_many_and_held_back_while_others_go_on() -> None:
     detector, waiting, now = PoisonMessageDetector(), list(range(30)), 0.0
     found, losses = None, 0
     while waiting and found is None:
-        free = [name for name in waiting if not detector.held(name)]
-        in_flight = free[: 1 if detector.alone else 20]
+        free = [name for name in waiting if not detector.is_held(name)]
+        in_flight = free[: 1 if detector.one_by_one else 20]
         if 7 in in_flight:
             found, losses, now = detector.lost(in_flight, now, blamed=True), losses + 1, now + 1
         else:
@@ -20,10 +20,10 @@ def test_the_poison_message_is_found_among_many_and_held_back_while_others_go_on
             for name in in_flight:
                 detector.answered(name)
     assert (found, losses) == (7, 4)
-    assert detector.held(7)
+    assert detector.is_held(7)
     for name in range(20):
         detector.answered(name) if name != 7 else None
-    assert not detector.alone, "the others may go together again"
+    assert not detector.one_by_one, "the others may go together again"
 
 
 def test_without_a_reason_from_the_broker_more_losses_are_needed() -> None:
@@ -54,8 +54,8 @@ def test_an_answered_message_is_cleared() -> None:
 def test_what_is_suspected_and_never_comes_again_is_forgotten() -> None:
     detector = PoisonMessageDetector()
     detector.lost([1, 2], 0.0, blamed=True)
-    assert detector.alone
+    assert detector.one_by_one
     detector.released(599.0)
-    assert detector.alone
+    assert detector.one_by_one
     detector.released(600.0)
-    assert not detector.alone
+    assert not detector.one_by_one

@@ -132,7 +132,7 @@ def test_resting_makes_it_ready_and_feeds_the_watchdog() -> None:
     notified = [at / 5 for at in range(1, 301) if progress.rest(at / 5)]
     assert notified == [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
     assert progress.lasts(60.0), "a device that is paused has not failed"
-    assert progress.frame(61.0, "cpu") == {"STATUS": "seeing again, on cpu"}
+    assert progress.frame(61.0, "cpu") == {"STATUS": "the camera is open again, on cpu"}
 
 
 def test_the_status_after_a_rest_counts_only_what_was_seen() -> None:
@@ -140,7 +140,7 @@ def test_the_status_after_a_rest_counts_only_what_was_seen() -> None:
     progress.frame(0.0, "cpu")
     progress.rest(1.0)
     statuses = [message["STATUS"] for n in range(301) if "STATUS" in (message := progress.frame(1000 + n / 25, "cpu"))]
-    assert statuses == ["seeing again, on cpu", "25.0 frames/s on cpu"]
+    assert statuses == ["the camera is open again, on cpu", "25.0 frames/s on cpu"]
 
 
 @pytest.mark.parametrize("abstract", [False, True])
