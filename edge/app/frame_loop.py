@@ -14,7 +14,7 @@ from edge.pipeline import Pipeline
 from edge.records import Frame
 from edge.settings import Settings
 from edge.system.clock import TimeOrigin, live_time, media_time, now
-from edge.system.shutdown import hanging
+from edge.system.shutdown import is_camera_hanging
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class FrameLoop:
             self.frames_dropped += source.dropped
             if not self._pause_requested():
                 break
-            if hanging():
+            if is_camera_hanging():
                 raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
             self.pipeline = self.pipeline.for_new_source(
                 self._settings

@@ -2,7 +2,7 @@
 
 A camera can hang in any call: opening, reading, even letting go of it. So all three are made in one daemon thread, and
 whoever waits for its frames waits with a limit. A thread that hangs cannot be ended: the process has to end without it
-(edge.system.shutdown.leave).
+(edge.system.shutdown.exit_if_camera_hangs).
 """
 
 import contextlib

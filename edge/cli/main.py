@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own errors say what OpenCV and FFmpeg would print
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-from edge.system.shutdown import guarded, leave
+from edge.system.shutdown import exit_if_camera_hangs, guarded
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -38,7 +38,7 @@ def main() -> int:
     """Entry point of the ``fer-edge`` console script."""
     logging.basicConfig(format="fer-edge: %(message)s", level=logging.WARNING)
     exit_code = guarded("fer-edge", lambda: _main(sys.argv[1:]))
-    leave(exit_code)
+    exit_if_camera_hangs(exit_code)
     return exit_code
 
 

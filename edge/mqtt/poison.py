@@ -18,8 +18,8 @@ _FORGET_SECONDS: Final = 600.0
 class PoisonMessageDetector:
     """Weighs the messages that were in flight when a connection was lost. Pure: time, in seconds, is passed in.
 
-    While one is suspected, messages have to be sent one by one (``alone``). When connections still end over one, it is
-    identified and held back (``held``) for ten minutes, and longer each time, up to an hour.
+    While one is suspected, messages have to be sent singly (``one_by_one``). When connections still end over one, it is
+    identified and held back (``is_held``) for ten minutes, and longer each time, up to an hour.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class PoisonMessageDetector:
         self._holds: dict[Hashable, int] = {}
 
     @property
-    def alone(self) -> bool:
+    def one_by_one(self) -> bool:
         """Whether only one message may be in flight."""
         return any(weight >= _ALONE_WEIGHT and name not in self._held_until for name, weight in self._weights.items())
 
@@ -57,7 +57,7 @@ class PoisonMessageDetector:
         self._last_seen.pop(name, None)
         self._holds.pop(name, None)
 
-    def held(self, name: Hashable) -> bool:
+    def is_held(self, name: Hashable) -> bool:
         """Whether this message is held back."""
         return name in self._held_until
 

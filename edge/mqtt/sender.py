@@ -100,7 +100,7 @@ class MessageSender:
     def connected(self, limits: Limits) -> None:
         """Start over: send again what was in flight, and every retained topic as it is now."""
         self._limits = limits
-        self._refused.keep(self._poison.held)  # the others are tried again
+        self._refused.keep(self._poison.is_held)  # the others are tried again
         self._outbox.start_over()
         self._retained.start_over()
 
@@ -162,13 +162,13 @@ class MessageSender:
     @property
     def _room(self) -> int:
         """How many messages may be sent before the next answer."""
-        window = 1 if self._poison.alone else self._limits.window
+        window = 1 if self._poison.one_by_one else self._limits.window
         return max(0, window - len(self._in_flight))
 
     def _send_retained(self, connection: BrokerConnection, at: float) -> None:
         while self._room and (newest := self._retained.take()):
             topic, payload = newest
-            if self._poison.held(topic) or self._too_large(topic, payload):
+            if self._poison.is_held(topic) or self._too_large(topic, payload):
                 self._retained.given_up(topic)
                 self._refused_topics.add(topic, "too large for it")
             else:
@@ -179,7 +179,7 @@ class MessageSender:
         if self._refused.one_by_one:
             room = min(room, 0 if any(message.event is not None for message in self._in_flight.values()) else 1)
         for stored in self._outbox.take(room):
-            if self._poison.held(stored.id):
+            if self._poison.is_held(stored.id):
                 self._outbox.skip(stored.id)
             elif self._too_large(topic, stored.payload):
                 # It would end this connection, again and again. Another connection may allow more.

@@ -34,18 +34,18 @@ def guarded(program: str, action: Callable[[], int]) -> int:
         return 0
 
 
-def hanging() -> bool:
+def is_camera_hanging() -> bool:
     """Whether an abandonable thread is still running."""
     return any(isinstance(thread, AbandonableThread) and thread.is_alive() for thread in threading.enumerate())
 
 
-def leave(exit_code: int) -> None:
+def exit_if_camera_hangs(exit_code: int) -> None:
     """Exit at once when an abandonable thread is still running; otherwise do nothing.
 
     A normal exit would wait for ever: picamera2 registers an ``atexit`` hook that stops the camera. A thread that
     returns from OpenCV's code while the interpreter finalizes aborts the process with another exit code.
     """
-    if not hanging():
+    if not is_camera_hanging():
         return
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

@@ -95,7 +95,7 @@ class Progress:
             assignments = {"READY": "1", "STATUS": f"the first frame has been seen, on {accelerator}"}
         elif self._paused:
             self._counted, self._frames = now, 0
-            assignments = {"STATUS": f"seeing again, on {accelerator}"}
+            assignments = {"STATUS": f"the camera is open again, on {accelerator}"}
         else:
             self._frames += 1
         self._paused = False

@@ -1,4 +1,4 @@
-"""Install a bundle once for each step of the installation; a process of its own is killed before that step.
+"""Installs a bundle once for each step of the installation, each time in a process that is killed at that step.
 
 ``python -m tests.edge.power_cuts STATE FIRST SECOND`` prints one JSON line per cut: the step, and the model that is
 usable afterwards. Processes are forked, before any interpreter of a network exists, since starting Python takes long.
@@ -38,8 +38,8 @@ def install_until(number: int, state: Path, bundle: Path) -> str:
         os._exit(0)
     os.close(writing)
     os.waitpid(child, 0)
-    with open(reading) as output:  # noqa: PTH123
-        return output.read()
+    with open(reading) as pipe:  # noqa: PTH123
+        return pipe.read()
 
 
 def main(state: Path, first: Path, second: Path) -> None:

@@ -229,7 +229,7 @@ def test_a_bug_in_reading_is_told_at_once_and_not_as_a_stall() -> None:
 HUNG = """
 import sys
 import cv2
-from edge.system.shutdown import leave
+from edge.system.shutdown import exit_if_camera_hangs
 from edge.camera.live import LiveSource
 
 class Hung:
@@ -244,7 +244,7 @@ class Hung:
 live = LiveSource(Hung, "hung", 0.2)
 print("told", end="")
 live.close()
-leave(10)
+exit_if_camera_hangs(10)
 sys.exit(10)
 """
 

@@ -64,7 +64,7 @@ def test_paused_there_are_no_frames_and_nothing_is_divided_by_them(tmp_path: Pat
     assert (statistics.paused, statistics.fps, statistics.stage_ms) == (True, 0.0, {"detect": 0.0})
 
 
-def test_a_board_that_tells_nothing(tmp_path: Path) -> None:
+def test_a_board_that_reports_nothing(tmp_path: Path) -> None:
     clock = Clock()
     collector = StatisticsCollector(1, KernelFiles(tmp_path / "none", tmp_path / "none", tmp_path / "none"), clock)
     clock.now += 1
@@ -73,7 +73,7 @@ def test_a_board_that_tells_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stored", ["", "not a number", "0x"])
-def test_a_firmware_that_tells_nonsense(tmp_path: Path, stored: str) -> None:
+def test_a_firmware_that_reports_nonsense(tmp_path: Path, stored: str) -> None:
     (tmp_path / "get_throttled").write_text(stored)
     assert hardware.throttled_now(tmp_path / "get_throttled") is None
 

@@ -20,8 +20,8 @@ class Clock:
         return self.now
 
 
-class Desk:
-    """A Remote with all that it needs, the replies that it gave, and how often it wanted to start anew."""
+class CommandDesk:
+    """A command processor with what it needs, its replies, and how often it asked for a reload."""
 
     def __init__(self, folder: Path, *, pausable: bool = True, managed: bool = True) -> None:
         self.clock = Clock()
@@ -47,8 +47,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def desk(tmp_path: Path) -> CommandDesk:
+    return CommandDesk(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def desk(tmp_path: Path) -> Desk:
         ("reload", b" " * 2000, "malformed", "more than 1024 bytes"),
     ],
 )
-def test_what_is_no_command_is_answered_by_an_error(
-    desk: Desk, name: str, payload: bytes, error: str, words: str
+def test_an_invalid_command_is_answered_by_an_error(
+    desk: CommandDesk, name: str, payload: bytes, error: str, words: str
 ) -> None:
     reply = desk.send(name, payload)
     assert reply
@@ -90,20 +90,22 @@ def test_what_is_no_command_is_answered_by_an_error(
         (b"\xff", ""),
     ],
 )
-def test_a_refusal_names_the_command_by_its_id_when_that_can_be_read(desk: Desk, payload: bytes, known: str) -> None:
+def test_a_refusal_names_the_command_by_its_id_when_that_can_be_read(
+    desk: CommandDesk, payload: bytes, known: str
+) -> None:
     for reply in (desk.send("fly", payload), desk.send("reload", payload)):
         assert reply
         assert (reply.ok, reply.id) == (False, known)
 
 
-def test_a_retained_command_is_refused(desk: Desk) -> None:
+def test_a_retained_command_is_refused(desk: CommandDesk) -> None:
     reply = desk.send("pause", b'{"on":true,"id":"7"}', retained=True)
     assert reply
     assert (reply.error, reply.id) == ("retained", "7")
     assert not desk.command_processor.paused
 
 
-def test_a_flood_is_ignored_counted_and_answered_seldom(desk: Desk) -> None:
+def test_a_flood_is_ignored_counted_and_answered_seldom(desk: CommandDesk) -> None:
     for _ in range(100):
         desk.command_processor.receive("fly", b"", False)
         desk.clock.now += 0.01
@@ -117,7 +119,7 @@ def test_commands_are_limited_over_time() -> None:
     assert [limiter.allows(at) for at in (1.0, 2.0, 2.1, 4.0)] == [False, True, False, True]
 
 
-def test_pause_is_kept_at_once_and_answered_when_the_camera_is_closed(desk: Desk, tmp_path: Path) -> None:
+def test_pause_is_kept_at_once_and_answered_when_the_camera_is_closed(desk: CommandDesk, tmp_path: Path) -> None:
     assert desk.send("pause", b'{"on":true,"id":"7"}') is None
     assert desk.command_processor.paused
     assert StateStore(tmp_path, "kiosk").state.paused, "whatever happens to this process"
@@ -133,27 +135,27 @@ def test_pause_is_kept_at_once_and_answered_when_the_camera_is_closed(desk: Desk
     assert not StateStore(tmp_path, "kiosk").state.paused
 
 
-def test_a_pause_that_a_later_command_takes_back_is_told_so(desk: Desk) -> None:
+def test_a_pause_that_a_later_command_takes_back_gets_a_refusal(desk: CommandDesk) -> None:
     desk.send("pause", b'{"on":true,"id":"a"}')
     desk.send("pause", b'{"on":false,"id":"b"}')
     desk.command_processor.camera_is_open()
     assert [(reply.id, reply.ok) for reply in desk.replies] == [("a", False), ("b", True)]
 
 
-def test_pausing_what_is_paused_is_fine(desk: Desk) -> None:
+def test_pausing_what_is_paused_is_fine(desk: CommandDesk) -> None:
     for correlation in (b"1", b"2"):
         desk.send("pause", b'{"on":true,"id":"' + correlation + b'"}')
         desk.command_processor.camera_is_closed()
     assert [reply.ok for reply in desk.replies] == [True, True]
 
 
-def test_a_device_stays_paused_from_one_process_to_the_next(desk: Desk, tmp_path: Path) -> None:
+def test_a_device_stays_paused_from_one_process_to_the_next(desk: CommandDesk, tmp_path: Path) -> None:
     desk.send("pause", b'{"on":true}')
-    assert Desk(tmp_path).command_processor.paused
-    assert not Desk(tmp_path, pausable=False).command_processor.paused, "a file is no camera"
+    assert CommandDesk(tmp_path).command_processor.paused
+    assert not CommandDesk(tmp_path, pausable=False).command_processor.paused, "a file is no camera"
 
 
-def test_what_cannot_be_kept_is_done_and_told(desk: Desk, tmp_path: Path) -> None:
+def test_a_pause_that_cannot_be_stored_is_done_and_reported(desk: CommandDesk, tmp_path: Path) -> None:
     (tmp_path / "kiosk.state.new").mkdir()
     desk.send("pause", b'{"on":true}')
     desk.command_processor.camera_is_closed()
@@ -162,13 +164,13 @@ def test_what_cannot_be_kept_is_done_and_told(desk: Desk, tmp_path: Path) -> Non
 
 
 def test_a_file_cannot_be_paused(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, pausable=False)
+    desk = CommandDesk(tmp_path, pausable=False)
     reply = desk.send("pause", b'{"on":true}')
     assert reply
     assert reply.error == "impossible"
 
 
-def test_verify_runs_a_little_between_frames_with_the_classifier_of_the_loop(desk: Desk) -> None:
+def test_verify_runs_a_little_between_frames_with_the_classifier_of_the_loop(desk: CommandDesk) -> None:
     classifier = Classifier(desk.bundle())
     desk.command_processor.continue_verification(classifier)
     assert desk.send("verify", b'{"id":"9"}') is None
@@ -188,7 +190,7 @@ def test_verify_runs_a_little_between_frames_with_the_classifier_of_the_loop(des
     assert desk.send("verify") is None, "and again"
 
 
-def test_verify_of_a_damaged_bundle_fails_and_says_why(desk: Desk) -> None:
+def test_verify_of_a_damaged_bundle_fails_and_says_why(desk: CommandDesk) -> None:
     def damaged() -> Bundle:
         raise BundleError("model.tflite: the file was damaged or replaced")
 
@@ -199,7 +201,7 @@ def test_verify_of_a_damaged_bundle_fails_and_says_why(desk: Desk) -> None:
 
 
 def test_reload_waits_for_half_a_minute_of_life(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
+    desk = CommandDesk(tmp_path)
     desk.command_processor.receive("reload", b"", False)
     assert (desk.replies[0].error, desk.reloads) == ("too-fast", 0)
     assert "try again in 30 s" in (desk.replies[0].sentence or "")
@@ -223,6 +225,6 @@ def test_reload_with_settings_that_cannot_be_read_changes_nothing(tmp_path: Path
 
 
 def test_by_hand_there_is_no_reload(tmp_path: Path) -> None:
-    reply = Desk(tmp_path, managed=False).send("reload")
+    reply = CommandDesk(tmp_path, managed=False).send("reload")
     assert reply
     assert reply.error == "impossible"

@@ -77,7 +77,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     outbox.close()
 
 
-def test_what_was_given_back_comes_again_before_what_is_newer(file: Path) -> None:
+def test_an_event_that_was_given_back_comes_again_before_what_is_newer(file: Path) -> None:
     outbox = Outbox(file, 100)
     outbox.add(payloads(1, 2, 3, 4))
     first, second, third = outbox.take(3)
@@ -90,7 +90,7 @@ def test_what_was_given_back_comes_again_before_what_is_newer(file: Path) -> Non
     outbox.close()
 
 
-def test_what_is_left_comes_again_only_after_starting_over(file: Path) -> None:
+def test_a_skipped_event_comes_again_only_after_starting_over(file: Path) -> None:
     outbox = Outbox(file, 100)
     outbox.add(payloads(1, 2))
     outbox.skip(outbox.take(1)[0].id)
@@ -117,9 +117,9 @@ def test_beyond_the_bound_the_oldest_are_dropped_and_counted_for_ever(file: Path
 def test_what_is_on_its_way_is_not_dropped(file: Path) -> None:
     outbox = Outbox(file, 3)
     outbox.add(payloads(1, 2, 3))
-    [flying] = outbox.take(1)
+    [in_flight] = outbox.take(1)
     outbox.add(payloads(4))
-    outbox.acknowledge(flying.id)
+    outbox.acknowledge(in_flight.id)
     assert (outbox.figures.waiting, outbox.figures.dropped) == (2, 1)
     assert names(outbox) == ["3", "4"]
     outbox.close()
@@ -187,7 +187,7 @@ def test_a_damaged_file_is_set_aside_and_counted(file: Path, damage: str, caplog
     again.close()
 
 
-def test_a_full_disk_is_told_and_events_go_on_from_memory_until_there_is_room(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_events_go_on_from_memory_until_there_is_room(small_disk: Path) -> None:
     clock = Clock()
     outbox = Outbox(small_disk / "outbox.db", 10_000, clock)
     assert outbox.add(payloads(0))
@@ -216,7 +216,7 @@ def test_a_full_disk_is_told_and_events_go_on_from_memory_until_there_is_room(sm
     again.close()
 
 
-def test_a_read_only_disk_is_told_and_used_once_it_can_be_written(small_disk: Path) -> None:
+def test_a_read_only_disk_is_reported_and_used_once_it_can_be_written(small_disk: Path) -> None:
     clock = Clock()
     file = small_disk / "outbox.db"
     outbox = Outbox(file, 10, clock)
@@ -226,13 +226,13 @@ def test_a_read_only_disk_is_told_and_used_once_it_can_be_written(small_disk: Pa
     outbox = Outbox(file, 10, clock)
     assert not outbox.add(payloads(3))
     assert "cannot be written" in outbox.disk.error
-    [flying] = outbox.take(10)
-    assert flying.payload == b"3"
+    [in_flight] = outbox.take(10)
+    assert in_flight.payload == b"3"
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     clock.now += 60
     outbox.add(payloads(4))
     assert outbox.disk.error, "an event on its way keeps its id"
-    outbox.acknowledge(flying.id)
+    outbox.acknowledge(in_flight.id)
     clock.now += 60
     outbox.flush()
     assert (outbox.disk.error, outbox.figures.waiting) == ("", 3)
@@ -256,7 +256,7 @@ def test_attempts_on_a_broken_disk_become_rarer(file: Path) -> None:
     assert outbox.figures.failed == 1 + len(attempts), "the first when it was opened"
 
 
-def test_events_that_are_lost_with_the_process_are_said_to_be(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_events_that_are_lost_with_the_process_are_logged(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     file.mkdir(parents=True)
     outbox = Outbox(file, 10)
     outbox.add(payloads(1, 2))
@@ -280,7 +280,7 @@ class SlowDisk(Outbox):
         return super().add(payloads)
 
 
-def test_whoever_tells_does_not_wait_for_a_disk_that_hangs(file: Path) -> None:
+def test_putting_an_event_does_not_wait_for_a_disk_that_hangs(file: Path) -> None:
     outbox = SlowDisk(file, 10_000)
     moved = threading.Event()
     committer = Committer(outbox, moved.set)

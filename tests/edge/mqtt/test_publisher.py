@@ -29,11 +29,11 @@ from tests.edge.proxy import proxied
 
 pytestmark = pytest.mark.slow
 
-MAKER, ORIGIN = EventFactory(), live_time()
+FACTORY, ORIGIN = EventFactory(), live_time()
 
 
 def event(kind: EventKind, track: int = 1, label: str = "happy") -> Event:
-    return MAKER.event(Change(track, kind, expression(np.eye(7)[LABELS.index(label)]), 0.0), moment(ORIGIN))
+    return FACTORY.event(Change(track, kind, expression(np.eye(7)[LABELS.index(label)]), 0.0), moment(ORIGIN))
 
 
 def settings(port: int, **more: str | int) -> MqttSettings:
@@ -45,7 +45,7 @@ Start = Callable[..., MqttPublisher]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts sinks that share an outbox file, and tries again quickly; closes what a test leaves open."""
+    """Starts publishers that share an outbox file, and tries again quickly; closes what a test leaves open."""
     made: list[MqttPublisher] = []
 
     def starting(mqtt: MqttSettings, *announcements: Announcement, most: int = 1000) -> MqttPublisher:
@@ -88,7 +88,7 @@ def test_state_is_retained_and_events_are_not(broker: Broker, start: Start) -> N
         assert late.json("state")[-1]["expression"] == "happy"
 
 
-def test_whoever_ends_leaves_nobody_in_the_retained_state(broker: Broker, start: Start) -> None:
+def test_a_device_that_stops_leaves_no_faces_in_the_retained_state(broker: Broker, start: Start) -> None:
     """After a fault it used to name the last faces until the next connection."""
     publisher = start(settings(broker.port))
     publisher.publish_event(event("appeared"))
@@ -135,7 +135,7 @@ def test_a_device_whose_connection_breaks_is_offline_by_its_last_will(broker: Br
         wait_until(lambda: listener.of("availability") == ["online", "offline"], 5)
 
 
-def test_events_told_while_the_broker_is_absent_arrive_when_it_comes(
+def test_events_published_while_the_broker_is_absent_arrive_when_it_comes(
     broker: Broker, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker.stop()
@@ -170,7 +170,7 @@ def test_a_broker_that_refuses_is_not_connected_and_says_why(
     assert "secret" not in caplog.text
 
 
-def test_the_same_failure_over_and_over_is_said_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_failure_over_and_over_is_logged_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         publisher = start(settings(free_port()))
         attempts: list[int] = []
@@ -183,16 +183,16 @@ HINT = "Does another device have the same name?"
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_two_devices_with_one_name_are_told_so(
+def test_two_devices_with_one_name_are_reported(
     broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture, protocol: str
 ) -> None:
     mqtt = settings(broker.port, protocol=protocol)
-    sinks = [MqttPublisher(mqtt, Outbox(tmp_path / f"{n}.db", 10), longest_wait=0.5) for n in range(2)]
+    publishers = [MqttPublisher(mqtt, Outbox(tmp_path / f"{n}.db", 10), longest_wait=0.5) for n in range(2)]
     with caplog.at_level(logging.WARNING):
-        for publisher in sinks:
+        for publisher in publishers:
             publisher.start()
         wait_until(lambda: HINT in caplog.text, 10)
-        for publisher in sinks:
+        for publisher in publishers:
             publisher.close(1)
 
 
@@ -285,7 +285,7 @@ def test_a_broker_that_wants_the_devices_certificate(
 
 # paho leaves closing a socket whose handshake has failed to the garbage collector, which does so at once.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_broker_with_a_strangers_certificate_is_told_nothing(
+def test_a_broker_with_a_strangers_certificate_gets_nothing(
     broker: Broker, start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     certificates(tmp_path)
@@ -320,12 +320,12 @@ def test_of_all_but_events_only_the_newest_is_sent(broker: Broker, start: Start,
         assert publisher.close(5) == 0
         assert [one["frames_dropped"] for one in listener.json("statistics")] == [4]
         assert listener.of("paused") == ["ON"]
-        # The last one says that nobody is there any more.
+        # The last one has no face.
         assert [one["expression"] for one in listener.json("state")] == ["neutral", None]
         assert [one["expression"]["label"] for one in listener.json("event")] == labels
 
 
-def test_the_fault_that_began_first_is_told_until_it_ends(broker: Broker, start: Start) -> None:
+def test_the_fault_that_began_first_is_published_until_it_ends(broker: Broker, start: Start) -> None:
     with listening(broker.port) as listener:
         publisher = start(settings(broker.port))
         publisher.faults.set("service", Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))

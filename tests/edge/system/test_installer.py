@@ -1,4 +1,4 @@
-"""What `fer-edge service` would do to a machine, and what it says about one. The real thing is in tests/platform."""
+"""The steps of `fer-edge service` and its status, without a real systemd. That one is in tests/platform."""
 
 import json
 import re
@@ -115,16 +115,16 @@ def test_a_dry_run_says_the_same_and_does_nothing(
     commands = Commands()
     plain = Machine(machine.root, machine.prefix, machine.base_prefix, superuser=superuser)
     assert install_service(arguments("install", dry_run=True), plain, commands) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert files(machine) == {}
     assert commands.run == []
     install_service(arguments("install"), machine, commands)
-    assert capsys.readouterr().out.startswith(said)
+    assert capsys.readouterr().out.startswith(output)
     uninstall_service(arguments("uninstall", dry_run=True), plain, commands)
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert UNIT_FILE in files(machine)
     uninstall_service(arguments("uninstall"), machine, commands)
-    assert capsys.readouterr().out.startswith(said)
+    assert capsys.readouterr().out.startswith(output)
 
 
 def test_settings_and_password_are_never_overwritten(machine: Machine) -> None:
@@ -183,7 +183,7 @@ def test_a_program_that_the_sandbox_would_hide_is_refused(machine: Machine, pref
             install_service(arguments("install", dry_run=True), hidden, Commands())
 
 
-def test_a_command_that_fails_is_told_with_what_it_said() -> None:
+def test_a_command_that_fails_is_reported_with_its_stderr() -> None:
     with pytest.raises(SystemCommandError, match=r"sh -c .* failed \(3\): no such unit"):
         run_command(("sh", "-c", "echo no such unit >&2; exit 3"))
     with pytest.raises(SystemCommandError, match="cannot be run: No such file"):
@@ -219,9 +219,9 @@ def test_status_of_a_service_that_works(machine: Machine, capsys: pytest.Capture
     ],
 )
 def test_status_says_what_the_last_end_means(changes: dict[str, str], code: int | None, meaning: str) -> None:
-    told = describe({**SHOWN, **changes})
-    assert told["exit_code"] == code
-    assert meaning in told["exit_meaning"]
+    service = describe({**SHOWN, **changes})
+    assert service["exit_code"] == code
+    assert meaning in service["exit_meaning"]
 
 
 def test_status_without_an_installed_service(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
