@@ -129,18 +129,15 @@ def test_decisions_are_in_their_history() -> None:
     assert set(named) - set(numbers) == set()
 
 
-def test_the_floors_are_those_that_import_linter_holds() -> None:
-    """The contracts named ``edge floors`` and so on have the highest floor first, the page the lowest."""
+@pytest.mark.parametrize("package", ["edge", "train", "export"])
+def test_the_floors_are_those_that_import_linter_holds(package: str) -> None:
+    """A contract has the highest floor first, the page the lowest."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = {one["name"]: one for one in project["tool"]["importlinter"]["contracts"]}
+    held = [sorted(floor.split(" | ")) for floor in contracts[f"{package} floors"]["layers"]]
     page = (ROOT / "docs" / "contributing.md").read_text()
-    for contract in project["tool"]["importlinter"]["contracts"]:
-        package, _, floors = contract["name"].partition(" ")
-        if floors == "floors":
-            held = [
-                sorted(room.strip().removeprefix(f"{package}.") for room in f.split("|")) for f in contract["layers"]
-            ]
-            [text] = re.findall(rf"^The floors of `{package}/`.*?\n\n```text\n(.*?)```", page, re.DOTALL | re.MULTILINE)
-            assert [floor.split(" | ") for floor in text.splitlines()] == held[::-1], package
+    [text] = re.findall(rf"^The floors of `{package}/`.*?\n\n```text\n(.*?)```", page, re.DOTALL | re.MULTILINE)
+    assert [floor.split(" | ") for floor in text.splitlines()] == held[::-1]
 
 
 PICTURES = sorted((ROOT / "docs" / "pictures").glob("*"))
