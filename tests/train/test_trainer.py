@@ -127,7 +127,7 @@ def test_a_network_for_one_size_refuses_smaller_pictures(blobs: Path, tmp_path: 
     done = subprocess.run(
         command("shallow", blobs, tmp_path / "run", *settings), capture_output=True, text=True, check=False
     )
-    assert (done.returncode, "shallow cannot see pictures of 32 pixels" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "shallow cannot take pictures of 32 pixels" in done.stderr) == (2, True), done.stderr
 
 
 @pytest.fixture

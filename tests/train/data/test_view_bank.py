@@ -56,5 +56,5 @@ def test_what_is_no_bank_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", logits=np.zeros((2, 3), np.int8))
     with pytest.raises(DataError, match="not a view bank"):
         ViewBank.load(tmp_path / "other.npz")
-    with pytest.raises(DataError, match="no view bank of that name or path"):
+    with pytest.raises(DataError, match="no view bank with that name or path"):
         find_bank("nobody")

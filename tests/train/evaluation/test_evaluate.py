@@ -59,7 +59,7 @@ def test_test_time_augmentation_is_always_said(run: Path, blobs: Path) -> None:
 
 def test_a_bundle_is_measured_by_its_int8_file(blobs: Path) -> None:
     told = evaluate([Path("student-small")], read_faces(blobs, "PublicTest"))
-    assert "int8 on" in told.subject
+    assert "int8 on" in told.name
     assert told.figures.n == 28
 
 
@@ -78,9 +78,9 @@ def test_an_ensemble_is_the_mean_of_its_probabilities(run: Path, blobs: Path) ->
     faces = read_faces(blobs, "PublicTest")
     alone, other = evaluate([run], faces), evaluate([Path("student-small")], faces)
     both = evaluate([run, Path("student-small")], faces)
-    assert both.subject.startswith("ENSEMBLE of ")
-    assert alone.subject in both.subject
-    assert other.subject in both.subject
+    assert both.name.startswith("ENSEMBLE of ")
+    assert alone.name in both.name
+    assert other.name in both.name
     assert evaluate([run, run], faces).calibration.nll == pytest.approx(alone.calibration.nll)
     # -log of a mean is at most the mean of the -logs (Jensen), and equal only where both say the same
     assert both.calibration.nll < (alone.calibration.nll + other.calibration.nll) / 2
@@ -96,7 +96,7 @@ def test_kept_answers_stand_for_the_network(run: Path, blobs: Path, tmp_path: Pa
         kept = evaluate([file, Path("student-small")], faces, views)
         assert kept.figures.as_json() == together.figures.as_json()
         assert kept.calibration == together.calibration
-    assert f"run {run}, Keras float32, kept in {file}" in kept.subject
+    assert f"run {run}, Keras float32, saved in {file}" in kept.name
     assert evaluate([file], faces, 2).figures.as_json().items() <= json.loads(asked.stdout).items()
 
 
@@ -104,18 +104,18 @@ def test_kept_answers_are_about_the_faces_that_were_asked(run: Path, blobs: Path
     file, other = tmp_path / "shallow.npz", tmp_path / "nothing.npz"
     faces = read_faces(blobs, "PublicTest")
     evaluate([run], faces, 2, keep=file)
-    with pytest.raises(UsageError, match="about other faces"):
+    with pytest.raises(UsageError, match="for other faces"):
         evaluate([file], read_faces(blobs, "Training"))
-    with pytest.raises(UsageError, match=r"answers about 2 views; give --tta 2"):
+    with pytest.raises(UsageError, match=r"predictions for 2 views; give --tta 2"):
         evaluate([file], faces, 3)
     with pytest.raises(UsageError, match="of one subject, and here are 2"):
         evaluate([file, file], faces, keep=other)
     with pytest.raises(UsageError, match=r"call it shallow\.npz"):
         evaluate([run], faces, keep=tmp_path / "shallow")
     np.savez(other, logits=np.zeros(3))
-    with pytest.raises(DataError, match="no kept answers"):
+    with pytest.raises(DataError, match="no saved predictions"):
         evaluate([other], faces)
-    with pytest.raises(DataError, match=r"no kept answers.*No such file"):
+    with pytest.raises(DataError, match=r"no saved predictions.*No such file"):
         evaluate([tmp_path / "nowhere.npz"], faces)
 
 

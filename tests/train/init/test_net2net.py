@@ -15,7 +15,7 @@ import tensorflow as tf  # noqa: E402
 from tests.train.brief import brief_run  # noqa: E402
 from train.init.net2net import initialize_function_preserving  # noqa: E402
 from train.init.pruning import prune_filters  # noqa: E402
-from train.models.mobilenet import narrowed, student  # noqa: E402
+from train.models.mobilenet import divide_filters, student  # noqa: E402
 from train.models.resnet import teacher  # noqa: E402
 
 FACES = np.random.default_rng(1).uniform(-1, 1, (16, 48, 48, 1)).astype(np.float32)
@@ -25,7 +25,7 @@ FACES = np.random.default_rng(1).uniform(-1, 1, (16, 48, 48, 1)).astype(np.float
 def grown(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     """A student whose activations reach both ends of ReLU6, and the teacher that was grown from it."""
     keras.utils.set_random_seed(2)
-    drawn, source = (student(name, *narrowed(request.param), 0.0) for name in ("drawn", "source"))
+    drawn, source = (student(name, *divide_filters(request.param), 0.0) for name in ("drawn", "source"))
     rng = np.random.default_rng(3)
     for norm in (layer for layer in drawn.layers if isinstance(layer, keras.layers.BatchNormalization)):
         _, _, *statistics = norm.get_weights()
