@@ -74,7 +74,7 @@ def test_the_bundle_opens_and_gives_its_goldens_and_its_accuracy(bundle: Path, b
     assert card.ops["CONV_2D"] == 14
     assert card.crop_margin == CROP_MARGIN
     assert (bundle / "labels.txt").read_text().split() == list(LABELS)
-    assert "<h2>Do all forms say the same?</h2>" in (bundle / "report.html").read_text()
+    assert "<h2>Do all forms agree?</h2>" in (bundle / "report.html").read_text()
 
 
 def test_the_same_run_gives_the_same_bytes(bundle: Path, run: Path, blobs: Path, tmp_path: Path) -> None:

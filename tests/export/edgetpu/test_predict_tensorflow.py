@@ -105,7 +105,7 @@ def test_a_batch_of_two_maps_nothing_and_an_open_one_is_warned_of() -> None:
     assert prediction.mapped_ops == 0
     assert prediction.ops[0].status == OpStatus.RANK
     file = quantized(plain, batch=None)
-    assert any("the batch is left open" in warning for warning in predicted(file).warnings)
+    assert any("the batch size is dynamic" in warning for warning in predicted(file).warnings)
     with pytest.raises(ConversionError, match="dynamic"):
         check_int8(file)
 

@@ -48,7 +48,7 @@ def test_a_face_is_pasted_where_it_is_said_and_its_surroundings_go_on() -> None:
 
 def test_noise_in_which_there_is_no_face_measures_nothing(blobs: Path) -> None:
     faces = read_faces(blobs, "PublicTest")
-    with pytest.raises(DataError, match="none of the 28 faces was found"):
+    with pytest.raises(DataError, match="none of the 28 faces was detected"):
         study_margins(Classifier(open_bundle(find_bundle("student-small"))), faces, [0.0], 1, scan_finder())
 
 

@@ -124,8 +124,8 @@ def test_the_report_has_words_where_there_is_no_number() -> None:
     card = small()
     calm = measure_events([CONSTANT], shipped(card))
     told = format_stability(card, card.events, calm)
-    assert (calm.told_per_minute, calm.delays) == (0, ())
-    assert "0.00 events (none was told)" in told
-    assert "real changes: none told; 0 not told" in told
+    assert (calm.events_per_minute, calm.delays) == (0, ())
+    assert "0.00 events (no event)" in told
+    assert "real changes: no event; 0 without an event" in told
     assert "inf" not in told
     assert "nan" not in told
