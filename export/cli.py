@@ -200,26 +200,35 @@ def _add_edge_tpu(add: _Add) -> None:
         "model", type=Path, metavar="MODEL", help="a .tflite file, a bundle's folder, or a bundled model's name"
     )
     check.add_argument("--json", action="store_true", help="print JSON (docs/edge-tpu.md describes it)")
-    compile_parser = add(
+    _add_compile(add)
+    _add_add_tpu(add)
+
+
+def _add_compile(add: _Add) -> None:
+    parser = add(
         "compile",
         ("export.edgetpu.commands", "compile_command"),
         "compile a model or bundle for the Edge TPU",
         _COMPILE_DESCRIPTION,
     )
-    compile_parser.add_argument("model", type=Path, metavar="MODEL", help="a .tflite file, or a bundle's folder")
-    compile_parser.add_argument(
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a .tflite file, or a bundle's folder")
+    parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder of the compiled file (default: beside MODEL.tflite)"
     )
-    compile_parser.add_argument(
+    parser.add_argument(
         "--timeout",
         type=_seconds,
         default=180,
         metavar="S",
         help="seconds that the compiler may take (default: %(default)s)",
     )
-    compile_parser.add_argument(
+    parser.add_argument(
         "--compiler", default="edgetpu_compiler", metavar="PATH", help="the compiler (default: %(default)s, from PATH)"
     )
+    _add_allowed_cpu_ops(parser)
+
+
+def _add_add_tpu(add: _Add) -> None:
     add_tpu = add(
         "add-tpu",
         ("export.edgetpu.commands", "add_tpu_command"),
@@ -234,14 +243,17 @@ def _add_edge_tpu(add: _Add) -> None:
         metavar="LOG",
         help="the compiler's log (default: model_edgetpu.log beside FILE, if it exists)",
     )
-    for parser in (compile_parser, add_tpu):
-        parser.add_argument(
-            "--allow-cpu-ops",
-            type=_count,
-            default=0,
-            metavar="N",
-            help="number of ops that may stay on the CPU (default: %(default)s)",
-        )
+    _add_allowed_cpu_ops(add_tpu)
+
+
+def _add_allowed_cpu_ops(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-cpu-ops",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="number of ops that may stay on the CPU (default: %(default)s)",
+    )
 
 
 def _add_scenes(add: _Add) -> None:
