@@ -91,7 +91,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
         Run.load(tmp_path)
 
 
-def test_the_command_of_a_run_tells_an_earlier_run_from_a_bundle(tmp_path: Path) -> None:
+def test_the_command_of_a_run_distinguishes_an_earlier_run_from_a_bundle(tmp_path: Path) -> None:
     """Both may be called student-small, and only one of them has the weights."""
     (tmp_path / "student-small").mkdir()
     (tmp_path / "student-small" / "run.json").write_text("{}")

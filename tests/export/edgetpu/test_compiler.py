@@ -1,4 +1,4 @@
-"""``fer-export compile`` and ``add-tpu``. The compiler is a stand-in, labelled so: the real one was not at hand."""
+"""``fer-export compile`` and ``add-tpu``. The compiler is a stand-in: the real one was not available."""
 
 import contextlib
 import hashlib
@@ -154,7 +154,7 @@ def alive(process: int) -> bool:
         return False
 
 
-def test_a_missing_compiler_is_said_plainly(bundle: Path) -> None:
+def test_a_missing_compiler_is_reported_with_what_to_do(bundle: Path) -> None:
     before = files(bundle)
     done = command("compile", bundle, "--compiler", "edgetpu_compiler_that_is_not_there")
     assert done.returncode == 14
@@ -216,7 +216,7 @@ def log_of(bundle: Path, standin: Standin, scenario: str = "all") -> str:
     return compile_model(plain(bundle).model, Compiler(str(standin(scenario))), 99).log
 
 
-def test_a_file_compiled_elsewhere_is_added_and_what_that_proves_is_said(bundle: Path) -> None:
+def test_a_file_compiled_elsewhere_is_added_and_the_checks_are_reported(bundle: Path) -> None:
     done = add(bundle, as_compiled(plain(bundle).model))
     assert done.returncode == 0, done.stderr
     ops = sum(plain(bundle).card.ops.values())

@@ -1,4 +1,4 @@
-"""What is predicted of files of which each breaks one rule of the Edge TPU compiler."""
+"""Predictions for files that each violate one rule of the Edge TPU compiler."""
 
 import json
 import subprocess
@@ -191,7 +191,7 @@ def test_uint8_ops_of_version_1_are_what_they_should_be() -> None:
         ),
     ],
 )
-def test_a_file_that_the_compiler_cannot_work_on_maps_nothing_and_says_why(file: bytes, words: str) -> None:
+def test_a_file_that_the_compiler_refuses_maps_nothing_and_has_a_reason(file: bytes, words: str) -> None:
     prediction = predicted(file)
     assert prediction.refused is not None
     assert words in prediction.refused
@@ -306,7 +306,7 @@ def test_more_parameters_than_the_chip_holds_are_warned_of() -> None:
     assert "14.00 MiB of parameters do not fit the Edge TPU's 8 MiB" in prediction.warnings[0]
 
 
-def test_ops_whose_limits_are_not_published_are_told_of() -> None:
+def test_ops_whose_limits_are_not_published_give_a_warning() -> None:
     prediction = predicted(single("RESHAPE", 1, (NHWC, (1, 128)), constants=[(1, 128)]))
     assert prediction.all_mapped
     assert "op 0, RESHAPE: large ones are not mapped" in prediction.warnings[0]
@@ -323,7 +323,7 @@ def test_a_file_cut_short_is_damaged_and_not_something_else(size: int) -> None:
         read_graph(tiny()[:size], "short.tflite")
 
 
-def test_check_tells_a_person_that_nothing_was_compiled() -> None:
+def test_check_prints_that_nothing_was_compiled() -> None:
     done = check("student-small")
     assert done.returncode == 0
     assert check(STUDENT).stdout == done.stdout

@@ -1,4 +1,4 @@
-"""What a run learns from and is measured on: nothing twice, read once, and bad rows never unnoticed."""
+"""Data of a run: no picture in two splits, parsed once, and bad rows always reported."""
 
 import os
 import time

@@ -53,7 +53,7 @@ def test_a_bad_row_is_named(tmp_path: Path, row: str, words: str) -> None:
         read_votes(votes(tmp_path, TRAINING, row), faces(0, 1))
 
 
-def test_a_row_that_nobody_voted_on_is_no_matter_when_its_face_is_not_asked_for(tmp_path: Path) -> None:
+def test_a_row_without_votes_does_not_matter_when_its_face_is_not_read(tmp_path: Path) -> None:
     assert read_votes(votes(tmp_path, TRAINING, NOBODY, PUBLIC), faces(0, 2)).shape == (2, 10)
 
 

@@ -1,4 +1,4 @@
-"""Training that goes on from the int8 file of a bundle."""
+"""Training that starts from the int8 file of a bundle."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_a_bundle_of_another_network_is_refused() -> None:
         load_bundle_weights(MODELS["student-small"].build(0.0), bundle, np.zeros((4, 48, 48, 1), np.float32))
 
 
-def test_a_run_goes_on_from_a_bundle_and_says_so(blobs: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_a_bundle_and_records_it(blobs: Path, tmp_path: Path) -> None:
     run = brief_run("student", "student", blobs, tmp_path)
     assert run["init"].startswith("int8 bundle student (PublicTest ")
     assert open_bundle(find_bundle("student")).card.sha256 in run["init"]

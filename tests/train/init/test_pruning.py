@@ -1,4 +1,4 @@
-"""A network of fewer filters keeps what its wider one computes, where the rest said nothing."""
+"""A pruned network computes the same as the wider one where the removed filters contributed nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from train.models.mobilenet import divide_filters, student  # noqa: E402
 READERS = [*(f"conv_pw_{number}" for number in range(1, 14)), "logits"]
 
 
-def test_filters_that_nothing_reads_can_go() -> None:
+def test_filters_that_nothing_reads_are_removed_first() -> None:
     keras.utils.set_random_seed(1)
     faces = np.random.default_rng(1).uniform(-1, 1, (64, 48, 48, 1)).astype(np.float32)
     wide = student("wide", *divide_filters(4), 0.0)
@@ -36,7 +36,7 @@ def test_every_filter_of_a_choosing_layer_is_judged() -> None:
     assert all(moved[name].shape == (model.get_layer(name).filters,) for name in moved)
 
 
-def test_a_run_starts_from_the_wider_bundle_and_says_so(blobs: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_the_wider_bundle_and_records_it(blobs: Path, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="no TFLite runtime is installed")
     run = brief_run("student-quarter", "student", blobs, tmp_path)
     assert run["init"].startswith("the most telling filters of: int8 bundle student (PublicTest ")
