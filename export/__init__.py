@@ -1,3 +1,3 @@
-"""From a training run to a deployable bundle: quantization-aware training, int8 conversion, card, golden outputs."""
+"""From a training run to a bundle for devices: quantization, int8 conversion, card, golden outputs, Edge TPU."""
 
-import train  # noqa: F401  it chooses the Keras that can be quantized, which must happen before TensorFlow is imported
+import train  # noqa: F401  it selects the Keras that can be quantized, before TensorFlow is imported

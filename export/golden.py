@@ -1,7 +1,7 @@
-"""The golden material of a bundle: synthetic inputs, and what comes of them where the bundle is made.
+"""The golden outputs of a bundle: synthetic inputs, and the results for them on the machine that makes the bundle.
 
-Sixteen faces that are nobody's go through the network; a scene goes the way of a camera's picture: decoded to grey, and
-cut out with the card's margin. On a device edge.model.verification compares. Needs no TensorFlow.
+Sixteen synthetic faces are classified. A scene is processed like a camera's picture: decoded to grey, and cropped with
+the card's margin. On a device, edge.model.verification compares its own results with these. Needs no TensorFlow.
 """
 
 import platform
@@ -23,21 +23,18 @@ from edge.records import Box
 
 _FACES: Final = 16
 _SEED: Final = 20130414
-# A large face, one that leaves the picture, and one smaller than the network's input.
+# A large face, one beyond the picture's edge, and one smaller than the network's input.
 _BOXES: Final = (Box(40, 20, 80, 88), Box(120, 70, 50, 60), Box(6, 8, 30, 32))
 
 
 def make_golden(network: Network, margin: float) -> Golden:
-    """What this network, here, makes of the golden inputs.
-
-    Faces are cut out with ``margin`` (as in edge.model.preprocessing).
-    """
+    """The golden inputs, and the outputs of ``network`` on this machine; crops have ``margin``."""
     faces = golden_faces()
     return Golden(faces, np.stack([network.logits(face) for face in faces]), LABELS, golden_scene(margin))
 
 
 def golden_faces() -> NDArray[np.uint8]:
-    """Sixteen synthetic inputs, ``(16, 48, 48)`` uint8: smooth random blobs of many contrasts; nobody's face."""
+    """Sixteen synthetic inputs, ``(16, 48, 48)`` uint8: smooth random blobs of different contrasts."""
     rng = np.random.default_rng(_SEED)
     coarse = rng.uniform(-1, 1, (_FACES, 6, 6))
     smooth = np.stack([np.kron(blob, np.ones((8, 8))) for blob in coarse])
@@ -48,7 +45,7 @@ def golden_faces() -> NDArray[np.uint8]:
 
 
 def golden_scene(margin: float) -> GoldenScene:
-    """A 160x120 picture of blobs in colour, from black to white, and three squares cut out of it."""
+    """A 160x120 colour picture of blobs, from black to white, and three crops of it with ``margin``."""
     rng = np.random.default_rng(_SEED + 1)
     blobs = cv2.resize(rng.uniform(-60, 315, (8, 10, 3)), (160, 120), interpolation=cv2.INTER_CUBIC)
     blobs[:16, 144:], blobs[104:, :16] = 255, 0
@@ -75,9 +72,9 @@ def write_golden(folder: Path, golden: Golden) -> None:
 
 
 def golden_command(arguments: Namespace) -> int:
-    """Carry out ``fer-export golden``: give a bundle of an earlier version the golden file of this one.
+    """``fer-export golden``: write the golden file of this version into a bundle of an earlier one.
 
-    Raises BundleError where it would not be the same as if the bundle were made here: on another runtime or machine.
+    Raises BundleError on another runtime or machine than the one that made the bundle, where outputs may differ.
     """
     folder = find_bundle(str(arguments.bundle))
     try:
@@ -89,7 +86,7 @@ def golden_command(arguments: Namespace) -> int:
     if here != (card.golden_runtime, card.golden_machine):
         raise BundleError(
             f"{folder}: its golden outputs were made by {card.golden_runtime} on {card.golden_machine}; this is "
-            f"{here[0]} on {here[1]}, which may round otherwise. Do it there, or export the bundle anew."
+            f"{here[0]} on {here[1]}, which may round differently. Run the command there, or export the bundle again."
         )
     made = make_golden(network, card.crop_margin)
     write_golden(folder, made)

@@ -1,4 +1,4 @@
-"""``report.html`` of a bundle: what its card says, for people."""
+"""``report.html`` of a bundle: its card and figures as a page."""
 
 import html
 
@@ -8,18 +8,18 @@ from export.quantization.parity import CLEAR_MARGIN, FormPair
 from train.report import classifier_sections, render
 
 
-def bundle_report(card: Card, figures: Figures, trust: ReliabilityDiagram, pairs: list[FormPair]) -> str:
-    """The page. ``figures`` and ``trust`` are the int8 file's on the measured split, with the card's temperature."""
+def bundle_report(card: Card, figures: Figures, diagram: ReliabilityDiagram, pairs: list[FormPair]) -> str:
+    """The page's HTML; ``figures`` and ``diagram`` are of the int8 file on the measured split, calibrated."""
     return render(
         f"{card.name}, int8",
         [
             ("", _summary(card)),
             ("Before and after quantization", _quantization(card)),
-            ("Do all forms say the same?", _parity(pairs)),
+            ("Do all forms agree?", _parity(pairs)),
             ("Confidence", _confidence(card)),
-            *classifier_sections(figures, trust),
+            *classifier_sections(figures, diagram),
             ("The network", _network(card)),
-            ("What it is for", f"<p>{html.escape(card.intended_use)}</p><p>{html.escape(card.limits)}</p>"),
+            ("Intended use", f"<p>{html.escape(card.intended_use)}</p><p>{html.escape(card.limits)}</p>"),
         ],
     )
 
@@ -37,7 +37,7 @@ def _summary(card: Card) -> str:
 def _quantization(card: Card) -> str:
     forms: dict[str, SplitFigures] = {"float32": card.origin.float_figures, **card.origin.quantization_figures}
     rows = [
-        [f"{name} (taken)" if name == card.origin.quantization else name, f"{f.accuracy:.2%}", f"{f.macro_f1:.2%}"]
+        [f"{name} (used)" if name == card.origin.quantization else name, f"{f.accuracy:.2%}", f"{f.macro_f1:.2%}"]
         for name, f in forms.items()
     ]
     return _table(["form", "accuracy", "macro-F1"], rows)
@@ -56,26 +56,26 @@ def _parity(pairs: list[FormPair]) -> str:
         for pair in pairs
     ]
     heads = ["forms", "points", "same label", "where clear", "ties", "logits by steps of difference: 0, 1, 2, …"]
-    told = f"<p>Clear: the first two int8 logits are more than {CLEAR_MARGIN} steps apart.</p>"
-    return told + _table(heads, rows)
+    note = f"<p>Clear: the first two int8 logits are more than {CLEAR_MARGIN} steps apart.</p>"
+    return note + _table(heads, rows)
 
 
 def _confidence(card: Card) -> str:
-    judged, abstention, temperature = card.calibration, card.abstention, card.temperature
-    verdict = "cannot be told from" if judged.ece < judged.perfect_p95 else "is worse than"
+    assessed, abstention, temperature = card.calibration, card.abstention, card.temperature
+    verdict = "cannot be distinguished from" if assessed.ece < assessed.perfect_p95 else "is worse than"
     return (
-        f"<p>Temperature: exp({temperature.level:g} {temperature.slope:+g} g {temperature.curve:+g} g²), g being by "
-        f"how much the first logit leads. Cross-fitted, the expected calibration error is {judged.ece:.3f} (before: "
-        f"{judged.ece_before:.3f}); a perfectly calibrated model with these confidences stays under "
-        f"{judged.perfect_p95:.3f} in 95 of 100 cases, so this one {verdict} such a model. Negative log-likelihood "
-        f"{judged.nll_before:.3f} → {judged.nll:.3f}.</p><p>From confidence {abstention.threshold:.2f} on it speaks of "
-        f"{abstention.coverage:.0%} of the faces and is right about {abstention.accuracy:.1%} of those.</p>"
+        f"<p>Temperature: exp({temperature.level:g} {temperature.slope:+g} g {temperature.curve:+g} g²), g being the "
+        f"lead of the first logit. Cross-fitted, the expected calibration error is {assessed.ece:.3f} (before: "
+        f"{assessed.ece_before:.3f}); a perfectly calibrated model with these confidences stays under "
+        f"{assessed.perfect_p95:.3f} in 95 of 100 cases, so this one {verdict} such a model. Negative log-likelihood "
+        f"{assessed.nll_before:.3f} → {assessed.nll:.3f}.</p><p>The confidence is {abstention.threshold:.2f} or more "
+        f"for {abstention.coverage:.0%} of the faces; {abstention.accuracy:.1%} of those are classified correctly.</p>"
     )
 
 
 def _network(card: Card) -> str:
     ops = ", ".join(f"{count} {name}" for name, count in card.ops.items())
-    return f"<p>{card.parameters:,} parameters, {card.macs / 1e6:.1f} million multiply-accumulates a face. {ops}.</p>"
+    return f"<p>{card.parameters:,} parameters, {card.macs / 1e6:.1f} million multiply-accumulates per face. {ops}.</p>"
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:

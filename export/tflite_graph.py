@@ -1,6 +1,6 @@
-"""What a ``.tflite`` file holds, as plain frozen values: the graph, its tensors, ops and their versions.
+"""Read a ``.tflite`` file into frozen values: the graph, its tensors, its ops and their versions.
 
-The schema comes with ``ai-edge-litert`` and needs no TensorFlow, so a file is read in well under a second.
+The schema of ``ai-edge-litert`` needs no TensorFlow, so reading takes well under a second.
 """
 
 import math
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from edge.errors import BundleError, RuntimeMissingError, UsageError
 
 EDGE_TPU_OP: Final = "edgetpu-custom-op"
-"""The op into which the Edge TPU compiler puts everything that it maps."""
+"""Name of the op that holds everything the Edge TPU compiler mapped."""
 
 _IDENTIFIER: Final = b"TFL3"  # bytes 4 to 8 of every file of schema version 3
-# What the schema's reader raises on damaged offsets; it has no verifier.
+# Exceptions of the schema's reader for damaged offsets; it has no verifier.
 _DAMAGE: Final = (struct.error, ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError)
 
 
@@ -26,7 +26,7 @@ _DAMAGE: Final = (struct.error, ValueError, TypeError, LookupError, AttributeErr
 class Tensor:
     """One tensor. ``dtype`` is the schema's name, such as ``INT8``; ``scales`` has one entry per quantized channel.
 
-    ``data`` are the bytes of a constant, None for what is computed at run time.
+    ``data`` has the bytes of a constant; None for a tensor that is computed at run time.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Tensor:
 
     @property
     def constant(self) -> bool:
-        """Whether its content stands in the file."""
+        """Whether its content is in the file."""
         return self.data is not None
 
     @property
@@ -56,7 +56,7 @@ class Tensor:
 class Op:
     """One op in the order of execution. ``name`` is the schema's (``CONV_2D``), or a custom op's own.
 
-    ``inputs`` holds None where an optional one is absent; ``custom`` are a custom op's own bytes.
+    ``inputs`` has None for an absent optional input; ``custom`` has the options of a custom op as bytes.
     """
 
     index: int
@@ -68,7 +68,7 @@ class Op:
     custom: bytes
 
     def option(self, name: str) -> Any:
-        """One of its options by the schema's name; 0, the schema's default, where it has none."""
+        """An option by the schema's name; 0, the schema's default, if it is missing."""
         return getattr(self.options, name, 0)
 
 
@@ -83,7 +83,7 @@ class Graph:
 
 
 def read_file(path: Path) -> bytes:
-    """Bytes of a file that a command line names. Raises UsageError."""
+    """The bytes of a file that is named on the command line. Raises UsageError."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -93,7 +93,7 @@ def read_file(path: Path) -> bytes:
 def read_graph(file: bytes, name: object) -> Graph:
     """Read the bytes of a ``.tflite`` file; ``name`` is for messages.
 
-    Raises BundleError when it is not one or is damaged, RuntimeMissingError when the schema is not installed.
+    Raises BundleError when it is not a TFLite file or damaged, RuntimeMissingError when the schema is not installed.
     """
     try:
         from ai_edge_litert import schema_py_generated as schema  # noqa: PLC0415  an extra, and not cheap to load
@@ -102,7 +102,7 @@ def read_graph(file: bytes, name: object) -> Graph:
             f"reading a .tflite file needs ai-edge-litert: pip install 'fer-edge[export]' ({error})"
         ) from error
     if file[4:8] != _IDENTIFIER:
-        raise BundleError(f"{name}: not a TFLite file: it does not begin as one")
+        raise BundleError(f"{name}: not a TFLite file: its identifier is missing")
     try:
         model = schema.ModelT.InitFromPackedBuf(file, 0)
         return _graph(model, _names(schema.TensorType), _names(schema.BuiltinOperator))
@@ -120,7 +120,7 @@ def _graph(model: Any, dtypes: dict[int, str], builtins: dict[int, str]) -> Grap
     ops = []
     for index, op in enumerate(main.operators):
         code = model.operatorCodes[op.opcodeIndex]
-        # Files of before 2020 keep the number in the older, narrower field; the larger of both is the op.
+        # Files from before 2020 have the number in an older, narrower field; the larger of both is the op.
         builtin = builtins[max(code.builtinCode, code.deprecatedBuiltinCode)]
         ops.append(
             Op(
@@ -156,7 +156,7 @@ def _tensor(tensor: Any, buffer: Any, dtypes: dict[int, str]) -> Tensor:
 
 
 def _list(vector: Any) -> Any:
-    """A vector of the file; the schema gives None for an absent one."""
+    """A vector of the file; empty where the schema gives None."""
     return () if vector is None else vector
 
 

@@ -1,6 +1,6 @@
-"""A folder of wheels with which a device without internet installs ``fer-edge[litert]``, and the disk space it takes.
+"""Collect the wheels for installing ``fer-edge[litert]`` on a device without internet, and measure the disk space.
 
-Run by ``make wheelhouse`` and ``make size`` from a source checkout; pip does the work.
+``make wheelhouse`` and ``make size`` run it from a source checkout. It uses pip.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from edge.system.shutdown import guarded
 PROJECT: Final = Path(__file__).parent.parent
 REQUIREMENT: Final = "fer-edge[litert]"
 LIMIT_MB: Final = 300
-"""What the device side may take on the disk."""
+"""Limit of the disk space that an installation on a device may take."""
 
 _ARCHES: Final = ("aarch64", "x86_64")
 
 
 @dataclass(frozen=True)
 class DebianRelease:
-    """A Debian that devices run, by its Python: its C library bounds the wheels that it takes."""
+    """A Debian release of devices; ``glibc``, the minor version of its C library, limits the usable wheels."""
 
     name: str
     glibc: int
@@ -36,20 +36,20 @@ class DebianRelease:
 
 
 DEBIAN_RELEASES: Final = {
-    # Bookworm's picamera2 is built for numpy 1 and does not import beside numpy 2 (raspberrypi/picamera2 1088, 1211);
-    # OpenCV from 4.12 on wants numpy 2.
+    # Bookworm's picamera2 is built for numpy 1 and cannot be imported with numpy 2 (raspberrypi/picamera2 1088, 1211);
+    # OpenCV from 4.12 on requires numpy 2.
     "3.11": DebianRelease("Bookworm", 36, ("numpy<2", "opencv-python-headless<4.12")),
     "3.13": DebianRelease("Trixie", 41),
 }
 
 
 class WheelhouseError(FerEdgeError):
-    """pip could not build or collect the wheels; what it said stands above."""
+    """pip could not build or download the wheels; it printed the reason."""
 
 
 @dataclass(frozen=True)
 class WheelTarget:
-    """What the wheels are for."""
+    """The processor architecture and Python version that wheels are for."""
 
     arch: str
     python: str
@@ -60,14 +60,14 @@ class WheelTarget:
         return f"wheelhouse-{self.arch}-cp{self.python.replace('.', '')}"
 
     def pip_options(self) -> list[str]:
-        """Make pip choose as the device's own pip would; it does not derive older tags from a newer one by itself."""
+        """Options for pip to choose the same wheels as on the device; pip does not derive old tags from new ones."""
         tags = [f"manylinux_2_{minor}_{self.arch}" for minor in range(DEBIAN_RELEASES[self.python].glibc, 4, -1)]
         platforms = [f"--platform={tag}" for tag in (*tags, f"manylinux2014_{self.arch}", f"linux_{self.arch}")]
         return ["--only-binary=:all:", "--implementation=cp", f"--python-version={self.python}", *platforms]
 
 
 def parse_target(arch: str, python: str) -> WheelTarget:
-    """Check what was asked for. Raises UsageError saying what there is."""
+    """Check ``ARCH`` and ``PY``. Raises UsageError with the possible values."""
     if arch == "armv7l":
         raise UsageError(
             "ARCH=armv7l: numpy, opencv-python-headless and msgspec publish no wheels for 32-bit ARM, so there is no "
@@ -82,31 +82,31 @@ def parse_target(arch: str, python: str) -> WheelTarget:
 
 
 def build_wheelhouse(wanted: WheelTarget, dist: Path, project: Path = PROJECT) -> Path:
-    """Make the wheelhouse of a source checkout anew below ``dist``; returns its folder. Raises WheelhouseError."""
+    """Make the wheelhouse of a source checkout below ``dist``; returns its folder. Raises WheelhouseError."""
     folder = dist / wanted.folder
-    making = folder.with_suffix(".part")
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(parents=True)
-    _pip("wheel", "--no-deps", "--wheel-dir", str(making), str(project))
-    [ours] = making.glob("fer_edge-*.whl")
-    requirement = f"{REQUIREMENT} @ {ours.resolve().as_uri()}"
+    partial = folder.with_suffix(".part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _pip("wheel", "--no-deps", "--wheel-dir", str(partial), str(project))
+    [own_wheel] = partial.glob("fer_edge-*.whl")
+    requirement = f"{REQUIREMENT} @ {own_wheel.resolve().as_uri()}"
     _pip(
         "download",
         *wanted.pip_options(),
         "--dest",
-        str(making),
+        str(partial),
         requirement,
         *DEBIAN_RELEASES[wanted.python].constraints,
     )
     shutil.rmtree(folder, ignore_errors=True)
-    making.rename(folder)
+    partial.rename(folder)
     return folder
 
 
 def installed_sizes(wanted: WheelTarget, house: Path) -> dict[str, int]:
-    """Install from the wheelhouse alone into a scratch folder; returns bytes by package, byte code included."""
+    """Install from the wheelhouse alone into a temporary folder; returns bytes by package, with byte code."""
     with tempfile.TemporaryDirectory(prefix="fer-edge-size-") as scratch:
-        # The other Python's wheels were chosen by its own version; here pip would ask this one's again.
+        # The wheels were chosen for the target's Python; here pip would check this Python's version again.
         offline = ["--no-index", "--find-links", str(house), "--target", scratch, "--ignore-requires-python"]
         _pip("install", *offline, *wanted.pip_options(), REQUIREMENT)
         found = metadata.distributions(path=[scratch])
@@ -119,7 +119,7 @@ def _bytes(dist: metadata.Distribution) -> int:
 
 
 def format_sizes(sizes: dict[str, int]) -> str:
-    """The sizes as Markdown, largest first, with their sum."""
+    """The sizes as a Markdown table, largest first, with their sum."""
     ordered = sorted(sizes.items(), key=lambda item: item[1], reverse=True)
     rows = [f"| {name} | {size / 1e6:.1f} |" for name, size in ordered]
     total = f"| **all** | **{sum(sizes.values()) / 1e6:.1f}** |"
@@ -135,11 +135,11 @@ def _listing(house: Path) -> str:
 
 def _pip(command: str, *arguments: str) -> None:
     quiet = ("--quiet", "--disable-pip-version-check", "--no-input")
-    # A download folder in the user's own pip settings would let wheels in that are not in the wheelhouse.
+    # A find-links folder in the user's pip settings would add wheels that are not in the wheelhouse.
     environment = os.environ | ({"PIP_CONFIG_FILE": os.devnull} if "--no-index" in arguments else {})
     done = subprocess.run([sys.executable, "-m", "pip", command, *quiet, *arguments], check=False, env=environment)
     if done.returncode:
-        raise WheelhouseError(f"pip {command} failed with exit code {done.returncode}; what it said stands above")
+        raise WheelhouseError(f"pip {command} failed with exit code {done.returncode}; see its output above")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
-"""The training kit: data, models, recipes and the trainer, for a workstation.
+"""Training on a workstation: data, networks, recipes and the training loop.
 
-TensorFlow 2.21 defaults to Keras 3, which tensorflow-model-optimization cannot quantize; the legacy Keras that it
-can is chosen here, before TensorFlow is imported anywhere.
+TensorFlow 2.21 uses Keras 3 by default, which tensorflow-model-optimization cannot quantize. This module selects the
+legacy Keras, which it can, before anything imports TensorFlow.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""``fer-train``: train the networks on a workstation."""
+"""``fer-train``: train expression networks on a workstation, and measure them."""
 
 import argparse
 import dataclasses
@@ -11,22 +11,22 @@ from edge.system.shutdown import guarded
 from train import recipes
 from train.recipes import RECIPES, Recipe, customize, find_recipe
 
+_DESCRIPTION = "Train expression networks on a workstation, and measure them."
 _EXAMPLES = """examples:
   fer-train run student-small --data fer2013.csv --votes fer2013new.csv --weights student
   fer-train run paper --data fer2013.csv.xz --out runs/paper
   fer-train run shallow --data fer2013.csv --set epochs=2 --set optimizer=sgd --out /tmp/trial
   fer-train evaluate runs/paper --data fer2013.csv
-  fer-train evaluate runs/co-teacher runs/paper --data fer2013.csv --tta 2      an ensemble with its mirror images
+  fer-train evaluate runs/co-teacher runs/paper --data fer2013.csv --tta 2      an ensemble, with mirror images
   fer-train bank runs/co-teacher --data fer2013.csv --out co-teacher.npz
 
-The data is FER2013 as a CSV (plain, .gz, .xz, .zip, .tar.gz) or a tree of pictures: see docs/data.md. A run that was
-interrupted is continued by the same command. Its result is turned into a deployable bundle by:
-fer-export bundle RUN --data fer2013.csv --out DIR
+The data is FER2013 as a CSV (plain, .gz, .xz, .zip, .tar.gz) or a tree of pictures: see docs/data.md. The same command
+continues an interrupted run. To make a bundle for a device of a run: fer-export bundle RUN --data fer2013.csv --out DIR
 """
 
 
 def main() -> int:
-    """Entry point of the ``fer-train`` console script."""
+    """Entry point of the ``fer-train`` console script; returns the exit code."""
     return guarded("fer-train", lambda: _main(sys.argv[1:]))
 
 
@@ -37,9 +37,9 @@ def _main(argv: list[str]) -> int:
 
 
 def _models(_arguments: argparse.Namespace) -> int:
-    from train.models.registry import MODELS, macs  # noqa: PLC0415  TensorFlow takes seconds to load; --help must not
+    from train.models.registry import MODELS, macs  # noqa: PLC0415  loads TensorFlow, which takes seconds; --help must not
 
-    print(f"{'model':18}{'parameters':>12}{'trainable':>12}{'MMAC':>8}  what")
+    print(f"{'model':18}{'parameters':>12}{'trainable':>12}{'MMAC':>8}  source")
     for architecture in MODELS.values():
         model = architecture.build(0.0)
         trainable = sum(weight.shape.num_elements() for weight in model.trainable_weights)
@@ -55,9 +55,9 @@ def _recipes(_arguments: argparse.Namespace) -> int:
     defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
     for recipe in RECIPES.values():
         values = dataclasses.asdict(recipe)
-        told = (f"{key}={value}" for key, value in values.items() if key != "name" and value != defaults[key])
-        print(f"{recipe.name:18}{' '.join(told)}")
-    print(f"{'otherwise':18}{' '.join(f'{k}={v}' for k, v in defaults.items() if v is not dataclasses.MISSING)}")
+        changed = (f"{key}={value}" for key, value in values.items() if key != "name" and value != defaults[key])
+        print(f"{recipe.name:18}{' '.join(changed)}")
+    print(f"{'defaults':18}{' '.join(f'{k}={v}' for k, v in defaults.items() if v is not dataclasses.MISSING)}")
     return 0
 
 
@@ -65,10 +65,10 @@ def _run(arguments: argparse.Namespace) -> int:
     recipe = customize(find_recipe(arguments.recipe), arguments.set)
     folder = arguments.out or Path("runs") / recipe.name
     from train.distributed import Workers  # noqa: PLC0415
-    from train.run import Sources, execute  # noqa: PLC0415  as above
+    from train.run import RunInputs, train_recipe  # noqa: PLC0415  as above
 
-    sources = Sources(arguments.data, arguments.weights, arguments.votes, arguments.skip_bad)
-    run = execute(recipe, sources, folder, Workers(arguments.strategy))
+    inputs = RunInputs(arguments.data, arguments.weights, arguments.votes, arguments.skip_bad)
+    run = train_recipe(recipe, inputs, folder, Workers(arguments.strategy))
     assert run.best is not None
     print(
         f"{folder}: epoch {run.best.epoch + 1}, chosen by {run.measured}: accuracy {run.best.accuracy:.2%}, "
@@ -82,107 +82,134 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from train.evaluation.evaluate import as_json, evaluate, format_evaluation  # noqa: PLC0415
 
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
-    told = evaluate(arguments.subjects, faces, arguments.tta, arguments.keep)
+    evaluation = evaluate(arguments.predictors, faces, arguments.tta, arguments.keep)
     if arguments.out:
         from train.report import draw_confusion  # noqa: PLC0415  matplotlib
 
-        draw_confusion(told.figures, arguments.out)
-    print(json.dumps(as_json(told)) if arguments.json else format_evaluation(told))
+        draw_confusion(evaluation.figures, arguments.out)
+    print(json.dumps(as_json(evaluation)) if arguments.json else format_evaluation(evaluation))
     return 0
 
 
 def _bank(arguments: argparse.Namespace) -> int:
-    from train.evaluation.predictors import bank  # noqa: PLC0415  TensorFlow
+    from train.evaluation.predictors import make_teacher_bank  # noqa: PLC0415  TensorFlow
 
-    made = bank(arguments.subject, arguments.data, arguments.views, arguments.seed)
-    made.save(arguments.out)
+    bank = make_teacher_bank(arguments.teacher, arguments.data, arguments.views, arguments.seed)
+    bank.save(arguments.out)
     print(
-        f"{arguments.out}: {len(made.logits)} views of {made.logits.shape[1]} faces; int8 logits, step {made.scale:.3f}"
+        f"{arguments.out}: {len(bank.logits)} views of {bank.logits.shape[1]} faces; int8 logits, step {bank.scale:.3f}"
     )
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "fer-train", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        "fer-train", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     data = argparse.ArgumentParser(add_help=False)
     data.add_argument(
-        "--data", type=Path, required=True, metavar="PATH", help="FER2013: its CSV in any form, or a tree of pictures"
+        "--data",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="FER2013: its CSV (also compressed), or a tree of pictures",
     )
     _add_run(commands, data)
     _add_evaluate(commands, data)
     _add_bank(commands, data)
-    commands.add_parser("models", help="list the networks with their size and source").set_defaults(command=_models)
-    commands.add_parser("recipes", help="list the recipes with their commands, hours and figures").set_defaults(
-        command=_recipes
+    commands.add_parser("models", help="list the networks: parameters, multiply-accumulates, source").set_defaults(
+        command=_models
     )
+    commands.add_parser("recipes", help="list the recipes: hours, accuracy, settings").set_defaults(command=_recipes)
     return parser
 
 
 def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser) -> None:
     run = commands.add_parser(
         "run",
-        help="train one recipe",
+        help="train a network by a recipe",
+        description="Train a network by a recipe. The same command continues an interrupted run.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[data],
     )
     run.set_defaults(command=_run)
-    run.add_argument("recipe", help=f"what to train: {', '.join(RECIPES)}")
+    run.add_argument("recipe", help=f"one of: {', '.join(RECIPES)}")
     run.add_argument(
-        "--skip-bad", action="store_true", help="list the rows that cannot be used, and go on without them"
+        "--skip-bad", action="store_true", help="list unusable rows and train without them, instead of stopping"
     )
     run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE)")
     run.add_argument(
         "--weights",
         default="none",
         metavar="imagenet|vggface|none|PATH",
-        help="weights to start from: published ones, an earlier run, or a bundle; of the same network or, for the "
-        "other students, of student, for the teacher of student-half (docs/models.md says which network takes which)",
+        help="initial weights: published ones, an earlier run, or a bundle (default: %(default)s, random weights). "
+        "docs/models.md lists which weights each network can start from",
     )
     run.add_argument(
-        "--votes", type=Path, metavar="CSV", help="FERPlus votes, fer2013new.csv, for recipes that learn from them"
+        "--votes", type=Path, metavar="CSV", help="the FERPlus file fer2013new.csv, for recipes whose `votes` is not 0"
     )
-    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one value of the recipe")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one value of the recipe; may be repeated",
+    )
     run.add_argument(
         "--strategy",
         choices=["single", "mirrored", "multiworker"],
         default="single",
-        help="one process; all GPUs of this machine; or the machines that TF_CONFIG names",
+        help="train in one process, on all GPUs of this machine, or on the machines that TF_CONFIG names "
+        "(default: %(default)s)",
     )
 
 
 def _add_evaluate(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser
 ) -> None:
-    evaluate = commands.add_parser("evaluate", help="measure runs or bundles on labelled faces", parents=[data])
+    summary = "measure runs, bundles or an ensemble on labelled faces"
+    evaluate = commands.add_parser("evaluate", help=summary, description=f"{summary.capitalize()}.", parents=[data])
     evaluate.set_defaults(command=_evaluate)
     evaluate.add_argument(
-        "subjects",
+        "predictors",
         type=Path,
         nargs="+",
         metavar="RUN|BUNDLE|NPZ",
-        help="a run folder, a bundle or its name, or kept answers; of several the probabilities are averaged",
+        help="a run folder, a bundle's folder or name, or predictions saved by --keep; several are measured as an "
+        "ensemble: their probabilities are averaged",
     )
-    evaluate.add_argument("--split", help="which part of the data (default: PublicTest where there is one)")
+    evaluate.add_argument("--split", help="the split to measure on (default: PublicTest if the data has it)")
     evaluate.add_argument(
-        "--tta", type=int, default=1, metavar="N", help="average N test-time views, 2 to 10 (default: single crop)"
+        "--tta",
+        type=int,
+        default=1,
+        metavar="N",
+        help="test-time augmentation: average N shifted and mirrored views, 2 to 10 (default: 1, none)",
     )
     evaluate.add_argument(
-        "--keep", type=Path, metavar="NPZ", help="keep what it says of every face, for ensembles without the network"
+        "--keep",
+        type=Path,
+        metavar="NPZ",
+        help="save the predictions, for ensembles that are measured later without the network",
     )
-    evaluate.add_argument("--out", type=Path, metavar="SVG", help="draw the confusion matrix into this file")
+    evaluate.add_argument("--out", type=Path, metavar="SVG", help="write a drawing of the confusion matrix")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_bank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser) -> None:
-    bank = commands.add_parser("bank", help="keep what a trained teacher says, for distillation", parents=[data])
+    summary = "save a teacher's predictions for augmented training faces (a view bank), for distillation"
+    bank = commands.add_parser("bank", help=summary, description=f"{summary.capitalize()}.", parents=[data])
     bank.set_defaults(command=_bank)
+    bank.add_argument("teacher", type=Path, metavar="RUN|BUNDLE", help="a run folder, or a bundle's folder or name")
+    bank.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file to write")
     bank.add_argument(
-        "subject", type=Path, metavar="RUN|BUNDLE", help="the teacher: a run folder, a bundle or its name"
+        "--views", type=int, default=8, metavar="K", help="augmented views per face (default: %(default)s)"
     )
-    bank.add_argument("--out", type=Path, required=True, metavar="FILE", help="the view bank to write (.npz)")
-    bank.add_argument("--views", type=int, default=8, metavar="K", help="augmented views a face (default: %(default)s)")
-    bank.add_argument("--seed", type=int, default=1, help="draws the views; teachers that are averaged share it")
+    bank.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        help="random seed of the views; teachers that one recipe averages need the same (default: %(default)s)",
+    )

@@ -1,4 +1,4 @@
-"""``report.html``: what a run or a bundle reached, in one file without scripts. Figures, never faces."""
+"""``report.html``: the accuracy of a run or a bundle, in one file without scripts. It shows no faces."""
 
 import html
 import io
@@ -17,7 +17,7 @@ from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures, ReliabilityDiagram, measure, reliability_diagram
 from edge.model.preprocessing import LABELS, softmax
 
-if TYPE_CHECKING:  # TensorFlow takes seconds, and who only draws does not need it
+if TYPE_CHECKING:  # it loads TensorFlow, which takes seconds and is not needed to draw
     from train.checkpoints import Epoch
 
 _PAGE: Final = Template("""<!doctype html>
@@ -36,53 +36,53 @@ def write_report(
 ) -> None:
     """Write ``report.html`` of a finished run into its folder.
 
-    ``logits`` is ``(n, 7)``: what the best epoch says of the ``measured`` faces in single crop.
+    ``logits`` is ``(n, 7)``: those of the best epoch for the ``measured`` faces in single crop.
     """
     probabilities = softmax(logits.astype(np.float64))
     figures = measure(measured.labels, probabilities.argmax(axis=1))
-    trust = reliability_diagram(measured.labels, probabilities)
+    diagram = reliability_diagram(measured.labels, probabilities)
     best = max(history, key=lambda line: line.accuracy)
     summary = (
         f"{measured.split}, {figures.n} faces, single crop, Keras: accuracy {figures.accuracy:.2%}, macro-F1 "
-        f"{figures.macro_f1:.2%}, expected calibration error {trust.ece:.3f}. Epoch {best.epoch + 1} of "
+        f"{figures.macro_f1:.2%}, expected calibration error {diagram.ece:.3f}. Epoch {best.epoch + 1} of "
         f"{len(history)}, chosen by {measured.split}."
     )
     page = render(
         folder.name,
         [
             ("", f"<p>{summary}</p><p><code>{html.escape(command)}</code></p>"),
-            ("Learning curves", drawn(lambda figure: _curves(figure, history), 9, 3.2)),
-            *classifier_sections(figures, trust),
+            ("Learning curves", draw_svg(lambda figure: _curves(figure, history), 9, 3.2)),
+            *classifier_sections(figures, diagram),
         ],
     )
     (folder / "report.html").write_text(page)
 
 
 def render(title: str, sections: Iterable[tuple[str, str]]) -> str:
-    """A page of headed sections, each already HTML."""
+    """A page of sections, each a heading and HTML."""
     bodies = (f"<h2>{heading}</h2>\n{body}" if heading else body for heading, body in sections)
     return _PAGE.substitute(title=html.escape(title), sections="\n".join(bodies))
 
 
-def classifier_sections(figures: Figures, trust: ReliabilityDiagram) -> list[tuple[str, str]]:
-    """What every report says of a classifier: classes, confusion matrix, reliability diagram."""
+def classifier_sections(figures: Figures, diagram: ReliabilityDiagram) -> list[tuple[str, str]]:
+    """The sections of every report: figures per class, confusion matrix, reliability diagram."""
     return [
         ("Per class", _class_table(figures)),
-        ("Confusion matrix", drawn(lambda figure: _confusion(figure, figures), 6, 5)),
-        ("Reliability diagram", drawn(lambda figure: _reliability(figure, trust), 5, 4)),
+        ("Confusion matrix", draw_svg(lambda figure: _confusion(figure, figures), 6, 5)),
+        ("Reliability diagram", draw_svg(lambda figure: _reliability(figure, diagram), 5, 4)),
     ]
 
 
 def draw_confusion(figures: Figures, file: Path) -> None:
     """Write the confusion matrix alone, as SVG. Raises UsageError when the file cannot be written."""
     try:
-        file.write_text(drawn(lambda figure: _confusion(figure, figures), 6, 5))
+        file.write_text(draw_svg(lambda figure: _confusion(figure, figures), 6, 5))
     except OSError as error:
         raise UsageError(f"{file}: cannot be written: {error.strerror}") from error
 
 
-def drawn(draw: Callable[[Figure], None], width: float, height: float) -> str:
-    """An inline SVG of ``width`` x ``height`` inches; the same figures give the same bytes."""
+def draw_svg(draw: Callable[[Figure], None], width: float, height: float) -> str:
+    """Draw an inline SVG of ``width`` x ``height`` inches; the same figures give the same bytes."""
     with mpl.rc_context({"svg.hashsalt": "fer-edge", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)
@@ -126,18 +126,18 @@ def _confusion(figure: Figure, figures: Figures) -> None:
     axes.set(xlabel="called", ylabel="labelled", title="share of each label's faces")
 
 
-def _reliability(figure: Figure, trust: ReliabilityDiagram) -> None:
+def _reliability(figure: Figure, diagram: ReliabilityDiagram) -> None:
     axes: Any = figure.subplots()
-    filled = [b for b in trust.bins if b.n]
+    filled = [b for b in diagram.bins if b.n]
     axes.plot([0, 1], [0, 1], color="grey", linestyle="--", label="perfect")
     axes.bar(
-        [(i + 0.5) / len(trust.bins) for i in range(len(trust.bins))],
-        [b.accuracy for b in trust.bins],
-        width=1 / len(trust.bins),
+        [(i + 0.5) / len(diagram.bins) for i in range(len(diagram.bins))],
+        [b.accuracy for b in diagram.bins],
+        width=1 / len(diagram.bins),
         alpha=0.5,
         edgecolor="white",
         label="accuracy",
     )
     axes.plot([b.confidence for b in filled], [b.accuracy for b in filled], "o", label="mean confidence")
-    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=f"ECE {trust.ece:.3f}, 10 bins")
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=f"ECE {diagram.ece:.3f}, 10 bins")
     axes.legend()

@@ -1,4 +1,4 @@
-"""A training run: a folder that holds everything needed to name, repeat or export its result."""
+"""A training run: its inputs, its ``run.json``, and the folder that is needed to repeat or export its result."""
 
 import dataclasses
 import hashlib
@@ -35,11 +35,11 @@ _STATISTICS_FACES = 512
 
 
 @dataclass(frozen=True)
-class Sources:
-    """What a run reads: FER2013, the weights it starts from, FERPlus votes.
+class RunInputs:
+    """What a run reads: FER2013, the weights that it starts from, and FERPlus votes.
 
-    ``weights`` is an earlier run or a bundle of the same network, or what train.init.pretrained takes; ``skip_bad`` is
-    as of train.data.dataset.read_splits.
+    ``weights`` names an earlier run or a bundle, or is what train.init.pretrained takes; ``skip_bad`` is that of
+    train.data.dataset.read_splits.
     """
 
     data: Path
@@ -50,11 +50,12 @@ class Sources:
 
 @dataclass(frozen=True)
 class Run:
-    """What ``run.json`` says: the recipe, the data it saw, where the weights started, and what it reached.
+    """The content of ``run.json``: recipe, data, initial weights and the best epoch.
 
-    ``excluded`` counts the Training pictures left out because other splits hold them too, ``skipped`` the bad rows;
-    ``measured`` is the split that accuracy is measured on. ``revision`` is the Git commit of the program, with ``+``
-    when files differed from it, or empty when unknown.
+    ``excluded`` counts the Training pictures that were left out because another split holds them too; ``skipped``
+    counts the bad rows. ``measured`` is the split that accuracy is measured on. ``init`` says how the initial weights
+    were made. ``revision`` is the Git commit of the program, with ``+`` when files differed from it; it is empty when
+    unknown. ``best`` is None until the run is finished.
     """
 
     recipe: Recipe
@@ -72,7 +73,7 @@ class Run:
 
     @classmethod
     def load(cls, folder: Path) -> "Run":
-        """Read a run folder's ``run.json``. Raises UsageError when it is not one."""
+        """Read the ``run.json`` of a run folder. Raises UsageError when the folder is not one."""
         try:
             stored = json.loads((folder / _RUN).read_text())
             best = Epoch(**stored["best"]) if stored["best"] else None
@@ -86,13 +87,13 @@ class Run:
         (folder / _RUN).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
     def model(self, folder: Path) -> Any:
-        """The trained Keras model with its best averaged weights, in float32."""
+        """The trained Keras model with its best averaged weights, in float32. Raises as ``load_into`` does."""
         model = build_in_float32(self.recipe)
         self.load_into(model, folder)
         return model
 
     def load_into(self, model: Any, folder: Path) -> None:
-        """Give a network of the same architecture the best averaged weights. Raises UsageError when there are none."""
+        """Load the best averaged weights into a model of the same network. Raises UsageError when there are none."""
         if not (folder / BEST_WEIGHTS).exists():
             raise UsageError(f"{folder}: the run has no {BEST_WEIGHTS} yet. Finish it with `fer-train run`.")
         try:
@@ -101,30 +102,30 @@ class Run:
             raise UsageError(f"{folder / BEST_WEIGHTS}: not the weights of {self.recipe.model}: {error}") from error
 
     def provenance(self) -> str:
-        """Say for cards and view banks how the run's weights were made, and from what."""
+        """How the weights were made, and from what: one line for cards and view banks."""
         reached = f"{self.measured} {self.best.accuracy:.2%}" if self.best else "unfinished"
         return f"{self.command} ({reached}; weights: {self.init}; votes: {self.votes or 'none'})"
 
     def faces(self, folder: Path, data: Path) -> Splits:
-        """The faces that the run was trained and measured on. Raises UsageError when ``data`` holds others."""
+        """Read the faces that the run was trained and measured on. Raises UsageError when ``data`` holds others."""
         splits = read_splits(data, skip_bad=self.skipped > 0)
         if (splits.training.sha256(), splits.public.sha256()) != (self.training_sha256, self.public_sha256):
             raise UsageError(f"{data} is not the data that {folder} was trained on")
         return splits
 
 
-def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) -> Run:
+def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Workers) -> Run:
     """Train ``recipe`` into ``folder``, or continue the run that was interrupted there.
 
-    Raises UsageError when the folder holds another run, or the recipe learns from votes that are not given.
+    Raises UsageError when the folder holds another run, or when the recipe needs votes and ``inputs`` has none.
     """
-    if recipe.votes and sources.votes is None:
+    if recipe.votes and inputs.votes is None:
         raise UsageError(f"recipe {recipe.name} learns from FERPlus: give --votes fer2013new.csv, or --set votes=0")
-    start = _start(recipe, sources.weights)
-    splits = read_splits(sources.data, sources.skip_bad)
+    weights = _initial_weights(recipe, inputs.weights)
+    splits = read_splits(inputs.data, inputs.skip_bad)
     print(splits, file=sys.stderr)
-    training = _training_set(recipe, sources, splits)
-    run = _begun(recipe, sources, splits, training, start.provenance)
+    training = _training_set(recipe, inputs, splits)
+    run = _new_run(recipe, inputs, splits, training, weights.provenance)
     if workers.chief:
         _refuse_another_run(folder, run)
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,7 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
     configure_keras(recipe)
     with workers.strategy.scope():
         model = MODELS[recipe.model].build(recipe.dropout)
-        start.load(model, _statistics_faces(splits.training))
+        weights.load(model, statistics_faces(splits.training))
         model = workers.synchronized(model)
     best = fit(model, recipe, training, splits.public, folder, workers)
     run = dataclasses.replace(run, best=best)
@@ -144,88 +145,90 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
 
 
 @dataclass(frozen=True)
-class _Start:
-    """Where weights come from.
+class InitialWeights:
+    """Weights that training starts from, and how they were made.
 
-    ``load(model, faces)`` gives them to a network (``faces`` as of train.init.batch_norm.restore_batch_norms).
+    ``load(model, faces)`` loads them into a network; ``faces`` are those of train.init.batch_norm.restore_batch_norms.
     """
 
     provenance: str
     load: Callable[[Any, Values], object]
 
 
-def _start(recipe: Recipe, weights: str) -> _Start:
-    """What ``--weights`` names. Raises UsageError when the recipe's network cannot start from that."""
+def _initial_weights(recipe: Recipe, weights: str) -> InitialWeights:
+    """The weights that ``--weights`` names. Raises UsageError when the recipe's network cannot start from them."""
     architecture = MODELS[recipe.model]
-    found = _trained(weights)
+    found = find_trained(weights)
     if found is None:
-        return _Start(
+        return InitialWeights(
             weights_provenance(architecture, weights),
             lambda model, faces: load_weights(model, architecture, weights, faces),
         )
-    network, start = found
+    network, trained = found
     if network == architecture.name:
-        return start
+        return trained
     if network == architecture.wider:
-        return _changed(prune_filters, "the most telling filters of", network, start)
+        return _converted(prune_filters, "the most telling filters of", network, trained)
     if network == architecture.narrower:
-        return _changed(initialize_function_preserving, "grown from", network, start)
+        return _converted(initialize_function_preserving, "grown from", network, trained)
     raise UsageError(
         f"--weights {weights}: weights of {network}; {recipe.name} takes those of {' or '.join(architecture.sources)}"
     )
 
 
-def _trained(weights: str) -> tuple[str, _Start] | None:
-    """An earlier run's or a bundle's network, and how to start from it; None when ``weights`` names neither."""
+def find_trained(weights: str) -> tuple[str, InitialWeights] | None:
+    """The network of a run or bundle, and its weights; None when ``weights`` names neither."""
     folder = Path(weights)
     if weights in bundled() or (folder / CARD_FILE).is_file():
         bundle = open_bundle(find_bundle(weights))
-        return bundle.card.name, _Start(
+        return bundle.card.name, InitialWeights(
             bundle_provenance(bundle.card), lambda model, faces: load_bundle_weights(model, bundle, faces)
         )
     if folder.is_dir():
         run = Run.load(folder)
-        return run.recipe.model, _Start(run.provenance(), lambda model, _faces: run.load_into(model, folder))
+        return run.recipe.model, InitialWeights(run.provenance(), lambda model, _faces: run.load_into(model, folder))
     return None
 
 
-def _changed(change: Callable[[Any, Any, Values], None], told: str, network: str, start: _Start) -> _Start:
-    """A start from another network, whose weights ``change(model, source, faces)`` makes those of the recipe's."""
+def _converted(
+    convert: Callable[[Any, Any, Values], None], how: str, network: str, trained: InitialWeights
+) -> InitialWeights:
+    """Weights of another network, which ``convert(model, source, faces)`` turns into those of the recipe's network."""
 
     def load(model: Any, faces: Values) -> None:
         source = MODELS[network].build(0.0)
-        start.load(source, faces)
-        change(model, source, faces)
+        trained.load(source, faces)
+        convert(model, source, faces)
 
-    return _Start(f"{told}: {start.provenance}", load)
+    return InitialWeights(f"{how}: {trained.provenance}", load)
 
 
-def command_of(recipe: Recipe, sources: Sources) -> str:
-    """The command that repeats a run; paths by name only, since they differ between machines."""
+def command_of(recipe: Recipe, inputs: RunInputs) -> str:
+    """The command that repeats a run. It has the names of files without their folders, which differ by machine."""
     named = RECIPES[recipe.name]
     keys = [field.name for field in dataclasses.fields(recipe)]
     changed = [
-        f" --set {key}={_typed(getattr(recipe, key))}" for key in keys if getattr(recipe, key) != getattr(named, key)
+        f" --set {key}={_argument(getattr(recipe, key))}" for key in keys if getattr(recipe, key) != getattr(named, key)
     ]
-    crowd = f" --votes {sources.votes.name}" if sources.votes and recipe.votes else ""
-    start = f" --weights {_named(sources.weights)}" if sources.weights != "none" else ""
-    skipping = " --skip-bad" if sources.skip_bad else ""
-    return f"fer-train run {recipe.name} --data fer2013.csv{start}{crowd}{skipping}{''.join(changed)}"
+    votes = f" --votes {inputs.votes.name}" if inputs.votes and recipe.votes else ""
+    weights = f" --weights {named_weights(inputs.weights)}" if inputs.weights != "none" else ""
+    skip_bad = " --skip-bad" if inputs.skip_bad else ""
+    return f"fer-train run {recipe.name} --data fer2013.csv{weights}{votes}{skip_bad}{''.join(changed)}"
 
 
-def _named(weights: str) -> str:
-    """An earlier run by the place where runs are made: a bare name is that of a bundle."""
+def named_weights(weights: str) -> str:
+    """What ``--weights`` names, for a command: ``runs/NAME`` for a run, since NAME alone would be a bundle."""
     folder = Path(weights)
     return f"runs/{folder.name}" if (folder / _RUN).is_file() else folder.name
 
 
-def _typed(value: object) -> str:
+def _argument(value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _training_set(recipe: Recipe, sources: Sources, splits: Splits) -> TrainingSet:
+def _training_set(recipe: Recipe, inputs: RunInputs, splits: Splits) -> TrainingSet:
     faces = splits.training
-    votes = read_votes(sources.votes, faces, splits.public) if sources.votes and recipe.votes else None
+    votes = read_votes(inputs.votes, faces, splits.public) if inputs.votes and recipe.votes else None
     banks = tuple(find_bank(name) for name in recipe.teachers)
     for name, teacher in zip(recipe.teachers, banks, strict=True):
         teacher.check(name, faces)
@@ -234,11 +237,11 @@ def _training_set(recipe: Recipe, sources: Sources, splits: Splits) -> TrainingS
     return TrainingSet(faces, votes, banks)
 
 
-def _begun(recipe: Recipe, sources: Sources, splits: Splits, training: TrainingSet, init: str) -> Run:
-    votes = "" if training.votes is None else f"FERPlus fer2013new.csv, sha256 {_sha256(sources.votes)}"
+def _new_run(recipe: Recipe, inputs: RunInputs, splits: Splits, training: TrainingSet, init: str) -> Run:
+    votes = "" if training.votes is None else f"FERPlus fer2013new.csv, sha256 {_sha256(inputs.votes)}"
     return Run(
         recipe=recipe,
-        command=command_of(recipe, sources),
+        command=command_of(recipe, inputs),
         revision=_revision(),
         training_sha256=splits.training.sha256(),
         public_sha256=splits.public.sha256(),
@@ -274,7 +277,8 @@ def _revision() -> str:
     return f"{commit}+" if dirty.stdout else commit
 
 
-def _statistics_faces(training: LabelledFaces) -> Any:
+def statistics_faces(training: LabelledFaces) -> Any:
+    """The training faces, ``(512, 48, 48, 1)`` normalized float32, that batch-norm statistics are measured on."""
     return normalize(training.pixels[:_STATISTICS_FACES])[..., None]
 
 

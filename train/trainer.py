@@ -1,6 +1,6 @@
-"""The training loop: seeded, resumable at every epoch, keeping the averaged weights that do best on PublicTest.
+"""The training loop: seeded, resumable after every epoch, keeping the averaged weights most accurate on PublicTest.
 
-PublicTest only measures and chooses the epoch; it never enters a gradient or a batch-norm statistic.
+PublicTest only measures accuracy and chooses the epoch; it never enters a gradient or a batch-norm statistic.
 """
 
 import sys
@@ -32,7 +32,7 @@ _PREDICT_BATCH: Final = 256
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run with one learning-rate schedule and one set of layers that learn."""
+    """A part of a run with one learning-rate schedule and one set of trainable layers; ``first`` is its first epoch."""
 
     first: int
     epochs: int
@@ -46,16 +46,16 @@ class Stage:
 
 
 def stages(recipe: Recipe) -> list[Stage]:
-    """The head alone, if the recipe says so, then everything."""
+    """The stages of a recipe: the head alone, if the recipe has ``head_epochs``, then the whole network."""
     head = Stage(0, recipe.head_epochs, recipe.head_learning_rate, head_only=True)
     whole = Stage(recipe.head_epochs, recipe.epochs, recipe.learning_rate, head_only=False)
     return [stage for stage in (head, whole) if stage.epochs]
 
 
 def configure_keras(recipe: Recipe) -> None:
-    """Seed Python, numpy and TensorFlow and choose the precision; call before a model is built.
+    """Seed Python, numpy and TensorFlow, and set the precision. Call it before a model is built.
 
-    Random layers get generators of their own, which the loop can set anew for each epoch.
+    Each random layer gets a generator of its own, which the loop seeds for each epoch.
     """
     keras.backend.experimental.enable_tf_random_generator()
     keras.utils.set_random_seed(recipe.seed)
@@ -63,7 +63,7 @@ def configure_keras(recipe: Recipe) -> None:
 
 
 def build_in_float32(recipe: Recipe) -> Any:
-    """The recipe's network in float32, whatever the precision that it is trained in."""
+    """The recipe's network in float32, whatever precision the recipe trains in."""
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
     try:
@@ -82,11 +82,10 @@ def fit(
 ) -> Epoch:
     """Train ``model`` in place and leave it with its best averaged weights; returns the epoch that they are from.
 
-    Epochs are measured and chosen in float32, which is what the weights are judged and exported in afterwards: in
-    bfloat16 a ResNet50 was right for a dozen of PublicTest's faces more. ``folder`` receives the history, the best
-    weights, a TensorBoard log and a checkpoint per epoch. An interrupted run found there is continued. Raises
-    UsageError when the recipe cannot be carried out on these faces, and CheckpointError when the folder cannot be
-    written.
+    Epochs are measured in float32, because the weights are evaluated and exported in float32: in bfloat16 a ResNet50
+    was right about a dozen more of PublicTest's faces. ``folder`` receives the history, the best weights, a TensorBoard
+    log and a checkpoint per epoch. An interrupted run in it is continued. Raises UsageError when the recipe does not
+    fit the faces or the network, and CheckpointError when the folder cannot be written.
     """
     if len(training) < recipe.batch:
         raise UsageError(f"{len(training)} training faces are fewer than one batch of {recipe.batch}")
@@ -96,7 +95,7 @@ def fit(
 
 
 def predict_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Logits of faces ``(n, 48, 48)`` uint8 in single crop, ``(n, 7)`` float32."""
+    """Logits of a Keras model, ``(n, 7)`` float32, for faces ``(n, 48, 48)`` uint8 in single crop."""
     forward = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
     starts = range(0, len(pixels), _PREDICT_BATCH)
     parts = [forward(tf.constant(_inputs(pixels[start : start + _PREDICT_BATCH]))) for start in starts]
@@ -104,7 +103,7 @@ def predict_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]
 
 
 def measure_model(model: Any, faces: LabelledFaces) -> Figures:
-    """Figures of a Keras model, single crop, no test-time augmentation."""
+    """Accuracy and confusion of a Keras model, single crop, without test-time augmentation."""
     return measure(faces.labels, predict_logits(model, faces.pixels).argmax(axis=1))
 
 
@@ -113,7 +112,7 @@ def _inputs(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 class _Training:
-    """One run, from its first or its last finished epoch to its end."""
+    """Trains one run to its end, from its first epoch or after the last finished one."""
 
     def __init__(
         self,
@@ -126,12 +125,12 @@ class _Training:
         self._model, self._recipe, self._training, self._public = model, recipe, training, public
         self._folder = folder
         self._measured = model if recipe.precision == "float32" else build_in_float32(recipe)
-        self._learning = model if training.votes is None else _with_votes(model)
+        self._learning = model if training.votes is None else _with_votes_output(model)
         self._history = read_history(folder.path)[: folder.finished_epochs()]  # the rest is trained again
 
     def run(self) -> Epoch:
         for stage in stages(self._recipe):
-            if len(self._history) < stage.end and not self._stuck():
+            if len(self._history) < stage.end and not self._out_of_patience():
                 self._run_stage(stage)
         self._model.load_weights(self._folder.path / BEST_WEIGHTS)
         return self._best()
@@ -144,8 +143,8 @@ class _Training:
         self._folder.restore(loop.state, weights_only=len(self._history) <= stage.first)
         for epoch in range(len(self._history), stage.end):
             self._run_epoch(loop, epoch)
-            if self._stuck():
-                _say(f"{self._recipe.name}: no better epoch for {self._recipe.patience}; stopped early")
+            if self._out_of_patience():
+                _print_progress(f"{self._recipe.name}: no better epoch for {self._recipe.patience}; stopped early")
                 return
 
     def _run_epoch(self, loop: "_Loop", epoch: int) -> None:
@@ -157,31 +156,31 @@ class _Training:
                 self._measured.set_weights(self._model.get_weights())
             figures = measure_model(self._measured, self._public)
             speed, share = len(self._training) / seconds, waited / seconds
-            line = Epoch(epoch, loss, figures.accuracy, figures.macro_f1, loop.learning_rate, speed, share)
-            if not self._history or line.accuracy > self._best().accuracy:
+            result = Epoch(epoch, loss, figures.accuracy, figures.macro_f1, loop.learning_rate, speed, share)
+            if not self._history or result.accuracy > self._best().accuracy:
                 self._folder.save_best(self._model)
-        self._history.append(line)
+        self._history.append(result)
         self._folder.save_history(self._history)
         loop.epoch.assign(epoch + 1)
         self._folder.save_checkpoint()
-        _say(_told(self._recipe, line, len(self._training), self._public))
+        _print_progress(_progress(self._recipe, result, len(self._training), self._public))
 
     def _best(self) -> Epoch:
-        return max(self._history, key=lambda line: line.accuracy)
+        return max(self._history, key=lambda result: result.accuracy)
 
-    def _stuck(self) -> bool:
+    def _out_of_patience(self) -> bool:
         patience = self._recipe.patience
         return bool(patience and self._history) and self._history[-1].epoch - self._best().epoch >= patience
 
 
 class _Loop:
-    """The state of one stage: optimizer, averaged weights and the number of finished epochs; and its step."""
+    """One stage: its optimizer, averaged weights, number of finished epochs, and training step."""
 
     def __init__(self, model: Any, recipe: Recipe, stage: Stage, faces: int, workers: Workers) -> None:
         self._model, self._recipe, self._stage, self._workers = model, recipe, stage, workers
         self._small_epochs = 0 if stage.head_only else recipe.small_epochs
         if self._small_epochs:
-            _accept_side(model, recipe.small_side)
+            _accept_input_size(model, recipe.small_side)
         self._steps = faces // recipe.batch
         with workers.strategy.scope():
             self._optimizer = _optimizer(recipe, stage.learning_rate)
@@ -194,36 +193,36 @@ class _Loop:
 
     @property
     def learning_rate(self) -> float:
-        """That of the step done last."""
+        """Learning rate of the last step."""
         return float(self._optimizer.learning_rate.numpy())
 
     def run_epoch(self, feed: Iterator[Batch], epoch: int) -> tuple[float, float]:
-        """Take one step a batch; returns the mean loss, and the seconds that were spent waiting for batches."""
-        for number, generator in enumerate(_generators(self._model)):
+        """Take one step per batch; returns the mean loss, and the seconds that were spent waiting for batches."""
+        for number, generator in enumerate(_random_generators(self._model)):
             generator.reset_from_seed(hash((self._recipe.seed, epoch, number)))
         losses, waited = [], 0.0
         small = epoch - self._stage.first < self._small_epochs
         for step in range(self._steps):
-            asked = time.monotonic()
+            requested = time.monotonic()
             batch = next(feed)
-            waited += time.monotonic() - asked
+            waited += time.monotonic() - requested
             done = (epoch - self._stage.first) * self._steps + step
             self._optimizer.learning_rate.assign(self._scheduled(done))
             decay = tf.constant(min(self._recipe.ema, (1 + done) / (10 + done)), tf.float32)
             losses.append(self._step(self._workers.spread(batch), decay, small=small))
-            _show_progress(self._recipe, epoch, step, self._steps)
+            _show_step(self._recipe, epoch, step, self._steps)
         return float(np.mean([float(loss) for loss in losses])), waited
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """A context in which the model carries its averaged weights."""
-        kept = [variable.numpy() for variable in self._variables]
+        """A context in which the model has its averaged weights."""
+        current = [variable.numpy() for variable in self._variables]
         for variable, average in zip(self._variables, self._ema, strict=True):
             variable.assign(average)
         try:
             yield
         finally:
-            for variable, value in zip(self._variables, kept, strict=True):
+            for variable, value in zip(self._variables, current, strict=True):
                 variable.assign(value)
 
     def _train_step(self, batch: Batch, decay: Any, *, small: bool) -> Any:
@@ -246,7 +245,7 @@ class _Loop:
         return self._model(tf.image.resize(inputs, (side, side), "area") if small else inputs, training=True)
 
     def _loss(self, batch: Batch, outputs: Any) -> Any:
-        """Of the mean loss of the whole batch, the part of this replica."""
+        """The part of the whole batch's mean loss that this replica contributes."""
         recipe = self._recipe
         logits, votes = outputs if isinstance(outputs, list) else (outputs, None)
         loss = batch.weights * _cross_entropy(batch.labels, logits)
@@ -270,21 +269,24 @@ class _Loop:
 def _optimizer(recipe: Recipe, learning_rate: float) -> Any:
     match recipe.optimizer:
         case "adamw":
-            made = keras.optimizers.AdamW(learning_rate, weight_decay=recipe.weight_decay)
+            optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=recipe.weight_decay)
         case "sgd":
-            made = keras.optimizers.SGD(learning_rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay)
-    made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return made
+            optimizer = keras.optimizers.SGD(
+                learning_rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
+            )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
 
 
-def _accept_side(model: Any, side: int) -> None:
-    """Let a network take pictures of ``side`` pixels too. Raises UsageError when its layers do not."""
+def _accept_input_size(model: Any, side: int) -> None:
+    """Make a network accept pictures of ``side`` pixels too. Raises UsageError when its layers cannot."""
     model.input_spec = keras.layers.InputSpec(shape=(None, None, None, 1))
     try:
         model(tf.zeros((1, side, side, 1)))
     except ValueError as error:
         raise UsageError(
-            f"small_epochs: {model.name} cannot see pictures of {side} pixels; its layers are for one size"
+            f"small_epochs: {model.name} cannot take pictures of {side} pixels: its layers have a fixed input size. "
+            "Give --set small_epochs=0."
         ) from error
 
 
@@ -292,32 +294,33 @@ def _cross_entropy(targets: Any, logits: Any) -> Any:
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
 
-def _generators(model: Any) -> list[Any]:
-    """The random generators of dropout and noise layers. Keras keeps them out of its checkpoints on purpose."""
+def _random_generators(model: Any) -> list[Any]:
+    """The random generators of dropout and noise layers, which Keras leaves out of its checkpoints."""
     layers = [layer for layer in model.layers if isinstance(layer, keras.__internal__.layers.BaseRandomLayer)]
     return [layer._random_generator._generator for layer in layers]  # no public way to them
 
 
-def _with_votes(model: Any) -> Any:
-    """The same network with a second head that predicts the FERPlus votes; it is dropped after training."""
+def _with_votes_output(model: Any) -> Any:
+    """The same network with a second output for the FERPlus votes; only training uses it."""
     votes = keras.layers.Dense(len(VOTES), name="votes", dtype="float32")(model.layers[-1].input)
     return keras.Model(model.input, [model.output, votes], name=model.name)
 
 
-def _show_progress(recipe: Recipe, epoch: int, step: int, steps: int) -> None:
+def _show_step(recipe: Recipe, epoch: int, step: int, steps: int) -> None:
     if sys.stderr.isatty():
-        told = f"{recipe.name} epoch {epoch + 1}/{recipe.all_epochs}, step {step + 1}/{steps}"
-        print(f"\r{told}", end="", file=sys.stderr)
+        text = f"{recipe.name} epoch {epoch + 1}/{recipe.all_epochs}, step {step + 1}/{steps}"
+        print(f"\r{text}", end="", file=sys.stderr)
 
 
-def _told(recipe: Recipe, line: Epoch, faces: int, public: LabelledFaces) -> str:
-    left = (recipe.all_epochs - line.epoch - 1) * faces / line.images_per_second / 60
+def _progress(recipe: Recipe, result: Epoch, faces: int, public: LabelledFaces) -> str:
+    left = (recipe.all_epochs - result.epoch - 1) * faces / result.images_per_second / 60
     return (
-        f"{recipe.name} epoch {line.epoch + 1}/{recipe.all_epochs}: loss {line.loss:.3f}, {public.split} "
-        f"{line.accuracy:.2%}, {line.images_per_second:.0f} img/s ({line.input_share:.1%} input), {left:.0f} min left"
+        f"{recipe.name} epoch {result.epoch + 1}/{recipe.all_epochs}: loss {result.loss:.3f}, {public.split} "
+        f"{result.accuracy:.2%}, {result.images_per_second:.0f} img/s ({result.input_share:.1%} input), "
+        f"{left:.0f} min left"
     )
 
 
-def _say(sentence: str) -> None:
-    start = "\r" if sys.stderr.isatty() else ""
-    print(f"{start}{sentence}", file=sys.stderr, flush=True)
+def _print_progress(line: str) -> None:
+    start = "\r" if sys.stderr.isatty() else ""  # overwrites the line of _show_step
+    print(f"{start}{line}", file=sys.stderr, flush=True)

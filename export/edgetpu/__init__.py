@@ -1,1 +1,1 @@
-"""What the Edge TPU compiler will do, what it did, and its files in bundles."""
+"""Edge TPU: predict what its compiler maps, run the compiler, and add compiled files to bundles."""

@@ -1,4 +1,4 @@
-"""The commands around the Edge TPU: ``fer-export check``, ``compile`` and ``add-tpu``."""
+"""The Edge TPU commands: ``fer-export check``, ``compile`` and ``add-tpu``."""
 
 import hashlib
 import json
@@ -17,11 +17,11 @@ from export.edgetpu.predict import ON_CHIP_BYTES, Prediction, format_prediction,
 from export.tflite_graph import Graph, read_file, read_graph
 
 NOT_MAPPED: Final = 12
-"""Exit code of ``check`` when not every op is predicted to map."""
+"""Exit code of ``fer-export check`` when not every op is predicted to map."""
 
 
 def check_command(arguments: Namespace) -> int:
-    """Carry out ``fer-export check``: predict op by op what maps to the Edge TPU."""
+    """``fer-export check``: predict which ops map to the Edge TPU; returns the exit code."""
     path = _model_file(arguments.model)
     file = read_file(path)
     prediction = predict_mapping(read_graph(file, path))
@@ -32,7 +32,7 @@ def check_command(arguments: Namespace) -> int:
 
 
 def prediction_json(prediction: Prediction, path: Path, file: bytes) -> dict[str, object]:
-    """What ``fer-export check --json`` prints; docs/edge-tpu.md explains every key."""
+    """The prediction as ``fer-export check --json`` prints it; docs/edge-tpu.md describes every key."""
     return {
         "schema_version": 1,
         "predicted": True,
@@ -45,16 +45,20 @@ def prediction_json(prediction: Prediction, path: Path, file: bytes) -> dict[str
 
 
 def compile_command(arguments: Namespace) -> int:
-    """Carry out ``fer-export compile`` for a model file, or for a bundle, which then gets the compiled file."""
+    """``fer-export compile``: compile a model file, or compile a bundle's model and add the file to the bundle."""
     compiler = Compiler(arguments.compiler, arguments.timeout)
     if not _is_bundle(arguments.model):
         return _compile_file(arguments, compiler)
     if arguments.out:
         raise UsageError("--out is for a MODEL.tflite; the compiled file of a bundle goes into the bundle")
     bundle = open_bundle(arguments.model)
-    made = compile_model(bundle.model, compiler, arguments.allow_cpu_ops)
-    add_to_bundle(bundle.folder, made.file, made.split, made.version)
-    print(_told(made, bundle.folder / EDGE_TPU_FILE, predict_mapping(read_graph(bundle.model, bundle.folder))))
+    compilation = compile_model(bundle.model, compiler, arguments.allow_cpu_ops)
+    add_to_bundle(bundle.folder, compilation.file, compilation.placement, compilation.version)
+    print(
+        _format_compilation(
+            compilation, bundle.folder / EDGE_TPU_FILE, predict_mapping(read_graph(bundle.model, bundle.folder))
+        )
+    )
     return 0
 
 
@@ -62,84 +66,88 @@ def _compile_file(arguments: Namespace, compiler: Compiler) -> int:
     file = read_file(arguments.model)
     graph = read_graph(file, arguments.model)
     out = arguments.out or arguments.model.parent
-    made = compile_model(file, compiler, arguments.allow_cpu_ops)
+    compilation = compile_model(file, compiler, arguments.allow_cpu_ops)
     written = out / f"{arguments.model.stem}_edgetpu.tflite"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        replace_file(written, made.file)
-        replace_file(written.with_suffix(".log"), made.log.encode())
+        replace_file(written, compilation.file)
+        replace_file(written.with_suffix(".log"), compilation.log.encode())
     except OSError as error:
         raise UsageError(f"{out}: cannot be written: {error.strerror}") from error
-    print(_told(made, written, predict_mapping(graph)))
+    print(_format_compilation(compilation, written, predict_mapping(graph)))
     return 0
 
 
-def _told(made: Compilation, written: Path, prediction: Prediction) -> str:
-    split = made.split
-    total = split.mapped_ops + split.cpu_ops
+def _format_compilation(compilation: Compilation, written: Path, prediction: Prediction) -> str:
+    placement = compilation.placement
+    total = placement.mapped_ops + placement.cpu_ops
     lines = [
-        f"{written}: {split.mapped_ops} of {total} ops mapped to the Edge TPU by compiler {made.version or '?'}, "
-        f"{split.cpu_ops} on the CPU; parameters: {made.on_chip or '?'} on the chip, {made.streamed or '?'} streamed"
+        f"{written}: {placement.mapped_ops} of {total} ops mapped to the Edge TPU by compiler "
+        f"{compilation.version or '?'}, {placement.cpu_ops} on the CPU; parameters: {compilation.on_chip or '?'} on "
+        f"the chip, {compilation.streamed or '?'} streamed"
     ]
-    if prediction.mapped_ops != split.mapped_ops:
-        lines.append(f"`fer-export check` had predicted {prediction.mapped_ops} of {total}: its rules are wrong here")
+    if prediction.mapped_ops != placement.mapped_ops:
+        lines.append(
+            f"`fer-export check` predicted {prediction.mapped_ops} of {total}: its rules are wrong for this network"
+        )
     return "\n".join(lines)
 
 
 def add_tpu_command(arguments: Namespace) -> int:
-    """Carry out ``fer-export add-tpu``: put a file that was compiled elsewhere into its bundle."""
+    """``fer-export add-tpu``: add a file that was compiled on another machine to its bundle."""
     bundle = open_bundle(arguments.bundle)
     file = read_file(arguments.file)
     plain = read_graph(bundle.model, bundle.folder / MODEL_FILE)
-    split = match_compiled(plain, read_graph(file, arguments.file), arguments.file)
-    if split.cpu_ops > arguments.allow_cpu_ops:
+    placement = match_compiled(plain, read_graph(file, arguments.file), arguments.file)
+    if placement.cpu_ops > arguments.allow_cpu_ops:
         raise BundleError(
-            f"{arguments.file}: leaves {split.cpu_ops} ops to the CPU, {arguments.allow_cpu_ops} are allowed. Give "
-            f"--allow-cpu-ops {split.cpu_ops}, or change the network: `fer-export check` says what."
+            f"{arguments.file}: {placement.cpu_ops} ops run on the CPU, {arguments.allow_cpu_ops} are allowed. Give "
+            f"--allow-cpu-ops {placement.cpu_ops}, or change the network: `fer-export check` says which ops."
         )
-    log = _log(arguments.log, arguments.file)
+    log = _find_log(arguments.log, arguments.file)
     if log:
-        _agree(log, plain, split, arguments.file)
-    add_to_bundle(bundle.folder, file, split, log.version if log else None)
-    print(_added(bundle, arguments.file, split, log))
+        _check_log(log, plain, placement, arguments.file)
+    add_to_bundle(bundle.folder, file, placement, log.version if log else None)
+    print(_format_added(bundle, arguments.file, placement, log))
     return 0
 
 
-def _log(given: Path | None, file: Path) -> CompilerLog | None:
-    """The compiler's log: the one that was given, or the one that it wrote beside its output."""
+def _find_log(given: Path | None, file: Path) -> CompilerLog | None:
+    """The compiler's log: the given file, or the one that the compiler wrote beside its output; None without."""
     beside = file.with_suffix(".log")
     path = given or (beside if beside.is_file() else None)
     return read_log(read_file(path).decode(errors="replace")) if path else None
 
 
-def _agree(log: CompilerLog, plain: Graph, split: OpPlacement, file: Path) -> None:
-    """The log must be of this model and of this file. Raises BundleError."""
+def _check_log(log: CompilerLog, plain: Graph, placement: OpPlacement, file: Path) -> None:
+    """Raise BundleError unless the log is of this model and of this file."""
     expected = Counter(op.name for op in plain.ops)
     if log.kinds != expected:
-        told = [f"{count} {kind}" for kind, count in sorted(log.kinds.items())]
+        found = [f"{count} {kind}" for kind, count in sorted(log.kinds.items())]
         raise BundleError(
-            f"{file}: its log is of another model: it has {', '.join(told) or 'no format_prediction of ops'}. "
-            "Give the right one with --log, or take the wrong one away."
+            f"{file}: its log is of another model: it lists {', '.join(found) or 'no ops'}. "
+            "Give the right one with --log, or remove the wrong one."
         )
-    if log.cpu_ops != split.cpu_ops:
+    if log.cpu_ops != placement.cpu_ops:
         raise BundleError(
-            f"{file}: its log leaves {log.cpu_ops} ops to the CPU, the file {split.cpu_ops}: they are not of one run"
+            f"{file}: its log has {log.cpu_ops} ops on the CPU, the file {placement.cpu_ops}: they are of "
+            "different runs. Give the right log with --log."
         )
 
 
-def _added(bundle: Bundle, file: Path, split: OpPlacement, log: CompilerLog | None) -> str:
+def _format_added(bundle: Bundle, file: Path, placement: OpPlacement, log: CompilerLog | None) -> str:
     agreed = "input, output and log" if log else "input and output"
-    version = log.version if log and log.version else "not known"
+    version = log.version if log and log.version else "unknown"
     return (
-        f"{bundle.folder / EDGE_TPU_FILE}: {split.mapped_ops} ops on the Edge TPU, {split.cpu_ops} on the CPU; "
+        f"{bundle.folder / EDGE_TPU_FILE}: {placement.mapped_ops} ops on the Edge TPU, {placement.cpu_ops} on the CPU; "
         f"{agreed} agree with {MODEL_FILE}; compiler {version}.\n"
-        f"The weights inside {file.name} cannot be read: whether they are this model's, the golden outputs show on a "
-        "device with an Edge TPU."
+        f"The weights in {file.name} cannot be read. To check them, run `fer-edge verify` on a device with an Edge "
+        "TPU: it compares the golden outputs."
     )
 
 
 def _model_file(given: Path) -> Path:
-    """The .tflite file that is given, or that of a bundle, which a bundled name is enough for."""
+    """The given .tflite file, or that of a bundle, given by its folder or by the name of a bundled model."""
     if _is_bundle(given):
         return given / MODEL_FILE
     return given if given.exists() or given.suffix else find_bundle(str(given)) / MODEL_FILE

@@ -1,9 +1,8 @@
-"""A file that the Edge TPU compiler made: whether it is of a given model, and how it comes into a bundle.
+"""Check that a compiled Edge TPU file belongs to a given model, and add it to a bundle.
 
-The weights are packed inside the compiled op in a form that nobody published. So what is compared is everything
-that the compiler leaves readable, which tells apart any two models but those with the same graph, tensor names and
-quantization of input and output. Whether the weights are the same, only the bundle's golden outputs can show, on a
-device with an Edge TPU.
+The format of the weights inside the compiled op is not published. So everything else that the compiler leaves readable
+is compared. That distinguishes all models except those with the same graph, tensor names, and quantization of input and
+output. Only the bundle's golden outputs, on a device with an Edge TPU, can show that the weights are the same.
 """
 
 import hashlib
@@ -21,22 +20,22 @@ from edge.errors import BundleError, UsageError
 from edge.model.bundle import CARD_FILE, EDGE_TPU_FILE, Card, EdgeTpuFile, open_bundle
 from export.tflite_graph import EDGE_TPU_OP, Graph, Op, Tensor
 
-_PACKAGE: Final = b"DWN1"
+_PACKAGE_IDENTIFIER: Final = b"DWN1"
 """Identifier of the program package inside a compiled op (libedgetpu, executable/executable.fbs)."""
 
 
 @dataclass(frozen=True)
 class OpPlacement:
-    """How many ops of the plain model run on the Edge TPU and how many stay on the CPU."""
+    """The number of ops of the uncompiled model that run on the Edge TPU and on the CPU."""
 
     mapped_ops: int
     cpu_ops: int
 
 
 def match_compiled(plain: Graph, compiled: Graph, name: object) -> OpPlacement:
-    """Check that ``compiled`` can be what the compiler made of ``plain``; ``name`` is for messages.
+    """Check that the compiler can have made ``compiled`` from ``plain``; ``name`` is for messages.
 
-    Raises BundleError when it is not compiled, or differs in its inputs, outputs or the ops left to the CPU.
+    Raises BundleError when it is not compiled, or differs in its inputs, outputs or the ops on the CPU.
     """
     packed = [op for op in compiled.ops if op.name == EDGE_TPU_OP]
     if not packed:
@@ -45,48 +44,52 @@ def match_compiled(plain: Graph, compiled: Graph, name: object) -> OpPlacement:
         )
     if len(packed) > 1:
         raise BundleError(f"{name}: has {len(packed)} parts for the Edge TPU, not one. Compile it without -a.")
-    if _PACKAGE not in packed[0].custom:
+    if _PACKAGE_IDENTIFIER not in packed[0].custom:
         raise BundleError(f"{name}: its {EDGE_TPU_OP} holds no program for the Edge TPU. Compile it again.")
-    _same("input", plain.inputs, compiled.inputs, name)
-    _same("output", plain.outputs, compiled.outputs, name)
-    left = [op for op in compiled.ops if op.name != EDGE_TPU_OP]
-    strange = Counter(map(_identity, left)) - Counter(map(_identity, plain.ops))
-    if strange:
-        kind = next(iter(strange))[0]
-        raise BundleError(f"{name}: it is of another model: the {kind} it leaves to the CPU is not in this one")
-    if len(left) >= len(plain.ops):
-        raise BundleError(f"{name}: it is of another model: it leaves {len(left)} ops to the CPU, this has no more")
-    return OpPlacement(len(plain.ops) - len(left), len(left))
+    _check_same("input", plain.inputs, compiled.inputs, name)
+    _check_same("output", plain.outputs, compiled.outputs, name)
+    cpu_ops = [op for op in compiled.ops if op.name != EDGE_TPU_OP]
+    unknown = Counter(map(_identity, cpu_ops)) - Counter(map(_identity, plain.ops))
+    if unknown:
+        kind = next(iter(unknown))[0]
+        raise BundleError(f"{name}: it is of another model: its {kind} on the CPU is not in this one")
+    if len(cpu_ops) >= len(plain.ops):
+        raise BundleError(
+            f"{name}: it is of another model: it has {len(cpu_ops)} ops on the CPU, this one only {len(plain.ops)}"
+        )
+    return OpPlacement(len(plain.ops) - len(cpu_ops), len(cpu_ops))
 
 
-def _same(which: str, plain: Sequence[Tensor], compiled: Sequence[Tensor], name: object) -> None:
+def _check_same(which: str, plain: Sequence[Tensor], compiled: Sequence[Tensor], name: object) -> None:
     if len(plain) != len(compiled):
         raise BundleError(f"{name}: it is of another model: it has {len(compiled)} {which}s, this has {len(plain)}")
     for ours, theirs in zip(plain, compiled, strict=True):
         for aspect in ("shape", "dtype", "scales", "zero_points", "name"):
             expected, found = getattr(ours, aspect), getattr(theirs, aspect)
             if expected != found:
-                told = aspect.rstrip("s").replace("_", " ")
-                raise BundleError(f"{name}: it is of another model: its {which}'s {told} is {found}, not {expected}")
+                readable = aspect.rstrip("s").replace("_", " ")
+                raise BundleError(
+                    f"{name}: it is of another model: its {which}'s {readable} is {found}, not {expected}"
+                )
 
 
 def _identity(op: Op) -> tuple[Any, ...]:
-    """What the compiler leaves as it was in an op for the CPU."""
+    """The parts of an op on the CPU that the compiler does not change."""
     constants = tuple(tensor.data for tensor in op.inputs if tensor and tensor.data is not None)
     return op.name, tuple((tensor.name, tensor.shape, tensor.dtype) for tensor in op.outputs), constants
 
 
-def add_to_bundle(folder: Path, file: bytes, split: OpPlacement, compiler: str | None) -> Card:
-    """Write a compiled file into a bundle and name it on its card; returns the new card.
+def add_to_bundle(folder: Path, file: bytes, placement: OpPlacement, compiler: str | None) -> Card:
+    """Write a compiled file into a bundle and add it to its card; returns the new card.
 
-    At whatever point this is interrupted, the bundle opens: first the card lets go of an older compiled file, then the
-    new one takes its place, and last the card names it. Raises UsageError when the bundle cannot be written.
+    The bundle can be opened after an interruption at any point: first an older compiled file is removed from the card,
+    then the file is replaced, and last it is added to the card. Raises UsageError when the bundle cannot be written.
     """
     card = open_bundle(folder).card
     sha256 = hashlib.sha256(file).hexdigest()
     if compiler is None and card.edgetpu and card.edgetpu.sha256 == sha256:
-        compiler = card.edgetpu.compiler  # the same file again, without its log: what is known stays known
-    entry = EdgeTpuFile(sha256, compiler, split.mapped_ops, split.cpu_ops)
+        compiler = card.edgetpu.compiler  # the same file without its log: keep the known version
+    entry = EdgeTpuFile(sha256, compiler, placement.mapped_ops, placement.cpu_ops)
     named = msgspec.structs.replace(card, edgetpu=entry)
     try:
         if card.edgetpu and card.edgetpu.sha256 != entry.sha256:
@@ -95,7 +98,7 @@ def add_to_bundle(folder: Path, file: bytes, split: OpPlacement, compiler: str |
         write_card(folder, named)
     except OSError as error:
         raise UsageError(
-            f"{folder}: cannot be written: {error.strerror}. It still opens, but maybe without its Edge TPU file."
+            f"{folder}: cannot be written: {error.strerror}. It still opens, but perhaps without its Edge TPU file."
         ) from error
     return open_bundle(folder).card
 
@@ -106,14 +109,14 @@ def write_card(folder: Path, card: Card) -> None:
 
 
 def replace_file(file: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a machine that goes down, sees the old content or the new. Raises OSError."""
+    """Replace a file atomically, also if the machine loses power meanwhile. Raises OSError."""
     handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(name).chmod(0o644)  # mkstemp's own mode keeps the service's user out
+        Path(name).chmod(0o644)  # with mkstemp's mode the service's user could not read it
         Path(name).replace(file)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""What the Edge TPU compiler would do with a ``.tflite`` file, predicted from the file alone.
+"""Predict from a ``.tflite`` file which of its ops the Edge TPU compiler maps.
 
-No compiler was at hand when this was written: whatever comes out of here is a prediction, and is called one.
+The rules were not tested with the compiler, so all output calls the result a prediction.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from export.edgetpu.rules import ADVICE, READABLE, RULES, OpStatus, Rule, RuleRe
 from export.tflite_graph import EDGE_TPU_OP, Graph, Op, Tensor
 
 ON_CHIP_BYTES: Final = 8 * 2**20
-"""The Edge TPU's memory for parameters, of which the compiled program takes a part; what does not fit is streamed."""
+"""The Edge TPU's memory for parameters and the compiled program; parameters beyond that are streamed."""
 
 _INNER_DIMENSIONS: Final = 3
 _NAME_LENGTH: Final = 40
@@ -26,9 +26,9 @@ class OpOutput(msgspec.Struct, frozen=True):
 
 
 class PredictedOp(msgspec.Struct, frozen=True):
-    """One op: ``mapping`` is ``tpu``, ``cpu``, or ``none`` where nothing of the whole file maps.
+    """One op: ``mapping`` is ``tpu``, ``cpu``, or ``none`` if the compiler refuses the file.
 
-    ``status`` is in the words of the compiler's log; ``reason`` is empty for what maps.
+    ``status`` has the wording of the compiler's log; ``reason`` is empty if the op maps.
     """
 
     index: int
@@ -41,10 +41,10 @@ class PredictedOp(msgspec.Struct, frozen=True):
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """What the compiler is predicted to do with a file.
+    """The predicted result of compiling a file.
 
-    ``refused`` says why it would refuse the whole file, of which then nothing is made; ``partition`` is the
-    half-open range of ops that map; ``parameter_bytes`` are their weights and biases as stored (the compiler pads).
+    ``refused`` is the reason if the compiler would refuse the file, else None. ``partition`` is the half-open range of
+    ops that map. ``parameter_bytes`` is the size of their weights and biases as stored; the compiler pads them.
     """
 
     refused: str | None
@@ -62,24 +62,24 @@ class Prediction(msgspec.Struct, frozen=True):
 
 
 def predict_mapping(graph: Graph) -> Prediction:
-    """Predict what the Edge TPU compiler does with each op, and with the file as a whole.
+    """Predict what the Edge TPU compiler does with each op and with the file.
 
-    One partition maps: it begins at the first op that can, and the first one after it that cannot ends it for good.
+    Only one partition maps. It begins at the first op that can be mapped and ends before the next one that cannot.
     """
-    refused = _refused(graph)
-    against = [_against(op) for op in graph.ops]
-    start, end = _partition([verdict is None for verdict in against]) if refused is None else (0, 0)
+    refused = _refusal(graph)
+    violations = [_violation(op) for op in graph.ops]
+    start, end = _partition([violation is None for violation in violations]) if refused is None else (0, 0)
     outside = (
-        RuleResult(OpStatus.SUBGRAPH, f"it comes after op {end}, which stays on the CPU")
+        RuleResult(OpStatus.SUBGRAPH, f"it comes after op {end}, which runs on the CPU")
         if refused is None
-        else RuleResult(OpStatus.UNSPECIFIED, "the file is refused as a whole")
+        else RuleResult(OpStatus.UNSPECIFIED, "the compiler refuses the whole file")
     )
-    elsewhere: Literal["cpu", "none"] = "cpu" if refused is None else "none"
+    unmapped: Literal["cpu", "none"] = "cpu" if refused is None else "none"
     ops = [
         _predicted(op, "tpu", RuleResult(OpStatus.MAPPED, ""))
         if start <= op.index < end
-        else _predicted(op, elsewhere, verdict or outside)
-        for op, verdict in zip(graph.ops, against, strict=True)
+        else _predicted(op, unmapped, violation or outside)
+        for op, violation in zip(graph.ops, violations, strict=True)
     ]
     parameters = _parameter_bytes(graph.ops[start:end])
     return Prediction(
@@ -93,16 +93,16 @@ def predict_mapping(graph: Graph) -> Prediction:
     )
 
 
-def _predicted(op: Op, mapping: Literal["tpu", "cpu", "none"], verdict: RuleResult) -> PredictedOp:
+def _predicted(op: Op, mapping: Literal["tpu", "cpu", "none"], result: RuleResult) -> PredictedOp:
     output = OpOutput(op.outputs[0].shape, op.outputs[0].dtype) if op.outputs else OpOutput((), "")
-    return PredictedOp(op.index, op.name, op.version, output, mapping, verdict.status, verdict.reason)
+    return PredictedOp(op.index, op.name, op.version, output, mapping, result.status, result.reason)
 
 
-def _refused(graph: Graph) -> str | None:
-    """Why the compiler would refuse the file, or has no work with it."""
+def _refusal(graph: Graph) -> str | None:
+    """Why the compiler would refuse the file, or have nothing to do; None if neither."""
     for op in graph.ops:
         if op.name == EDGE_TPU_OP:
-            return f"op {op.index} is {EDGE_TPU_OP}: this file is compiled already. Give the file it was made from."
+            return f"op {op.index} is {EDGE_TPU_OP}: this file is compiled already. Give the uncompiled file."
         readable = READABLE.get(op.name, 1)
         if op.version > readable:
             return (
@@ -120,15 +120,15 @@ def _refused(graph: Graph) -> str | None:
 def _dynamic(graph: Graph) -> str | None:
     for op in graph.ops:
         if op.name == "SHAPE":
-            return f"op {op.index} is SHAPE, which asks for a size at run time"
+            return f"op {op.index} is SHAPE, which computes a size at run time"
         shape = op.inputs[1] if op.name == "RESHAPE" and len(op.inputs) > 1 else None
         if shape is not None and not shape.constant:
             return f"op {op.index} is a RESHAPE to a shape that is computed at run time"
     return None
 
 
-def _against(op: Op) -> RuleResult | None:
-    """The first thing that speaks against an op: types, rank, constants, kind and version, then its own limits."""
+def _violation(op: Op) -> RuleResult | None:
+    """The first rule that an op violates: types, rank, constants, kind and version, then the limits of its kind."""
     if op.name == EDGE_TPU_OP:
         return RuleResult(OpStatus.UNSUPPORTED, "compiled already")
     rule = RULES.get(op.name)
@@ -145,17 +145,17 @@ def _against(op: Op) -> RuleResult | None:
 
 
 def _dtype(data: list[Tensor], weights: list[Tensor], op: Op) -> RuleResult | None:
-    # An op that is not supported may well work on shapes; then its kind is the better reason.
-    wanted = {"INT8", "UINT8"} if op.name in RULES else {"INT8", "UINT8", "INT32", "INT64", "BOOL"}
+    # An unsupported op may have shapes as input; then its kind is the better reason.
+    allowed = {"INT8", "UINT8"} if op.name in RULES else {"INT8", "UINT8", "INT32", "INT64", "BOOL"}
     for tensor in data:
-        if tensor.dtype not in wanted:
+        if tensor.dtype not in allowed:
             return RuleResult(
-                OpStatus.DTYPE, _advised(op, f"{_short(tensor.name)} is {tensor.dtype}, not INT8 or UINT8")
+                OpStatus.DTYPE, _with_advice(op, f"{_short(tensor.name)} is {tensor.dtype}, not INT8 or UINT8")
             )
         if op.name in RULES and len(tensor.scales) != 1:
-            held = "has one scale a channel" if tensor.scales else "has no scale"
+            scales = "has one scale per channel" if tensor.scales else "has no scale"
             return RuleResult(
-                OpStatus.DTYPE, f"{_short(tensor.name)} is {tensor.dtype} but {held}: not quantized as a whole"
+                OpStatus.DTYPE, f"{_short(tensor.name)} is {tensor.dtype} but {scales}: it needs exactly one"
             )
     for tensor in weights:
         if tensor.dtype not in {"INT8", "UINT8", "INT32"}:
@@ -179,7 +179,7 @@ def _constants(weights: list[Tensor]) -> RuleResult | None:
 
 def _kind(op: Op, rule: Rule | None) -> RuleResult | None:
     if rule is None:
-        return RuleResult(OpStatus.UNSUPPORTED, _advised(op, "not on Coral's list of supported ops"))
+        return RuleResult(OpStatus.UNSUPPORTED, _with_advice(op, "not on Coral's list of supported ops"))
     lowest, highest = rule.versions
     if op.version > highest:
         return RuleResult(OpStatus.VERSION, f"version {op.version}; int8 ones that map are of version {highest}")
@@ -197,20 +197,20 @@ def _limits(op: Op, rule: Rule | None) -> RuleResult | None:
     return next((RuleResult(OpStatus.UNSPECIFIED, reason) for reason in reasons if reason), None)
 
 
-def _advised(op: Op, reason: str) -> str:
+def _with_advice(op: Op, reason: str) -> str:
     return f"{reason}; {ADVICE[op.name]}" if op.name in ADVICE else reason
 
 
 def _short(name: str) -> str:
-    """A tensor's name for a person: the converter joins those of all layers that it made one of."""
+    """A tensor's readable name; the converter joins the names of all layers that it merged."""
     last = name.rpartition(";")[2]
     return last if len(last) <= _NAME_LENGTH else f"...{last[-_NAME_LENGTH:]}"
 
 
 def _partition(can_map: list[bool]) -> tuple[int, int]:
-    """The half-open range that maps.
+    """The half-open range of ops that map.
 
-    Ops in front that cannot map do not end it: logs show a leading QUANTIZE on the CPU and all that follows mapped.
+    Ops before it that cannot be mapped do not matter: logs show a QUANTIZE on the CPU first, and all later ops mapped.
     """
     if True not in can_map:
         return 0, 0
@@ -220,7 +220,7 @@ def _partition(can_map: list[bool]) -> tuple[int, int]:
 
 
 def _parameter_bytes(ops: tuple[Op, ...]) -> int:
-    """Bytes of weights and biases; a tensor that several ops share counts once."""
+    """Bytes of weights and biases; a shared tensor counts once."""
     tensors = {
         id(tensor): len(tensor.data)
         for op in ops
@@ -236,22 +236,22 @@ def _warnings(graph: Graph, parameter_bytes: int) -> Iterator[str]:
         if weights is not None and len(weights.scales) > 1:
             yield (
                 f"op {op.index} is a FULLY_CONNECTED with a scale for each of {len(weights.scales)} outputs: the "
-                "compiler of 2021 knows one scale for all. Turn per-channel Dense quantization off."
+                "compiler of 2021 supports only one scale. Turn per-channel quantization of dense layers off."
             )
         rule = RULES.get(op.name)
         if rule and rule.caution:
             yield f"op {op.index}, {op.name}: {rule.caution}"
     if any(tensor.dynamic for tensor in graph.inputs):
-        yield "the batch is left open; the file is taken at its stated size. Convert with a batch of 1, not None."
+        yield "the batch size is dynamic; the prediction is for the file's size. Convert with a batch of 1, not None."
     if parameter_bytes > ON_CHIP_BYTES:
         yield (
             f"{parameter_bytes / 2**20:.2f} MiB of parameters do not fit the Edge TPU's {ON_CHIP_BYTES // 2**20} MiB: "
-            "the rest is sent again for every picture, which is slow"
+            "the rest is streamed for every face, which is slow"
         )
 
 
 def format_prediction(prediction: Prediction, name: object) -> str:
-    """The prediction for a person: one line an op, then a summary that says it is a prediction."""
+    """The prediction as text: one line per op, then a summary that is marked as a prediction."""
     width = max((len(op.op) for op in prediction.ops), default=2)
     lines = [str(name), f"{'':>3} {'op':{width}} {'version':>7}  {'output':20} predicted"]
     mapping = {"tpu": "Edge TPU", "cpu": "CPU", "none": "nothing"}
@@ -262,7 +262,7 @@ def format_prediction(prediction: Prediction, name: object) -> str:
     lines.append("")
     lines += [f"warning: {warning}" for warning in prediction.warnings]
     total = len(prediction.ops)
-    verdict = (
+    summary = (
         f"nothing maps: {prediction.refused}"
         if prediction.refused
         else (
@@ -270,5 +270,5 @@ def format_prediction(prediction: Prediction, name: object) -> str:
             f"{prediction.parameter_bytes / 2**20:.2f} of {ON_CHIP_BYTES // 2**20} MiB of parameters"
         )
     )
-    lines.append(f"PREDICTED (no compiler was run): {verdict}")
+    lines.append(f"PREDICTED (no compiler was run): {summary}")
     return "\n".join(lines)

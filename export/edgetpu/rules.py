@@ -1,7 +1,7 @@
-"""What the Edge TPU compiler can map: one rule for each kind of op, and the versions it can read.
+"""Rules for what the Edge TPU compiler maps, one for each kind of op, and the op versions that it can read.
 
-The rules are Coral's published ones (coral.ai, "TensorFlow models on the Edge TPU") and what the compiler's logs in
-google-coral/edgetpu's issues show for version 16 of 2021, the last one.
+The rules are those that Coral published (coral.ai, "TensorFlow models on the Edge TPU"), and those that logs of
+compiler version 16 (2021, the last one) in google-coral/edgetpu's issues show.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _UNPUBLISHED: Final = "its limits are not published: only the compiler can tell"
 
 
 class OpStatus(StrEnum):
-    """What became of an op, in the words of the compiler's log."""
+    """The status of an op, worded as in the compiler's log."""
 
     MAPPED = "Mapped to Edge TPU"
     UNSUPPORTED = "Operation not supported"
@@ -31,23 +31,23 @@ class OpStatus(StrEnum):
 
 @dataclass(frozen=True)
 class RuleResult:
-    """Why an op cannot map: the status that the compiler's log would give, and the reason in full."""
+    """The predicted status of an op in the compiler's log, and the reason why it cannot be mapped."""
 
     status: OpStatus
     reason: str
 
 
 Limit = Callable[[Op], str | None]
-"""Says why an op of a kind that is supported cannot map, or None when nothing speaks against it."""
+"""Returns why an op of a supported kind cannot be mapped, or None."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is known of one kind of op.
+    """The rule for one kind of op.
 
-    ``versions`` are the lowest and highest version that int8 ops have (uint8 ones have lower ones too); ``parameters``
-    the inputs that must be constants (weights, axes, shapes), every other input being data; ``caution`` is told when
-    such an op is there.
+    ``versions`` are the lowest and highest version of int8 ops (uint8 ops may have lower ones). ``parameters`` are the
+    numbers of the inputs that must be constants (weights, axes, shapes); all other inputs are data. ``caution`` is a
+    warning to print for each such op.
     """
 
     versions: tuple[int, int]
@@ -57,7 +57,7 @@ class Rule:
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """A shape for a person: ``1x48x48x1``."""
+    """A shape as text: ``1x48x48x1``."""
     return "x".join(map(str, shape)) or "scalar"
 
 
@@ -140,7 +140,7 @@ def _leading_ones(op: Op) -> str | None:
         return None
     gone = data.shape[: len(data.shape) - len(kept)]
     leads = all(size == 1 for size in gone) and data.shape[len(gone) :] == kept
-    return None if leads else "it takes out dimensions other than leading ones"
+    return None if leads else "it removes dimensions other than leading ones"
 
 
 def _plain_slice(op: Op) -> str | None:
@@ -180,7 +180,7 @@ RULES: Final[dict[str, Rule]] = {
     "RELU": _ELEMENTWISE,
     "RELU6": _ELEMENTWISE,
     "RELU_N1_TO_1": Rule((1, 1)),
-    "RESHAPE": Rule((1, 1), parameters=(1,), caution="large ones are not mapped; from which size on is not published"),
+    "RESHAPE": Rule((1, 1), parameters=(1,), caution="large ones are not mapped; the limit is not published"),
     "RESIZE_BILINEAR": _RESIZE,
     "RESIZE_NEAREST_NEIGHBOR": _RESIZE,
     "RSQRT": Rule((2, 2), caution=_UNPUBLISHED),
@@ -196,21 +196,21 @@ RULES: Final[dict[str, Rule]] = {
     "TANH": _ELEMENTWISE,
     "TRANSPOSE_CONV": Rule((2, 3), parameters=(0, 1, 3), caution=_UNPUBLISHED),
 }
-"""The kinds of ops that Coral lists as supported, but for the LSTM, which no network here has."""
+"""All kinds of ops that Coral lists as supported, except the LSTM, which no network here has."""
 
 ADVICE: Final = {
-    "ARG_MAX": "leave the arg max to the program that reads the scores",
+    "ARG_MAX": "compute the arg max in the program that reads the scores",
     "BIDIRECTIONAL_SEQUENCE_LSTM": "only a unidirectional LSTM maps",
     "DEQUANTIZE": "fold a BatchNormalization that follows a Dense layer into it, and convert to int8 output",
     "ELU": "use ReLU or ReLU6 instead",
     "GELU": "use ReLU or ReLU6 instead",
     "HARD_SWISH": "use ReLU6 instead",
     "LEAKY_RELU": "use ReLU, ReLU6 or PReLU with one alpha a channel instead",
-    "LSTM": "Coral lists unidirectional ones as supported, but this check does not know their limits",
-    "TRANSPOSE": "compiler 16 maps some and not others by rules that nobody published, so none is counted on",
+    "LSTM": "Coral lists unidirectional LSTMs as supported, but this check does not know their limits",
+    "TRANSPOSE": "compiler 16 maps some by rules that are not published, so this check counts on none",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "Coral lists it as supported, but this check does not know its limits",
 }
-"""What to do about kinds of ops that people meet."""
+"""What to do about common ops that cannot be mapped."""
 
 _VERSIONS_OF_2021: Final = {
     2: (
@@ -230,9 +230,9 @@ _VERSIONS_OF_2021: Final = {
     9: "FULLY_CONNECTED",
 }
 READABLE: Final = {kind: version for version, kinds in _VERSIONS_OF_2021.items() for kind in kinds.split()}
-"""The highest version of each kind of op that the compiler's own reader knows; a kind that is not here has 1.
+"""The highest version of each kind of op that the compiler can read; 1 for kinds that are not listed.
 
-It is what TensorFlow 2.5 of May 2021 had, by TensorFlow's table of the runtime that each version needs
-(lite/tools/versioning/runtime_version.cc). Compiler 16 is known to refuse CONV_2D 6, QUANTIZE 3, TRANSPOSE_CONV 4 and
-EXP 2. A higher version makes it refuse the file.
+A higher version makes it refuse the file. The versions are those of TensorFlow 2.5 (May 2021), from TensorFlow's table
+of the runtime that each version needs (lite/tools/versioning/runtime_version.cc). Compiler 16 is known to refuse
+CONV_2D 6, QUANTIZE 3, TRANSPOSE_CONV 4 and EXP 2.
 """

@@ -1,10 +1,10 @@
-"""How far the confidences of an int8 model can be believed, and from which on it should speak.
+"""Calibrate an int8 model: its temperature, its calibration error, and the threshold of abstention.
 
-The temperature is fitted on held-out logits, but not to the likelihood of all seven classes: it is fitted to whether
-the told label is right, since that is what a told confidence promises. Networks that learned from softened targets have
-too much probability in the classes that they do not tell; the other fit pays for that with confidences that are too
-high. Whether what remains is noise is judged against a simulated model that is calibrated perfectly and has the same
-confidences.
+The temperature is fitted on held-out logits so that the confidence is the probability that the predicted label is
+right. It is not fitted to the likelihood of all seven classes: networks that were trained on softened targets have too
+much probability in the other classes, and that fit would make confidences too high. The remaining calibration error is
+compared with that of a simulated, perfectly calibrated model with the same confidences, to see whether it is noise.
+See Guo et al. 2017 (arXiv 1706.04599) for temperature scaling.
 """
 
 from dataclasses import dataclass
@@ -25,16 +25,17 @@ _SIMULATIONS: Final = 2000
 
 @dataclass(frozen=True)
 class TemperatureFit:
-    """The temperature fitted on all faces, and how the procedure was judged on two halves of them."""
+    """The temperature fitted on all faces, and the calibration error of the procedure, cross-fitted on two halves."""
 
     temperature: Temperature
     assessed: Calibration
 
 
 def calibrate(logits: NDArray[np.float64], labels: NDArray[np.int64], seed: int) -> TemperatureFit:
-    """Fit the temperature on all faces, and judge the procedure on two seeded halves.
+    """Fit the temperature on all faces, and assess the procedure on two random halves.
 
-    ``logits`` is ``(n, 7)`` in real units, ``labels`` ``(n,)``. Each half is judged by the temperature of the other.
+    ``logits`` is ``(n, 7)`` dequantized, ``labels`` is ``(n,)``. Each half is assessed with the temperature that was
+    fitted on the other.
     """
     rng = np.random.default_rng(seed)
     first = rng.permutation(len(labels)) % 2 == 0
@@ -48,9 +49,9 @@ def calibrate(logits: NDArray[np.float64], labels: NDArray[np.int64], seed: int)
 
 
 def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> Temperature:
-    """The temperature whose confidences best tell right from wrong labels.
+    """The temperature that minimizes the mean log loss, in nats, of confidence as the probability of being right.
 
-    What is made smallest is the mean log loss, in nats, of confidence as the probability that the label is right.
+    ``logits`` is ``(n, 7)``, ``labels`` is ``(n,)``.
     """
     right = logits.argmax(axis=1) == labels
 
@@ -62,7 +63,7 @@ def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> T
 
 
 def perfect_ece(probabilities: NDArray[np.float64], rng: np.random.Generator) -> float:
-    """The 95th percentile of the expected calibration error when every confidence is exactly right."""
+    """The 95th percentile of the expected calibration error of a perfectly calibrated model, by simulation."""
     confidence = probabilities.max(axis=1)
     in_bin = np.eye(CALIBRATION_BINS)[bin_numbers(confidence)]
     right = rng.random((_SIMULATIONS, len(confidence))) < confidence
@@ -71,15 +72,15 @@ def perfect_ece(probabilities: NDArray[np.float64], rng: np.random.Generator) ->
 
 
 def choose_threshold(probabilities: NDArray[np.float64], labels: NDArray[np.int64], coverage: float) -> Abstention:
-    """The confidence above which the share ``coverage`` of the faces lies, and how accurate the model is there."""
+    """The confidence that the share ``coverage`` of the faces reaches, and the accuracy on those faces."""
     confidence = probabilities.max(axis=1)
     threshold = float(np.quantile(confidence, 1 - coverage))
-    spoken = confidence >= threshold
-    right = probabilities[spoken].argmax(axis=1) == labels[spoken]
-    return Abstention(*(round(float(figure), 5) for figure in (threshold, spoken.mean(), right.mean())))
+    confident = confidence >= threshold
+    right = probabilities[confident].argmax(axis=1) == labels[confident]
+    return Abstention(*(round(float(figure), 5) for figure in (threshold, confident.mean(), right.mean())))
 
 
 def _log_loss(logits: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
     confidence = softmax(logits).max(axis=1)
-    given = np.where(right, confidence, 1 - confidence)
-    return -float(np.log(np.maximum(given, np.finfo(np.float64).tiny)).mean())
+    likelihood = np.where(right, confidence, 1 - confidence)
+    return -float(np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean())

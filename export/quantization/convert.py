@@ -31,25 +31,25 @@ _REPRESENTATIVE_FACES: Final = 512
 
 
 class ConversionError(FerEdgeError):
-    """The network cannot be turned into an int8 file that keeps the contract."""
+    """The network cannot be converted to an int8 file with int8 input and output and fixed shapes."""
 
     exit_code = 11
 
 
 def train_quantized(model: Any, recipe: Recipe, training: LabelledFaces, public: LabelledFaces, folder: Path) -> Any:
-    """Train the quantized form of a prepared float network for a short while; resumable in ``folder``.
+    """Quantization-aware training of a prepared float network for two epochs; it can be continued in ``folder``.
 
-    The float network is its teacher, on views that both see. Quantization ranges are learned from Training faces alone.
+    The float network is the teacher, on the same views. Quantization ranges are learned from Training faces only.
     """
-    short = _short(recipe)
+    short = _quantization_recipe(recipe)
     configure_keras(short)
     quantized = tfmot.quantization.keras.quantize_model(model)
-    itself = make_bank(lambda pixels: predict_logits(model, pixels), training, _EPOCHS, recipe.seed, recipe.name)
-    fit(quantized, short, TrainingSet(training, banks=(itself,)), public, folder)
+    teacher = make_bank(lambda pixels: predict_logits(model, pixels), training, _EPOCHS, recipe.seed, recipe.name)
+    fit(quantized, short, TrainingSet(training, banks=(teacher,)), public, folder)
     return quantized
 
 
-def _short(recipe: Recipe) -> Recipe:
+def _quantization_recipe(recipe: Recipe) -> Recipe:
     return Recipe(
         f"{recipe.name} (quantization-aware)",
         model=recipe.model,
@@ -73,29 +73,30 @@ def convert(quantized: Any) -> bytes:
 
 
 def quantize_post_training(model: Any, training: LabelledFaces) -> bytes:
-    """Quantize a prepared float network after its training, by the ranges it shows on some Training faces.
+    """Quantize a prepared float network without training, by the ranges of its activations for some Training faces.
 
-    A black and a white picture are among them, so that the input's scale is exactly 1/128. Raises as ``convert`` does.
+    A black and a white picture are added to them, so that the input's scale is exactly 1/128. Raises what ``convert``
+    raises.
     """
     faces = training.pixels[:_REPRESENTATIVE_FACES]
     plain = np.stack([np.zeros_like(faces[0]), np.full_like(faces[0], 255)])
 
-    def shown() -> Iterator[list[NDArray[np.float32]]]:
+    def representative() -> Iterator[list[NDArray[np.float32]]]:
         for face in np.concatenate([plain, faces]):
             yield [normalize(face)[np.newaxis, :, :, np.newaxis]]
 
     converter = _converter(model)
-    converter.representative_dataset = shown
+    converter.representative_dataset = representative
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     return _converted(converter)
 
 
 def _converter(model: Any) -> Any:
-    fixed = keras.Input((INPUT_SIZE, INPUT_SIZE, 1), batch_size=1, name="face")  # else the batch becomes dynamic ops
+    fixed = keras.Input((INPUT_SIZE, INPUT_SIZE, 1), batch_size=1, name="face")  # a dynamic batch would add ops
     converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(fixed, model(fixed, training=False)))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    # The Edge TPU reads dense layers with one scale only.
+    # The Edge TPU compiler takes dense layers with one scale only.
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     return converter
 
@@ -107,10 +108,7 @@ def _converted(converter: Any) -> bytes:
 
 
 def check_int8(file: bytes) -> None:
-    """Refuse a TFLite file with a float tensor, a dynamic shape, or an op that the Edge TPU compiler cannot read.
-
-    Raises ConversionError naming the tensor or op.
-    """
+    """Raise ConversionError for a float tensor, a dynamic shape, or an op that the Edge TPU compiler cannot read."""
     graph = read_graph(file, "the converted file")
     for tensor in graph.tensors:
         if tensor.dtype.startswith("FLOAT"):

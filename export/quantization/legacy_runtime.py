@@ -1,4 +1,7 @@
-"""The older TFLite runtime, which many devices have, in an environment of its own: it cannot live beside numpy 2."""
+"""Run int8 files in the older TFLite runtime, which many devices have.
+
+It needs numpy 1, so it runs in a virtual environment of its own.
+"""
 
 import os
 import subprocess
@@ -18,7 +21,7 @@ NAME: Final = "tflite-runtime 2.14.0"
 _REQUIREMENTS: Final = ("tflite-runtime==2.14.0", "numpy<2")
 _NEWEST_PYTHON: Final = (3, 11)
 
-# Runs in the other environment, which has numpy and the runtime and nothing of ours.
+# Runs in the other environment, which has only numpy and the runtime.
 _PROGRAM: Final = """
 import sys, numpy as np
 from tflite_runtime.interpreter import Interpreter
@@ -34,28 +37,29 @@ np.save(sys.argv[3], np.stack(outputs))
 """
 
 
-class SecondRuntimeError(FerEdgeError):
+class LegacyRuntimeError(FerEdgeError):
     """The older runtime cannot be installed, or cannot run the file."""
 
     exit_code = 17
 
 
 def available() -> bool:
-    """Whether this Python has wheels of the older runtime at all."""
+    """Whether the older runtime has wheels for this Python."""
     return sys.version_info[:2] <= _NEWEST_PYTHON
 
 
 def outputs(model: bytes, inputs: NDArray[np.int8]) -> NDArray[np.int8]:
     """Run an int8 file on ``(n, 48, 48, 1)`` int8 inputs; returns its int8 logits ``(n, 7)``.
 
-    The environment is made once, in the user's cache. Raises SecondRuntimeError with what pip or the runtime said.
+    The environment is created once, in the user's cache folder. Raises LegacyRuntimeError with the output of pip or of
+    the runtime.
     """
     python = _environment()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "model.tflite").write_bytes(model)
         np.save(folder / "in.npy", inputs)
-        _call([python, "-c", _PROGRAM, *(folder / file for file in ("model.tflite", "in.npy", "out.npy"))])
+        _run_checked([python, "-c", _PROGRAM, *(folder / file for file in ("model.tflite", "in.npy", "out.npy"))])
         return np.asarray(np.load(folder / "out.npy"), np.int8)
 
 
@@ -63,15 +67,15 @@ def _environment() -> Path:
     folder = cache_folder().parent / NAME.replace(" ", "-")
     python, ready = folder / "bin" / "python", folder / "ready"
     if not ready.exists():
-        print(f"making an environment for {NAME} in {folder}", file=sys.stderr)
+        print(f"creating an environment for {NAME} in {folder}", file=sys.stderr)
         venv.create(folder, with_pip=True, clear=True)
-        _call([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *_REQUIREMENTS])
+        _run_checked([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *_REQUIREMENTS])
         ready.touch()
     return python
 
 
-def _call(command: list[str | Path]) -> None:
+def _run_checked(command: list[str | Path]) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise SecondRuntimeError(f"{NAME}: {done.stderr.strip()[-400:] or f'exit code {done.returncode}'}")
+        raise LegacyRuntimeError(f"{NAME}: {done.stderr.strip()[-400:] or f'exit code {done.returncode}'}")

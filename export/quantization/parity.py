@@ -1,7 +1,7 @@
-"""Whether every form of a network says the same: Keras, quantization-aware, int8 in each runtime, Edge TPU.
+"""Check that all forms of a network agree: Keras float32, quantization-aware Keras, and int8 in each runtime.
 
-Two runtimes may round one int8 step differently, and then two nearly equal logits swap places. So agreement is demanded
-where the first two logits are clearly apart, and accuracy everywhere.
+Two runtimes may differ by one int8 step in rounding, which can swap two nearly equal logits. So the same label is
+required only where the first two logits are clearly apart, and nearly the same accuracy everywhere.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from edge.errors import FerEdgeError
 
 CLEAR_MARGIN: Final = 4
-"""Int8 steps between the first two logits from which on two runtimes must agree."""
+"""Two runtimes must agree on faces whose first two logits are more than so many int8 steps apart."""
 
 _LEAST_AGREEMENT: Final = 0.995
 _MOST_POINTS: Final = 0.5
-_FEW_FACES: Final = 3  # so many decide nothing, however few were measured
 
 
 class ParityError(FerEdgeError):
@@ -29,10 +28,10 @@ class ParityError(FerEdgeError):
 
 @dataclass(frozen=True)
 class NetworkForm:
-    """What one form of the network says of the same ``n`` faces.
+    """The logits of one form of the network for the same ``n`` faces.
 
-    ``logits`` is ``(n, 7)``: int8 as a runtime gives them, or float32. ``same_weights`` is False for a form that was
-    trained on since (the float network, beside the quantization-aware one): only its accuracy is comparable.
+    ``logits`` is ``(n, 7)``: int8 from a runtime, or float32 from Keras. ``same_weights`` is False for the float
+    network, since quantization-aware training changes the weights: only its accuracy is comparable.
     """
 
     name: str
@@ -40,18 +39,18 @@ class NetworkForm:
     same_weights: bool = True
 
     def accuracy(self, labels: NDArray[np.int64]) -> float:
-        """The share of faces that it names as labelled."""
+        """The share of faces whose first logit is that of the label."""
         return float((self.logits.argmax(axis=1) == labels).mean())
 
 
 @dataclass(frozen=True)
 class FormPair:
-    """How two forms compare on the same faces.
+    """Two forms compared on the same faces.
 
-    ``points`` is the second's accuracy less the first's, ``agreement`` the share of faces with one likeliest label,
-    ``clear_agreement`` that among the ``clear`` faces whose first two int8 logits are more than CLEAR_MARGIN steps
-    apart, ``ties`` the faces whose first two are equal. ``histogram`` counts single int8 logits by how many steps they
-    differ.
+    ``points`` is the second's accuracy minus the first's, in percentage points. ``agreement`` is the share of faces to
+    which both give the same label; ``clear_agreement`` is that share among the ``clear`` faces, whose first two int8
+    logits are more than CLEAR_MARGIN steps apart. ``ties`` counts the faces whose first two are equal. ``histogram``
+    counts int8 logits by how many steps the forms differ in them.
     """
 
     first: str
@@ -66,12 +65,12 @@ class FormPair:
 
 
 def compare_forms(forms: list[NetworkForm], labels: NDArray[np.int64]) -> list[FormPair]:
-    """Every pair of forms; ``labels`` is ``(n,)``."""
+    """Compare every pair of forms; ``labels`` is ``(n,)``."""
     return [_pair(first, second, labels) for first, second in combinations(forms, 2)]
 
 
 def check_parity(forms: list[NetworkForm], pairs: list[FormPair]) -> None:
-    """Raise ParityError naming the first pair that is further apart than rounding explains."""
+    """Raise ParityError for the first pair that differs by more than rounding explains."""
     comparable = {form.name for form in forms if form.same_weights}
     for pair in pairs:
         names = f"{pair.first} and {pair.second}"
@@ -86,8 +85,8 @@ def check_parity(forms: list[NetworkForm], pairs: list[FormPair]) -> None:
 
 def _pair(first: NetworkForm, second: NetworkForm, labels: NDArray[np.int64]) -> FormPair:
     same = first.logits.argmax(axis=1) == second.logits.argmax(axis=1)
-    stored = [np.asarray(form.logits, np.int8) for form in (first, second) if form.logits.dtype == np.int8]
-    margin = _margin(stored[0]) if stored else np.zeros(len(labels), np.int64)
+    int8 = [np.asarray(form.logits, np.int8) for form in (first, second) if form.logits.dtype == np.int8]
+    margin = _margin(int8[0]) if int8 else np.zeros(len(labels), np.int64)
     clear = margin > CLEAR_MARGIN
     return FormPair(
         first=first.name,
@@ -97,8 +96,8 @@ def _pair(first: NetworkForm, second: NetworkForm, labels: NDArray[np.int64]) ->
         agreement=float(same.mean()),
         clear=int(clear.sum()),
         clear_agreement=float(same[clear].mean()) if clear.any() else 0.0,
-        ties=int((margin == 0).sum()) if stored else 0,
-        histogram=_histogram(*stored) if len(stored) == 2 else (),
+        ties=int((margin == 0).sum()) if int8 else 0,
+        histogram=_histogram(*int8) if len(int8) == 2 else (),
     )
 
 

@@ -1,7 +1,7 @@
-"""Make a trained network ready to be quantized: one path of layers, no dropout, no batch norm behind a dense layer.
+"""Prepare a trained network for quantization: one path of layers, no dropout, no batch norm behind a dense layer.
 
-tensorflow-model-optimization leaves a batch norm behind a dense layer in float inside a file that calls itself int8, so
-it is folded into the dense layer's weights first, which changes nothing but rounding.
+tensorflow-model-optimization leaves a batch norm behind a dense layer in float, even in an int8 file. So it is folded
+into the weights of the dense layer first, which changes only the rounding.
 """
 
 from typing import Any
@@ -25,23 +25,23 @@ _QUANTIZABLE = (
 
 
 def prepare_network(model: Any) -> Any:
-    """The same function as ``model`` in layers that quantize, with copied weights; ``model`` is left as it is.
+    """A copy of ``model`` that computes the same with layers that can be quantized; ``model`` is unchanged.
 
-    Raises ConversionError naming the layer of a network that is not one path, or has a layer that stays in float.
+    Raises ConversionError with the layer's name if a layer is off the path or cannot be quantized.
     """
     copies = [layer for layer in _path(model) if not isinstance(layer, layers.Dropout)]
-    x = picture = keras.Input(model.input_shape[1:], name="face")
+    x = face = keras.Input(model.input_shape[1:], name="face")
     index = 0
     while index < len(copies):
         layer, following = copies[index], copies[index + 1 : index + 2]
         folds = isinstance(layer, layers.Dense) and following and isinstance(following[0], layers.BatchNormalization)
         x = _folded(layer, following[0], x) if folds else _copied(layer, x)
         index += 2 if folds else 1
-    return keras.Model(picture, x, name=model.name)
+    return keras.Model(face, x, name=model.name)
 
 
 def _path(model: Any) -> list[Any]:
-    """The layers behind the input, each of which must feed the next and nothing else."""
+    """The layers after the input; each must feed only the next."""
     path = [layer for layer in model.layers if not isinstance(layer, layers.InputLayer)]
     tensor = model.input
     for layer in path:

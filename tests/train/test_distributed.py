@@ -1,4 +1,4 @@
-"""Two worker processes on loopback learn what one process would."""
+"""Two worker processes on loopback compute the same losses as one process."""
 
 import json
 import os

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 from edge.errors import UsageError  # noqa: E402
 from train.recipes import RECIPES  # noqa: E402
-from train.run import Run, Sources, command_of  # noqa: E402
+from train.run import Run, RunInputs, command_of  # noqa: E402
 
 PROGRAM = Path(sys.executable).with_name("fer-train")
 SMALL = ["--set", "votes=0", "--set", "teachers=", "--set", "batch=16", "--set", "epochs=3"]
@@ -91,11 +91,11 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
         Run.load(tmp_path)
 
 
-def test_the_command_of_a_run_tells_an_earlier_run_from_a_bundle(tmp_path: Path) -> None:
+def test_the_command_of_a_run_distinguishes_an_earlier_run_from_a_bundle(tmp_path: Path) -> None:
     """Both may be called student-small, and only one of them has the weights."""
     (tmp_path / "student-small").mkdir()
     (tmp_path / "student-small" / "run.json").write_text("{}")
     recipe, data = RECIPES["student-small"], tmp_path / "fer2013.csv"
     earlier, bundle = str(tmp_path / "student-small"), "student-small"
-    assert command_of(recipe, Sources(data, earlier)).endswith("fer2013.csv --weights runs/student-small")
-    assert command_of(recipe, Sources(data, bundle)).endswith("fer2013.csv --weights student-small")
+    assert command_of(recipe, RunInputs(data, earlier)).endswith("fer2013.csv --weights runs/student-small")
+    assert command_of(recipe, RunInputs(data, bundle)).endswith("fer2013.csv --weights student-small")

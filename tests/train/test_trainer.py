@@ -34,7 +34,7 @@ def command(recipe: str, data: Path, out: Path, *settings: str) -> list[str]:
     return [str(PROGRAM), "run", recipe, "--data", str(data), "--out", str(out), *values]
 
 
-def test_a_head_is_trained_before_everything() -> None:
+def test_the_head_is_trained_before_the_whole_network() -> None:
     recipe = Recipe("trial", model="resnet50-imagenet", head_epochs=2, head_learning_rate=0.1, epochs=5)
     assert stages(recipe) == [Stage(0, 2, 0.1, head_only=True), Stage(2, 5, 1e-3, head_only=False)]
     assert stages(Recipe("trial", model="paper", epochs=5)) == [Stage(0, 5, 1e-3, head_only=False)]
@@ -50,7 +50,7 @@ def test_what_is_measured_is_in_float32_whatever_is_trained_in() -> None:
         keras.mixed_precision.set_global_policy("float32")
 
 
-def test_a_run_in_bfloat16_tells_what_evaluate_says_of_it(blobs: Path, tmp_path: Path) -> None:
+def test_a_run_in_bfloat16_reports_the_figures_of_evaluate(blobs: Path, tmp_path: Path) -> None:
     settings = ["teachers=", "votes=0", "batch=16", "epochs=2", "precision=mixed_bfloat16"]
     done = subprocess.run(
         command("student-quarter", blobs, tmp_path / "run", *settings), capture_output=True, text=True, check=False
@@ -127,7 +127,7 @@ def test_a_network_for_one_size_refuses_smaller_pictures(blobs: Path, tmp_path: 
     done = subprocess.run(
         command("shallow", blobs, tmp_path / "run", *settings), capture_output=True, text=True, check=False
     )
-    assert (done.returncode, "shallow cannot see pictures of 32 pixels" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "shallow cannot take pictures of 32 pixels" in done.stderr) == (2, True), done.stderr
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_disk_that_fills_is_said_and_the_run_goes_on_when_there_is_room(blobs: Path, small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_the_run_continues_when_there_is_room(blobs: Path, small_disk: Path) -> None:
     settings = ["teachers=", "epochs=2", "batch=16"]
     filler = small_disk / "filler"
     run = command("shallow", blobs, small_disk / "run", *settings)

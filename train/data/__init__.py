@@ -1,1 +1,1 @@
-"""What a network learns from: the data set, FERPlus votes, augmentation, batches and view banks."""
+"""Training data: the data set, FERPlus votes, augmentation, batches, and view banks of teachers."""

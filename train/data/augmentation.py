@@ -1,7 +1,7 @@
 """Augmentation of 48x48 grey faces: flip, small affine, brightness and contrast, random erasing.
 
-Shift and scale also stand for the jitter of a detector's box, so that the network stays accurate on what a Haar box
-cuts out. No CutMix: it destroys the mouth and the eyes.
+Shift and scale also simulate the jitter of a detector's box, so that the network stays accurate on the crops of a Haar
+cascade. CutMix is not used: it destroys the mouth and the eyes.
 """
 
 import cv2
@@ -12,9 +12,9 @@ from edge.model.preprocessing import INPUT_SIZE
 
 
 def augment(pixels: NDArray[np.uint8], rng: np.random.Generator, strength: float = 1.0) -> NDArray[np.uint8]:
-    """Draw one random view of each face; ``(n, 48, 48)`` uint8 to the same.
+    """Change each face at random (one view of it); takes and returns ``(n, 48, 48)`` uint8.
 
-    ``strength`` scales every range and probability; at 0 the pictures come back as they are.
+    ``strength`` scales every range and probability; 0 returns the pictures unchanged.
     """
     if strength == 0:
         return pixels

@@ -1,4 +1,4 @@
-"""What the training loop is fed: augmented, mixed batches whose random draws depend on seed and epoch only."""
+"""Batches for the training loop: augmented and mixed, with random draws that depend on seed and epoch only."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Faces to learn from, and what else is known of them.
+    """The training faces with their labels, votes and teachers.
 
-    ``votes`` are FERPlus's, ``(n, 10)`` float32; ``banks`` are the teachers, which share their views.
+    ``votes`` are the FERPlus shares, ``(n, 10)`` float32. ``banks`` are the view banks of teachers; all have the same
+    views.
     """
 
     faces: LabelledFaces
@@ -32,7 +33,7 @@ class TrainingSet:
 
 
 class Batch(NamedTuple):
-    """One step's faces and targets. ``inputs`` is ``(b, 48, 48, 1)``, the rest has one row a face; all float32."""
+    """The faces and targets of one step, all float32: ``inputs`` is ``(b, 48, 48, 1)``, the rest has a row per face."""
 
     inputs: Floats
     labels: Floats
@@ -42,14 +43,15 @@ class Batch(NamedTuple):
 
 
 def batches(recipe: Recipe, training: TrainingSet, epoch: int) -> Iterator[Batch]:
-    """Go once over the training faces in a new order; a last batch that is not full is left out.
+    """Yield one epoch's batches in random order; an incomplete last batch is left out.
 
-    With teachers, the epoch shows one view of the bank, mirrored or not at random; else every face is augmented anew.
+    With teachers, an epoch uses one view of their banks, each face mirrored at random; without, every face is augmented
+    anew.
     """
     rng = np.random.default_rng([recipe.seed, epoch])
     order = rng.permutation(len(training))
     weights = _class_weights(training.faces.labels) if recipe.class_balance else np.ones(len(LABELS), np.float32)
-    source = _Pictures(recipe, training, epoch)
+    source = _EpochImages(recipe, training, epoch)
     mixing = recipe.mixup > 0 and epoch < 0.8 * recipe.all_epochs
     for step in range(len(training) // recipe.batch):
         chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
@@ -64,8 +66,8 @@ def batches(recipe: Recipe, training: TrainingSet, epoch: int) -> Iterator[Batch
         yield _mix(batch, recipe.mixup, rng) if mixing else batch
 
 
-class _Pictures:
-    """One epoch's pictures, and what the teachers say of them."""
+class _EpochImages:
+    """One epoch's pictures, and the teachers' mean probabilities for them."""
 
     def __init__(self, recipe: Recipe, training: TrainingSet, epoch: int) -> None:
         self._strength = recipe.augmentation
@@ -75,8 +77,8 @@ class _Pictures:
             bank = training.banks[0]
             view = epoch % len(bank.logits)
             self._pixels = draw_view(self._pixels, bank.seed, view)
-            said = [bank.probabilities(view, recipe.temperature) for bank in training.banks]
-            self._teacher = np.mean(said, axis=0, dtype=np.float32)
+            probabilities = [bank.probabilities(view, recipe.temperature) for bank in training.banks]
+            self._teacher = np.mean(probabilities, axis=0, dtype=np.float32)
 
     def draw(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
         if self._teacher is None:
@@ -91,7 +93,7 @@ class _Pictures:
 
 
 def _class_weights(labels: NDArray[np.int64]) -> Floats:
-    """Inverse frequency of each label, 1 on average over the faces; 0 for a label that nobody carries."""
+    """Inverse frequency of each label, with a mean of 1 over the faces; 0 for a label that no face has."""
     counts = np.bincount(labels, minlength=len(LABELS))
     present = np.count_nonzero(counts)
     return np.asarray(np.where(counts > 0, len(labels) / (present * np.maximum(counts, 1)), 0), np.float32)
@@ -104,7 +106,7 @@ def _smooth(labels: NDArray[np.int64], smoothing: float) -> Floats:
 
 
 def _mix(batch: Batch, alpha: float, rng: np.random.Generator) -> Batch:
-    """Blend each face and its targets with another one's (mixup, Zhang et al., arXiv 1710.09412)."""
+    """Blend each face and its targets with those of another (mixup, Zhang et al. 2018, arXiv 1710.09412)."""
     n = len(batch.inputs)
     share, other = rng.beta(alpha, alpha, n).astype(np.float32), rng.permutation(n)
 

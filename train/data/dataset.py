@@ -1,4 +1,4 @@
-"""The data of a training run: parsed once and cached outside the repository, without pictures that would leak."""
+"""The data of a training run, parsed once and cached; Training has no picture that another split has too."""
 
 import contextlib
 import hashlib
@@ -15,18 +15,19 @@ import numpy as np
 from edge.errors import DataError
 from edge.evaluation.fer2013 import MEASURED, BadRow, LabelledData, LabelledFaces, Split, pictures, read_data
 
-_FORMAT: Final = "2"
-"""Changes whenever the reader would make something else of the same file."""
+_CACHE_VERSION: Final = "2"
+"""Version of the cache. Increase it whenever the parser's result for the same file changes."""
 
-_LISTED: Final = 20
+_LISTED_BAD_ROWS: Final = 20
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Faces to learn from, and faces to measure on and to choose the epoch by.
+    """The training faces, and the faces that measure accuracy and choose the epoch.
 
-    ``public`` is PublicTest; of a tree without it, validation or test (its ``split`` says which). ``left_out`` counts
-    the Training pictures that another split holds too, each under the first that does, and ``bad`` the rows skipped.
+    ``public`` is PublicTest, or validation or test where the data has no PublicTest (its ``split`` says which).
+    ``left_out`` counts the Training pictures that were removed because another split has them too, by the first such
+    split; ``bad`` counts the rows that were skipped.
     """
 
     training: LabelledFaces
@@ -36,25 +37,25 @@ class Splits:
 
     @property
     def excluded(self) -> int:
-        """How many Training pictures are left out altogether."""
+        """How many Training pictures were removed because another split has them too."""
         return sum(self.left_out.values())
 
     def __str__(self) -> str:
-        held = ", ".join(f"{count:,} that {split} holds too" for split, count in self.left_out.items())
-        measured = f"{len(self.public):,} of {self.public.split} to measure on"
-        return f"{len(self.training):,} faces to learn from, {measured}; left out of Training: {held}"
+        shared = ", ".join(f"{count:,} that {split} has too" for split, count in self.left_out.items())
+        measured = f"{len(self.public):,} of {self.public.split} to measure accuracy"
+        return f"{len(self.training):,} training faces, {measured}; left out of Training: {shared}"
 
 
 def read_splits(path: Path, skip_bad: bool = False) -> Splits:
-    """Read what a training run needs of the data at ``path``.
+    """Read the data at ``path`` for a training run.
 
-    FER2013 has several hundred pictures in more than one split; learning from them would measure memory, so Training
-    loses all that another split holds too. ``skip_bad`` leaves bad rows out and lists them on stderr.
-    Raises DataError for the first bad row otherwise, and as edge.evaluation.fer2013.read_data does.
+    FER2013 has several hundred pictures in more than one split. Training on them would make the measured accuracy too
+    high, so they are removed from Training. With ``skip_bad``, bad rows are left out and listed on stderr; without it,
+    the first one raises DataError. Raises also what edge.evaluation.fer2013.read_data raises.
     """
     data = read_cached(path)
     if data.bad:
-        _tell_bad(data, skip_bad)
+        _report_bad_rows(data, skip_bad)
     public = data.faces(next((split for split in MEASURED if split in data.splits), Split.PUBLIC))
     training = data.faces(Split.TRAINING)
     contents = [face.tobytes() for face in training.pixels]
@@ -63,27 +64,27 @@ def read_splits(path: Path, skip_bad: bool = False) -> Splits:
     for split in Split:
         if split is Split.TRAINING or split not in data.splits:
             continue
-        held = {face.tobytes() for face in data.splits[split].pixels}
-        shared = kept & [content in held for content in contents]
+        theirs = {face.tobytes() for face in data.splits[split].pixels}
+        shared = kept & [content in theirs for content in contents]
         left_out[split] = int(shared.sum())
         kept &= ~shared
     if not kept.any():
-        raise DataError(f"{path}: every picture of Training stands in another split too; nothing is left to learn from")
+        raise DataError(f"{path}: every picture of Training is in another split too, so there is nothing to train on")
     return Splits(training.select(kept), public, left_out, len(data.bad))
 
 
 def read_cached(path: Path) -> LabelledData:
-    """Read every split as edge.evaluation.fer2013.read_data does; content that was parsed before comes from the cache.
+    """Read every split as edge.evaluation.fer2013.read_data does, from the cache where the same content was parsed.
 
     The cache may be deleted at any time.
     """
     if not path.exists():
-        return read_data(path)  # which says what is wrong
-    file = cache_folder() / f"{_digest(path)[:24]}-{_FORMAT}.npz"
+        return read_data(path)  # it raises the right error
+    file = cache_folder() / f"{_digest(path)[:24]}-{_CACHE_VERSION}.npz"
     try:
         return _load(file, path)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        pass  # not there yet, or cut short: parse again
+        pass  # not cached yet, or damaged: parse again
     print(f"parsing {path}", file=sys.stderr, flush=True)
     data = read_data(path)
     _store(file, data)
@@ -91,26 +92,27 @@ def read_cached(path: Path) -> LabelledData:
 
 
 def cache_folder() -> Path:
-    """Where parsed data is kept: ``$XDG_CACHE_HOME/fer-edge/data``, by default under ``~/.cache``."""
+    """Folder of the parsed data: ``$XDG_CACHE_HOME/fer-edge/data``, by default under ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fer-edge" / "data"
 
 
-def _tell_bad(data: LabelledData, skip_bad: bool) -> None:
+def _report_bad_rows(data: LabelledData, skip_bad: bool) -> None:
     count = f"{len(data.bad):,} bad row{'s' if len(data.bad) > 1 else ''}"
     if not skip_bad:
-        told = f"{data.source}, {data.bad[0]}"
-        raise DataError(f"{told}. It has {count}; `fer-train run --skip-bad` lists them and leaves them out.")
+        raise DataError(
+            f"{data.source}, {data.bad[0]}. It has {count}; `fer-train run --skip-bad` lists them and leaves them out."
+        )
     print(f"{data.source}: {count} skipped", file=sys.stderr)
-    for row in data.bad[:_LISTED]:
+    for row in data.bad[:_LISTED_BAD_ROWS]:
         print(f"  {row}", file=sys.stderr)
-    if len(data.bad) > _LISTED:
-        print(f"  and {len(data.bad) - _LISTED:,} more", file=sys.stderr)
+    if len(data.bad) > _LISTED_BAD_ROWS:
+        print(f"  and {len(data.bad) - _LISTED_BAD_ROWS:,} more", file=sys.stderr)
 
 
 def _digest(path: Path) -> str:
-    """Hash of a file's content; of a tree's names, sizes and times, since to read 35,000 files would be slow.
+    """Hash of a file's content, or of the names, sizes and times in a tree, whose 35,000 files are slow to read.
 
-    The time of the last status change is among them: unlike the others it cannot be set.
+    The times include that of the last status change (ctime), which programs cannot set.
     """
     try:
         if path.is_file():
@@ -137,7 +139,7 @@ def _load(file: Path, source: Path) -> LabelledData:
 
 
 def _store(file: Path, data: LabelledData) -> None:
-    """Write to the cache, whole or not at all; a cache that cannot be written only costs time."""
+    """Write to the cache atomically. An error is only printed: without the cache the next run parses again."""
     content = {"splits": np.array(list(data.splits), str), "bad": np.empty((0, 2), "U1")}
     if data.bad:
         content["bad"] = np.array([(row.where, row.reason) for row in data.bad], str)
@@ -145,12 +147,12 @@ def _store(file: Path, data: LabelledData) -> None:
         content |= {f"{split}-pixels": faces.pixels, f"{split}-labels": faces.labels}
         if faces.rows is not None:
             content[f"{split}-rows"] = faces.rows
-    making = file.with_name(f"{os.getpid()}-{file.name}")
+    partial = file.with_name(f"{os.getpid()}-{file.name}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(making, **content)  # type: ignore[arg-type]
-        making.replace(file)
+        np.savez(partial, **content)  # type: ignore[arg-type]
+        partial.replace(file)
     except OSError as error:
         with contextlib.suppress(OSError):
-            making.unlink()
-        print(f"{file.parent}: parsed data cannot be kept ({error}); the next run parses again", file=sys.stderr)
+            partial.unlink()
+        print(f"{file.parent}: parsed data cannot be cached ({error}); the next run parses again", file=sys.stderr)

@@ -1,7 +1,7 @@
 """FERPlus: ten crowd votes for each FER2013 picture (Barsoum et al. 2016, arXiv 1608.01041; microsoft/FERPlus).
 
-Its majority agrees with FER2013's label for only two thirds of the pictures, so it helps training as an auxiliary
-target; it never replaces the labels that accuracy is measured on.
+The majority vote agrees with FER2013's label for only two thirds of the pictures. So the votes are an auxiliary target
+of training, and accuracy is always measured on FER2013's labels.
 """
 
 from collections.abc import Sequence
@@ -31,15 +31,15 @@ VOTES: Final = (
 
 
 def read_votes(file: Path, faces: LabelledFaces, *others: LabelledFaces) -> NDArray[np.float32]:
-    """The share of votes that each face got, ``(n, 10)`` float32 in the order of VOTES; rows add up to 1.
+    """Each face's shares of the votes, ``(n, 10)`` float32 in the order of VOTES; each row adds up to 1.
 
-    Votes belong to pictures by the order of their rows alone (the image names of ``fer2013new.csv`` do not count
-    rows). ``others`` are further splits of the same data, whose Usage must agree too: that shows rows that went
-    missing. Raises DataError naming file, row and reason.
+    Votes are matched to pictures by row number alone, since the image names of ``fer2013new.csv`` are no row numbers.
+    ``others`` are further splits of the same data. The Usage of their rows must agree too, which detects missing rows.
+    Raises DataError with file, row and reason.
     """
     if faces.rows is None:
         raise DataError(
-            f"{file}: votes align with the rows of FER2013's CSV, and a tree of pictures has none. "
+            f"{file}: votes are matched by the rows of FER2013's CSV, and a tree of pictures has no rows. "
             "Give --data the CSV, or --set votes=0."
         )
     table = list(read_table(file, "FERPlus", VOTES))
@@ -51,13 +51,13 @@ def read_votes(file: Path, faces: LabelledFaces, *others: LabelledFaces) -> NDAr
 def _check_rows(file: Path, table: Sequence[CsvRow], faces: LabelledFaces) -> None:
     rows = np.empty(0, np.int64) if faces.rows is None else faces.rows
     if len(table) <= rows.max(initial=-1):
-        raise DataError(f"{file}: {len(table)} rows of votes do not reach data row {rows.max()} of the pictures")
+        raise DataError(f"{file}: it has {len(table)} rows, too few for data row {rows.max()} of the pictures")
     for row in (table[number] for number in rows):
         usage = row.values.get("Usage", faces.split)
         if faces.split is not None and usage != faces.split:
             raise DataError(
-                f"{file}, {row}: Usage is {usage!r}, and the picture of that row is of {faces.split}. "
-                "One of the two files has lost rows or their order; take both as they were published."
+                f"{file}, {row}: Usage is {usage!r}, but the picture of that row belongs to {faces.split}. "
+                "One of the two files lacks rows or has them in another order; use both as they were published."
             )
 
 
@@ -67,7 +67,7 @@ def _shares(file: Path, row: CsvRow) -> NDArray[np.float64]:
     except ValueError as error:
         raise DataError(f"{file}, {row}: not ten votes ({error})") from error
     if not np.isfinite(votes).all() or (votes < 0).any():
-        raise DataError(f"{file}, {row}: a vote is not a number from 0")
+        raise DataError(f"{file}, {row}: a vote is negative or not finite")
     if not votes.any():
-        raise DataError(f"{file}, {row}: nobody voted")
+        raise DataError(f"{file}, {row}: all votes are 0")
     return np.asarray(votes / votes.sum(), np.float64)

@@ -1,8 +1,8 @@
-"""The view bank: what teachers say of K fixed augmented views of every training face.
+"""View banks: a teacher's logits for K augmented versions ("views") of every training face.
 
 Distillation works best when teacher and student see the same picture (Beyer et al. 2022, arXiv 2106.05237). A teacher
-is too slow to be asked again in every epoch, so K views per face are drawn once from a seed, and its logits are kept
-as int8: about 200 KB a view. The views themselves are never stored; whoever has the data draws them again.
+is too slow to run in every epoch. So K views of each face are drawn once from a seed, and the teacher's logits for them
+are stored as int8, about 200 KB per view. The views themselves are not stored: the seed and the data give them again.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ _PROBES: Final = 64
 
 @dataclass(frozen=True)
 class ViewBank:
-    """One teacher's logits for the views of one training set.
+    """One teacher's logits for the k views of a training set of n faces.
 
-    ``logits`` is ``(k, n, 7)`` int8 in the order of LABELS, in steps of ``scale``; ``seed`` draws the views;
-    ``training_sha256`` names the faces (edge.evaluation.fer2013.LabelledFaces.sha256) and ``teacher`` how the teacher
-    was made. ``probes`` are the mean greys of the first faces of view 0, which tell whether the views come out the same
-    here.
+    ``logits`` is ``(k, n, 7)`` int8 in the order of LABELS, in steps of ``scale``. ``seed`` is that of the views.
+    ``training_sha256`` identifies the faces (edge.evaluation.fer2013.LabelledFaces.sha256); ``teacher`` says how the
+    teacher's weights were made. ``probes`` are the mean grey levels of the first faces in view 0, by which ``check``
+    detects that the augmentation draws other views now.
     """
 
     logits: NDArray[np.int8]
@@ -44,19 +44,19 @@ class ViewBank:
     probes: NDArray[np.float32]
 
     def probabilities(self, view: int, temperature: float) -> NDArray[np.float32]:
-        """What the teacher says of one view of every face, ``(n, 7)`` float32, softened by ``temperature``."""
+        """The teacher's probabilities for one view of every face, ``(n, 7)`` float32, softened by ``temperature``."""
         return np.asarray(softmax(self.logits[view] * (self.scale / temperature)), np.float32)
 
     def sha256(self) -> str:
-        """Hash of the logits, for the run folder."""
+        """Hash of the logits, which ``run.json`` records."""
         return hashlib.sha256(self.logits.tobytes()).hexdigest()
 
     def save(self, file: Path) -> None:
-        """Write the bank, whole or not at all."""
-        making = file.with_name(f"{os.getpid()}-{file.name}")
-        with making.open("wb") as target:
+        """Write the bank atomically."""
+        partial = file.with_name(f"{os.getpid()}-{file.name}")
+        with partial.open("wb") as target:
             np.savez_compressed(target, **vars(self))
-        making.replace(file)
+        partial.replace(file)
 
     @classmethod
     def load(cls, file: Path) -> "ViewBank":
@@ -78,19 +78,22 @@ class ViewBank:
         return bank
 
     def check(self, name: str, training: LabelledFaces) -> None:
-        """Refuse other faces than those the teacher saw, and an augmentation that draws other views."""
+        """Raise DataError when ``training`` are other faces, or when the augmentation draws other views now."""
         if training.sha256() != self.training_sha256:
             raise DataError(
-                f"view bank {name}: made for other training faces. It needs FER2013's Training as Kaggle ships it. "
-                "For others make one with `fer-train bank`, or go without: --set teachers="
+                f"view bank {name}: made for other training faces. It needs FER2013's Training as published on Kaggle. "
+                "For other faces make a bank with `fer-train bank`, or train without teachers: --set teachers="
             )
-        drawn = _means(draw_view(training.pixels[:_CHUNK], self.seed, 0))
+        drawn = _mean_greys(draw_view(training.pixels[:_CHUNK], self.seed, 0))
         if np.abs(drawn - self.probes).max() > 1.0:
-            raise DataError(f"view bank {name}: train/data/augmentation.py draws other views now; make the bank again")
+            raise DataError(
+                f"view bank {name}: train/data/augmentation.py draws other views now; make the bank again with "
+                "`fer-train bank`"
+            )
 
 
 def draw_view(pixels: NDArray[np.uint8], seed: int, view: int) -> NDArray[np.uint8]:
-    """View number ``view`` of every face, ``(n, 48, 48)`` uint8; the same for the same seed and faces."""
+    """View number ``view`` of every face, ``(n, 48, 48)`` uint8. The same seed and faces give the same view."""
     rng = np.random.default_rng([seed, view])
     chunks = [augment(pixels[start : start + _CHUNK], rng) for start in range(0, len(pixels), _CHUNK)]
     return np.concatenate(chunks)
@@ -103,21 +106,21 @@ def make_bank(
     seed: int,
     teacher: str,
 ) -> ViewBank:
-    """Ask a teacher about ``views`` views of every training face.
+    """Classify ``views`` views of every training face by a teacher.
 
-    ``predict`` maps ``(n, 48, 48)`` uint8 to logits ``(n, 7)``. Each row is centred first: the softmax does not see
-    it, and the int8 range is used better.
+    ``predict`` maps ``(n, 48, 48)`` uint8 to logits ``(n, 7)``. The mean of each row is subtracted: softmax does not
+    depend on it, and the rest makes better use of the int8 range.
     """
-    asked = np.stack([predict(draw_view(training.pixels, seed, view)) for view in range(views)])
-    centred = asked - asked.mean(axis=2, keepdims=True)
+    predicted = np.stack([predict(draw_view(training.pixels, seed, view)) for view in range(views)])
+    centred = predicted - predicted.mean(axis=2, keepdims=True)
     scale = max(float(np.abs(centred).max()) / 127, 1e-6)
     logits = np.rint(centred / scale).astype(np.int8)
-    probes = _means(draw_view(training.pixels[:_CHUNK], seed, 0))
+    probes = _mean_greys(draw_view(training.pixels[:_CHUNK], seed, 0))
     return ViewBank(logits, scale, seed, training.sha256(), teacher, probes)
 
 
 def find_bank(name: str) -> ViewBank:
-    """The bank of a name in a checkout's train/banks, or of a path. Raises DataError naming what is there."""
+    """Load a bank of a checkout's train/banks by name, or any bank by path. Raises DataError with the nearest name."""
     shipped = Path(str(resources.files("train"))) / "banks"
     for file in (shipped / f"{name}.npz", Path(name)):
         if file.is_file():
@@ -128,8 +131,8 @@ def find_bank(name: str) -> ViewBank:
             f"teacher {name!r}: no view bank is installed. They come with a checkout of fer-edge, not with its wheel; "
             "`fer-train bank` makes one of a trained run"
         )
-    raise DataError(f"teacher {name!r}: no view bank of that name or path; {nearest(name, known)}")
+    raise DataError(f"teacher {name!r}: no view bank with that name or path; {nearest(name, known)}")
 
 
-def _means(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _mean_greys(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(pixels[:_PROBES].mean(axis=(1, 2)), np.float32)

@@ -1,6 +1,6 @@
-"""Measure a run, a bundle, kept answers or an ensemble on labelled faces: accuracy, macro-F1, confusion, calibration.
+"""Measure a run, a bundle, saved predictions or an ensemble: accuracy, macro-F1, confusion, calibration.
 
-Test-time augmentation is off unless asked for, and is named wherever its figures are shown.
+Test-time augmentation is off by default, and the output says when it is on.
 """
 
 from dataclasses import dataclass
@@ -18,44 +18,47 @@ from train.evaluation.predictions import Predictions
 from train.evaluation.predictors import Predictor, open_predictor
 
 _SHIFTS: Final = ((0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2))
-_KEPT: Final = ".npz"
+_PREDICTIONS_SUFFIX: Final = ".npz"
 MOST_VIEWS: Final = 2 * len(_SHIFTS)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, of what, and with how many test-time views (1: single crop)."""
+    """The figures of a predictor or an ensemble (``name``), with ``views`` test-time views (1: single crop)."""
 
-    subject: str
+    name: str
     split: str | None
     views: int
     figures: Figures
     calibration: ReliabilityDiagram
 
 
-def evaluate(subjects: list[Path], faces: LabelledFaces, views: int = 1, keep: Path | None = None) -> Evaluation:
-    """Measure subjects, several as one ensemble; ``views`` 1 to 10. ``keep`` is where to keep a single one's answers.
+def evaluate(paths: list[Path], faces: LabelledFaces, views: int = 1, keep: Path | None = None) -> Evaluation:
+    """Measure the predictor at one path, or several as an ensemble, with 1 to 10 test-time ``views``.
 
-    A subject is a run folder (Keras, float32), a bundle (its int8 file) or kept answers. Two views are the face and its
-    mirror image; ten add four shifts by two pixels, each with its mirror image. The probabilities of all views and all
-    subjects are averaged. Raises UsageError and DataError as train.evaluation.predictions and
-    train.evaluation.predictors do.
+    A path is a run folder (Keras, float32), a bundle (its int8 file) or an ``.npz`` file of saved predictions. Two
+    views are the face and its mirror image; ten add four shifts by two pixels, each with its mirror image. The
+    probabilities of all views and all predictors are averaged. ``keep`` is the file to save a single predictor's
+    predictions to. Raises UsageError and DataError as train.evaluation.predictions and train.evaluation.predictors do.
     """
     if not 1 <= views <= MOST_VIEWS:
         raise UsageError(f"--tta {views}: test-time augmentation has 1 to {MOST_VIEWS} views")
-    if keep and len(subjects) > 1:
-        raise UsageError(f"--keep {keep}: keeps the answers of one subject, and here are {len(subjects)}")
-    if keep and keep.suffix != _KEPT:
-        raise UsageError(f"--keep {keep}: kept answers are known by their ending; call it {keep.name}{_KEPT}")
+    if keep and len(paths) > 1:
+        raise UsageError(f"--keep {keep}: saves the predictions of one network, and {len(paths)} were given")
+    if keep and keep.suffix != _PREDICTIONS_SUFFIX:
+        raise UsageError(
+            f"--keep {keep}: the name must end in {_PREDICTIONS_SUFFIX}; call it {keep.name}{_PREDICTIONS_SUFFIX}"
+        )
     opened = [
-        Predictions.load(path, faces, views) if path.suffix == _KEPT else open_predictor(path) for path in subjects
+        Predictions.load(path, faces, views) if path.suffix == _PREDICTIONS_SUFFIX else open_predictor(path)
+        for path in paths
     ]
-    said = [subject if isinstance(subject, Predictions) else _ask(subject, faces, views) for subject in opened]
+    predictions = [item if isinstance(item, Predictions) else _predict(item, faces, views) for item in opened]
     if keep:
-        said[0].save(keep, faces)
-    averaged = np.mean([softmax(answers.logits.astype(np.float64)) for answers in said], axis=(0, 1))
+        predictions[0].save(keep, faces)
+    averaged = np.mean([softmax(one.logits.astype(np.float64)) for one in predictions], axis=(0, 1))
     return Evaluation(
-        _told_subject([answers.subject for answers in said]),
+        _ensemble_name([one.name for one in predictions]),
         faces.split,
         views,
         measure(faces.labels, averaged.argmax(axis=1)),
@@ -63,17 +66,17 @@ def evaluate(subjects: list[Path], faces: LabelledFaces, views: int = 1, keep: P
     )
 
 
-def _ask(subject: Predictor, faces: LabelledFaces, views: int) -> Predictions:
-    logits = [subject.logits(_view(faces.pixels, number)) for number in range(views)]
-    return Predictions(np.stack(logits), subject.name, subject.provenance)
+def _predict(predictor: Predictor, faces: LabelledFaces, views: int) -> Predictions:
+    logits = [predictor.logits(_view(faces.pixels, number)) for number in range(views)]
+    return Predictions(np.stack(logits), predictor.name, predictor.provenance)
 
 
-def _told_subject(names: list[str]) -> str:
+def _ensemble_name(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"ENSEMBLE of {' + '.join(names)}"
 
 
 def _view(pixels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
-    """Shift the faces, repeating their border, then mirror every second view."""
+    """Test-time view ``number`` of the faces: shifted, with repeated border pixels; every second one is mirrored."""
     (down, right), mirrored = _SHIFTS[number // 2], number % 2
     padded = np.pad(pixels, ((0, 0), (2, 2), (2, 2)), mode="edge")
     height, width = pixels.shape[1:]
@@ -81,27 +84,27 @@ def _view(pixels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
     return shifted[:, :, ::-1] if mirrored else shifted
 
 
-def format_evaluation(told: Evaluation) -> str:
-    """The evaluation for a person."""
-    figures = told.figures
-    how = "single crop" if told.views == 1 else f"WITH TEST-TIME AUGMENTATION ({told.views} views)"
+def format_evaluation(evaluation: Evaluation) -> str:
+    """The evaluation as text."""
+    figures = evaluation.figures
+    views = "single crop" if evaluation.views == 1 else f"WITH TEST-TIME AUGMENTATION ({evaluation.views} views)"
     lines = [
-        f"{told.subject}: {figures.n} faces{', ' + told.split if told.split else ''}, {how}",
+        f"{evaluation.name}: {figures.n} faces{', ' + evaluation.split if evaluation.split else ''}, {views}",
         f"accuracy {figures.accuracy:.2%}   macro-F1 {figures.macro_f1:.2%}   expected calibration error "
-        f"{told.calibration.ece:.3f}   negative log-likelihood {told.calibration.nll:.3f}",
+        f"{evaluation.calibration.ece:.3f}   negative log-likelihood {evaluation.calibration.nll:.3f}",
         "",
         *figures.rows(),
     ]
     return "\n".join(lines)
 
 
-def as_json(told: Evaluation) -> dict[str, Any]:
-    """The evaluation for a machine."""
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The evaluation as ``--json`` prints it."""
     return {
-        "subject": told.subject,
-        "split": told.split,
-        "test_time_views": told.views,
-        **told.figures.as_json(),
-        "ece": round(told.calibration.ece, 5),
-        "nll": round(told.calibration.nll, 5),
+        "subject": evaluation.name,
+        "split": evaluation.split,
+        "test_time_views": evaluation.views,
+        **evaluation.figures.as_json(),
+        "ece": round(evaluation.calibration.ece, 5),
+        "nll": round(evaluation.calibration.nll, 5),
     }

@@ -1,6 +1,6 @@
-"""Predictions that are kept: what a network says of the test-time views of labelled faces.
+"""Saved predictions: a network's logits for the test-time views of labelled faces.
 
-Whoever has the answers measures an ensemble without the networks: a teacher has 90 MB and takes an hour to be trained.
+They allow measuring an ensemble without its networks: a teacher has 90 MB and takes an hour to train.
 """
 
 import os
@@ -20,43 +20,45 @@ from edge.model.preprocessing import LABELS
 class Predictions:
     """One network's logits for k test-time views of n faces.
 
-    ``logits`` is ``(k, n, 7)`` float32 in the order of LABELS; ``subject`` says what was asked, ``provenance`` how its
-    weights were made.
+    ``logits`` is ``(k, n, 7)`` float32 in the order of LABELS; ``name`` names the network, ``provenance``
+    says how its weights were made.
     """
 
     logits: NDArray[np.float32]
-    subject: str
+    name: str
     provenance: str
 
     def save(self, file: Path, faces: LabelledFaces) -> None:
-        """Write the answers about ``faces`` exactly, whole or not at all."""
-        making = file.with_name(f"{os.getpid()}-{file.name}")
-        with making.open("wb") as target:
+        """Write the logits for ``faces`` atomically and without rounding."""
+        partial = file.with_name(f"{os.getpid()}-{file.name}")
+        with partial.open("wb") as target:
             np.savez_compressed(
                 target,
                 logits=self.logits,
-                subject=self.subject,
+                subject=self.name,
                 provenance=self.provenance,
                 faces_sha256=faces.sha256(),
             )
-        making.replace(file)
+        partial.replace(file)
 
     @classmethod
     def load(cls, file: Path, faces: LabelledFaces, views: int) -> "Predictions":
-        """Read the answers about the first ``views`` test-time views of ``faces``.
+        """Read the predictions for the first ``views`` test-time views of ``faces``.
 
-        Raises DataError when the file holds none, UsageError when they are about other faces or fewer views.
+        Raises DataError when the file holds none, UsageError when they are for other faces or for fewer views.
         """
         try:
             with file.open("rb") as content, np.load(content, allow_pickle=False) as stored:
-                logits, seen = stored["logits"], str(stored["faces_sha256"])
-                subject, provenance = str(stored["subject"]), str(stored["provenance"])
+                logits, faces_sha256 = stored["logits"], str(stored["faces_sha256"])
+                name, provenance = str(stored["subject"]), str(stored["provenance"])
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise DataError(f"{file}: no kept answers ({error}). `fer-train evaluate --keep` makes them.") from error
+            raise DataError(
+                f"{file}: no saved predictions ({error}). `fer-train evaluate --keep` writes them."
+            ) from error
         if logits.dtype != np.float32 or logits.ndim != 3 or logits.shape[2] != len(LABELS):
             raise DataError(f"{file}: its logits are {logits.dtype} {logits.shape}, not float32 (k, n, 7)")
-        if seen != faces.sha256():
-            raise UsageError(f"{file}: its answers are about other faces than these {len(faces)}")
+        if faces_sha256 != faces.sha256():
+            raise UsageError(f"{file}: its predictions are for other faces than these {len(faces)}")
         if len(logits) < views:
-            raise UsageError(f"{file}: it has answers about {len(logits)} views; give --tta {len(logits)}")
-        return cls(logits[:views], f"{subject}, kept in {file}", provenance)
+            raise UsageError(f"{file}: it has predictions for {len(logits)} views; give --tta {len(logits)}")
+        return cls(logits[:views], f"{name}, saved in {file}", provenance)

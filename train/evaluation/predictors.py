@@ -1,4 +1,4 @@
-"""What can be asked about faces: a training run (Keras, float32), or a bundle (its int8 file)."""
+"""Predictors: networks that classify faces, from a training run (Keras, float32) or a bundle (its int8 file)."""
 
 import sys
 from collections.abc import Callable
@@ -20,10 +20,10 @@ from train.trainer import predict_logits
 
 @dataclass(frozen=True)
 class Predictor:
-    """A network and what it is.
+    """A trained network.
 
     ``logits`` maps faces ``(n, 48, 48)`` uint8 to ``(n, 7)`` float32; a bundle's are divided by its card's temperature.
-    ``provenance`` says how the weights were made, ``training_sha256`` which faces they learned from.
+    ``provenance`` says how the weights were made; ``training_sha256`` identifies the faces that they were trained on.
     """
 
     name: str
@@ -33,9 +33,9 @@ class Predictor:
 
 
 def open_predictor(path: Path) -> Predictor:
-    """Open a run folder, a bundle's folder or a bundled model's name.
+    """Open a run folder, a bundle's folder, or a bundled model by its name.
 
-    Raises UsageError when it is a run without weights or nothing of these, BundleError when it is a damaged bundle.
+    Raises UsageError when ``path`` is none of these or a run without weights, BundleError for a damaged bundle.
     """
     if (path / CARD_FILE).exists() or not path.is_dir():
         return _bundle(path)
@@ -60,18 +60,18 @@ def _bundle(path: Path) -> Predictor:
     )
 
 
-def bank(path: Path, data: Path, views: int, seed: int) -> ViewBank:
-    """Ask a run or bundle about ``views`` views of every face that it was trained on.
+def make_teacher_bank(path: Path, data: Path, views: int, seed: int) -> ViewBank:
+    """Make a view bank: the logits of a run or bundle for ``views`` augmented views of every face of its training data.
 
-    Raises UsageError when ``data`` holds other training faces, and as ``open_subject`` does.
+    Raises UsageError when ``data`` has other training faces, and what ``open_predictor`` raises.
     """
     teacher = open_predictor(path)
     training = read_splits(data, skip_bad=True).training
     if training.sha256() != teacher.training_sha256:
         raise UsageError(f"{data} is not the data that {path} was trained on")
 
-    def ask(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        print(f"a view of {len(pixels)} faces", file=sys.stderr, flush=True)
+    def logits(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        print(f"classifying one view of {len(pixels)} faces", file=sys.stderr, flush=True)
         return teacher.logits(pixels)
 
-    return make_bank(ask, training, views, seed, teacher.provenance)
+    return make_bank(logits, training, views, seed, teacher.provenance)

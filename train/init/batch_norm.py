@@ -1,4 +1,4 @@
-"""Give a network's batch norms back what published or exported weights have folded into an affine map."""
+"""Restore batch norms from weights in which they are folded into an affine map, as inference formats do it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float32]
 Affine = tuple[Values | float, Values]
-"""What a folded graph multiplies a convolution's output by, and what it adds then, a channel."""
+"""Factor and bias of a folded graph, which it applies to a convolution's output; one value per channel."""
 
 
 def restore_batch_norms(
     model: Any, kernel: Callable[[str], Values], affine: Callable[[str], Affine], faces: Values
 ) -> None:
-    """Set the convolutions in front of ``pool``, and their batch norms, to what a folded graph computes.
+    """Set the convolutions before ``pool`` and their batch norms, so that they compute the same as a folded graph.
 
-    ``kernel`` and ``affine`` take the convolution's name; its batch norm has the same with ``_bn`` behind. ``faces`` is
-    ``(n, 48, 48, 1)`` normalized training faces; a few hundred serve to measure the mean and variance that the batch
-    norms begin with. In inference mode these cancel out: what the network computes does not depend on them. Raises
-    what ``kernel`` and ``affine`` raise, and ValueError for values of another shape.
+    ``kernel`` and ``affine`` take a convolution's name; its batch norm has the same name with ``_bn`` appended.
+    ``faces`` is ``(n, 48, 48, 1)`` normalized training faces, float32; a few hundred are enough to measure the initial
+    mean and variance of the batch norms. In inference mode these cancel out, so the network's output does not depend on
+    them. Raises what ``kernel`` and ``affine`` raise, and ValueError for values of another shape.
     """
     chain = backbone_layers(model)
     x = keras.Model(model.input, chain[0].input)(faces)
@@ -36,6 +36,6 @@ def restore_batch_norms(
 
 
 def backbone_layers(model: Any) -> list[Any]:
-    """The layers from ``conv1`` to in front of ``pool``: a chain, each feeds the next."""
+    """The layers from ``conv1`` up to, but without, ``pool``; each feeds only the next."""
     ends = [model.layers.index(model.get_layer(name)) for name in ("conv1", "pool")]
     return list(model.layers[slice(*ends)])

@@ -1,7 +1,7 @@
-"""Start a student from the int8 file of its bundle: a checkpoint in a quarter of the bytes.
+"""Initialize a student from the int8 file of its bundle, so that it can be trained further without its run.
 
-A bundle that is kept can so be trained further when its run is gone. The rounding to int8 is in the weights at first;
-``student`` was more accurate than the run that was lost after four epochs.
+The weights are rounded to int8 at first. After four epochs ``student`` was more accurate than the run that its bundle
+was made of.
 """
 
 from typing import Any, Final
@@ -14,12 +14,12 @@ from edge.model.bundle import Bundle, Card
 from edge.model.classifier import find_runtime
 from train.init.batch_norm import Values, restore_batch_norms
 
-_COMPUTED: Final = ("Relu6", "BiasAdd")  # in the names of a layer's results, not of its kernel
-_WITH_KERNEL: Final = (Conv2D, DepthwiseConv2D, Dense)
+_RESULT_MARKS: Final = ("Relu6", "BiasAdd")  # parts of the names of a layer's results; its kernel has neither
+_LAYERS_WITH_KERNEL: Final = (Conv2D, DepthwiseConv2D, Dense)
 
 
 def bundle_provenance(card: Card) -> str:
-    """Say for runs, view banks and cards what a bundle's weights are, and how they were made."""
+    """What a bundle's weights are and how they were made: one line for runs, view banks and cards."""
     figures, origin = card.figures, card.origin
     return (
         f"int8 bundle {card.name} ({figures.split} {figures.accuracy:.2%}; sha256 {card.sha256}) of: "
@@ -28,18 +28,17 @@ def bundle_provenance(card: Card) -> str:
 
 
 def load_bundle_weights(model: Any, bundle: Bundle, faces: Values) -> None:
-    """Give ``model`` the weights of a bundle of the same network.
+    """Load the weights of a bundle of the same network into ``model``.
 
-    ``faces`` is as of train.init.batch_norm.restore_batch_norms.
-
-    Raises UsageError when the bundle is of another network, or its file does not name the layers of this one.
+    ``faces`` are those of train.init.batch_norm.restore_batch_norms. Raises UsageError when the bundle is of another
+    network, or when its file lacks the layer names of this one.
     """
-    layers = {layer.name for layer in model.layers if isinstance(layer, _WITH_KERNEL)}
+    layers = {layer.name for layer in model.layers if isinstance(layer, _LAYERS_WITH_KERNEL)}
     kernels, biases = _constants(bundle, layers)
     if set(kernels) != layers or set(biases) != layers:
         raise UsageError(
-            f"--weights {bundle.folder}: its file does not name the layers of {model.name}. Only students of this "
-            "version can be trained further."
+            f"--weights {bundle.folder}: its file does not have the layer names of {model.name}. Only bundles of "
+            "students that this version exported can be trained further."
         )
     try:
         restore_batch_norms(model, lambda name: _as_keras(kernels[name]), lambda name: (1.0, biases[name]), faces)
@@ -59,7 +58,7 @@ def _constants(bundle: Bundle, layers: set[str]) -> tuple[dict[str, Values], dic
         name, parameters = tensor["name"], tensor["quantization_parameters"]
         named = [part for part in _layers_in(name) if part in layers]
         bias = tensor["dtype"] == np.int32 and len(parameters["scales"]) > 0
-        if named and (bias or not any(result in name for result in _COMPUTED)):
+        if named and (bias or not any(result in name for result in _RESULT_MARKS)):
             axes = np.ones(len(tensor["shape"]), int)
             axes[parameters["quantized_dimension"]] = -1
             real = interpreter.get_tensor(tensor["index"]) * parameters["scales"].reshape(axes)

@@ -1,13 +1,14 @@
-"""Start the ResNet50 teacher as a network that computes what a trained student computes, and learn on from there.
+"""Net2Net (Chen et al. 2016, arXiv 1511.05641): initialize the ResNet50 teacher with the function of a trained student.
 
-Net2Net (Chen et al. 2016, arXiv 1511.05641) across architectures. A depthwise-separable block is a bottleneck block
-whose first 1x1 convolution passes channels on, whose 3x3 reads for each filter one channel alone, and whose last 1x1 is
-the pointwise convolution. What a student lacks of ResNet50 keeps its random weights, and adds nothing at first.
+The transformation preserves the function across architectures. A depthwise-separable block equals a bottleneck block
+whose first 1x1 convolution copies channels, whose 3x3 convolution reads one channel per filter, and whose last 1x1
+convolution is the pointwise one. Filters of ResNet50 without a counterpart in the student keep their random weights;
+their outputs are not read at first.
 
-The sum at the end of a bottleneck block is no part of a student. So the channels of each stage count as four groups:
-a block writes what it computes into a group that holds nothing yet, and the next block reads that one. Where a stage
-has more than four blocks, a block also empties the group that the next one will write: ReLU6 lets nothing over 6 in,
-so a bias of -6 does.
+A bottleneck block ends in a sum with its input, which a student's block does not. So the channels of each stage are
+divided into four groups. Each block writes its output into an empty group, and the next block reads that group. In a
+stage of more than four blocks, a block also clears the group that the next block writes: its bias of -6 does that,
+because ReLU6 limits activations to 6.
 """
 
 from collections.abc import Sequence
@@ -18,74 +19,74 @@ import numpy as np
 import tf_keras as keras
 
 from train.init.batch_norm import Values
-from train.models.resnet import CEILING
+from train.models.resnet import RELU_CEILING
 
-# The student's blocks by the bottleneck block that computes them; its first is in the stem and the first 1x1.
-_PLACES: Final = {
+# The student's block number by the bottleneck block that computes it. Its block 1 is in the stem and the first 1x1.
+_STUDENT_BLOCKS: Final = {
     **{"conv2_1": 2, "conv2_2": 3, "conv3_1": 4, "conv3_2": 5},
     **{f"conv4_{number}": number + 5 for number in range(1, 7)},
     **{"conv5_1": 12, "conv5_2": 13},
 }
 _GROUPS: Final = 4
-# What an empty group holds: ReLU passes no gradient at 0, and what is never passed is never learnt.
-_EMPTY: Final = 0.01
+# Value of an empty group. It is not 0, because the gradient of ReLU is 0 there and nothing would be learned.
+_EMPTY_VALUE: Final = 0.01
 
 BatchNormWeights = Sequence[Values]
-"""Gamma, beta, mean and variance, a channel each."""
+"""Gamma, beta, mean and variance, each with one value per channel."""
 
 
 def initialize_function_preserving(model: Any, source: Any, faces: Values) -> None:
-    """Give ``model``, train.models.resnet.teacher, weights with which it computes what ``source`` does.
+    """Set the weights of ``model``, train.models.resnet.teacher, so that it computes the same logits as ``source``.
 
-    ``source`` is a student whose depthwise convolutions have no more channels than the 3x3 of their place, which
-    holds up to ``student-half``. ``faces`` is ``(n, 48, 48, 1)`` normalized training faces; a few hundred serve to
-    measure the statistics of channels that are passed on.
+    ``source`` is a student whose depthwise convolutions have at most as many channels as the 3x3 convolutions of the
+    corresponding bottleneck blocks: ``student-half`` or a smaller one. ``faces`` is ``(n, 48, 48, 1)`` normalized
+    float32; a few hundred are enough to measure the batch-norm statistics of copied channels.
     """
-    _write(model, "conv1_1_3x3", _kernel(source, "conv1"), _norm(source, "conv1"))
-    _write(model, "conv1_2_3x3", _diagonal(_kernel(source, "conv_dw_1")), _norm(source, "conv_dw_1"))
-    _write(model, "conv2_1_1x1_reduce", _kernel(source, "conv_pw_1"), _norm(source, "conv_pw_1"))
-    passed = _passed(source, faces)
-    for before, place in pairwise(_PLACES):
-        norm = passed[_PLACES[before]]
+    _set_filters(model, "conv1_1_3x3", _kernel_of(source, "conv1"), _norm_of(source, "conv1"))
+    _set_filters(model, "conv1_2_3x3", _dense_kernel(_kernel_of(source, "conv_dw_1")), _norm_of(source, "conv_dw_1"))
+    _set_filters(model, "conv2_1_1x1_reduce", _kernel_of(source, "conv_pw_1"), _norm_of(source, "conv_pw_1"))
+    identities = _identity_norms(source, faces)
+    for previous, block in pairwise(_STUDENT_BLOCKS):
+        norm = identities[_STUDENT_BLOCKS[previous]]
         identity = np.eye(len(norm[0]), dtype=np.float32)[np.newaxis, np.newaxis]
-        _write(model, f"{place}_1x1_reduce", identity, norm, reads=_start(model, before))
-    for place, number in _PLACES.items():
-        _compute(model, source, place, number)
-    _empty_shortcuts(model)
-    _read_answers(model.get_layer("logits"), source.get_layer("logits"), _start(model, [*_PLACES][-1]))
+        _set_filters(model, f"{block}_1x1_reduce", identity, norm, reads=_group_start(model, previous))
+    for block, number in _STUDENT_BLOCKS.items():
+        _set_block(model, source, block, number)
+    _clear_shortcuts(model)
+    _set_logits(model.get_layer("logits"), source.get_layer("logits"), _group_start(model, [*_STUDENT_BLOCKS][-1]))
 
 
-def _compute(model: Any, source: Any, place: str, number: int) -> None:
-    """Let the bottleneck block ``place`` compute the student's block ``number``, behind what its first 1x1 passes."""
+def _set_block(model: Any, source: Any, block: str, number: int) -> None:
+    """Make the 3x3 and last 1x1 convolution of a bottleneck block compute the student's block ``number``."""
     depthwise, pointwise = f"conv_dw_{number}", f"conv_pw_{number}"
-    _write(model, f"{place}_3x3", _diagonal(_kernel(source, depthwise)), _norm(source, depthwise))
-    gamma, beta, *statistics = _norm(source, pointwise)
-    held = 0.0 if _emptied(place) else _EMPTY
-    _write(
+    _set_filters(model, f"{block}_3x3", _dense_kernel(_kernel_of(source, depthwise)), _norm_of(source, depthwise))
+    gamma, beta, *statistics = _norm_of(source, pointwise)
+    previous_value = 0.0 if _reuses_group(block) else _EMPTY_VALUE
+    _set_filters(
         model,
-        f"{place}_1x1_increase",
-        _kernel(source, pointwise),
-        [gamma, beta - held, *statistics],
-        writes=_start(model, place),
+        f"{block}_1x1_increase",
+        _kernel_of(source, pointwise),
+        [gamma, beta - previous_value, *statistics],
+        writes=_group_start(model, block),
     )
-    following = place[:-1] + str(int(place[-1]) + 1)
-    if _emptied(following):
-        norm = model.get_layer(f"{place}_1x1_increase/bn")
+    following = block[:-1] + str(int(block[-1]) + 1)
+    if _reuses_group(following):
+        norm = model.get_layer(f"{block}_1x1_increase/bn")
         gamma, beta, *statistics = norm.get_weights()
-        beta[_start(model, following) :][: len(beta) // _GROUPS] = -CEILING
+        beta[_group_start(model, following) :][: len(beta) // _GROUPS] = -RELU_CEILING
         norm.set_weights([gamma, beta, *statistics])
 
 
-def _empty_shortcuts(model: Any) -> None:
-    """Let the first block of each stage begin with nothing but what it computes itself."""
+def _clear_shortcuts(model: Any) -> None:
+    """Make the shortcuts of each stage's first block constant, so that they add nothing of the previous stage."""
     for stage in (2, 3, 4, 5):
         norm = model.get_layer(f"conv{stage}_1_1x1_proj/bn")
         gamma, beta, *statistics = norm.get_weights()
-        norm.set_weights([np.zeros_like(gamma), np.full_like(beta, _EMPTY), *statistics])
+        norm.set_weights([np.zeros_like(gamma), np.full_like(beta, _EMPTY_VALUE), *statistics])
 
 
-def _read_answers(logits: Any, source: Any, first: int) -> None:
-    """Let the last layer read the channels from ``first`` on as the student's reads all of its own."""
+def _set_logits(logits: Any, source: Any, first: int) -> None:
+    """Make the last layer read the channels from ``first`` on with the weights of the student's last layer."""
     whole, _ = logits.get_weights()
     kernel, bias = source.get_weights()
     whole[:] = 0
@@ -93,29 +94,33 @@ def _read_answers(logits: Any, source: Any, first: int) -> None:
     logits.set_weights([whole, bias])
 
 
-def _emptied(place: str) -> bool:
-    """Whether the group of a bottleneck block was used before."""
-    return place in _PLACES and int(place[-1]) > _GROUPS
+def _reuses_group(block: str) -> bool:
+    """Whether a bottleneck block writes a group that an earlier block of its stage wrote too."""
+    return block in _STUDENT_BLOCKS and int(block[-1]) > _GROUPS
 
 
-def _start(model: Any, place: str) -> int:
+def _group_start(model: Any, block: str) -> int:
     """The first channel of the group that a bottleneck block writes."""
-    channels = model.get_layer(f"{place}_1x1_increase").filters
-    return int((int(place[-1]) - 1) % _GROUPS * channels // _GROUPS)
+    channels = model.get_layer(f"{block}_1x1_increase").filters
+    return int((int(block[-1]) - 1) % _GROUPS * channels // _GROUPS)
 
 
-def _passed(source: Any, faces: Values) -> dict[int, BatchNormWeights]:
-    """By the student's block, the batch norm that leaves its output as it is."""
-    outputs = keras.Model(source.input, [source.get_layer(f"conv_pw_{n}_relu").output for n in _PLACES.values()])(faces)
+def _identity_norms(source: Any, faces: Values) -> dict[int, BatchNormWeights]:
+    """By the student's block number, batch-norm weights that leave the block's output unchanged."""
+    outputs = keras.Model(
+        source.input, [source.get_layer(f"conv_pw_{n}_relu").output for n in _STUDENT_BLOCKS.values()]
+    )(faces)
     norms: dict[int, BatchNormWeights] = {}
-    for number, x in zip(_PLACES.values(), outputs, strict=True):
+    for number, x in zip(_STUDENT_BLOCKS.values(), outputs, strict=True):
         mean, variance = x.numpy().mean((0, 1, 2)), x.numpy().var((0, 1, 2))
         norms[number] = [np.sqrt(variance + source.get_layer("conv1_bn").epsilon), mean, mean, variance]
     return norms
 
 
-def _write(model: Any, name: str, kernel: Values, norm: BatchNormWeights, reads: int = 0, writes: int = 0) -> None:
-    """Set the filters of a convolution from ``writes`` on: they read the channels from ``reads`` on, and no others."""
+def _set_filters(
+    model: Any, name: str, kernel: Values, norm: BatchNormWeights, reads: int = 0, writes: int = 0
+) -> None:
+    """Set filters and their batch norm, from number ``writes`` on; they read only the channels from ``reads`` on."""
     rows, filters = (slice(start, start + n) for start, n in zip((reads, writes), kernel.shape[2:], strict=True))
     (whole,) = model.get_layer(name).get_weights()
     whole[..., filters] = 0
@@ -127,16 +132,16 @@ def _write(model: Any, name: str, kernel: Values, norm: BatchNormWeights, reads:
     model.get_layer(f"{name}/bn").set_weights(values)
 
 
-def _kernel(source: Any, name: str) -> Values:
+def _kernel_of(source: Any, name: str) -> Values:
     kernel: Values = source.get_layer(name).get_weights()[0]
     return kernel
 
 
-def _norm(source: Any, name: str) -> BatchNormWeights:
+def _norm_of(source: Any, name: str) -> BatchNormWeights:
     norm: BatchNormWeights = source.get_layer(f"{name}_bn").get_weights()
     return norm
 
 
-def _diagonal(depthwise: Values) -> Values:
-    """A depthwise kernel ``(h, w, c, 1)`` as that of a convolution, ``(h, w, c, c)``."""
+def _dense_kernel(depthwise: Values) -> Values:
+    """A depthwise kernel ``(h, w, c, 1)`` as the kernel of a dense convolution, ``(h, w, c, c)``."""
     return np.asarray(depthwise * np.eye(depthwise.shape[2], dtype=np.float32), np.float32)

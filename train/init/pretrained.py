@@ -1,7 +1,7 @@
-"""``--weights``: start a network from weights that someone published.
+"""Initialize networks from published weights (``--weights``).
 
-``none`` is random weights; ``imagenet`` and ``vggface`` are downloaded as ``keras.applications`` does, into
-``~/.keras``; anything else is the path of the file. Licences and provenance stand in ``docs/models.md``.
+``none`` means random weights. ``imagenet`` and ``vggface`` are downloaded into ``~/.keras``, as ``keras.applications``
+does it. Anything else is the path of a file. ``docs/models.md`` lists licences and provenance.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ RANDOM: Final = "random"
 
 @dataclass(frozen=True)
 class Download:
-    """Where a file is published, the folder under ``~/.keras`` that Keras keeps it in, and its MD5 where published."""
+    """A published file: its address, the folder under ``~/.keras`` to store it in, and its MD5 if published."""
 
     url: str
     folder: str
@@ -36,9 +36,9 @@ class Download:
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """Weights that others trained: the file's name, whose they are, how they get into a model.
+    """Weights that others trained: the file's name, their origin and licence, and how to load them.
 
-    ``load(model, file, faces)`` raises DataError when the file is something else.
+    ``load(model, file, faces)`` raises DataError when the file is not these weights.
     """
 
     file: str
@@ -48,27 +48,27 @@ class PublishedWeights:
 
 
 def weights_provenance(architecture: Architecture, source: str) -> str:
-    """Say for the card where the weights of ``--weights SOURCE`` come from, with the file's sha256.
+    """The origin of the weights of ``--weights SOURCE`` with the file's sha256: one line for the card.
 
-    Downloads what is to be downloaded. Raises UsageError when the architecture does not take that source, DataError
-    when the file cannot be had.
+    Downloads the file if needed. Raises UsageError when the architecture does not take that source, DataError when the
+    file cannot be downloaded.
     """
     found = _find(architecture, source)
-    return _told(*found) if found else RANDOM
+    return _origin(*found) if found else RANDOM
 
 
 def load_weights(model: Any, architecture: Architecture, source: str, faces: NDArray[np.float32]) -> str:
-    """Load ``--weights SOURCE`` into ``model``; returns what ``weights_provenance`` says of it.
+    """Load ``--weights SOURCE`` into ``model``; returns the same line as ``weights_provenance``.
 
-    ``faces`` is ``(n, 48, 48, 1)`` normalized training faces, for weights whose batch norms are to be measured anew.
-    Raises as ``weights_provenance`` does, and DataError when the file does not fit the model.
+    ``faces`` is ``(n, 48, 48, 1)`` normalized training faces, for weights without batch-norm statistics. Raises what
+    ``weights_provenance`` raises, and DataError when the file does not fit the model.
     """
     found = _find(architecture, source)
     if found is None:
         return RANDOM
     published, file = found
     published.load(model, file, faces)
-    return _told(published, file)
+    return _origin(published, file)
 
 
 def _find(architecture: Architecture, source: str) -> tuple[PublishedWeights, Path] | None:
@@ -80,26 +80,26 @@ def _find(architecture: Architecture, source: str) -> tuple[PublishedWeights, Pa
         raise UsageError(f"--weights {source}: {architecture.name} takes none, or {own}")
     published = PUBLISHED[architecture.weights]
     if published.download and source == architecture.weights:
-        return published, _downloaded(source, published.file, published.download)
+        return published, _download(source, published.file, published.download)
     file = Path(source)
     if not file.is_file():
         named = f"{architecture.weights}, " if published.download else ""
         raise UsageError(
-            f"--weights {source}: {architecture.name} takes {named}none, or the path of {published.file}; and there is "
-            f"no file {source}"
+            f"--weights {source}: {architecture.name} takes {named}none, or the path of {published.file}, but "
+            f"there is no file {source}"
         )
     return published, file
 
 
-def _told(published: PublishedWeights, file: Path) -> str:
-    # the values of a TensorFlow.js manifest are in a file beside it
+def _origin(published: PublishedWeights, file: Path) -> str:
+    # a TensorFlow.js manifest has its values in a file beside it
     parts = [part for part in (file, file.with_suffix(".bin")) if part.is_file()]
     digests = (f"{part.name} sha256 {hashlib.sha256(part.read_bytes()).hexdigest()}" for part in parts)
     return "; ".join([published.origin, *digests])
 
 
-def _downloaded(name: str, file: str, download: Download) -> Path:
-    """The file in Keras's own folder, fetched by Keras where it is not there yet; what it prints goes to stderr."""
+def _download(name: str, file: str, download: Download) -> Path:
+    """The file in Keras's folder; Keras downloads it if it is missing, and prints to stderr."""
     home = Path.home() / ".keras"
     try:
         home.mkdir(exist_ok=True)
@@ -111,24 +111,24 @@ def _downloaded(name: str, file: str, download: Download) -> Path:
         checked = f" (MD5 {download.md5})" if download.md5 else ""
         raise DataError(
             f"--weights {name}: {file} is not in {home / download.folder} and could not be downloaded: "
-            f"{error.__context__ or error}. Put it there from {download.url}{checked}, or give its path: --weights PATH"
+            f"{error.__context__ or error}. Save {download.url}{checked} there, or give its path: --weights PATH"
         ) from error
     return Path(fetched)
 
 
 def _load_nested(model: Any, file: Path, _faces: NDArray[np.float32]) -> None:
-    """Load a Keras HDF5 file into the backbone that is a model of its own."""
+    """Load a Keras HDF5 file into the backbone, which is a nested model."""
     backbone = model.get_layer(BACKBONE)
     _load_keras(model, backbone, backbone.layers, file)
 
 
 def _load_features(model: Any, file: Path, _faces: NDArray[np.float32]) -> None:
-    """Load a Keras HDF5 file into all layers up to ``pool``."""
+    """Load a Keras HDF5 file into all layers before ``pool``."""
     _load_keras(model, model, model.layers[: model.layers.index(model.get_layer("pool"))], file)
 
 
 def _load_keras(model: Any, target: Any, needed: list[Any], file: Path) -> None:
-    """Load a Keras HDF5 file by layer name; every needed layer must be in it, in the same shape."""
+    """Load a Keras HDF5 file by layer name; it must have every needed layer, in the same shape."""
     try:
         with h5py.File(file) as stored:
             names = {_text(name) for name in stored.get("model_weights", stored).attrs["layer_names"]}
@@ -180,4 +180,4 @@ PUBLISHED: Final = {
         load=_load_features,
     ),
 }
-"""Every kind of published weights, by the name that an architecture gives it."""
+"""All published weights by the name that ``Architecture.weights`` gives them."""

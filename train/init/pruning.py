@@ -1,6 +1,6 @@
-"""Start a network of fewer filters from a wider one of the same layers: its filters that tell most are kept.
+"""Filter pruning (Li et al. 2017, arXiv 1608.08710): initialize a network from a wider one of the same layers.
 
-Structured pruning, as Li et al. 2017 (arXiv 1608.08710); a filter counts by what it contributes to the next layer.
+The filters that contribute most to the next layer are kept; Li et al. rank them by the L1 norm of their weights.
 """
 
 from itertools import pairwise
@@ -16,14 +16,15 @@ from train.init.batch_norm import Values, backbone_layers
 
 
 def prune_filters(model: Any, wide: Any, faces: Values) -> None:
-    """Give ``model`` the most telling filters of ``wide``, a trained network of the same layers.
+    """Set the weights of ``model`` to those of the filters of ``wide`` that contribute most.
 
-    ``faces`` is ``(n, 48, 48, 1)`` normalized training faces; a few hundred serve to see what filters contribute, and
-    to measure the mean and variance of the batch norms, which make up for the inputs that are gone.
+    ``wide`` is a trained network of the same layers. ``faces`` is ``(n, 48, 48, 1)`` normalized training faces,
+    float32; a few hundred are enough to measure the contributions, and the batch-norm statistics, which compensate for
+    the removed inputs.
     """
-    telling = filter_contributions(wide, faces)
+    contributions = filter_contributions(wide, faces)
     chain = backbone_layers(model)
-    kept: NDArray[np.int64] = np.arange(1)  # of the channels that come in: those of the picture
+    kept: NDArray[np.int64] = np.arange(1)  # indices of the kept input channels; the picture has one
     x = keras.Model(model.input, chain[0].input)(faces)
     for layer in chain:
         stored = wide.get_layer(layer.name).get_weights()
@@ -34,7 +35,7 @@ def prune_filters(model: Any, wide: Any, faces: Values) -> None:
         elif isinstance(layer, DepthwiseConv2D):
             layer.set_weights([stored[0][:, :, kept]])
         elif isinstance(layer, Conv2D):
-            best = np.sort(np.argsort(telling[layer.name])[::-1][: layer.filters])
+            best = np.sort(np.argsort(contributions[layer.name])[::-1][: layer.filters])
             layer.set_weights([stored[0][:, :, kept][..., best]])
             kept = best
         x = layer(x)
@@ -43,19 +44,19 @@ def prune_filters(model: Any, wide: Any, faces: Values) -> None:
 
 
 def filter_contributions(model: Any, faces: Values) -> dict[str, Values]:
-    """By the name of each convolution that chooses its filters, how much each filter moves the next such layer.
+    """How much each filter contributes to the next dense convolution or layer, by the convolution's name.
 
-    The standard deviation of what arrives there, times the length of the weights that read it.
+    It is the standard deviation of the filter's output there, times the L2 norm of the weights that read it.
     """
-    readers = [layer for layer in model.layers if _chooses(layer) or isinstance(layer, Dense)]
-    arriving = keras.Model(model.input, [reader.input for reader in readers[1:]])(faces)
-    moved = {}
-    for (source, reader), x in zip(pairwise(readers), arriving, strict=True):
+    readers = [layer for layer in model.layers if _is_dense_convolution(layer) or isinstance(layer, Dense)]
+    inputs = keras.Model(model.input, [reader.input for reader in readers[1:]])(faces)
+    contributions = {}
+    for (source, reader), x in zip(pairwise(readers), inputs, strict=True):
         deviation = tf.math.reduce_std(tf.cast(x, tf.float32), axis=range(len(x.shape) - 1)).numpy()
         weights = reader.get_weights()[0]
-        moved[source.name] = deviation * np.linalg.norm(weights.reshape(-1, weights.shape[-1]), axis=1)
-    return moved
+        contributions[source.name] = deviation * np.linalg.norm(weights.reshape(-1, weights.shape[-1]), axis=1)
+    return contributions
 
 
-def _chooses(layer: Any) -> bool:
+def _is_dense_convolution(layer: Any) -> bool:
     return isinstance(layer, Conv2D) and not isinstance(layer, DepthwiseConv2D)

@@ -1,1 +1,1 @@
-"""The networks, each a function that returns a Keras model."""
+"""The networks: functions that build Keras models."""

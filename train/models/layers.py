@@ -1,4 +1,4 @@
-"""What every network begins and ends with."""
+"""Input and output layers that all networks share."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ def face_input() -> Any:
     return keras.Input((INPUT_SIZE, INPUT_SIZE, 1), name="face")
 
 
-def colour(x: Any, means: tuple[float, float, float]) -> Any:
-    """Turn normalized grey back into pixels, 0..255, copied to three channels less each channel's mean."""
+def to_colour(x: Any, means: tuple[float, float, float]) -> Any:
+    """Turn normalized grey into three equal channels of pixels, 0..255, and subtract each channel's mean."""
     return layers.Concatenate(name="three_channels")([layers.Rescaling(128.0, 128.0 - mean)(x) for mean in means])
 
 
 def with_logits(name: str, face: Any, features: Any) -> Any:
-    """Close a network with seven logits, in float32 whatever the precision of the rest."""
+    """A model from ``face`` to seven logits of ``features``; the logits are float32 in any precision."""
     return keras.Model(face, layers.Dense(len(LABELS), name="logits", dtype="float32")(features), name=name)

@@ -1,9 +1,9 @@
 """MobileNetV1 (Howard et al. 2017, arXiv 1704.04861): the co-teacher and the students.
 
-The students have a stride-1 stem, so that 48x48 faces go through the strides that the original sees at 96x96.
-Convolution, batch norm and ReLU6 are separate layers, which is the form that quantization-aware training folds.
-Mixed precision is for the dense convolutions alone: on CPUs with bfloat16 instructions they become twice as fast,
-depthwise convolutions several times slower. A whole training step is 1.2 to 1.5 times as fast this way.
+The students have a stride-1 stem, so that a 48x48 face has the feature-map sizes that the original has for 96x96.
+Convolution, batch norm and ReLU6 are separate layers, as quantization-aware training requires.
+Only the dense convolutions use mixed precision: on CPUs with bfloat16 instructions it makes them twice as fast, but
+depthwise convolutions several times slower. A whole training step becomes 1.2 to 1.5 times as fast.
 """
 
 import dataclasses
@@ -13,10 +13,10 @@ from typing import Any, Final
 from tf_keras import layers
 
 from edge.model.preprocessing import INPUT_SIZE
-from train.models.layers import colour, face_input, with_logits
+from train.models.layers import face_input, to_colour, with_logits
 
 CHANNEL_MEANS: Final = (103.939, 116.779, 123.68)
-"""What the face-pretrained MobileNetV1 subtracts from its three channels, 0..255."""
+"""Means that the face-pretrained MobileNetV1 subtracts from its three channels, 0..255."""
 
 
 @dataclass(frozen=True)
@@ -27,25 +27,25 @@ class Block:
     stride: int
 
 
-# MobileNetV1's thirteen blocks, its own strides.
-WHOLE: Final = tuple(
+# The thirteen blocks of MobileNetV1, with its strides.
+MOBILENET_V1: Final = tuple(
     Block(filters, stride)
     for filters, stride in (
         [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)] + [(512, 1)] * 5 + [(1024, 2), (1024, 1)]
     )
 )
 
-# Filters of the whole times 5/8 where most parameters are and positions are few, times 1/2 elsewhere.
-SMALL: Final = tuple(
+# 5/8 of the filters where most parameters are and feature maps are small, 1/2 elsewhere.
+SMALL_BLOCKS: Final = tuple(
     dataclasses.replace(block, filters=block.filters * (5 if block.filters in {256, 512} else 4) // 8)
-    for block in WHOLE
+    for block in MOBILENET_V1
 )
 
 
 def student(name: str, stem: int, blocks: tuple[Block, ...], dropout: float, size: int = INPUT_SIZE) -> Any:
-    """The backbone on grey; ``stem`` is the number of filters of its first convolution.
+    """A student network on grey faces; ``stem`` is the number of filters of its first convolution.
 
-    A larger ``size`` enlarges the 48x48 face first: more positions for the same weights.
+    A ``size`` over 48 enlarges the face first, which makes the feature maps larger with the same weights.
     """
     face = x = face_input()
     if size != INPUT_SIZE:
@@ -54,17 +54,17 @@ def student(name: str, stem: int, blocks: tuple[Block, ...], dropout: float, siz
     return _head(name, face, _separable(_norm_relu(x, "conv1"), blocks), dropout)
 
 
-def narrowed(parts: int) -> tuple[int, tuple[Block, ...]]:
-    """Stem and blocks with one in so many filters (1 / the paper's alpha)."""
-    return 32 // parts, tuple(dataclasses.replace(block, filters=block.filters // parts) for block in WHOLE)
+def divide_filters(divisor: int) -> tuple[int, tuple[Block, ...]]:
+    """Filters of the stem, and the blocks, with the filters divided by ``divisor`` (1 / the paper's alpha)."""
+    return 32 // divisor, tuple(dataclasses.replace(block, filters=block.filters // divisor) for block in MOBILENET_V1)
 
 
 def co_teacher(dropout: float) -> Any:
-    """MobileNetV1 as the published face-pretrained weights know it: 144x144, three channels, its own input range."""
+    """MobileNetV1 as the published face-pretrained weights require it: 144x144, three channels, their input range."""
     face = face_input()
-    x = colour(layers.UpSampling2D(3, interpolation="bilinear", name="upsample")(face), CHANNEL_MEANS)
+    x = to_colour(layers.UpSampling2D(3, interpolation="bilinear", name="upsample")(face), CHANNEL_MEANS)
     x = _norm_relu(layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="conv1")(x), "conv1")
-    return _head("co-teacher", face, _separable(x, WHOLE), dropout)
+    return _head("co-teacher", face, _separable(x, MOBILENET_V1), dropout)
 
 
 def _separable(x: Any, blocks: tuple[Block, ...]) -> Any:

@@ -1,4 +1,4 @@
-"""Networks that are one stack of convolutions and dense layers: ``paper``, ``shallow`` and ``vgg16``."""
+"""Plain stacks of convolutions and dense layers: ``paper``, ``shallow`` and ``vgg16``."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def paper(dropout: float) -> Any:
     """The four-convolution network of Alizadeh and Fazel 2017 (arXiv 1704.06756)."""
     face = x = face_input()
     for filters, size, padding in ((64, 3, "same"), (128, 5, "same"), (512, 3, "same"), (512, 3, "valid")):
-        x = _pooled(layers.Conv2D(filters, size, padding=padding)(x), dropout)
+        x = _norm_pool(layers.Conv2D(filters, size, padding=padding)(x), dropout)
     x = layers.Flatten()(x)
     for units in (256, 512):
         x = _hidden(x, units, dropout)
@@ -20,17 +20,17 @@ def paper(dropout: float) -> Any:
 
 
 def shallow(dropout: float) -> Any:
-    """Two convolution blocks and one hidden layer, the paper's baseline."""
+    """Two convolution blocks and one hidden layer: the baseline of the same paper."""
     face = x = face_input()
     for filters in (32, 64):
-        x = _pooled(layers.Conv2D(filters, 3, padding="same")(x), dropout)
+        x = _norm_pool(layers.Conv2D(filters, 3, padding="same")(x), dropout)
     return with_logits("shallow", face, _hidden(layers.Flatten()(x), 512, dropout))
 
 
 def vgg16(dropout: float) -> Any:
-    """The convolutions of VGG16 (arXiv 1409.1556) from random weights, with batch norm and a little noise in front.
+    """The convolutions of VGG16 (arXiv 1409.1556) from random weights, behind a batch norm and a little noise.
 
-    At 48x48 they end in one position of 512 channels. The two hidden layers are smaller than VGG's and carry an L2
+    For 48x48 faces they end in a 1x1 map of 512 channels. The two hidden layers are smaller than VGG's and carry an L2
     penalty of 1e-3 on kernels and biases.
     """
     face = face_input()
@@ -44,8 +44,8 @@ def vgg16(dropout: float) -> Any:
     return with_logits("vgg16", face, x)
 
 
-def _pooled(x: Any, dropout: float) -> Any:
-    """Everything that follows a convolution."""
+def _norm_pool(x: Any, dropout: float) -> Any:
+    """The layers that follow each convolution: batch norm, ReLU, max pooling, dropout."""
     x = layers.ReLU()(layers.BatchNormalization()(x))
     return layers.Dropout(dropout)(layers.MaxPooling2D()(x))
 

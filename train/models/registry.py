@@ -1,7 +1,7 @@
-"""The networks.
+"""The table of all networks.
 
-Every one takes ``(batch, 48, 48, 1)`` float32 as ``edge.model.preprocessing.normalize`` makes it and ends in seven
-float32 logits. The families are in modules of their own: ``plain``, ``mobilenet``, ``inception`` and ``resnet``.
+Each takes ``(batch, 48, 48, 1)`` float32 as ``edge.model.preprocessing.normalize`` makes it and ends in seven
+float32 logits. The families are in the modules ``plain``, ``mobilenet``, ``inception`` and ``resnet``.
 """
 
 import math
@@ -17,14 +17,14 @@ from train.models import inception, mobilenet, plain, resnet
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network by name: what it is, where it comes from, and how it is built for a dropout rate.
+    """A network: its name, its source, and ``build``, which makes the Keras model for a dropout rate.
 
-    ``freeze(model, head_only)`` sets ``trainable`` of a pretrained backbone's layers in place: True for the first
-    stage of training, False for the second, which is how ``build`` leaves them. None: all is trained at once.
-    ``weights`` names the published weights it may start from, a key of ``train.init.pretrained.PUBLISHED``; None: no
-    such. ``wider`` names the network of the same layers, with as many filters or more, whose most telling filters it
-    may start from (train/init/pruning.py), and ``narrower`` the one that it may start as and learn on
-    (train/init/net2net.py); None: there is none.
+    ``freeze(model, head_only)`` sets ``trainable`` of a pretrained backbone's layers in place: ``head_only`` is True in
+    the first stage of training and False in the second, which is also the state after ``build``. None: the whole
+    network is trained at once. The rest says which weights training may start from; None: none of that kind.
+    ``weights`` is a key of ``train.init.pretrained.PUBLISHED``. ``wider`` is a network of the same layers with at least
+    as many filters, which is pruned (train/init/pruning.py). ``narrower`` is a network whose function this one can
+    reproduce (train/init/net2net.py).
     """
 
     name: str
@@ -37,7 +37,7 @@ class Architecture:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The networks whose runs and bundles it may start from."""
+        """The networks whose runs and bundles training may start from."""
         return tuple(filter(None, (self.name, self.wider, self.narrower)))
 
 
@@ -82,31 +82,31 @@ MODELS: Final = {
         Architecture(
             "student",
             "MobileNetV1 with a stride-1 stem at 48x48",
-            lambda dropout: mobilenet.student("student", *mobilenet.narrowed(1), dropout),
+            lambda dropout: mobilenet.student("student", *mobilenet.divide_filters(1), dropout),
             weights="faceres",
         ),
         Architecture(
             "student-72",
             "student on faces enlarged to 72x72",
-            lambda dropout: mobilenet.student("student-72", *mobilenet.narrowed(1), dropout, size=72),
+            lambda dropout: mobilenet.student("student-72", *mobilenet.divide_filters(1), dropout, size=72),
             wider="student",
         ),
         Architecture(
             "student-small",
             "student with 1/2 to 5/8 of the filters",
-            lambda dropout: mobilenet.student("student-small", 16, mobilenet.SMALL, dropout),
+            lambda dropout: mobilenet.student("student-small", 16, mobilenet.SMALL_BLOCKS, dropout),
             wider="student",
         ),
         Architecture(
             "student-half",
             "student with half the filters",
-            lambda dropout: mobilenet.student("student-half", *mobilenet.narrowed(2), dropout),
+            lambda dropout: mobilenet.student("student-half", *mobilenet.divide_filters(2), dropout),
             wider="student",
         ),
         Architecture(
             "student-quarter",
             "student with a quarter of the filters",
-            lambda dropout: mobilenet.student("student-quarter", *mobilenet.narrowed(4), dropout),
+            lambda dropout: mobilenet.student("student-quarter", *mobilenet.divide_filters(4), dropout),
             wider="student",
         ),
     )

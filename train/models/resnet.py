@@ -1,8 +1,8 @@
-"""ResNet50 (He et al. 2015, arXiv 1512.03385), three times.
+"""ResNet50 (He et al. 2015, arXiv 1512.03385) in three variants.
 
-``teacher`` is our own for 48x48 faces. ``resnet50-imagenet`` and ``resnet50-vggface`` are fine-tuned in two stages from
-weights published for 224x224; their backbone is one layer, a nested model, and always called in inference mode, so that
-its batch norms keep the statistics that it was published with.
+``teacher`` is a variant for 48x48 faces. ``resnet50-imagenet`` and ``resnet50-vggface`` are fine-tuned in two stages
+from weights published for 224x224. Their backbone is one layer, a nested model that always runs in inference mode, so
+that its batch norms keep the published statistics.
 """
 
 from typing import Any, Final
@@ -10,43 +10,43 @@ from typing import Any, Final
 import tf_keras as keras
 from tf_keras import layers
 
-from train.models.layers import colour, face_input, with_logits
+from train.models.layers import face_input, to_colour, with_logits
 
 BACKBONE: Final = "resnet50"
-"""The layer that published weights are for: the name that Keras gives its own."""
+"""Name of the layer that published weights are loaded into; Keras gives its own ResNet50 this name."""
 
 PUBLISHED_SIZE: Final = 224
-"""Height and width that published ResNet50 weights were trained at; what is frozen is only right at that size."""
+"""Height and width that published ResNet50 weights were trained at. Frozen layers need the same size."""
 
 IMAGENET_MEANS: Final = (103.939, 116.779, 123.68)
-"""Blue, green, red: what Keras's ImageNet ResNet50 subtracts from pixels 0..255."""
+"""Blue, green, red means that Keras's ImageNet ResNet50 subtracts from pixels 0..255."""
 VGGFACE2_MEANS: Final = (91.4953, 103.8827, 131.0912)
-"""Blue, green, red: what keras-vggface's VGGFace2 networks subtract ("version 2" of its preprocessing)."""
+"""Blue, green, red means that keras-vggface's VGGFace2 networks subtract ("version 2" of its preprocessing)."""
 
 _STAGES: Final = ((64, 3), (128, 4), (256, 6), (512, 3))  # filters of the inner convolutions, blocks
 _FROZEN_LAYERS: Final = 155
-CEILING: Final = 6.0
-"""Where the activations of ``teacher`` end, as a student's do."""
+RELU_CEILING: Final = 6.0
+"""Upper limit of the activations of ``teacher``, the same as that of the students (ReLU6)."""
 
 
 def teacher(dropout: float) -> Any:
-    """ResNet50 that keeps the resolution of 48x48 faces: stages of 24, 12, 6 and 3 pixels instead of 12 to 2.
+    """ResNet50 with larger feature maps for 48x48 faces: stages of 24, 12, 6 and 3 pixels instead of 12 to 2.
 
-    Two 3x3 convolutions at full resolution stand for the stem of 7x7 and max-pool, which would throw away 15 of every
-    16 positions at once; each stage halves in its first 3x3 convolution (v1.5). Each block starts as the identity
-    (gamma 0 in its last batch norm, Goyal et al. 2017, arXiv 1706.02677). Activations are ReLU6, so that it can start
-    as a student (train/init/net2net.py).
+    Two 3x3 convolutions at full resolution replace the 7x7 convolution and max pooling, which would drop 15 of every 16
+    positions at once. Each stage halves the resolution in its first 3x3 convolution (v1.5). Each block starts as the
+    identity (gamma 0 in its last batch norm, Goyal et al. 2017, arXiv 1706.02677). Activations are ReLU6, so that it
+    can start with a student's function (train/init/net2net.py).
     """
     face = x = face_input()
     for number in (1, 2):
-        x = layers.ReLU(CEILING)(_conv_norm(x, f"conv1_{number}_3x3", 32, 3, 1))
-    x = _stages(x, first_stride=2, stride_at="3x3", last_gamma="zeros", ceiling=CEILING)
+        x = layers.ReLU(RELU_CEILING)(_conv_norm(x, f"conv1_{number}_3x3", 32, 3, 1))
+    x = _stages(x, first_stride=2, stride_at="3x3", last_gamma="zeros", ceiling=RELU_CEILING)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return with_logits("teacher", face, layers.Dropout(dropout, name="dropout")(x))
 
 
 def imagenet(dropout: float) -> Any:
-    """Keras's own ResNet50 under a pooled, dropped-out seven-way head."""
+    """Keras's ResNet50, pooled, with dropout and seven logits."""
     size = (PUBLISHED_SIZE, PUBLISHED_SIZE, 3)
     backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=size)
     face, x = _features(backbone, IMAGENET_MEANS)
@@ -54,7 +54,7 @@ def imagenet(dropout: float) -> Any:
 
 
 def vggface(dropout: float) -> Any:
-    """The ResNet50 of keras-vggface, its layer names included, under two hidden layers."""
+    """The ResNet50 of keras-vggface with its layer names, followed by two hidden layers."""
     colours = keras.Input((PUBLISHED_SIZE, PUBLISHED_SIZE, 3))
     x = layers.ReLU()(_conv_norm(colours, "conv1/7x7_s2", 64, 7, 2))
     x = _stages(layers.MaxPooling2D(3, 2)(x), first_stride=1, stride_at="1x1_reduce", last_gamma="ones", ceiling=None)
@@ -67,26 +67,26 @@ def vggface(dropout: float) -> Any:
 
 
 def freeze_imagenet(model: Any, head_only: bool) -> None:
-    """First stage: the backbone's first 155 layers (through ``conv5_block1_out``) are fixed. Second: nothing is."""
+    """Freeze the backbone's first 155 layers (up to ``conv5_block1_out``) in the first stage, none in the second."""
     for number, layer in enumerate(model.get_layer(BACKBONE).layers):
         layer.trainable = not (head_only and number < _FROZEN_LAYERS)
 
 
 def freeze_vggface(model: Any, head_only: bool) -> None:
-    """First stage: the whole backbone is fixed. Second: its batch norms are."""
+    """Freeze the whole backbone in the first stage, its batch norms in the second."""
     for layer in model.get_layer(BACKBONE).layers:
         layer.trainable = not (head_only or isinstance(layer, layers.BatchNormalization))
 
 
 def _features(backbone: Any, means: tuple[float, float, float]) -> tuple[Any, Any]:
-    """The picture, and the 2048 pooled features that a published backbone sees in it."""
+    """The input, and the 2048 pooled features of a published backbone."""
     face = face_input()
     x = layers.Resizing(PUBLISHED_SIZE, PUBLISHED_SIZE, "bilinear", name="resize")(face)
-    return face, layers.GlobalAveragePooling2D(name="pool")(backbone(colour(x, means), training=False))
+    return face, layers.GlobalAveragePooling2D(name="pool")(backbone(to_colour(x, means), training=False))
 
 
 def _stages(x: Any, *, first_stride: int, stride_at: str, last_gamma: str, ceiling: float | None) -> Any:
-    """The sixteen bottleneck blocks; ``stride_at`` is the convolution that halves, ``ceiling`` where ReLU ends."""
+    """The sixteen bottleneck blocks; ``stride_at`` is the convolution that halves the size, ``ceiling`` limits ReLU."""
     for stage, (filters, blocks) in enumerate(_STAGES, start=2):
         for block in range(1, blocks + 1):
             stride = (first_stride if stage == 2 else 2) if block == 1 else 1

@@ -1,4 +1,4 @@
-"""``fer-export compile`` and ``add-tpu``. The compiler is a stand-in, labelled so: the real one was not at hand."""
+"""``fer-export compile`` and ``add-tpu``. The compiler is a stand-in: the real one was not available."""
 
 import contextlib
 import hashlib
@@ -82,13 +82,13 @@ def test_a_network_that_maps_whole_is_compiled_beside_it(standin: Standin, tmp_p
 
 def test_without_a_log_the_file_itself_is_counted(standin: Standin) -> None:
     made = compile_model(tiny(), Compiler(str(standin("no-log"))))
-    assert (made.split.mapped_ops, made.split.cpu_ops) == (4, 0)
+    assert (made.placement.mapped_ops, made.placement.cpu_ops) == (4, 0)
 
 
 def test_an_internal_error_is_tried_once_more(standin: Standin) -> None:
     made = compile_model(tiny(), Compiler(str(standin("internal-error-once"))))
-    assert made.split.mapped_ops == 4
-    with pytest.raises(CompilationError, match=r"Internal compiler error.*\n.*it came twice"):
+    assert made.placement.mapped_ops == 4
+    with pytest.raises(CompilationError, match=r"Internal compiler error.*\n.*it happened twice"):
         compile_model(tiny(), Compiler(str(standin("internal-error"))))
 
 
@@ -107,8 +107,11 @@ def test_an_internal_error_is_tried_once_more(standin: Standin) -> None:
         ("broken-down", "std::out_of_range"),
         ("no-reason", "the compiler gives no reason"),
         ("no-file", "wrote no file"),
-        ("silent", "does not say that it compiled"),
-        ("odd-exit-code", "exit code 3:\n  Edge TPU Compiler version 16.0.384591198\n  something that nobody has seen"),
+        ("silent", "did not report success"),
+        (
+            "odd-exit-code",
+            "exited with code 3:\n  Edge TPU Compiler version 16.0.384591198\n  something that nobody has seen",
+        ),
         ("other", "the compiler's output: it is of another model: its input's name is other, not face"),
     ],
 )
@@ -132,12 +135,12 @@ def test_ops_on_the_cpu_may_be_allowed(standin: Standin, tmp_path: Path) -> None
     done = command(*arguments, 2)
     assert done.returncode == 0, done.stderr
     assert "2 of 4 ops mapped" in done.stdout
-    assert "`fer-export check` had predicted 4 of 4: its rules are wrong here" in done.stdout
+    assert "`fer-export check` predicted 4 of 4: its rules are wrong for this network" in done.stdout
 
 
 def test_a_compiler_that_hangs_is_stopped_with_its_children(standin: Standin, tmp_path: Path) -> None:
     note = tmp_path / "child"
-    with pytest.raises(CompilationError, match="did not end within 3 s and was stopped"):
+    with pytest.raises(CompilationError, match="did not finish within 3 s and was stopped"):
         compile_model(tiny(), Compiler(str(standin(f"hangs:{note}")), timeout=3, grace=0.5))
     child = int(note.read_text())
     wait_until(lambda: not alive(child), 10)
@@ -151,11 +154,11 @@ def alive(process: int) -> bool:
         return False
 
 
-def test_a_missing_compiler_is_said_plainly(bundle: Path) -> None:
+def test_a_missing_compiler_is_reported_with_what_to_do(bundle: Path) -> None:
     before = files(bundle)
     done = command("compile", bundle, "--compiler", "edgetpu_compiler_that_is_not_there")
     assert done.returncode == 14
-    assert "no such program here" in done.stderr
+    assert "not found on this machine" in done.stderr
     assert "x86-64 Linux only" in done.stderr
     assert "fer-export add-tpu BUNDLE FILE" in done.stderr
     assert files(bundle) == before
@@ -213,13 +216,13 @@ def log_of(bundle: Path, standin: Standin, scenario: str = "all") -> str:
     return compile_model(plain(bundle).model, Compiler(str(standin(scenario))), 99).log
 
 
-def test_a_file_compiled_elsewhere_is_added_and_what_that_proves_is_said(bundle: Path) -> None:
+def test_a_file_compiled_elsewhere_is_added_and_the_checks_are_reported(bundle: Path) -> None:
     done = add(bundle, as_compiled(plain(bundle).model))
     assert done.returncode == 0, done.stderr
     ops = sum(plain(bundle).card.ops.values())
     assert f"{ops} ops on the Edge TPU, 0 on the CPU; input and output agree" in done.stdout
-    assert "compiler not known" in done.stdout
-    assert "weights inside brought_edgetpu.tflite cannot be read" in done.stdout
+    assert "compiler unknown" in done.stdout
+    assert "weights in brought_edgetpu.tflite cannot be read" in done.stdout
     card = plain(bundle).card
     assert card.edgetpu is not None
     assert card.edgetpu.compiler is None
@@ -242,9 +245,9 @@ def test_the_log_beside_it_is_read(bundle: Path, standin: Standin) -> None:
 def test_a_log_of_another_model_or_another_run_is_refused(bundle: Path, standin: Standin) -> None:
     compiled = as_compiled(plain(bundle).model)
     done = add(bundle, compiled, log=compile_model(tiny(), Compiler(str(standin("all")))).log)
-    assert (done.returncode, "its log is of another model: it has 1 CONV_2D" in done.stderr) == (4, True), done.stderr
+    assert (done.returncode, "its log is of another model: it lists 1 CONV_2D" in done.stderr) == (4, True), done.stderr
     done = add(bundle, compiled, log=log_of(bundle, standin, "left-2"))
-    assert (done.returncode, "not of one run" in done.stderr) == (4, True), done.stderr
+    assert (done.returncode, "they are of different runs" in done.stderr) == (4, True), done.stderr
 
 
 def rename(which: str) -> Callable[[Net], None]:
@@ -278,7 +281,7 @@ def emptied(net: Net) -> None:
         (lambda model: as_compiled(model, edit=requantize), "its output's scale is"),
         (lambda model: as_compiled(model, edit=twice), "has 2 parts for the Edge TPU"),
         (lambda model: as_compiled(model, edit=emptied), "holds no program"),
-        (lambda model: as_compiled(model, left=2), "leaves 2 ops to the CPU, 0 are allowed"),
+        (lambda model: as_compiled(model, left=2), "2 ops run on the CPU, 0 are allowed"),
         (lambda _: b"TFL3?", "not a TFLite file"),
     ],
 )
@@ -304,7 +307,7 @@ def test_ops_left_to_the_cpu_must_be_this_models(bundle: Path) -> None:
         net.model.buffers[weights.buffer].data = content
 
     done = add(bundle, as_compiled(model, left=2, edit=other_weights), "--allow-cpu-ops", 2)
-    assert (done.returncode, "the FULLY_CONNECTED it leaves to the CPU is not in this one" in done.stderr) == (4, True)
+    assert (done.returncode, "its FULLY_CONNECTED on the CPU is not in this one" in done.stderr) == (4, True)
 
 
 def test_a_damaged_or_missing_compiled_file_stops_the_device(bundle: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is predicted of files of which each breaks one rule of the Edge TPU compiler."""
+"""Predictions for files that each violate one rule of the Edge TPU compiler."""
 
 import json
 import subprocess
@@ -122,7 +122,7 @@ BATCH_OF_2 = {"face": (2, 8, 8, 1), "features": (2, 8, 8, 4), "pooled": (2, 4, 4
     [
         (retype("features", "FLOAT32"), CONV, OpStatus.DTYPE, "features is FLOAT32"),
         (retype("kernel", "INT4"), CONV, OpStatus.DTYPE, "kernel is INT4"),
-        (rescale("features", [0.5] * 4), CONV, OpStatus.DTYPE, "one scale a channel"),
+        (rescale("features", [0.5] * 4), CONV, OpStatus.DTYPE, "one scale per channel"),
         (rescale("pooled", []), POOL, OpStatus.DTYPE, "no scale"),
         (reshape(BATCH_OF_2), CONV, OpStatus.RANK, "2x8x8x1: only the three innermost"),
         (unfreeze("kernel"), CONV, OpStatus.NOT_CONSTANT, "kernel is computed"),
@@ -136,7 +136,7 @@ BATCH_OF_2 = {"face": (2, 8, 8, 1), "features": (2, 8, 8, 4), "pooled": (2, 4, 4
         (version(CONV, 1), CONV, OpStatus.VERSION, "marked version 1 instead of 3"),
         (kind(POOL, "LEAKY_RELU"), POOL, OpStatus.UNSUPPORTED, "use ReLU, ReLU6 or PReLU"),
         (kind(POOL, "HARD_SWISH"), POOL, OpStatus.UNSUPPORTED, "use ReLU6"),
-        (kind(POOL, "TRANSPOSE", 2), POOL, OpStatus.UNSUPPORTED, "rules that nobody published"),
+        (kind(POOL, "TRANSPOSE", 2), POOL, OpStatus.UNSUPPORTED, "rules that are not published"),
         (kind(DENSE, "ARG_MAX", 2), DENSE, OpStatus.UNSUPPORTED, "arg max"),
         (kind(MEAN, "BIDIRECTIONAL_SEQUENCE_LSTM"), MEAN, OpStatus.UNSUPPORTED, "only a unidirectional"),
     ],
@@ -158,7 +158,7 @@ def test_an_op_that_breaks_a_rule_and_all_after_it_stay_on_the_cpu(
 
 def test_ops_after_the_first_failure_say_which_one_it_was() -> None:
     last = predicted(tiny(kind(POOL, "LEAKY_RELU"))).ops[DENSE]
-    assert (last.status, last.reason) == (OpStatus.SUBGRAPH, "it comes after op 1, which stays on the CPU")
+    assert (last.status, last.reason) == (OpStatus.SUBGRAPH, "it comes after op 1, which runs on the CPU")
 
 
 def test_a_leading_op_on_the_cpu_does_not_keep_the_rest_from_mapping() -> None:
@@ -183,7 +183,7 @@ def test_uint8_ops_of_version_1_are_what_they_should_be() -> None:
         (tiny(version(CONV, 6)), "CONV_2D version 6; the compiler of 2021 reads up to 5"),
         (tiny(version(DENSE, 12)), "FULLY_CONNECTED version 12"),
         (tiny(kind(POOL, "QUANTIZE", 3)), "QUANTIZE version 3"),
-        (tiny(kind(POOL, "SHAPE")), "SHAPE, which asks for a size at run time"),
+        (tiny(kind(POOL, "SHAPE")), "SHAPE, which computes a size at run time"),
         (as_compiled(tiny()), "compiled already"),
         (
             tiny(lambda net: [setattr(tensor, "quantization", None) for tensor in net.main.tensors]),
@@ -191,7 +191,7 @@ def test_uint8_ops_of_version_1_are_what_they_should_be() -> None:
         ),
     ],
 )
-def test_a_file_that_the_compiler_cannot_work_on_maps_nothing_and_says_why(file: bytes, words: str) -> None:
+def test_a_file_that_the_compiler_refuses_maps_nothing_and_has_a_reason(file: bytes, words: str) -> None:
     prediction = predicted(file)
     assert prediction.refused is not None
     assert words in prediction.refused
@@ -286,7 +286,7 @@ def test_a_prelu_has_one_alpha_a_channel(alpha: tuple[int, ...], mapping: str) -
 def test_an_open_batch_is_warned_of() -> None:
     prediction = predicted(tiny(lambda net: setattr(net.main.tensors[0], "shapeSignature", [-1, 8, 8, 1])))
     assert prediction.all_mapped
-    assert "the batch is left open" in prediction.warnings[0]
+    assert "the batch size is dynamic" in prediction.warnings[0]
 
 
 def test_a_dense_layer_with_a_scale_for_each_output_is_warned_of() -> None:
@@ -306,7 +306,7 @@ def test_more_parameters_than_the_chip_holds_are_warned_of() -> None:
     assert "14.00 MiB of parameters do not fit the Edge TPU's 8 MiB" in prediction.warnings[0]
 
 
-def test_ops_whose_limits_are_not_published_are_told_of() -> None:
+def test_ops_whose_limits_are_not_published_give_a_warning() -> None:
     prediction = predicted(single("RESHAPE", 1, (NHWC, (1, 128)), constants=[(1, 128)]))
     assert prediction.all_mapped
     assert "op 0, RESHAPE: large ones are not mapped" in prediction.warnings[0]
@@ -323,7 +323,7 @@ def test_a_file_cut_short_is_damaged_and_not_something_else(size: int) -> None:
         read_graph(tiny()[:size], "short.tflite")
 
 
-def test_check_tells_a_person_that_nothing_was_compiled() -> None:
+def test_check_prints_that_nothing_was_compiled() -> None:
     done = check("student-small")
     assert done.returncode == 0
     assert check(STUDENT).stdout == done.stdout

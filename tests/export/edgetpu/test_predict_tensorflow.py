@@ -1,4 +1,4 @@
-"""What is predicted of files that TensorFlow's converter makes, and that the gate of the export takes them or not."""
+"""Predictions for files of TensorFlow's converter, and which of them the export accepts."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -100,12 +100,12 @@ def test_a_leaky_relu_ends_the_partition() -> None:
     assert (prediction.ops[1].op, prediction.ops[1].status) == ("LEAKY_RELU", OpStatus.UNSUPPORTED)
 
 
-def test_a_batch_of_two_maps_nothing_and_an_open_one_is_warned_of() -> None:
+def test_a_batch_of_two_maps_nothing_and_a_dynamic_one_gives_a_warning() -> None:
     prediction = predicted(quantized(plain, batch=2))
     assert prediction.mapped_ops == 0
     assert prediction.ops[0].status == OpStatus.RANK
     file = quantized(plain, batch=None)
-    assert any("the batch is left open" in warning for warning in predicted(file).warnings)
+    assert any("the batch size is dynamic" in warning for warning in predicted(file).warnings)
     with pytest.raises(ConversionError, match="dynamic"):
         check_int8(file)
 

@@ -42,7 +42,7 @@ def test_calibrating_brings_an_overconfident_model_below_the_noise_of_a_perfect_
     assert 0.01 < assessed.perfect_p95 < 0.04
 
 
-def test_abstaining_speaks_for_the_share_that_was_asked_for_and_is_right_more_often() -> None:
+def test_the_threshold_gives_the_requested_coverage_and_a_higher_accuracy() -> None:
     logits, labels = honest(5_000, 4)
     probabilities = softmax(logits)
     everything, most = choose_threshold(probabilities, labels, 1.0), choose_threshold(probabilities, labels, 0.8)

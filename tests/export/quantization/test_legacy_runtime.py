@@ -26,5 +26,5 @@ def test_the_older_runtime_gives_nearly_the_golden_outputs() -> None:
 
 
 def test_a_file_that_it_cannot_run_is_an_error_with_its_words() -> None:
-    with pytest.raises(legacy_runtime.SecondRuntimeError, match="tflite-runtime"):
+    with pytest.raises(legacy_runtime.LegacyRuntimeError, match="tflite-runtime"):
         legacy_runtime.outputs(b"no model", np.zeros((1, 48, 48, 1), np.int8))

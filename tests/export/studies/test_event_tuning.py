@@ -1,4 +1,4 @@
-"""How calm and quick the events are, on sequences whose truth is known."""
+"""False event changes and event delay, on sequences with known ground truth."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def takes() -> list[ReadingSequence]:
     return made
 
 
-def test_on_modelled_noise_events_are_calm_and_quick(takes: list[ReadingSequence]) -> None:
+def test_on_modelled_noise_events_are_stable_and_quick(takes: list[ReadingSequence]) -> None:
     calm = measure_events(takes, shipped(small()))
     assert calm.raw_per_minute > 60, "or there is nothing to smooth"
     assert calm.ratio >= 20
@@ -65,7 +65,7 @@ def test_on_modelled_noise_events_are_calm_and_quick(takes: list[ReadingSequence
 
 
 @pytest.mark.slow
-def test_on_real_faces_and_the_real_network_events_are_calm_and_quick(fer2013: Path) -> None:
+def test_on_real_faces_and_the_real_network_events_are_stable_and_quick(fer2013: Path) -> None:
     classifier = Classifier(open_bundle(find_bundle(ModelSettings().bundle)))
     made = make_sequences(classifier, read_faces(fer2013, "PublicTest"), 8)
     calm = measure_events(made, shipped(classifier.card))
@@ -74,7 +74,7 @@ def test_on_real_faces_and_the_real_network_events_are_calm_and_quick(fer2013: P
     assert calm.delay <= 0.6
 
 
-def test_without_smoothing_every_flicker_would_be_told(takes: list[ReadingSequence]) -> None:
+def test_without_smoothing_every_label_change_is_an_event(takes: list[ReadingSequence]) -> None:
     """What the measure itself is worth."""
     jumpy = episode_settings(
         EventSettings(smoothing=0.001, dwell=0.0, hysteresis=0.0, threshold=0.0), (), DEFAULT_TUNING, 0.0
@@ -82,12 +82,12 @@ def test_without_smoothing_every_flicker_would_be_told(takes: list[ReadingSequen
     assert measure_events(takes, jumpy).ratio == pytest.approx(1.0, abs=0.01)
 
 
-def test_sluggish_telling_is_seen_as_such(takes: list[ReadingSequence]) -> None:
+def test_a_long_dwell_gives_a_long_delay(takes: list[ReadingSequence]) -> None:
     sluggish = episode_settings(EventSettings(dwell=2.0), (), DEFAULT_TUNING, 0.0)
     assert measure_events(takes, sluggish).delay > 2.0
 
 
-def test_a_change_that_is_not_told_is_counted_by_its_reason() -> None:
+def test_a_change_without_an_event_is_counted_by_its_reason() -> None:
     """Four seconds of one thing, then four of another that is not told, each for another reason."""
     half = int(4 * SEQUENCE_FPS)
     happy, weak, slight = (np.zeros(len(LABELS)) for _ in range(3))
@@ -101,14 +101,14 @@ def test_a_change_that_is_not_told_is_counted_by_its_reason() -> None:
     assert (calm.another, calm.unsure, calm.held, calm.missed, calm.delays) == (1, 1, 1, 3, ())
 
 
-def test_tuning_takes_the_calmest_that_is_quick_enough(takes: list[ReadingSequence]) -> None:
+def test_tuning_takes_the_fewest_events_that_are_quick_enough(takes: list[ReadingSequence]) -> None:
     few = takes[:3] + takes[-5:]
     telling, calm = tune_events(few, small())
     assert calm == measure_events(few, episode_settings(EventSettings(), (), telling, small().abstention.threshold))
     assert calm.delay <= 0.5
 
 
-def test_a_film_moves_a_little_and_is_the_same_for_the_same_seed() -> None:
+def test_simulated_frames_move_a_little_and_are_the_same_for_the_same_seed() -> None:
     face = np.random.default_rng(1).integers(0, 256, (6, 6)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
     first, again = (simulate_frames(face, 30, np.random.default_rng(2)) for _ in range(2))
     assert np.array_equal(first, again)
@@ -119,13 +119,13 @@ def test_a_film_moves_a_little_and_is_the_same_for_the_same_seed() -> None:
     assert (steps > 2).all()
 
 
-def test_the_report_has_words_where_there_is_no_number() -> None:
+def test_the_report_has_text_where_there_is_no_number() -> None:
     """A tree of three pictures has no change to tell; "inf" and "nan" would say nothing to anybody."""
     card = small()
     calm = measure_events([CONSTANT], shipped(card))
     told = format_stability(card, card.events, calm)
-    assert (calm.told_per_minute, calm.delays) == (0, ())
-    assert "0.00 events (none was told)" in told
-    assert "real changes: none told; 0 not told" in told
+    assert (calm.events_per_minute, calm.delays) == (0, ())
+    assert "0.00 events (no event)" in told
+    assert "real changes: no event; 0 without an event" in told
     assert "inf" not in told
     assert "nan" not in told

@@ -1,4 +1,4 @@
-"""Clips with exact truth: the same seed gives the same, and the truth is where the faces are."""
+"""Clips: the same seed gives the same frames, and the ground truth is where the faces are."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def found_in(picture: np.ndarray) -> list[Box]:
     ("scene", "frame", "people"),
     [("visit", 260, 2), ("crossing", 20, 2), ("group", 10, 4), ("blur", 30, 1), ("light", 100, 1), ("edge", 10, 1)],
 )
-def test_the_cascade_finds_everybody_where_the_truth_says(scene: str, frame: int, people: int) -> None:
+def test_the_cascade_detects_everybody_where_the_ground_truth_is(scene: str, frame: int, people: int) -> None:
     picture, faces = make_scene(scene, seed=1).draw(frame)
     assert len(faces) == people
     boxes = found_in(picture)

@@ -1,4 +1,4 @@
-"""What a run learns from and is measured on: nothing twice, read once, and bad rows never unnoticed."""
+"""Data of a run: no picture in two splits, parsed once, and bad rows always reported."""
 
 import os
 import time
@@ -64,15 +64,15 @@ def test_training_pictures_that_another_split_holds_too_are_left_out_and_counted
     assert leaking.training.sha256() == plain.training.select(np.arange(112) >= 5).sha256()
     assert len(leaking.public) == 28
     assert str(leaking) == (
-        "107 faces to learn from, 28 of PublicTest to measure on; "
-        "left out of Training: 3 that PublicTest holds too, 5 that PrivateTest holds too"
+        "107 training faces, 28 of PublicTest to measure accuracy; "
+        "left out of Training: 3 that PublicTest has too, 5 that PrivateTest has too"
     )
 
 
 def test_data_whose_training_stands_in_another_split_altogether_is_refused(lines: list[str], tmp_path: Path) -> None:
     rows = lines[1:4]
     file = written(tmp_path / "all.csv", [lines[0], *rows, *relabelled(rows, "PublicTest")])
-    with pytest.raises(DataError, match="nothing is left to learn from"):
+    with pytest.raises(DataError, match="there is nothing to train on"):
         read_splits(file)
 
 
@@ -138,7 +138,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
 ) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     assert len(read_splits(blobs).training) == 112
-    assert "parsed data cannot be kept" in capfd.readouterr().err
+    assert "parsed data cannot be cached" in capfd.readouterr().err
 
 
 def test_a_tree_is_measured_on_what_it_has(tree: Path) -> None:

@@ -42,10 +42,10 @@ def test_votes_become_shares_of_the_faces_rows(tmp_path: Path) -> None:
     ("row", "words"),
     [
         ("Training,a,4,0,0\n", "not ten votes"),
-        (NOBODY, "nobody voted"),
+        (NOBODY, "all votes are 0"),
         ("Training,a,x,0,0,0,0,0,0,0,0,1\n", "not ten votes"),
-        ("Training,a,nan,0,0,0,0,0,0,0,0,1\n", "a vote is not a number from 0"),
-        ("Training,a,-1,0,0,0,0,0,0,0,0,9\n", "a vote is not a number from 0"),
+        ("Training,a,nan,0,0,0,0,0,0,0,0,1\n", "a vote is negative or not finite"),
+        ("Training,a,-1,0,0,0,0,0,0,0,0,9\n", "a vote is negative or not finite"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, row: str, words: str) -> None:
@@ -53,12 +53,12 @@ def test_a_bad_row_is_named(tmp_path: Path, row: str, words: str) -> None:
         read_votes(votes(tmp_path, TRAINING, row), faces(0, 1))
 
 
-def test_a_row_that_nobody_voted_on_is_no_matter_when_its_face_is_not_asked_for(tmp_path: Path) -> None:
+def test_a_row_without_votes_does_not_matter_when_its_face_is_not_read(tmp_path: Path) -> None:
     assert read_votes(votes(tmp_path, TRAINING, NOBODY, PUBLIC), faces(0, 2)).shape == (2, 10)
 
 
 def test_votes_that_do_not_reach_the_last_face_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="1 rows of votes do not reach data row 5"):
+    with pytest.raises(DataError, match="it has 1 rows, too few for data row 5"):
         read_votes(votes(tmp_path, TRAINING), faces(0, 5))
     with pytest.raises(DataError, match="cannot be read"):
         read_votes(tmp_path / "absent.csv", faces(0))
@@ -73,15 +73,15 @@ def test_a_row_lost_from_either_file_shows_where_the_usage_changes(tmp_path: Pat
     training, public = faces(0, 1, 2, split=Split.TRAINING), faces(3, 4, split=Split.PUBLIC)
     assert read_votes(whole, training, public).shape == (3, 10)
     shorter = faces(0, 1, split=Split.TRAINING), faces(2, 3, split=Split.PUBLIC)
-    with pytest.raises(DataError, match=r"data row 2 \(line 4\): Usage is 'Training'.* of PublicTest"):
+    with pytest.raises(DataError, match=r"data row 2 \(line 4\): Usage is 'Training'.* belongs to PublicTest"):
         read_votes(whole, *shorter)
-    with pytest.raises(DataError, match=r"data row 2 \(line 4\): Usage is 'PublicTest'.* of Training"):
+    with pytest.raises(DataError, match=r"data row 2 \(line 4\): Usage is 'PublicTest'.* belongs to Training"):
         read_votes(votes(tmp_path, TRAINING, TRAINING, PUBLIC, PUBLIC, PUBLIC), training, public)
 
 
 def test_a_tree_of_pictures_has_no_rows_for_votes(tmp_path: Path) -> None:
     tree = LabelledFaces(np.zeros((1, 48, 48), np.uint8), np.zeros(1, np.int64), None, Split.TRAINING)
-    with pytest.raises(DataError, match="a tree of pictures has none"):
+    with pytest.raises(DataError, match="a tree of pictures has no rows"):
         read_votes(votes(tmp_path, TRAINING), tree)
 
 

@@ -20,7 +20,7 @@ def logits_of(pixels: np.ndarray) -> np.ndarray:
     return np.stack([pixels[:, row, 7].astype(np.float32) / 20 for row in range(0, 42, 6)], axis=1)
 
 
-def test_a_bank_keeps_what_the_teacher_said_of_views_that_can_be_drawn_again(
+def test_a_bank_keeps_the_teachers_logits_for_views_that_can_be_drawn_again(
     faces: LabelledFaces, tmp_path: Path
 ) -> None:
     make_bank(logits_of, faces, views=3, seed=9, teacher="fer-train run x").save(tmp_path / "x.npz")
@@ -56,5 +56,5 @@ def test_what_is_no_bank_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", logits=np.zeros((2, 3), np.int8))
     with pytest.raises(DataError, match="not a view bank"):
         ViewBank.load(tmp_path / "other.npz")
-    with pytest.raises(DataError, match="no view bank of that name or path"):
+    with pytest.raises(DataError, match="no view bank with that name or path"):
         find_bank("nobody")

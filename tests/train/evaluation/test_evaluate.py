@@ -1,4 +1,4 @@
-"""What a run and a bundle are measured by, and the bank that a run leaves."""
+"""``fer-train evaluate`` and ``bank`` on runs, bundles and saved predictions."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ def run(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_is_measured_as_its_history_says(run: Path, blobs: Path, tmp_path: Path) -> None:
+def test_evaluate_gives_the_figures_of_the_runs_history(run: Path, blobs: Path, tmp_path: Path) -> None:
     best = json.loads((run / "run.json").read_text())["best"]
     drawn = tmp_path / "confusion.svg"
     done = fer_train("evaluate", run, "--data", blobs, "--json", "--out", drawn)
@@ -50,7 +50,7 @@ def test_a_run_is_measured_as_its_history_says(run: Path, blobs: Path, tmp_path:
     assert drawn.read_text().count("%") == 49, "a share for each pair of labels"
 
 
-def test_test_time_augmentation_is_always_said(run: Path, blobs: Path) -> None:
+def test_test_time_augmentation_is_always_reported(run: Path, blobs: Path) -> None:
     done = fer_train("evaluate", run, "--data", blobs, "--tta", 10)
     assert "WITH TEST-TIME AUGMENTATION (10 views)" in done.stdout
     assert "single crop" in fer_train("evaluate", run, "--data", blobs).stdout
@@ -59,7 +59,7 @@ def test_test_time_augmentation_is_always_said(run: Path, blobs: Path) -> None:
 
 def test_a_bundle_is_measured_by_its_int8_file(blobs: Path) -> None:
     told = evaluate([Path("student-small")], read_faces(blobs, "PublicTest"))
-    assert "int8 on" in told.subject
+    assert "int8 on" in told.name
     assert told.figures.n == 28
 
 
@@ -78,15 +78,15 @@ def test_an_ensemble_is_the_mean_of_its_probabilities(run: Path, blobs: Path) ->
     faces = read_faces(blobs, "PublicTest")
     alone, other = evaluate([run], faces), evaluate([Path("student-small")], faces)
     both = evaluate([run, Path("student-small")], faces)
-    assert both.subject.startswith("ENSEMBLE of ")
-    assert alone.subject in both.subject
-    assert other.subject in both.subject
+    assert both.name.startswith("ENSEMBLE of ")
+    assert alone.name in both.name
+    assert other.name in both.name
     assert evaluate([run, run], faces).calibration.nll == pytest.approx(alone.calibration.nll)
     # -log of a mean is at most the mean of the -logs (Jensen), and equal only where both say the same
     assert both.calibration.nll < (alone.calibration.nll + other.calibration.nll) / 2
 
 
-def test_kept_answers_stand_for_the_network(run: Path, blobs: Path, tmp_path: Path) -> None:
+def test_saved_predictions_replace_the_network(run: Path, blobs: Path, tmp_path: Path) -> None:
     file = tmp_path / "shallow.npz"
     asked = fer_train("evaluate", run, "--data", blobs, "--tta", 2, "--keep", file, "--json")
     assert asked.returncode == 0, asked.stderr
@@ -96,30 +96,30 @@ def test_kept_answers_stand_for_the_network(run: Path, blobs: Path, tmp_path: Pa
         kept = evaluate([file, Path("student-small")], faces, views)
         assert kept.figures.as_json() == together.figures.as_json()
         assert kept.calibration == together.calibration
-    assert f"run {run}, Keras float32, kept in {file}" in kept.subject
+    assert f"run {run}, Keras float32, saved in {file}" in kept.name
     assert evaluate([file], faces, 2).figures.as_json().items() <= json.loads(asked.stdout).items()
 
 
-def test_kept_answers_are_about_the_faces_that_were_asked(run: Path, blobs: Path, tmp_path: Path) -> None:
+def test_saved_predictions_are_only_for_their_own_faces(run: Path, blobs: Path, tmp_path: Path) -> None:
     file, other = tmp_path / "shallow.npz", tmp_path / "nothing.npz"
     faces = read_faces(blobs, "PublicTest")
     evaluate([run], faces, 2, keep=file)
-    with pytest.raises(UsageError, match="about other faces"):
+    with pytest.raises(UsageError, match="for other faces"):
         evaluate([file], read_faces(blobs, "Training"))
-    with pytest.raises(UsageError, match=r"answers about 2 views; give --tta 2"):
+    with pytest.raises(UsageError, match=r"predictions for 2 views; give --tta 2"):
         evaluate([file], faces, 3)
     with pytest.raises(UsageError, match="of one subject, and here are 2"):
         evaluate([file, file], faces, keep=other)
     with pytest.raises(UsageError, match=r"call it shallow\.npz"):
         evaluate([run], faces, keep=tmp_path / "shallow")
     np.savez(other, logits=np.zeros(3))
-    with pytest.raises(DataError, match="no kept answers"):
+    with pytest.raises(DataError, match="no saved predictions"):
         evaluate([other], faces)
-    with pytest.raises(DataError, match=r"no kept answers.*No such file"):
+    with pytest.raises(DataError, match=r"no saved predictions.*No such file"):
         evaluate([tmp_path / "nowhere.npz"], faces)
 
 
-def test_the_docs_tell_the_accuracy_of_all_kept_answers_and_of_their_ensemble(fer2013: Path) -> None:
+def test_the_docs_state_the_accuracy_of_all_saved_predictions_and_their_ensemble(fer2013: Path) -> None:
     docs = Path(__file__).parents[3] / "docs"
     kept = sorted((docs / "answers").glob("*.npz"))
     runs, ensembles = ((docs / "experiments" / name).read_text() for name in ("training-runs.md", "teachers.md"))
@@ -184,7 +184,7 @@ def test_a_bundle_teaches_too_but_only_about_the_faces_it_learned_from(blobs: Pa
     assert (done.returncode, "is not the data that student-small was trained on" in done.stderr) == (2, True)
 
 
-def test_the_shipped_bank_of_a_bundle_says_which_one() -> None:
+def test_the_shipped_bank_of_a_bundle_names_the_bundle() -> None:
     bank = find_bank("student")
     assert bank.teacher.startswith("int8 bundle student (PublicTest ")
     assert bank.logits.shape == (8, 28358, 7)

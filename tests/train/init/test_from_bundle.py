@@ -1,4 +1,4 @@
-"""Training that goes on from the int8 file of a bundle."""
+"""Training that starts from the int8 file of a bundle."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from edge.model.preprocessing import dequantize, normalize  # noqa: E402
 from tests.train.brief import brief_run  # noqa: E402
 from train.init.from_bundle import load_bundle_weights  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
-from train.trainer import predict  # noqa: E402
+from train.trainer import predict_logits  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ["student", "student-small"])
@@ -26,9 +26,9 @@ def test_a_network_gets_the_weights_of_its_bundle(name: str) -> None:
     bundle = open_bundle(find_bundle(name))
     keras.utils.set_random_seed(1)  # random weights may agree with a network by chance
     model = MODELS[name].build(0.0)
-    before = predict(model, bundle.golden.faces)
+    before = predict_logits(model, bundle.golden.faces)
     load_bundle_weights(model, bundle, normalize(bundle.golden.faces)[..., np.newaxis])
-    said = predict(model, bundle.golden.faces)
+    said = predict_logits(model, bundle.golden.faces)
     golden = dequantize(bundle.golden.outputs, bundle.card.output.scale, bundle.card.output.zero_point)
     assert np.corrcoef(said.ravel(), golden.ravel())[0, 1] > 0.98
     assert np.corrcoef(before.ravel(), golden.ravel())[0, 1] < 0.7
@@ -42,7 +42,7 @@ def test_a_bundle_of_another_network_is_refused() -> None:
         load_bundle_weights(MODELS["student-small"].build(0.0), bundle, np.zeros((4, 48, 48, 1), np.float32))
 
 
-def test_a_run_goes_on_from_a_bundle_and_says_so(blobs: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_a_bundle_and_records_it(blobs: Path, tmp_path: Path) -> None:
     run = brief_run("student", "student", blobs, tmp_path)
     assert run["init"].startswith("int8 bundle student (PublicTest ")
     assert open_bundle(find_bundle("student")).card.sha256 in run["init"]

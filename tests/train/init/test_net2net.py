@@ -1,4 +1,4 @@
-"""The ResNet50 teacher starts as what a student computes, and all of it can learn."""
+"""The ResNet50 teacher starts with a student's function, and all of its filters can learn."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ import tensorflow as tf  # noqa: E402
 from tests.train.brief import brief_run  # noqa: E402
 from train.init.net2net import initialize_function_preserving  # noqa: E402
 from train.init.pruning import prune_filters  # noqa: E402
-from train.models.mobilenet import narrowed, student  # noqa: E402
+from train.models.mobilenet import divide_filters, student  # noqa: E402
 from train.models.resnet import teacher  # noqa: E402
 
 FACES = np.random.default_rng(1).uniform(-1, 1, (16, 48, 48, 1)).astype(np.float32)
@@ -23,9 +23,9 @@ FACES = np.random.default_rng(1).uniform(-1, 1, (16, 48, 48, 1)).astype(np.float
 
 @pytest.fixture(params=[2, 4], ids=["half", "quarter"])
 def grown(request: pytest.FixtureRequest) -> tuple[Any, Any]:
-    """A student whose activations reach both ends of ReLU6, and the teacher that was grown from it."""
+    """A student whose activations reach both ends of ReLU6, and the teacher that was initialized from it."""
     keras.utils.set_random_seed(2)
-    drawn, source = (student(name, *narrowed(request.param), 0.0) for name in ("drawn", "source"))
+    drawn, source = (student(name, *divide_filters(request.param), 0.0) for name in ("drawn", "source"))
     rng = np.random.default_rng(3)
     for norm in (layer for layer in drawn.layers if isinstance(layer, keras.layers.BatchNormalization)):
         _, _, *statistics = norm.get_weights()
@@ -36,7 +36,7 @@ def grown(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     return model, source
 
 
-def test_a_grown_teacher_computes_what_the_student_does(grown: tuple[Any, Any]) -> None:
+def test_the_teacher_computes_the_same_as_the_student(grown: tuple[Any, Any]) -> None:
     model, source = grown
     activations = keras.Model(source.input, [x.output for x in source.layers if isinstance(x, keras.layers.ReLU)])(
         FACES
@@ -47,7 +47,7 @@ def test_a_grown_teacher_computes_what_the_student_does(grown: tuple[Any, Any]) 
     np.testing.assert_allclose(model(FACES), expected, atol=1e-3 * np.abs(expected).max())
 
 
-def test_most_filters_of_a_grown_teacher_learn_within_a_few_steps(grown: tuple[Any, Any]) -> None:
+def test_most_filters_of_the_teacher_learn_within_a_few_steps(grown: tuple[Any, Any]) -> None:
     """Also those that add nothing at first: what reads them learns to, and then they do."""
     model, _ = grown
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -63,7 +63,7 @@ def test_most_filters_of_a_grown_teacher_learn_within_a_few_steps(grown: tuple[A
     assert min(moved.values()) > 0.6, {name: share for name, share in moved.items() if share <= 0.6}
 
 
-def test_a_run_of_the_teacher_starts_from_a_half_student_and_says_so(blobs: Path, tmp_path: Path) -> None:
+def test_a_run_of_the_teacher_starts_from_a_half_student_and_records_it(blobs: Path, tmp_path: Path) -> None:
     brief_run("student-half", "none", blobs, tmp_path / "half")
     run = brief_run("teacher", str(tmp_path / "half"), blobs, tmp_path / "teacher")
     assert run["init"].startswith("grown from: fer-train run student-half --data fer2013.csv ")

@@ -1,4 +1,4 @@
-"""Published weights arrive in our networks, compute what they computed where they come from, or are refused."""
+"""Published weights are loaded and give the published results, or they are refused."""
 
 import base64
 import json
@@ -67,7 +67,7 @@ def test_the_co_teacher_computes_what_the_published_network_computes(faceres: Pa
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-3)
 
 
-def test_a_run_says_where_its_weights_come_from(faceres: Path, blobs: Path, tmp_path: Path) -> None:
+def test_a_run_records_the_origin_of_its_weights(faceres: Path, blobs: Path, tmp_path: Path) -> None:
     sizes = ["--set", "votes=0", "--set", "teachers=", "--set", "batch=16", "--set", "epochs=1"]
     done = fer_train("run", "student", "--data", blobs, "--weights", faceres, "--out", tmp_path / "run", *sizes)
     assert done.returncode == 0, done.stderr

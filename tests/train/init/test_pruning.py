@@ -1,4 +1,4 @@
-"""A network of fewer filters keeps what its wider one computes, where the rest said nothing."""
+"""A pruned network computes the same as the wider one where the removed filters contributed nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -11,32 +11,32 @@ pytestmark = pytest.mark.slow
 
 from tests.train.brief import brief_run  # noqa: E402
 from train.init.pruning import filter_contributions, prune_filters  # noqa: E402
-from train.models.mobilenet import narrowed, student  # noqa: E402
+from train.models.mobilenet import divide_filters, student  # noqa: E402
 
 READERS = [*(f"conv_pw_{number}" for number in range(1, 14)), "logits"]
 
 
-def test_filters_that_nothing_reads_can_go() -> None:
+def test_filters_that_nothing_reads_are_removed_first() -> None:
     keras.utils.set_random_seed(1)
     faces = np.random.default_rng(1).uniform(-1, 1, (64, 48, 48, 1)).astype(np.float32)
-    wide = student("wide", *narrowed(4), 0.0)
+    wide = student("wide", *divide_filters(4), 0.0)
     _read_half(wide, np.random.default_rng(2))
-    settled = student("settled", *narrowed(4), 0.0)
+    settled = student("settled", *divide_filters(4), 0.0)
     prune_filters(settled, wide, faces)  # of the same width: only the statistics are measured
-    narrow = student("narrow", *narrowed(8), 0.0)
+    narrow = student("narrow", *divide_filters(8), 0.0)
     assert np.abs(narrow(faces) - settled(faces)).max() > 0.1, "else what follows shows nothing"
     prune_filters(narrow, settled, faces)
     np.testing.assert_allclose(narrow(faces), settled(faces), atol=1e-3)
 
 
 def test_every_filter_of_a_choosing_layer_is_judged() -> None:
-    model = student("judged", *narrowed(8), 0.0)
+    model = student("judged", *divide_filters(8), 0.0)
     moved = filter_contributions(model, np.random.default_rng(3).uniform(-1, 1, (8, 48, 48, 1)).astype(np.float32))
     assert list(moved) == ["conv1", *READERS[:-1]]
     assert all(moved[name].shape == (model.get_layer(name).filters,) for name in moved)
 
 
-def test_a_run_starts_from_the_wider_bundle_and_says_so(blobs: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_the_wider_bundle_and_records_it(blobs: Path, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="no TFLite runtime is installed")
     run = brief_run("student-quarter", "student", blobs, tmp_path)
     assert run["init"].startswith("the most telling filters of: int8 bundle student (PublicTest ")

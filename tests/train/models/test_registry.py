@@ -1,4 +1,4 @@
-"""Every network is what it says: parameters, layers, sizes, stages, budgets."""
+"""Every network has its documented parameters, layers, sizes, stages and budgets."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -237,6 +237,6 @@ def test_macs_are_counted_by_hand_on_a_small_net() -> None:
     assert macs(model) == 64 * 72 + 64 * 12 + 16 * 27 + 15
 
 
-def test_resnet50_costs_what_its_paper_says() -> None:
+def test_resnet50_has_the_macs_of_its_paper() -> None:
     """Table 1 of arXiv 1512.03385: 3.8e9 multiply-adds, with its 1000-way head (2 M)."""
     assert macs(built("resnet50-imagenet")) == pytest.approx(3.8e9, rel=0.02)
