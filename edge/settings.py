@@ -12,7 +12,13 @@ from edge.errors import SettingsError, nearest
 EXPRESSIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The same as edge.model.preprocessing.LABELS, which is not imported: doctor must work without numpy and OpenCV."""
 
-_KINDS: Final = ("appeared", "changed", "uncertain", "preset", "left")  # as edge.records.EventKind, for the same reason
+_EVENT_KINDS: Final = (
+    "appeared",
+    "changed",
+    "uncertain",
+    "preset",
+    "left",
+)  # as edge.records.EventKind, for the same reason
 
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -279,7 +285,7 @@ def _check_presets(file: Path, presets: Any) -> None:
             raise SettingsError(
                 f"{file}: preset[{number}].expression: unknown {expression!r}; {nearest(expression, EXPRESSIONS)}"
             )
-        if preset.get("name") in _KINDS:
+        if preset.get("name") in _EVENT_KINDS:
             raise SettingsError(f"{file}: preset[{number}].name: {preset['name']} is an event already")
         names.append(preset.get("name"))
     if duplicate := next((name for name in names if names.count(name) > 1), None):

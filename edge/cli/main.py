@@ -95,7 +95,7 @@ def _add(
 
 def _epilog(examples: Sequence[str], text: str = "") -> str:
     lines = "\n".join(f"  {example}" for example in examples)
-    return f"{text}{chr(10) if text else ''}examples:\n{lines}\n\n{_EXIT_CODES}"
+    return "\n".join(part for part in (text, f"examples:\n{lines}\n", _EXIT_CODES) if part)
 
 
 def _add_config(parser: argparse.ArgumentParser, meaning: str = "settings file (TOML)") -> None:
@@ -196,7 +196,7 @@ def _add_bench(commands: Commands) -> None:
         "fer-edge bench --autotune                     find and keep the fastest accelerator and threads",
     )
     summary = "measure what a frame costs, or find what classifies fastest on this device"
-    bench = _add(commands, "bench", ("edge.cli.bench", "command"), summary, _epilog(examples, _BENCH))
+    bench = _add(commands, "bench", ("edge.cli.bench", "bench"), summary, _epilog(examples, _BENCH))
     _add_config(bench)
     what = bench.add_mutually_exclusive_group(required=True)
     what.add_argument(

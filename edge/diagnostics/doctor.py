@@ -280,7 +280,7 @@ def check_edgetpu(python: Sequence[str], model: ModelSettings, coral: Coral) -> 
     yield judge_library(model.edgetpu_library, child, _output(coral.packages), needed=needed)
     verdict = EdgeTpuTrial(model, python).wait()
     level: Level = "ok" if verdict.outcome == "healthy" else "fail" if needed else "warn"
-    yield Finding("tpu trial", level, verdict.sentence, verdict.mend)
+    yield Finding("tpu trial", level, verdict.sentence, verdict.remedy)
 
 
 def edge_tpus(coral: Coral) -> list[str]:

@@ -280,8 +280,8 @@ def _read_card(file: Path) -> Card:
     try:
         version = msgspec.json.decode(content, type=_Version).schema_version
         if version != _CARD_VERSION:
-            mend = "make the bundle again with its fer-export" if version < _CARD_VERSION else "upgrade fer-edge"
-            raise BundleError(f"{file}: a card of version {version}, and this fer-edge reads {_CARD_VERSION}: {mend}")
+            remedy = "make the bundle again with its fer-export" if version < _CARD_VERSION else "upgrade fer-edge"
+            raise BundleError(f"{file}: a card of version {version}, and this fer-edge reads {_CARD_VERSION}: {remedy}")
         return msgspec.json.decode(content, type=Card)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{file}: not a card of version {_CARD_VERSION}: {error}") from error

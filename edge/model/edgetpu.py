@@ -44,21 +44,21 @@ class EdgeTpuUnusableError(AcceleratorError):
     """There is an Edge TPU, or a library for one, but it does not work."""
 
     outcome: Outcome = "unusable"
-    mend = CHECK_VERSIONS
+    remedy = CHECK_VERSIONS
 
 
 class LibraryNotFoundError(EdgeTpuUnusableError):
     """No library for an Edge TPU is installed."""
 
     outcome = "absent"
-    mend = HOW_TO_INSTALL
+    remedy = HOW_TO_INSTALL
 
 
 class DeviceNotFoundError(EdgeTpuUnusableError):
     """The library finds no Edge TPU that is free."""
 
     outcome = "absent"
-    mend = (
+    remedy = (
         "is it plugged in (lsusb: 18d1:9302 or 1a6e:089a)? Is it free (the service may be using it)? Is this user in "
         "the group plugdev?"
     )
@@ -67,7 +67,7 @@ class DeviceNotFoundError(EdgeTpuUnusableError):
 class NotCompiledError(EdgeTpuUnusableError):
     """The bundle has no network that is compiled for the Edge TPU."""
 
-    mend = _HOW_TO_COMPILE
+    remedy = _HOW_TO_COMPILE
 
 
 def open_edgetpu(bundle: Bundle, library: str) -> Network:
@@ -105,14 +105,14 @@ def run_trial(bundle: Bundle, library: str, report: Callable[[dict[str, object]]
     try:
         network = open_edgetpu(bundle, library)
     except EdgeTpuUnusableError as error:
-        report({"outcome": error.outcome, "sentence": str(error), "mend": error.mend})
+        report({"outcome": error.outcome, "sentence": str(error), "remedy": error.remedy})
         return
     report({"step": "computing with it"})
     began = time.perf_counter()
     try:
         agreement = check_golden(network, bundle.golden)
     except (RuntimeError, ValueError) as error:
-        report({"outcome": "unusable", "sentence": f"it fails when it computes: {error}", "mend": CHECK_VERSIONS})
+        report({"outcome": "unusable", "sentence": f"it fails when it computes: {error}", "remedy": CHECK_VERSIONS})
         return
     milliseconds = (time.perf_counter() - began) * 1000 / agreement.n
     # Cards have no tolerance for the Edge TPU: it may differ as much as any runtime was measured to differ.
@@ -122,8 +122,8 @@ def run_trial(bundle: Bundle, library: str, report: Callable[[dict[str, object]]
         f"{agreement.n} golden outputs on {network.runtime} with {library}, largest difference {agreement.largest_lsb} "
         f"steps (up to {allowed} is rounding), {agreement.top1:.0%} the same expression, {milliseconds:.1f} ms a face"
     )
-    outcome, mend = ("healthy", "") if healthy else ("wrong", _HOW_TO_COMPILE)
-    report({"outcome": outcome, "sentence": sentence, "mend": mend})
+    outcome, remedy = ("healthy", "") if healthy else ("wrong", _HOW_TO_COMPILE)
+    report({"outcome": outcome, "sentence": sentence, "remedy": remedy})
 
 
 class CrashMarker:
@@ -255,7 +255,7 @@ class EdgeTpu:
             self._next_trial = None
             _log.info("%s; the CPU is used", result.sentence)
         else:
-            self._fail(f"{result.sentence}: {result.mend}")
+            self._fail(f"{result.sentence}: {result.remedy}")
 
     def _start_using(self, result: TrialResult) -> None:
         try:

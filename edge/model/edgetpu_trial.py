@@ -29,11 +29,11 @@ Outcome: TypeAlias = Literal["healthy", "absent", "crashed", "hung", "wrong", "u
 
 @dataclass(frozen=True)
 class TrialResult:
-    """The result of a trial as a sentence; ``mend`` says what to do about it, and is empty when it is healthy."""
+    """The result of a trial as a sentence; ``remedy`` says what to do about it, and is empty when it is healthy."""
 
     outcome: Outcome
     sentence: str
-    mend: str = ""
+    remedy: str = ""
 
 
 class EdgeTpuTrial:
@@ -89,8 +89,8 @@ class EdgeTpuTrial:
         """The result of a child that ended with ``code``, None when it was killed for taking too long."""
         if code is None:
             sentence = f"a trial of the Edge TPU gave no answer within {TRIAL_SECONDS} s while {self.step}"
-            mend = f"unplug it, plug it in again, give it enough power; or {CHECK_VERSIONS}"
-            return TrialResult("hung", sentence, mend)
+            remedy = f"unplug it, plug it in again, give it enough power; or {CHECK_VERSIONS}"
+            return TrialResult("hung", sentence, remedy)
         if code < 0:
             sentence = f"a trial of the Edge TPU crashed with {signal.Signals(-code).name} while {self.step}"
             return TrialResult("crashed", sentence, CHECK_VERSIONS)
@@ -99,7 +99,7 @@ class EdgeTpuTrial:
             errors = _content(self._errors).decode(errors="replace").strip().splitlines()
             last = (errors or [f"exit code {code}"])[-1].removeprefix("probe: error: ")
             return TrialResult("unusable", f"a trial of the Edge TPU failed: {last}", HOW_TO_INSTALL)
-        return TrialResult(report["outcome"], f"the Edge TPU: {report['sentence']}", report["mend"])
+        return TrialResult(report["outcome"], f"the Edge TPU: {report['sentence']}", report["remedy"])
 
     def _reports(self) -> list[dict[str, Any]]:
         """The JSON objects among the lines; libraries print there too, and the last line may be incomplete."""

@@ -17,7 +17,7 @@ from tests.conftest import StandIn
 from tests.edge.model.test_tuning import cpu, tuned
 
 
-def test_the_table_marks_the_choice_and_says_what_became_of_the_edge_tpu(standin: StandIn) -> None:
+def test_the_table_marks_the_choice_and_the_outcome_of_the_edge_tpu(standin: StandIn) -> None:
     without = msgspec.structs.replace(tuned(standin, cpu(1, 0.5), cpu(2, 0.49)), edgetpu="absent: no device")
     lines = as_text(without).splitlines()[1:]
     assert [line.split("  ")[1] for line in lines] == ["CPU, 1 thread", "CPU, 2 threads", "Edge TPU"]
@@ -25,7 +25,7 @@ def test_the_table_marks_the_choice_and_says_what_became_of_the_edge_tpu(standin
     assert lines[-1].endswith("absent: no device")
 
 
-def test_settings_that_win_over_the_choice_are_named() -> None:
+def test_settings_that_override_the_choice_are_named() -> None:
     assert describe_use(ModelSettings()) == "used from the next start on"
     assert describe_use(ModelSettings(threads=2, accelerator="cpu")) == (
         'but the settings say model.threads = 2 and model.accelerator = "cpu"'
@@ -33,7 +33,7 @@ def test_settings_that_win_over_the_choice_are_named() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_measures_keeps_and_prints(standin: StandIn, tmp_path: Path) -> None:
+def test_the_command_measures_saves_and_prints(standin: StandIn, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(
         f'[model]\nbundle = "{standin.bundle}"\nedgetpu_library = "{standin.library}"\n[store]\nfolder = "{tmp_path}"\n'

@@ -38,9 +38,7 @@ def golden_without_a_scene(folder: Path) -> None:
         (golden_without_a_scene, "fer-export golden"),
     ],
 )
-def test_what_is_not_a_sound_bundle_ends_with_code_4(
-    tmp_path: Path, damage: Callable[[Path], None], words: str
-) -> None:
+def test_a_damaged_bundle_ends_with_code_4(tmp_path: Path, damage: Callable[[Path], None], words: str) -> None:
     folder = Path(shutil.copytree(find_bundle("student-small"), tmp_path / "copy"))
     damage(folder)
     (tmp_path / "config.toml").write_text(f'[model]\nbundle = "{folder}"\n')

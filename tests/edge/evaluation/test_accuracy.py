@@ -26,21 +26,21 @@ def classifier(bundle: Bundle) -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def blobs_and_answers(classifier: Classifier) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Blobs of all sizes, on which either bundled network answers with several labels, and these answers."""
+def blobs_and_predictions(classifier: Classifier) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Blobs of all sizes, for which either bundled network predicts several labels, and these predictions."""
     rng = np.random.default_rng(5)
     sides = [(2, 3, 4, 6, 8, 12, 16, 24)[number % 8] for number in range(400)]
     blobs = [np.kron(rng.uniform(0, 255, (side, side)), np.ones((48 // side,) * 2)) for side in sides]
     pixels = np.stack(blobs).astype(np.uint8)
-    answers = np.array([classifier.logits(face).argmax() for face in pixels])
-    assert len(np.unique(answers)) >= 4
-    return pixels, answers
+    predictions = np.array([classifier.logits(face).argmax() for face in pixels])
+    assert len(np.unique(predictions)) >= 4
+    return pixels, predictions
 
 
-def labelled(blobs_and_answers: tuple[NDArray[np.uint8], NDArray[np.int64]], accuracy: float) -> LabelledFaces:
-    """Labels with which the network reaches just this accuracy."""
-    pixels, answers = blobs_and_answers
-    labels = answers.copy()
+def labelled(blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]], accuracy: float) -> LabelledFaces:
+    """Labels for which the network has exactly this accuracy."""
+    pixels, predictions = blobs_and_predictions
+    labels = predictions.copy()
     wrong = round(len(labels) * (1 - accuracy))
     labels[:wrong] = (labels[:wrong] + 1) % len(LABELS)
     return LabelledFaces(pixels, labels, None)
@@ -51,55 +51,55 @@ def judged(classifier: Classifier, faces: LabelledFaces) -> Accuracy:
 
 
 @pytest.mark.parametrize(("lost", "ok"), [(-0.2, True), (0.01, True), (0.05, True), (0.12, False), (0.5, False)])
-def test_other_faces_fail_only_when_chance_does_not_explain_it(
+def test_a_loss_on_other_faces_fails_only_when_chance_does_not_explain_it(
     classifier: Classifier,
     bundle: Bundle,
-    blobs_and_answers: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]],
     lost: float,
     ok: bool,
 ) -> None:
     accuracy = bundle.card.figures.accuracy - lost
-    found = judged(classifier, labelled(blobs_and_answers, accuracy))
+    found = judged(classifier, labelled(blobs_and_predictions, accuracy))
     assert (found.ok, found.same_faces) == (ok, False), found.sentence
     assert found.accuracy == pytest.approx(accuracy, abs=0.5 / found.n)
     assert "Fisher" in found.sentence
     assert "faces would show a loss of 5%" in found.sentence
 
 
-def test_the_cards_own_faces_are_held_to_it_tightly(
-    bundle: Bundle, blobs_and_answers: tuple[NDArray[np.uint8], NDArray[np.int64]]
+def test_a_small_loss_on_the_cards_own_faces_fails(
+    bundle: Bundle, blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]]
 ) -> None:
-    faces = labelled(blobs_and_answers, 0.66)
+    faces = labelled(blobs_and_predictions, 0.66)
 
-    def promising(accuracy: float) -> Classifier:
+    def classifier_stating(accuracy: float) -> Classifier:
         figures = msgspec.structs.replace(bundle.card.figures, accuracy=accuracy, n=len(faces))
         origin = msgspec.structs.replace(bundle.card.origin, public_sha256=faces.sha256())
         return Classifier(replace(bundle, card=msgspec.structs.replace(bundle.card, figures=figures, origin=origin)))
 
-    assert judged(promising(0.66), faces).ok
-    worse = judged(promising(0.6725), faces)  # five faces of 400, which other faces would never show
+    assert judged(classifier_stating(0.66), faces).ok
+    worse = judged(classifier_stating(0.6725), faces)  # five faces of 400: too few to be significant on other faces
     assert not worse.ok
     assert "the card's own faces" in worse.sentence
 
 
-def test_swapped_labels_of_the_data_are_caught_and_named(
-    classifier: Classifier, blobs_and_answers: tuple[NDArray[np.uint8], NDArray[np.int64]]
+def test_swapped_labels_of_the_data_are_detected_and_named(
+    classifier: Classifier, blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]]
 ) -> None:
-    pixels, answers = blobs_and_answers
-    first, second = (int(label) for label in np.argsort(np.bincount(answers, minlength=7))[-2:])
-    labels = np.where(answers == first, second, np.where(answers == second, first, answers))
+    pixels, predictions = blobs_and_predictions
+    first, second = (int(label) for label in np.argsort(np.bincount(predictions, minlength=7))[-2:])
+    labels = np.where(predictions == first, second, np.where(predictions == second, first, predictions))
     found = judged(classifier, LabelledFaces(pixels, labels, None))
     assert not found.ok
     assert "look swapped" in found.sentence
     assert LABELS[first] in found.sentence
 
 
-def test_limited_range_pictures_of_a_data_set_are_caught(
-    classifier: Classifier, blobs_and_answers: tuple[NDArray[np.uint8], NDArray[np.int64]]
+def test_limited_range_pictures_of_a_data_set_are_detected(
+    classifier: Classifier, blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]]
 ) -> None:
-    pixels, answers = blobs_and_answers
+    pixels, predictions = blobs_and_predictions
     limited = (16 + pixels.astype(float) * 219 / 255).round().astype(np.uint8)
-    found = judged(classifier, LabelledFaces(limited, answers, None))
+    found = judged(classifier, LabelledFaces(limited, predictions, None))
     assert not found.ok
     assert "limited-range luma" in found.sentence
-    assert judged(classifier, LabelledFaces(limited[:20], answers[:20], None)).ok, "a few pictures may be pale"
+    assert judged(classifier, LabelledFaces(limited[:20], predictions[:20], None)).ok, "a few pictures may be pale"

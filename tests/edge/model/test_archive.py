@@ -1,4 +1,4 @@
-"""Reading a bundle that somebody hands over: damaged and hostile archives are refused."""
+"""Bundles from untrusted folders and zips: damaged and hostile ones are rejected."""
 
 import io
 import os
@@ -51,7 +51,7 @@ CARD = (entry("card.json"), b"{}")
         (b"", "neither a bundle's folder nor a readable zip"),
     ],
 )
-def test_a_zip_that_is_not_to_be_trusted_is_refused(
+def test_a_hostile_or_damaged_zip_is_rejected(
     tmp_path: Path, registry: ModelRegistry, content: bytes, words: str
 ) -> None:
     file = tmp_path / "bundle.zip"
@@ -62,7 +62,7 @@ def test_a_zip_that_is_not_to_be_trusted_is_refused(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.zip"]
 
 
-def test_links_and_devices_in_a_folder_are_refused(tmp_path: Path) -> None:
+def test_links_and_devices_in_a_folder_are_rejected(tmp_path: Path) -> None:
     for name, make in (
         ("link", lambda file: file.symlink_to("/etc/shadow")),
         ("pipe", os.mkfifo),
@@ -76,10 +76,8 @@ def test_links_and_devices_in_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["folder", "zip"])
-def test_what_is_wrong_is_said_of_the_file_that_was_handed_over(
-    tmp_path: Path, registry: ModelRegistry, form: str
-) -> None:
-    """Not of the copy in the device's state, which is gone by then."""
+def test_errors_name_the_file_that_the_user_gave(tmp_path: Path, registry: ModelRegistry, form: str) -> None:
+    """Not the copy in the device's state, which is removed by then."""
     source = bundle_named(tmp_path, "mine")
     (source / "model.tflite").write_bytes(b"damaged")
     source = source if form == "folder" else zip_bundle(source, tmp_path / "mine.zip")

@@ -33,7 +33,7 @@ def settings(state: Path) -> Settings:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_service_falls_back_when_goldens_fail_and_says_so(tmp_path: Path, registry: ModelRegistry) -> None:
+def test_a_service_falls_back_when_golden_outputs_fail_and_reports_it(tmp_path: Path, registry: ModelRegistry) -> None:
     good = registry.install(bundle_named(tmp_path, "good"), accept)
     bad = registry.install(failing_bundle(tmp_path, "bad"), accept)
     running = open_deployed_model(settings(tmp_path / "state"), {}, service(tmp_path / "run"))
@@ -43,7 +43,7 @@ def test_a_service_falls_back_when_goldens_fail_and_says_so(tmp_path: Path, regi
     assert "golden outputs differ" in running.refused
     again = open_deployed_model(settings(tmp_path / "state"), {}, service(tmp_path / "run"))
     assert (again.classifier.card.name, again.refused) == ("good", running.refused)
-    assert {one.name: one.role for one in model_rows(ModelRegistry(tmp_path / "state"))} == {
+    assert {row.name: row.role for row in model_rows(ModelRegistry(tmp_path / "state"))} == {
         DEFAULT: "",
         "student-small": "",
         good: "in use",
@@ -54,13 +54,13 @@ def test_a_service_falls_back_when_goldens_fail_and_says_so(tmp_path: Path, regi
     assert open_deployed_model(settings(tmp_path / "state"), {}, service(tmp_path / "run")).refused == ""
 
 
-def test_by_hand_a_model_that_fails_is_an_error(tmp_path: Path, registry: ModelRegistry) -> None:
+def test_a_failing_model_is_an_error_without_a_service(tmp_path: Path, registry: ModelRegistry) -> None:
     registry.install(failing_bundle(tmp_path, "bad"), accept)
     with pytest.raises(VerificationError, match="golden outputs differ"):
         open_deployed_model(settings(tmp_path / "state"), {}, Service({}))
 
 
-def test_a_damaged_model_is_left_for_the_former_one_and_then_for_the_programs(
+def test_damaged_models_fall_back_to_the_previous_and_then_the_bundled_one(
     tmp_path: Path, registry: ModelRegistry
 ) -> None:
     one, two = (registry.install(bundle_named(tmp_path, name), accept) for name in ("one", "two"))
@@ -71,7 +71,7 @@ def test_a_damaged_model_is_left_for_the_former_one_and_then_for_the_programs(
     assert "sha256" in running.refused
 
 
-def test_a_crash_in_the_first_minute_makes_it_fall_back(tmp_path: Path, registry: ModelRegistry) -> None:
+def test_a_crash_in_the_first_minute_causes_a_fallback(tmp_path: Path, registry: ModelRegistry) -> None:
     registry.install(bundle_named(tmp_path, "one"), accept)
     state, run = tmp_path / "state", tmp_path / "run"
     first = service(run)
@@ -86,7 +86,7 @@ def test_a_crash_in_the_first_minute_makes_it_fall_back(tmp_path: Path, registry
     assert "without an error message in its first minute" in running.refused
 
 
-def test_what_is_not_the_models_fault_does_not_make_it_fall_back(tmp_path: Path, registry: ModelRegistry) -> None:
+def test_other_failures_cause_no_fallback(tmp_path: Path, registry: ModelRegistry) -> None:
     registry.install(bundle_named(tmp_path, "one"), accept)
     state, run = tmp_path / "state", tmp_path / "run"
     for end in (lambda one: one.failed(UsageError("no camera")), Service.forget_failures):

@@ -1,4 +1,4 @@
-"""The installed models of a device: what is refused, what a power cut leaves, what a switch changes."""
+"""The installed models of a device: installing, switching, disk failures and power cuts."""
 
 import errno
 import json
@@ -47,33 +47,33 @@ def test_a_bundle_is_installed_from_a_folder_and_from_a_zip(tmp_path: Path, regi
     assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(registry.folder.stat().st_mode) == 0o755
 
 
-def test_the_other_model_of_the_program_is_chosen_by_its_name(tmp_path: Path, registry: ModelRegistry) -> None:
+def test_a_bundled_model_is_chosen_by_its_name(tmp_path: Path, registry: ModelRegistry) -> None:
     registry.use("student-small", accept)
     assert [candidate.display_name for candidate in registry.candidates()] == ["student-small", DEFAULT]
     assert open_bundle(registry.candidates()[0].folder).card.name == "student-small"
     mine = registry.install(bundle_named(tmp_path, "mine"), accept)
     assert registry.rollback(accept) == "student-small"
-    assert {one.name: one.role for one in model_rows(registry)} == {
+    assert {row.name: row.role for row in model_rows(registry)} == {
         DEFAULT: "",
         "student-small": "in use",
         mine: "previous",
     }
 
 
-def test_switching_rolling_back_and_the_programs_own(tmp_path: Path, registry: ModelRegistry) -> None:
+def test_switching_rolling_back_and_the_default_model(tmp_path: Path, registry: ModelRegistry) -> None:
     one, two = (registry.install(bundle_named(tmp_path, name), accept) for name in ("one", "two"))
     assert (registry.choice.current, registry.choice.previous) == (two, one)
     assert registry.rollback(accept) == one
     assert registry.rollback(accept) == two
     registry.use(DEFAULT, accept)
     assert [candidate.display_name for candidate in registry.candidates()] == [DEFAULT, two]
-    listed = {one.name: one.role for one in model_rows(registry)}
+    listed = {row.name: row.role for row in model_rows(registry)}
     assert listed == {DEFAULT: "in use", "student-small": "", two: "previous", one: ""}
     with pytest.raises(UsageError, match=f"did you mean {one}"):
         registry.use(one[:-1], accept)
 
 
-def test_the_disk_keeps_the_models_that_were_last_in_use(tmp_path: Path, registry: ModelRegistry) -> None:
+def test_the_models_last_in_use_stay_on_the_disk(tmp_path: Path, registry: ModelRegistry) -> None:
     source = bundle_named(tmp_path, "mine")
 
     def install(number: int) -> str:
@@ -92,14 +92,12 @@ def test_the_disk_keeps_the_models_that_were_last_in_use(tmp_path: Path, registr
     newest = install(MAX_INSTALLED)
     assert (registry.choice.current, registry.choice.previous) == (newest, names[0])
     assert registry.installed() == sorted([names[0], names[1], names[3], names[4], newest])
-    assert not (registry.folder / "broken").exists(), "what is no bundle takes no place for ever"
+    assert not (registry.folder / "broken").exists(), "a folder without a bundle is removed too"
     assert not list(registry.folder.glob(".incoming*"))
     assert registry.rollback(accept) == names[0]
 
 
-def test_installing_the_same_again_changes_nothing_but_mends_what_was_damaged(
-    tmp_path: Path, registry: ModelRegistry
-) -> None:
+def test_installing_a_model_again_only_repairs_a_damaged_copy(tmp_path: Path, registry: ModelRegistry) -> None:
     source = bundle_named(tmp_path, "mine")
     name = registry.install(source, accept)
     (registry.folder / name / "model.tflite").write_bytes(b"damaged")
@@ -111,17 +109,17 @@ def test_installing_the_same_again_changes_nothing_but_mends_what_was_damaged(
 def test_a_model_that_fails_its_check_changes_nothing(tmp_path: Path, registry: ModelRegistry) -> None:
     one = registry.install(bundle_named(tmp_path, "one"), accept)
 
-    def objecting(_: object) -> None:
+    def reject(_: object) -> None:
         raise VerificationError("no")
 
     with pytest.raises(VerificationError):
-        registry.install(bundle_named(tmp_path, "two"), objecting)
+        registry.install(bundle_named(tmp_path, "two"), reject)
     assert (registry.choice.current, registry.installed()) == (one, [one])
     assert not list(registry.folder.glob(".incoming*"))
 
 
 @pytest.mark.parametrize("name", ["../../etc", "", ".hidden", "a/b", "x" * 65])
-def test_a_cards_name_makes_no_path(tmp_path: Path, registry: ModelRegistry, name: str) -> None:
+def test_a_cards_name_cannot_lead_out_of_the_folder(tmp_path: Path, registry: ModelRegistry, name: str) -> None:
     source = bundle_named(tmp_path, "mine")
     card = json.loads((source / "card.json").read_text())
     (source / "card.json").write_text(json.dumps(card | {"name": name}))
@@ -129,7 +127,7 @@ def test_a_cards_name_makes_no_path(tmp_path: Path, registry: ModelRegistry, nam
         registry.install(source, accept)
 
 
-def test_a_full_disk_leaves_nothing_half_installed(tmp_path: Path, registry: ModelRegistry) -> None:
+def test_a_full_disk_leaves_no_partial_bundle(tmp_path: Path, registry: ModelRegistry) -> None:
     one = registry.install(bundle_named(tmp_path, "one"), accept)
     two = bundle_named(tmp_path, "two")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -145,7 +143,7 @@ def test_a_full_disk_leaves_nothing_half_installed(tmp_path: Path, registry: Mod
     assert not list(registry.folder.glob(".incoming*"))
 
 
-def test_each_kind_of_trouble_with_the_disk_has_its_error(tmp_path: Path) -> None:
+def test_each_kind_of_disk_failure_has_its_error(tmp_path: Path) -> None:
     def trouble(number: int) -> Callable[[str], None]:
         def step(_: str) -> None:
             raise OSError(number, os.strerror(number))
@@ -164,7 +162,7 @@ def test_each_kind_of_trouble_with_the_disk_has_its_error(tmp_path: Path) -> Non
         assert not list(registry.folder.glob(".incoming*"))
 
 
-def test_a_choice_that_is_damaged_is_the_programs_own(tmp_path: Path, registry: ModelRegistry) -> None:
+def test_a_damaged_choice_means_the_default_model(tmp_path: Path, registry: ModelRegistry) -> None:
     registry.install(bundle_named(tmp_path, "mine"), accept)
     (registry.folder / "choice.json").write_bytes(b"\xff{")
     assert registry.candidates()[0].folder == find_bundle(DEFAULT)
@@ -194,7 +192,7 @@ def test_a_power_cut_before_any_step_leaves_a_usable_model(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_killing_a_real_installation_at_random_leaves_a_usable_model(tmp_path: Path) -> None:
-    """SIGKILL between the first file that it makes and its end, wherever that falls."""
+    """SIGKILL at a random moment between the first file and the end of the installation."""
     bundles = [bundle_named(tmp_path, f"model{number}") for number in range(2)]
     config = tmp_path / "config.toml"
     config.write_text(f'[store]\nfolder = "{tmp_path / "state"}"\n')
@@ -229,7 +227,7 @@ def test_a_verdict_holds_until_the_next_switch(tmp_path: Path, registry: ModelRe
     assert ModelRegistry(tmp_path / "state").candidates()[0].name == one
 
 
-def test_where_the_state_is(tmp_path: Path) -> None:
+def test_the_state_folder_is_the_settings_the_services_or_the_users(tmp_path: Path) -> None:
     assert state_folder(StoreSettings(folder="/data"), {"STATE_DIRECTORY": "/var/lib/x"}) == Path("/data")
     assert state_folder(StoreSettings(), {"STATE_DIRECTORY": "/var/lib/x"}) == Path("/var/lib/x")
     user = {"XDG_STATE_HOME": str(tmp_path)}

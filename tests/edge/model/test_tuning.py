@@ -1,4 +1,4 @@
-"""What is chosen, for how long that holds, and that it is used; times come from a clock that the test sets."""
+"""Tuning: which choice is made, when it is void, and that it is used; the tests set the clock."""
 
 import os
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def test_the_simplest_that_is_nearly_the_fastest_is_chosen(
 
 @dataclass
 class Board:
-    """A board whose time passes as its ways of classifying take it; in its second half it is three times slower."""
+    """A board on which classifying advances the clock; in the second half it is three times slower."""
 
     now: float = 0.0
     faces: int = 0
@@ -55,7 +55,7 @@ class Board:
     def clock(self) -> float:
         return self.now
 
-    def way(self, threads: int, ms: float) -> RuntimeChoice:
+    def choice(self, threads: int, ms: float) -> RuntimeChoice:
         def run(_face: object) -> None:
             self.faces += 1
             self.now += ms / 1000 * (3 if self.faces > 300 else 1)
@@ -63,10 +63,10 @@ class Board:
         return RuntimeChoice("cpu", threads, run)
 
 
-def test_a_board_that_slows_down_meanwhile_slows_all_ways_alike() -> None:
+def test_a_board_that_slows_down_meanwhile_slows_all_choices_alike() -> None:
     board = Board()
     faces = [np.zeros((48, 48), np.uint8)]
-    fast, slow, slower = measure([board.way(1, 1.0), board.way(2, 2.0), board.way(3, 3.0)], faces, board.clock)
+    fast, slow, slower = measure([board.choice(1, 1.0), board.choice(2, 2.0), board.choice(3, 3.0)], faces, board.clock)
     assert slow.ms / fast.ms == pytest.approx(2, rel=0.01)
     assert slower.ms / fast.ms == pytest.approx(3, rel=0.01)
 
@@ -91,7 +91,7 @@ def keep(folder: Path, what: Tuning) -> None:
         {"cores": 99},
     ],
 )
-def test_a_choice_of_something_else_is_ignored(
+def test_a_choice_made_under_other_conditions_is_ignored(
     standin: StandIn, tmp_path: Path, change: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     bundle, choice = open_bundle(standin.bundle), tuned(standin, cpu(2, 0.5))
@@ -103,7 +103,7 @@ def test_a_choice_of_something_else_is_ignored(
 
 
 @pytest.mark.parametrize("stored", [None, b"", b"{", b'{"holds_for": 1}', b"\xff"])
-def test_no_choice_and_a_damaged_one_are_none(standin: StandIn, tmp_path: Path, stored: bytes | None) -> None:
+def test_a_missing_and_a_damaged_choice_are_none(standin: StandIn, tmp_path: Path, stored: bytes | None) -> None:
     if stored is not None:
         (tmp_path / "tuned.json").write_bytes(stored)
     assert load_tuning(tmp_path, open_bundle(standin.bundle)) is None
@@ -123,7 +123,7 @@ EDGE_TPU = MeasuredSpeed("edgetpu", 1, 0.2)
         ({}, (), 1, "edgetpu"),
     ],
 )
-def test_the_choice_is_used_where_the_settings_leave_it_free(
+def test_the_choice_is_used_unless_the_settings_override_it(
     standin: StandIn,
     tmp_path: Path,
     settings: dict[str, str | int],
@@ -139,7 +139,7 @@ def test_the_choice_is_used_where_the_settings_leave_it_free(
     assert (classifier.threads, classifier.accelerator) == (threads, accelerator)
 
 
-def test_an_edge_tpu_that_was_chosen_and_is_gone_is_degraded(standin: StandIn, tmp_path: Path) -> None:
+def test_a_chosen_edge_tpu_that_is_missing_is_degraded(standin: StandIn, tmp_path: Path) -> None:
     keep(tmp_path, tuned(standin, EDGE_TPU, cpu(1, 0.5)))
     standin.plays("absent")
     model = ModelSettings(bundle=str(standin.bundle), edgetpu_library=str(standin.library))

@@ -38,7 +38,7 @@ def test_a_sound_device_passes_without_any_data(classifier: Classifier, bundle: 
     assert found.n == len(bundle.golden.faces)
 
 
-def test_limited_range_luma_is_caught(classifier: Classifier, bundle: Bundle) -> None:
+def test_limited_range_luma_is_detected(classifier: Classifier, bundle: Bundle) -> None:
     def limited(jpeg: bytes) -> Gray:
         return (16 + decode_jpeg(jpeg).astype(float) * 219 / 255).round().astype(np.uint8)
 
@@ -49,14 +49,14 @@ def test_limited_range_luma_is_caught(classifier: Classifier, bundle: Bundle) ->
 
 
 @pytest.mark.parametrize("margin", [-0.05, 0.05, 0.2])
-def test_another_margin_cuts_out_other_pixels(bundle: Bundle, margin: float) -> None:
+def test_another_margin_crops_other_pixels(bundle: Bundle, margin: float) -> None:
     scene = bundle.golden.scene
     assert check_preparation(scene, scene.margin) == (0, 0)
     luma, crops = check_preparation(scene, margin)
     assert (luma, crops > 10) == (0, True)
 
 
-def test_a_card_with_a_wrong_margin_is_refused(tmp_path: Path) -> None:
+def test_a_card_with_a_wrong_margin_is_rejected(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(find_bundle("student-small"), tmp_path / "copy"))
     card = json.loads((folder / "card.json").read_text())
     (folder / "card.json").write_text(json.dumps(card | {"crop_margin": 0.1}))
