@@ -121,6 +121,11 @@ def test_memory_and_files_that_grow_are_found() -> None:
     assert "open files grew from 14 to 42" in growth_violations(growth(samples(4.0, files=30)))[0]
 
 
+def test_what_a_process_loads_at_its_start_is_no_growth() -> None:
+    starting = [Sample(float(at), at, 1, 8.0 + 9 * at, 3 + 2 * at, 0) for at in range(10)]
+    assert growth_violations(growth(starting)) == []
+
+
 def test_memory_that_is_filled_once_is_no_growth() -> None:
     filled = [Sample(at, at, 1, 80.0 + min(at, 100) / 20, 12, 0) for at in range(400)]
     assert growth(filled).rss_mb_per_1000_faults == pytest.approx(0, abs=0.01)

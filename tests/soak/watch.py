@@ -84,7 +84,7 @@ def growth(samples: Sequence[Sample]) -> Growth:
     for sample in samples:
         by_pid.setdefault(sample.pid, []).append(sample)
     seen = max(by_pid.values(), key=lambda one: one[-1].at - one[0].at)
-    warm = [sample for sample in seen if sample.at - seen[0].at >= _WARM_UP] or seen
+    warm = [sample for sample in seen if sample.at - seen[0].at >= _WARM_UP] or seen[-1:]  # loading is no growth
     late = warm[len(warm) // 2 :]
     rss, late_rss = (np.array([sample.rss_mb for sample in some]) for some in (warm, late))
     files = [sample.files for sample in warm]
