@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     summary = "check that the deployed model does here what its card says"
     _add_check(add("verify", ("edge.model.verification", "command"), summary, _DEVICE_CONFIG))
     summary = "check this device: one line a check, and the command that mends it"
-    add("doctor", ("edge.diagnostics.doctor", "doctor"), summary).add_argument(
+    add("doctor", ("edge.cli.doctor", "doctor"), summary).add_argument(
         "--json", action="store_true", help="print a JSON list"
     )
     _add_bench(

@@ -50,9 +50,10 @@ def test_help_names_no_code_that_is_not_documented() -> None:
 
 
 def findings() -> dict[str, set[str]]:
-    """By name of each Finding that edge/diagnostics/doctor.py makes, the levels that its code can give it."""
+    """By name of each Finding that edge/diagnostics makes, the levels that its code can give it."""
     found: dict[str, set[str]] = {}
-    for function in ast.walk(ast.parse((ROOT / "edge" / "doctor.py").read_text())):
+    checks = [ast.parse(file.read_text()) for file in sorted((ROOT / "edge" / "diagnostics").glob("*.py"))]
+    for function in (node for tree in checks for node in ast.walk(tree)):
         if not isinstance(function, ast.FunctionDef):
             continue
         given = {
