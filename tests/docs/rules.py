@@ -60,7 +60,7 @@ RULES = (
     Rule("elsewhere", r"sudo fer-edge model use .*", 'tests/edge/model/test_registry.py: "model", "use"'),
     Rule("elsewhere", r"sudo \S*fer-edge service install", 'tests/platform/test_service.py: "service", "install"'),
     Rule("elsewhere", r"sudo fer-edge service uninstall", 'tests/platform/test_service.py: "service", "uninstall"'),
-    Rule("elsewhere", r"fer-edge service status", 'tests/platform/test_service.py: "service", "status"'),
+    Rule("elsewhere", r"fer-edge service status", 'tests/platform/container.py: "service", "status"'),
     Rule(
         "elsewhere",
         r"sudo python3 -m venv --system-site-packages /opt/fer-edge",
