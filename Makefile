@@ -19,12 +19,30 @@ demo: $(DEVICE)/.ready  ## run the main job on a built-in photograph; writes dem
 test: $(FULL)/.ready    ## run all tests (installs TensorFlow for those of train and export)
 	$(FULL)/bin/pytest $(PARALLEL)
 
-check: $(DEV)/.ready    ## lint, types, import rules and the fast tests
+check: lint             ## lint, types, import rules and the fast tests
+	$(DEV)/bin/pytest $(PARALLEL) -m "not slow"
+
+lint: $(DEV)/.ready     ## lint, types and import rules; pre-commit runs this before each commit
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/mypy
 	$(DEV)/bin/lint-imports
-	$(DEV)/bin/pytest $(PARALLEL) -m "not slow"
+
+coverage: $(FULL)/.ready  ## run all tests and show which lines they leave out; htmlcov/index.html has each file
+	$(FULL)/bin/coverage erase
+	$(FULL)/bin/pytest $(PARALLEL) --cov --cov-report=term --cov-report=html
+
+release: $(DEV)/.ready  ## build sdist and wheel into dist/, check them, and run the demo from an empty environment
+	rm -rf dist .venv/release
+	$(DEV)/bin/python -m build --outdir dist .
+	$(DEV)/bin/twine check --strict dist/*
+	$(PYTHON) -m venv .venv/release
+	.venv/release/bin/pip install --quiet --disable-pip-version-check "$$(ls $$PWD/dist/*.whl)[litert]"
+	cd dist && ../.venv/release/bin/fer-edge run --source demo
+	@ls -l dist
+
+docs: $(DEV)/.ready     ## build the documentation site into site/; a broken link or a page outside the navigation fails
+	NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict
 
 fuzz: $(DEV)/.ready     ## hand in 3,000 damaged inputs of each kind, others each time: CASES=3000
 	FER_EDGE_FUZZ=$(CASES) $(DEV)/bin/pytest -q tests/edge/test_fuzz.py
@@ -43,7 +61,7 @@ size: $(DEVICE)/.ready  ## the same, and a table of what it takes on the device'
 	$(DEVICE)/bin/python -m export.wheelhouse size --arch $(ARCH) --python $(PY)
 
 clean:           ## remove the virtual environments and what was built
-	rm -rf .venv dist demo.png
+	rm -rf .venv dist site demo.png htmlcov .coverage*
 
 $(DEVICE)/.ready: EXTRAS := litert
 $(DEV)/.ready:    EXTRAS := dev
@@ -53,5 +71,5 @@ $(FULL)/.ready:   EXTRAS := dev,export
 	.venv/$*/bin/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $@
 
-.PHONY: help demo test check fuzz schema sample wheelhouse size clean
+.PHONY: help demo test check lint coverage release docs fuzz schema sample wheelhouse size clean
 .DEFAULT_GOAL := help

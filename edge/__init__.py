@@ -1,4 +1,4 @@
-"""fer-edge on the device: see a face, say which of seven expressions it shows, tell the world over MQTT.
+"""fer-edge on the device: find faces in camera pictures, classify their expressions, publish events over MQTT.
 
 This package needs numpy, OpenCV, a TFLite runtime and paho-mqtt; it never imports TensorFlow, ``train`` or ``export``.
 """

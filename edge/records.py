@@ -1,4 +1,4 @@
-"""The frozen records that flow through the device, from frame to event. No logic, no imports of other rooms."""
+"""The frozen records that flow through the device, from frame to event. No logic, no imports from the package."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
@@ -12,23 +12,23 @@ Gray: TypeAlias = NDArray[np.uint8]
 """A grey picture, ``(height, width)`` uint8, full-range luma 0..255."""
 
 Logits: TypeAlias = tuple[float, ...]
-"""Calibrated logits of a face in the order of edge.model.preprocessing.LABELS: their softmax is its probabilities."""
+"""Calibrated logits of a face, in the order of edge.model.preprocessing.LABELS; their softmax are probabilities."""
 
 Flaw: TypeAlias = Literal["small", "blurred", "low contrast"]
-"""Why a face is not worth classifying."""
+"""Why a face is not good enough to classify."""
 
 Reading: TypeAlias = Logits | Flaw
-"""What one look at one face gave."""
+"""The result for one face in one frame: its logits, or why it was not classified."""
 
 Reason: TypeAlias = Flaw | Literal["low margin"]
-"""Why it cannot be said what a face shows; ``low margin``: no expression is likely enough."""
+"""Why the expression of a face is uncertain; ``low margin``: no expression is likely enough."""
 
 EventKind: TypeAlias = Literal["appeared", "changed", "uncertain", "preset", "left"]
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of a source; ``time`` is in seconds since the source's start, never decreasing."""
+    """One picture of a source; ``time`` is in seconds since the start of the source, and never decreases."""
 
     gray: Gray
     time: float
@@ -36,7 +36,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle in pixels: left edge, top edge, width, height."""
+    """A rectangle in whole pixels: left edge, top edge, width, height."""
 
     x: int
     y: int
@@ -54,7 +54,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Square:
-    """Where a face is, finer than a pixel: centre and side in pixels of the frame; pixel (0, 0) covers 0..1."""
+    """A square with subpixel precision: centre and side in pixels of the frame. Pixel (0, 0) covers 0..1."""
 
     x: float
     y: float
@@ -62,7 +62,7 @@ class Square:
 
     @property
     def box(self) -> Box:
-        """The nearest whole pixels."""
+        """The square in whole pixels, rounded."""
         side = round(self.side)
         return Box(round(self.x - side / 2), round(self.y - side / 2), side, side)
 
@@ -76,13 +76,13 @@ class Square:
         return width * height / (self.side**2 + other.side**2 - width * height)
 
     def within(self, other: "Square") -> bool:
-        """Whether the other one covers the middle of this one, and this one is not much larger."""
+        """Whether ``other`` covers the centre of this square, and this square is not much larger."""
         return max(abs(self.x - other.x), abs(self.y - other.y)) < other.side / 2 and self.side < 1.5 * other.side
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One person's face while it stays in view. ``box`` is where it is; it was last recognised there at ``seen``."""
+    """One person's face while it stays in view, at ``box``; its last detection was at the time ``seen``, in seconds."""
 
     id: int
     box: Box
@@ -90,7 +90,7 @@ class Track:
 
 
 class Expression(msgspec.Struct, frozen=True):
-    """What a face shows: the likeliest label, its probability, and the probability of every label."""
+    """The expression of a face: the likeliest label, its probability, and the probability of every label."""
 
     label: str
     confidence: float
@@ -98,10 +98,10 @@ class Expression(msgspec.Struct, frozen=True):
 
 
 class EventTuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How one model's answers are smoothed; it stands in the card, because it was tuned for that model's noise.
+    """How the readings of one model are smoothed into events; the card has it, since it is tuned for that model.
 
-    ``smoothing`` is the time constant in seconds of the averaging of logits. An expression is told once it has led for
-    ``dwell`` seconds, against the one told before by at least ``hysteresis`` in probability.
+    ``smoothing`` is the time constant of the smoothing of logits, in seconds. An expression is published once it has
+    led for ``dwell`` seconds, over the last one published by at least ``hysteresis`` in probability.
     """
 
     smoothing: Annotated[float, Meta(gt=0)]
@@ -110,9 +110,9 @@ class EventTuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Episode(msgspec.Struct, frozen=True):
-    """A stretch of time in which one face showed one expression.
+    """A period in which one face showed one expression.
 
-    ``start`` is RFC 3339 with zone, ``duration`` in seconds; ``peak`` and ``mean`` are of its confidence.
+    ``start`` is RFC 3339 with zone, ``duration`` in seconds. ``peak`` and ``mean`` are those of the confidence.
     """
 
     expression: str
@@ -123,14 +123,14 @@ class Episode(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Something worth telling the world about one track.
+    """An event of one track.
 
-    ``id`` is ``<run id>-<sequence>`` and never repeats, so that a consumer can drop a message that comes twice.
-    ``time`` is when it happened (RFC 3339, with zone); ``clock_synced`` says whether the device's clock was set by
-    a time server then. Each track is told by ``appeared``, then any number of ``changed`` (it now shows
-    ``expression``), ``uncertain`` (that cannot be said any more) and ``preset`` (``name`` is the preset's), then
-    ``left``. ``expression`` is the one now shown, of ``left`` the last one; it is null while it cannot be said, and
-    ``reason`` says why. ``episode`` is the stretch that has ended with this event; of ``preset`` the one so far.
+    ``id`` is ``<run id>-<sequence>`` and unique, so that a consumer can drop a message that comes twice. ``time`` is
+    when the event happened (RFC 3339, with zone); ``clock_synced`` says whether a time server had set the device's
+    clock by then. A track begins with ``appeared`` and ends with ``left``. In between there are any number of
+    ``changed`` (it shows another expression), ``uncertain`` (the expression is no longer certain) and ``preset``
+    (``name`` is the preset's). ``expression`` is the current one, in ``left`` the last one; it is null while it is
+    uncertain, and ``reason`` says why. ``episode`` is the one that has just ended, in ``preset`` the current one.
     """
 
     schema_version: Literal[2] = 2
@@ -146,8 +146,61 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """Why the service ended: the exit code, a sentence that says what to do, and when (RFC 3339, with zone)."""
+    """Why the service ended or is degraded: exit code, a sentence that says what to do, time (RFC 3339 with zone)."""
 
     code: int
     sentence: str
     time: str
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """``…/verification``, retained: whether the deployed model gives its golden outputs on this device.
+
+    ``largest_lsb`` is the largest difference of an int8 logit over ``n`` golden inputs, in quantization steps;
+    rounding on this runtime explains up to ``allowed_lsb``. ``top1`` is the share with the same expression.
+    ``luma_levels`` and ``crop_levels`` are the largest differences, in grey levels, of a decoded picture and of the
+    faces cropped from it.
+    """
+
+    time: str
+    ok: bool
+    sentence: str
+    model: str
+    sha256: str
+    runtime: str
+    accelerator: str
+    n: int
+    largest_lsb: int
+    allowed_lsb: int
+    top1: float
+    luma_levels: int
+    crop_levels: int
+
+
+class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
+    """``…/accuracy``, retained: the last result of ``fer-edge verify --data … --publish``.
+
+    ``promised`` is the card's accuracy; an accuracy below ``lowest`` fails. ``same_faces`` says whether it was measured
+    on the card's own faces. ``recalls`` has the recall of each label. ``ece`` is the expected calibration error,
+    ``nll`` the mean negative log-likelihood in nats. ``ms_p50`` and ``ms_p99`` are milliseconds per face.
+    """
+
+    time: str
+    ok: bool
+    sentence: str
+    model: str
+    sha256: str
+    runtime: str
+    accelerator: str
+    split: str | None
+    n: int
+    accuracy: float
+    macro_f1: float
+    promised: float
+    lowest: float
+    same_faces: bool
+    recalls: dict[str, float]
+    ece: float
+    nll: float
+    ms_p50: float
+    ms_p99: float

@@ -1,4 +1,4 @@
-"""The typed settings, read from one TOML file. Unknown keys are refused and the nearest known one is named."""
+"""The typed settings, read from one TOML file. An unknown key is an error that names the nearest known one."""
 
 import tomllib
 from pathlib import Path
@@ -10,9 +10,15 @@ from msgspec import Meta
 from edge.errors import SettingsError, nearest
 
 EXPRESSIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""As edge.model.preprocessing.LABELS, which is not imported: doctor reads settings where numpy or OpenCV is missing."""
+"""The same as edge.model.preprocessing.LABELS, which is not imported: doctor must work without numpy and OpenCV."""
 
-_KINDS: Final = ("appeared", "changed", "uncertain", "preset", "left")  # as edge.records.EventKind, likewise
+_EVENT_KINDS: Final = (
+    "appeared",
+    "changed",
+    "uncertain",
+    "preset",
+    "left",
+)  # as edge.records.EventKind, for the same reason
 
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -27,158 +33,160 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CameraSettings(Section, frozen=True):
-    """``[camera]``: where pictures come from."""
+    """``[camera]``: the source of the pictures."""
 
     source: str = "/dev/video0"
-    """`demo`, a video file, a folder of pictures, a V4L2 device (`/dev/video0`), a Raspberry Pi camera (`picamera2`,
-    `picamera2:1`), or the address of a stream (`http://`, `https://`, `rtsp://`)."""
+    """`demo`, a video file, a folder of pictures, or a V4L2 device (`/dev/video0`). Or a Raspberry Pi camera
+    (`picamera2`, `picamera2:1`), or the address of a stream (`http://`, `https://`, `rtsp://`)."""
     size: tuple[Side, Side] = (640, 480)
-    """Width and height to ask a V4L2 or Raspberry Pi camera for, before rotation; it gives the nearest it can."""
+    """Width and height to request from a V4L2 or Raspberry Pi camera, before rotation. The camera chooses the nearest
+    size that it has."""
     rotation: Literal[0, 90, 180, 270] = 0
-    """Degrees to turn every picture clockwise, for faces to stand upright."""
+    """Degrees to rotate every picture clockwise, so that faces are upright."""
     mirror: bool = False
-    """Swap left and right, after the rotation."""
+    """Swap left and right after the rotation."""
     stall_seconds: Positive = 5.0
-    """A live camera that shows nothing new for so long ends the program (exit code 10)."""
+    """Seconds without a new picture from a live camera after which the program ends (exit code 10)."""
     folder_fps: Positive = 15.0
-    """Pictures per second that a folder of pictures stands for."""
+    """Frame rate at which a folder of pictures is played."""
 
 
 class DetectSettings(Section, frozen=True):
-    """``[detect]``: finding faces."""
+    """``[detect]``: detecting faces."""
 
     width: Annotated[int, Meta(ge=80)] = 320
-    """New faces are searched for in the picture reduced to at most this width, in pixels."""
+    """The search for new faces reduces the picture to at most this width, in pixels."""
     min_face: Annotated[float, Meta(gt=0, le=1)] = 0.12
     """Smallest face, as a fraction of the picture's height."""
     neighbors: Count = 5
-    """How many overlapping hits make a face in one scan of a picture. For faces that are followed, 4.4 times as many
-    windows must agree, of another cascade in the picture and its mirror image, and of those for eyes and mouth. More
-    means fewer false faces."""
+    """How many overlapping detections make a face when one picture is scanned. A face that is tracked must have 4.4
+    times as many. They come from a second cascade, on the picture and its mirror image, and from cascades for eyes and
+    mouth. A higher number gives fewer false faces."""
     budget_ms: Positive = 20.0
-    """Milliseconds a frame for the search for new faces, as a Raspberry Pi 4 would take them. They are estimated, not
-    measured, so that the same pictures always give the same faces. Searching everything takes some 30 and is done
-    every two seconds in any case; the rest goes where something moves."""
+    """Milliseconds per frame for the search for new faces, in the time of a Raspberry Pi 4. The time is estimated, not
+    measured, so that the same pictures always give the same faces. A full scan takes about 30 and is spread over two
+    seconds. The rest of the budget is spent where something moves."""
     cascade: str = ""
-    """File of another cascade for OpenCV; empty: two of its own for upright frontal faces, which must agree, and two
-    for eyes and mouth. One that is given here has to agree with itself on the mirror image, with 2.4 times
-    `neighbors`."""
+    """File of another OpenCV cascade. Empty: two of OpenCV's own for upright frontal faces, which must agree, and two
+    for eyes and mouth. A cascade given here must find a tracked face in the picture and its mirror image, with 2.4
+    times `neighbors`."""
 
 
 class TrackSettings(Section, frozen=True):
-    """``[track]``: following faces from frame to frame."""
+    """``[track]``: tracking faces from frame to frame."""
 
     max_faces: Count = 5
-    """At most this many faces at once, largest first."""
+    """How many faces are tracked at once; the largest come first."""
     min_hits: Count = 3
-    """A new face that is found clearly is believed at once; a doubtful one when it was found so many times."""
+    """How many detections a doubtful new face needs before it is tracked; a clear one needs one."""
     lost_after: Positive = 1.0
-    """Seconds without a detection after which a face has left. One that is back earlier is still the same."""
+    """Seconds without a detection after which a face has left. A face that is found again earlier keeps its track."""
 
 
 class ModelSettings(Section, frozen=True):
-    """``[model]``: which network classifies."""
+    """``[model]``: the network that classifies faces."""
 
     bundle: str = ""
-    """Name of a bundled model (`student`, or `student-small` for half the time at less accuracy), or the path of a
-    bundle folder. Empty: what `fer-edge model` has put in use, or else `student`."""
+    """Name of a bundled model (`student`, or `student-small`, which takes half the time and is less accurate), or the
+    path of a bundle folder. Empty: the model that `fer-edge model` has put in use, or else `student`."""
     threads: Annotated[int, Meta(ge=0, le=64)] = 0
-    """CPU threads of one inference; 0: as many as `fer-edge bench --autotune` has found best on this device, else 1."""
+    """CPU threads of one inference. 0: as many as `fer-edge bench --autotune` has chosen on this device, else 1."""
     accelerator: Literal["auto", "cpu", "edgetpu"] = "auto"
     """`auto`: a Coral Edge TPU, if the bundle has a file compiled for it and it works here, else the CPU. `cpu`: never
-    the Edge TPU. `edgetpu`: as `auto`, but its absence too is a fault (code 21), and it is tried again."""
+    the Edge TPU. `edgetpu`: like `auto`, but a missing Edge TPU is a fault (code 21) too, and it is tried again."""
     edgetpu_library: Annotated[str, Meta(min_length=1)] = "libedgetpu.so.1"
-    """The library that drives the Edge TPU: its name, or its path."""
+    """Name or path of the Edge TPU's library."""
     rate: Positive = 15.0
-    """Each face is classified so many times a second at most; faces take turns."""
+    """How many times per second each face is classified at most; several faces take turns."""
 
 
 class QualitySettings(Section, frozen=True):
-    """``[quality]``: which faces are worth classifying. The others are followed all the same."""
+    """``[quality]``: which faces are good enough to classify. The others are tracked but not classified."""
 
     min_size: Annotated[int, Meta(ge=0)] = 32
-    """Side of the face's box in pixels of the camera's picture. Reduced to 32 pixels, one FER2013 face in five gets
-    another label."""
+    """Smallest side of the face's box, in pixels of the camera's picture. Reduced to 32 pixels, one FER2013 face in
+    five gets another label."""
     min_sharpness: Annotated[float, Meta(ge=0)] = 0.3
-    """Variance of the Laplacian of the 24x24 pixels that the face's crop is reduced to, divided by their variance.
-    FER2013's own faces have 0.6 to 3.5; half of those blurred so much that every second gets another label have 0.3."""
+    """Smallest sharpness. It is the variance of the Laplacian of the crop, reduced to 24x24 pixels, divided by the
+    variance of these pixels. FER2013's faces have 0.6 to 3.5. Blurred until every second one gets another label, half
+    of them are below 0.3."""
     min_contrast: Annotated[float, Meta(ge=0)] = 8.0
-    """Standard deviation of the crop's grey values, 0 to 127. FER2013's faces have 27 to 80; at 8 most get another
-    label."""
+    """Smallest standard deviation of the crop's grey values, 0 to 127. FER2013's faces have 27 to 80; at 8 most get
+    another label."""
 
 
 class EventSettings(Section, frozen=True):
-    """``[events]``: what is worth telling. `"card"` means what was tuned for the model, and stands in its card."""
+    """``[events]``: when an event is published. `"card"` means the value in the model's card, tuned for this model."""
 
     smoothing: Positive | FromCard = "card"
-    """Time constant in seconds of the averaging of scores."""
+    """Time constant of the smoothing of scores, in seconds."""
     dwell: Annotated[float, Meta(ge=0)] | FromCard = "card"
-    """Seconds that a new face or a new expression must last before it is told."""
+    """Seconds that a new face or a new expression must last before its event."""
     hysteresis: Share | FromCard = "card"
-    """A new expression must be so much more probable than the one told before, 0..1."""
+    """How much more probable a new expression must be than the last one published, 0..1."""
     threshold: Share | FromCard = "card"
-    """Below this probability it is uncertain what a face shows, 0..1; 0 always guesses."""
+    """Below this probability the expression is uncertain, 0..1; with 0 it never is."""
     uncertain_after: Positive = 1.0
-    """Seconds without anything certain before that is told."""
+    """Seconds of uncertainty before the event `uncertain`."""
 
 
 class Preset(Section, frozen=True):
-    """``[[preset]]``: an event with a name of its own, when a face shows one expression long enough; any number."""
+    """``[[preset]]``: a named event for a face that shows one expression long enough. There may be any number."""
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,64}$")]
-    """What the event is called: small letters, digits, - and _."""
+    """Name of the event: lower-case letters, digits, - and _."""
     expression: str
     """angry, disgust, fear, happy, sad, surprise or neutral."""
     for_seconds: Annotated[float, Meta(ge=0)] = 1.0
-    """So long without interruption; it comes once each time."""
+    """Seconds of this expression without interruption; the event comes once per stretch."""
     min_confidence: Share = 0.0
-    """With at least this probability all the time, 0..1."""
+    """Probability that the expression must keep all that time, 0..1."""
 
 
 class PrivacySettings(Section, frozen=True):
-    """``[privacy]``: what the device is for, and whether it tells of single visitors at all."""
+    """``[privacy]``: what the device is used for, and whether it publishes events of single visitors."""
 
     declared_use: Annotated[str, Meta(max_length=500)] = ""
     """One sentence: what you use this device for, as you told the visitors. It is published with the statistics."""
     aggregate_only: bool = False
     """Publish only counts of people over intervals; no event, no state, nothing about a single face."""
     interval_seconds: Annotated[float, Meta(ge=10)] = 300.0
-    """Length of such an interval."""
+    """Length of an interval, in seconds."""
     minimum_people: Annotated[int, Meta(ge=2)] = 5
     """No count below this number is published."""
 
 
 class MqttSettings(Section, frozen=True):
-    """``[mqtt]``: the broker that events go to. docs/mqtt.md describes every topic."""
+    """``[mqtt]``: the broker that receives the events. docs/mqtt.md describes every topic."""
 
     host: Annotated[str, Meta(min_length=1)] = "localhost"
-    """The broker's name or address."""
+    """Host name or address of the broker."""
     port: Port = 1883
-    """Its port; with TLS usually 8883."""
+    """Port of the broker; with TLS usually 8883."""
     protocol: Literal["5", "3.1.1"] = "5"
-    """Version of MQTT. Only with 5 does a broker say that it refuses an event."""
+    """Version of MQTT. Only with version 5 does a broker report that it refuses an event."""
     keepalive: Annotated[int, Meta(ge=2, le=3600)] = 30
-    """A connection on which nothing comes for twice so many seconds is lost."""
+    """Keep-alive interval in seconds. A connection that is silent for twice as long is lost."""
     prefix: Annotated[str, Meta(pattern=r"^[^/+#\s][^+#\s]*$")] = "fer-edge"
     """Topics are PREFIX/DEVICE/availability, .../state, .../event and so on."""
     device: Annotated[str, Meta(pattern=r"^[^/+#\s]*$")] = ""
     """Unique name of this device; empty: the board's serial number, or else the host name."""
     username: str = ""
-    """What the broker knows this device as; empty: no user name and no password."""
+    """User name for the broker; empty: no user name and no password."""
     password_file: str = ""
-    """A file that holds the password; never the password itself. The service reads /etc/fer-edge/mqtt-password."""
+    """File with the password, never the password itself. The service reads /etc/fer-edge/mqtt-password."""
     tls: bool = False
-    """Encrypt, and trust the certificate authorities of the system."""
+    """Encrypt with TLS, and trust the certificate authorities of the system."""
     ca_file: str = ""
-    """Encrypt, and trust this certificate authority instead of the system's."""
+    """File of a certificate authority to trust instead of the system's; turns on TLS."""
     cert_file: str = ""
-    """This device's own certificate, for brokers that want one; encrypts too."""
+    """File of this device's certificate, for brokers that require one; turns on TLS."""
     key_file: str = ""
-    """The key of cert_file, unless it is in that file. The service reads /etc/fer-edge/mqtt-key."""
+    """File of the key of `cert_file`, unless that file has it. The service reads /etc/fer-edge/mqtt-key."""
     commands: bool = True
-    """Obey .../command/pause, .../command/verify and .../command/reload."""
+    """Accept the commands .../command/pause, .../command/verify and .../command/reload."""
     statistics_seconds: Annotated[float, Meta(ge=1)] = 60.0
-    """Seconds from one .../statistics to the next."""
+    """Seconds between two messages on .../statistics."""
 
     @property
     def encrypted(self) -> bool:
@@ -187,38 +195,39 @@ class MqttSettings(Section, frozen=True):
 
 
 class StoreSettings(Section, frozen=True):
-    """``[store]``: what must outlive a restart: events that the broker does not have yet, and whether it is paused."""
+    """``[store]``: what outlives a restart: events that the broker has not acknowledged, and whether it is paused."""
 
     folder: str = ""
-    """Where; empty: /var/lib/fer-edge as a service, else ~/.local/state/fer-edge. A service can write nowhere else."""
+    """The folder. Empty: /var/lib/fer-edge for the service, else ~/.local/state/fer-edge. The service can write nowhere
+    else."""
     events: Count = 50_000
-    """So many events are kept, some 20 MB; beyond that the oldest are dropped, and counted."""
+    """How many events are kept, about 20 MB; beyond that the oldest are dropped and counted."""
 
 
 class HomeAssistantSettings(Section, frozen=True):
-    """``[homeassistant]``: being found by Home Assistant through the same broker."""
+    """``[homeassistant]``: discovery by Home Assistant through the same broker."""
 
     enabled: bool = False
-    """Publish a device description; when this is turned off again, the description is taken back."""
+    """Publish the discovery message of this device. When this is turned off again, the message is removed."""
     prefix: Annotated[str, Meta(pattern=r"^[^/+#\s][^+#\s]*$")] = "homeassistant"
-    """Home Assistant's own discovery prefix."""
+    """The discovery prefix that Home Assistant is configured with."""
     name: str = ""
-    """What Home Assistant calls this device; empty: fer-edge and its name in topics."""
+    """Name of this device in Home Assistant; empty: fer-edge and its name in topics."""
 
 
 class MetricsSettings(Section, frozen=True):
-    """``[metrics]``: figures for Prometheus, at http://ADDRESS:PORT/metrics; needs the extra fer-edge[metrics]."""
+    """``[metrics]``: metrics for Prometheus at http://ADDRESS:PORT/metrics. They need the extra fer-edge[metrics]."""
 
     enabled: bool = False
-    """Serve them."""
+    """Serve the metrics."""
     address: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
-    """Where to listen. Whoever can reach it can read it: there is no password."""
+    """Address to listen on. Whoever can reach it can read the metrics: there is no password."""
     port: Port = 9469
-    """Where to listen, too."""
+    """Port to listen on."""
 
 
 class Settings(Section, frozen=True):
-    """The whole file; every table and key may be left out."""
+    """All settings; every table and key may be left out."""
 
     camera: CameraSettings = CameraSettings()
     detect: DetectSettings = DetectSettings()
@@ -235,7 +244,7 @@ class Settings(Section, frozen=True):
 
 
 def load_settings(file: Path | None) -> Settings:
-    """Read a settings file; None gives the defaults. Raises SettingsError naming the key and what it takes."""
+    """Read a settings file; None gives the defaults. Raises SettingsError, which names the key and what it takes."""
     if file is None:
         return Settings()
     try:
@@ -244,7 +253,7 @@ def load_settings(file: Path | None) -> Settings:
         raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: not valid TOML: {error}") from error
-    _refuse_unknown(file, values, Settings, "")
+    _reject_unknown_keys(file, values, Settings, "")
     _check_presets(file, values.get("preset"))
     try:
         return msgspec.convert(values, Settings)
@@ -252,32 +261,32 @@ def load_settings(file: Path | None) -> Settings:
         raise SettingsError(f"{file}: {str(error).replace('$.', '')}") from error
 
 
-def _refuse_unknown(file: Path, values: dict[str, Any], section: type[Section], prefix: str) -> None:
+def _reject_unknown_keys(file: Path, values: dict[str, Any], section: type[Section], prefix: str) -> None:
     types = get_type_hints(section, include_extras=True)
     for key, value in values.items():
         if key not in types:
             hint = nearest(f"{prefix}{key}", [f"{prefix}{known}" for known in types])
             raise SettingsError(f"{file}: unknown key {prefix}{key}; {hint}")
         if isinstance(value, dict) and isinstance(types[key], type) and issubclass(types[key], Section):
-            _refuse_unknown(file, value, types[key], f"{prefix}{key}.")
+            _reject_unknown_keys(file, value, types[key], f"{prefix}{key}.")
 
 
 def _check_presets(file: Path, presets: Any) -> None:
-    """What the types alone would say less helpfully; they say the rest."""
+    """Check names and expressions, for more helpful errors than the types give; the types check the rest."""
     if not isinstance(presets, list):
         return
     names = []
     for number, preset in enumerate(presets):
         if not isinstance(preset, dict):
             continue
-        _refuse_unknown(file, preset, Preset, f"preset[{number}].")
-        shown = preset.get("expression")
-        if isinstance(shown, str) and shown not in EXPRESSIONS:
+        _reject_unknown_keys(file, preset, Preset, f"preset[{number}].")
+        expression = preset.get("expression")
+        if isinstance(expression, str) and expression not in EXPRESSIONS:
             raise SettingsError(
-                f"{file}: preset[{number}].expression: unknown {shown!r}; {nearest(shown, EXPRESSIONS)}"
+                f"{file}: preset[{number}].expression: unknown {expression!r}; {nearest(expression, EXPRESSIONS)}"
             )
-        if preset.get("name") in _KINDS:
+        if preset.get("name") in _EVENT_KINDS:
             raise SettingsError(f"{file}: preset[{number}].name: {preset['name']} is an event already")
         names.append(preset.get("name"))
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise SettingsError(f"{file}: two presets have the name {twice!r}")
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        raise SettingsError(f"{file}: two presets have the name {duplicate!r}")

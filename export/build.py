@@ -1,4 +1,4 @@
-"""Make a bundle of a run: prepare, quantize, convert, measure the file, prove that its forms agree, write it."""
+"""Make a bundle of a run: quantize its network, measure it, check that all its forms agree, write the files."""
 
 import hashlib
 import platform
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import UsageError
+from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures, measure, reliability_diagram
 from edge.model.bundle import (
     CARD_FILE,
@@ -29,17 +30,16 @@ from edge.model.classifier import Network
 from edge.model.preprocessing import INPUT_SIZE, LABELS, dequantize, encode, softmax
 from export.golden import make_golden, write_golden
 from export.quantization import legacy_runtime
-from export.quantization.calibration import abstain, calibrate
-from export.quantization.convert import convert, post_training, quantize_aware
-from export.quantization.parity import Form, compare, gate
+from export.quantization.calibration import calibrate, choose_threshold
+from export.quantization.convert import convert, quantize_post_training, train_quantized
+from export.quantization.parity import NetworkForm, check_parity, compare_forms
 from export.quantization.prepare import prepare_network
 from export.report import bundle_report
-from export.studies.event_tuning import USUAL
+from export.studies.event_tuning import DEFAULT_TUNING
 from export.tflite_graph import read_graph
-from train.data.dataset import Splits
 from train.models.registry import macs
 from train.run import Run
-from train.trainer import predict
+from train.trainer import predict_logits
 
 LABELS_FILE: Final = "labels.txt"
 REPORT_FILE: Final = "report.html"
@@ -47,7 +47,7 @@ QUANTIZATION_AWARE: Final = "quantization-aware training"
 POST_TRAINING: Final = "post-training quantization"
 
 _CALIBRATION_SEED: Final = 1
-_ROOM: Final = 20_000_000  # bytes
+_REQUIRED_BYTES: Final = 20_000_000
 _LICENCE: Final = "Apache-2.0 for the code; FER2013 and the pretrained start carry terms of their own, see origin"
 _INTENDED_USE: Final = (
     "Counting and reacting to visible expressions of visitors who were told. An expression is not an emotion. The "
@@ -61,120 +61,124 @@ _LIMITS: Final = (
 
 
 @dataclass(frozen=True)
-class Quantized:
-    """One way's result: the file and its network, and what they say of the measured faces.
+class QuantizedNetwork:
+    """The result of one quantization method: an int8 file, and its logits for the ``n`` measured faces.
 
-    ``logits`` is ``(n, 7)`` int8, ``before`` ``(n, 7)`` those of the Keras network that was converted.
+    ``logits`` is ``(n, 7)`` int8; ``keras_logits`` is ``(n, 7)`` float32, of the Keras network that was converted.
     """
 
-    way: str
+    method: str
     file: bytes
     network: Network
     logits: NDArray[np.int8]
-    before: NDArray[np.float32]
+    keras_logits: NDArray[np.float32]
 
-    def real(self) -> NDArray[np.float64]:
-        """The logits in real units."""
-        return dequantize(self.logits, self.network.leaving.scale, self.network.leaving.zero_point)
+    def real_logits(self) -> NDArray[np.float64]:
+        """The dequantized logits, ``(n, 7)``."""
+        return dequantize(
+            self.logits, self.network.output_quantization.scale, self.network.output_quantization.zero_point
+        )
 
-    def figures(self, labels: NDArray[np.int64]) -> Figures:
-        """How accurate the int8 form is."""
-        return measure(labels, self.logits.argmax(axis=1))
+
+@dataclass(frozen=True)
+class _Export:
+    """A run's network in float32 and in int8, and the split that they are measured on.
+
+    ``float_logits`` is ``(n, 7)`` float32; ``candidates`` has one network per quantization method.
+    """
+
+    run: Run
+    parameters: int
+    macs: int
+    measured: LabelledFaces
+    float_logits: NDArray[np.float32]
+    candidates: tuple[QuantizedNetwork, ...]
+
+    @property
+    def best(self) -> QuantizedNetwork:
+        """The most accurate candidate; the first of several."""
+        return max(self.candidates, key=lambda candidate: self.measure(candidate.logits).accuracy)
+
+    def measure(self, logits: NDArray[Any]) -> Figures:
+        """Accuracy of logits ``(n, 7)`` for the measured faces."""
+        return measure(self.measured.labels, logits.argmax(axis=1))
+
+    def split_figures(self, logits: NDArray[Any]) -> SplitFigures:
+        """The same as a card states it."""
+        figures = self.measure(logits)
+        return SplitFigures(self.run.measured, figures.n, round(figures.accuracy, 5), round(figures.macro_f1, 5))
 
 
 def make_bundle(folder: Path, data: Path, out: Path, coverage: float, margin: float) -> Card:
     """Turn the training run in ``folder`` into a bundle at ``out``; returns its card.
 
-    ``coverage`` is the share of faces that the model is to speak of, ``margin`` the card's crop margin. The
-    quantization-aware training is kept beside the run and resumed when interrupted. Raises UsageError when ``out`` is
-    in use or the data is not what the run was trained on, ConversionError when the network cannot become int8,
-    ParityError when its forms disagree.
+    ``coverage`` is the share of faces (0 to 1) whose confidence is to reach the card's threshold; ``margin`` is the
+    card's crop margin. The quantization-aware training is kept beside the run, and continued when it was interrupted.
+    Raises UsageError when ``out`` is in use or the data is not what the run was trained on, ConversionError when the
+    network cannot become int8, ParityError when its forms disagree.
     """
-    _check_place(out)
+    _check_writable(out)
+    export = _quantize(folder, data)
+    best, labels = export.best, export.measured.labels
+    forms = _forms(export)
+    pairs = compare_forms(forms, labels)
+    check_parity(forms, pairs)
+    golden = make_golden(best.network, margin)
+    card = _card(export, folder.name, coverage, golden, _tolerances(forms, best, golden))
+    probabilities = softmax(card.temperature.calibrated(best.real_logits()))
+    report = bundle_report(card, export.measure(best.logits), reliability_diagram(labels, probabilities), pairs)
+    _write(out, best.file, card, golden, report)
+    return card
+
+
+def _quantize(folder: Path, data: Path) -> _Export:
+    """Quantize a run's network by both methods."""
     run = Run.load(folder)
     splits = run.faces(folder, data)
     model = run.model(folder)
     network = prepare_network(model)
-    floats = predict(network, splits.public.pixels)
-    labels = splits.public.labels
-    tried = _quantize_both_ways(network, run, splits, folder)
-    best = max(tried, key=lambda quantized: quantized.figures(labels).accuracy)
-    forms = _forms(floats, best, splits.public.pixels)
-    pairs = compare(forms, labels)
-    gate(forms, pairs)
-    trust = calibrate(best.real(), labels, _CALIBRATION_SEED)
-    probabilities = softmax(trust.temperature.calibrated(best.real()))
-    golden = make_golden(best.network, margin)
-    card = Card(
-        schema_version=4,
-        name=run.recipe.name,
-        sha256=hashlib.sha256(best.file).hexdigest(),
-        labels=LABELS,
-        input_shape=(1, INPUT_SIZE, INPUT_SIZE, 1),
-        input=best.network.entry,
-        output=best.network.leaving,
-        crop_margin=golden.scene.margin,
-        temperature=trust.temperature,
-        abstention=abstain(probabilities, labels, coverage),
-        events=USUAL,
-        parameters=int(model.count_params()),
-        macs=macs(model),
-        ops=dict(sorted(Counter(op.name for op in read_graph(best.file, run.recipe.name).ops).items())),
-        figures=_figures(run, best.figures(labels)),
-        calibration=trust.judged,
-        golden_runtime=best.network.runtime,
-        golden_machine=platform.machine(),
-        tolerances=_tolerances(forms, best, golden),
-        origin=_origin(run, folder.name, measure(labels, floats.argmax(axis=1)), tried, best.way, labels),
-        licence=_LICENCE,
-        intended_use=_INTENDED_USE,
-        limits=_LIMITS,
-    )
-    _write(
-        out,
-        best.file,
-        card,
-        golden,
-        bundle_report(card, best.figures(labels), reliability_diagram(labels, probabilities), pairs),
-    )
-    return card
-
-
-def _quantize_both_ways(network: Any, run: Run, splits: Splits, folder: Path) -> list[Quantized]:
-    aware = quantize_aware(network, run.recipe, splits.training, splits.public, folder / "qat")
-    ways = (
+    float_logits = predict_logits(network, splits.public.pixels)
+    aware = train_quantized(network, run.recipe, splits.training, splits.public, folder / "qat")
+    conversions = (
         (QUANTIZATION_AWARE, convert(aware), aware),
-        (POST_TRAINING, post_training(network, splits.training), network),
+        (POST_TRAINING, quantize_post_training(network, splits.training), network),
     )
-    made = []
-    for way, file, before in ways:
-        network = Network(file, way)
-        logits = np.stack([network.logits(face) for face in splits.public.pixels])
-        made.append(Quantized(way, file, network, logits, predict(before, splits.public.pixels)))
-    return made
+    candidates = []
+    for method, file, source in conversions:
+        int8 = Network(file, method)
+        logits = np.stack([int8.logits(face) for face in splits.public.pixels])
+        candidates.append(QuantizedNetwork(method, file, int8, logits, predict_logits(source, splits.public.pixels)))
+    return _Export(run, int(model.count_params()), macs(model), splits.public, float_logits, tuple(candidates))
 
 
-def _forms(floats: NDArray[np.float32], best: Quantized, pixels: NDArray[np.uint8]) -> list[Form]:
-    """Every form that can be run here. The float network was trained on since, or is not quantized: other weights."""
-    forms = [Form("Keras float32", floats, same_weights=False)]
-    if best.way == QUANTIZATION_AWARE:
-        forms.append(Form("Keras quantization-aware", best.before))
-    forms.append(Form(best.network.runtime, best.logits))
+def _forms(export: _Export) -> list[NetworkForm]:
+    """Every form of the network that runs on this machine.
+
+    The float32 form has other weights than the rest: it was trained further, or it is not quantized.
+    """
+    best = export.best
+    forms = [NetworkForm("Keras float32", export.float_logits, same_weights=False)]
+    if best.method == QUANTIZATION_AWARE:
+        forms.append(NetworkForm("Keras quantization-aware", best.keras_logits))
+    forms.append(NetworkForm(best.network.runtime, best.logits))
     if legacy_runtime.available():
-        forms.append(Form(legacy_runtime.NAME, legacy_runtime.outputs(best.file, _encoded(best.network, pixels))))
+        logits = legacy_runtime.outputs(best.file, _encoded(best.network, export.measured.pixels))
+        forms.append(NetworkForm(legacy_runtime.NAME, logits))
     return forms
 
 
 def _encoded(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.int8]:
-    return np.concatenate([encode(face, network.entry.scale, network.entry.zero_point) for face in pixels])
+    return np.concatenate(
+        [encode(face, network.input_quantization.scale, network.input_quantization.zero_point) for face in pixels]
+    )
 
 
-def _tolerances(forms: list[Form], best: Quantized, golden: Golden) -> tuple[Tolerance, ...]:
+def _tolerances(forms: list[NetworkForm], best: QuantizedNetwork, golden: Golden) -> tuple[Tolerance, ...]:
     """How far the older runtime is from the newer one, on the measured faces and the golden inputs."""
     if forms[-1].name == best.network.runtime:
         return ()
-    there = legacy_runtime.outputs(best.file, _encoded(best.network, golden.faces))
-    steps = [_largest_step(forms[-1].logits, best.logits), _largest_step(there, golden.outputs)]
+    legacy_golden = legacy_runtime.outputs(best.file, _encoded(best.network, golden.faces))
+    steps = [_largest_step(forms[-1].logits, best.logits), _largest_step(legacy_golden, golden.outputs)]
     same = forms[-1].logits.argmax(axis=1) == best.logits.argmax(axis=1)
     return (Tolerance(forms[-1].name, max(steps), round(float(same.mean()), 5)),)
 
@@ -183,12 +187,45 @@ def _largest_step(first: NDArray[Any], second: NDArray[np.int8]) -> int:
     return int(np.abs(first.astype(np.int64) - second).max())
 
 
-def _origin(
-    run: Run, folder: str, floats: Figures, tried: list[Quantized], way: str, labels: NDArray[np.int64]
-) -> Provenance:
+def _card(
+    export: _Export, folder_name: str, coverage: float, golden: Golden, tolerances: tuple[Tolerance, ...]
+) -> Card:
+    """The bundle's card. The temperature and the threshold are fitted to the best candidate's logits."""
+    best, labels, name = export.best, export.measured.labels, export.run.recipe.name
+    logits = best.real_logits()
+    fit = calibrate(logits, labels, _CALIBRATION_SEED)
+    return Card(
+        schema_version=4,
+        name=name,
+        sha256=hashlib.sha256(best.file).hexdigest(),
+        labels=LABELS,
+        input_shape=(1, INPUT_SIZE, INPUT_SIZE, 1),
+        input=best.network.input_quantization,
+        output=best.network.output_quantization,
+        crop_margin=golden.scene.margin,
+        temperature=fit.temperature,
+        abstention=choose_threshold(softmax(fit.temperature.calibrated(logits)), labels, coverage),
+        events=DEFAULT_TUNING,
+        parameters=export.parameters,
+        macs=export.macs,
+        ops=dict(sorted(Counter(op.name for op in read_graph(best.file, name).ops).items())),
+        figures=export.split_figures(best.logits),
+        calibration=fit.assessed,
+        golden_runtime=best.network.runtime,
+        golden_machine=platform.machine(),
+        tolerances=tolerances,
+        origin=_origin(export, folder_name),
+        licence=_LICENCE,
+        intended_use=_INTENDED_USE,
+        limits=_LIMITS,
+    )
+
+
+def _origin(export: _Export, folder_name: str) -> Provenance:
+    run = export.run
     return Provenance(
         train_command=run.command,
-        export_command=f"fer-export bundle runs/{folder} --data fer2013.csv --out {run.recipe.name}",
+        export_command=f"fer-export bundle runs/{folder_name} --data fer2013.csv --out {run.recipe.name}",
         revision=run.revision,
         seed=run.recipe.seed,
         init=run.init,
@@ -196,26 +233,24 @@ def _origin(
         training_data=_training_data(run),
         training_sha256=run.training_sha256,
         public_sha256=run.public_sha256,
-        float_figures=_figures(run, floats),
-        quantization=way,
-        quantization_figures={quantized.way: _figures(run, quantized.figures(labels)) for quantized in tried},
+        float_figures=export.split_figures(export.float_logits),
+        quantization=export.best.method,
+        quantization_figures={
+            candidate.method: export.split_figures(candidate.logits) for candidate in export.candidates
+        },
         chosen=f"epoch and quantization, both by {run.measured}",
     )
 
 
 def _training_data(run: Run) -> str:
-    told = f"FER2013 Training, without {run.excluded} pictures that other splits hold too"
+    text = f"FER2013 Training, without {run.excluded} pictures that other splits hold too"
     if run.skipped:
-        told += f" and without {run.skipped} bad rows"
-    return f"{told}; votes: {run.votes}" if run.votes else told
+        text += f" and without {run.skipped} bad rows"
+    return f"{text}; votes: {run.votes}" if run.votes else text
 
 
-def _figures(run: Run, figures: Figures) -> SplitFigures:
-    return SplitFigures(run.measured, figures.n, round(figures.accuracy, 5), round(figures.macro_f1, 5))
-
-
-def _check_place(out: Path) -> None:
-    """Refuse, before minutes of work, a place that a bundle cannot be written to."""
+def _check_writable(out: Path) -> None:
+    """Check before minutes of work that a bundle can be written to ``out``. Raises UsageError."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists and is not an empty folder. Give another --out, or remove it.")
     try:
@@ -224,12 +259,14 @@ def _check_place(out: Path) -> None:
             free = shutil.disk_usage(out.parent).free
     except OSError as error:
         raise UsageError(f"{out}: cannot be written: {error.strerror}") from error
-    if free < _ROOM:
-        raise UsageError(f"{out}: only {free / 1e6:.1f} MB are free there; a bundle is made in up to {_ROOM / 1e6:.0f}")
+    if free < _REQUIRED_BYTES:
+        raise UsageError(
+            f"{out}: only {free / 1e6:.1f} MB are free there; making a bundle needs {_REQUIRED_BYTES / 1e6:.0f} MB"
+        )
 
 
 def _write(out: Path, file: bytes, card: Card, golden: Golden, report: str) -> None:
-    """Write all files into a temporary folder beside ``out``, open it as a device would, then rename it."""
+    """Write all files into a temporary folder beside ``out``, open that as a device does, then rename it."""
     try:
         with tempfile.TemporaryDirectory(dir=out.parent) as name:
             folder = Path(name) / out.name

@@ -9,7 +9,7 @@ from typing import Final
 from edge.system.shutdown import guarded
 
 CROP_MARGIN: Final = 0.0
-"""Of new bundles: a margin that suits both students (docs/performance.md has the figures)."""
+"""Of new bundles: a margin that suits both students (docs/experiments/crop-margin.md has the figures)."""
 
 _EXAMPLES = """examples:
   fer-export bundle runs/student-small --data fer2013.csv --out student-small
@@ -49,7 +49,7 @@ _CLIPS = """Make videos of 640x480 pixels, 25 frames a second, lossless, in whic
 is, and the truth beside each as NAME.truth.jsonl: a visit, two people crossing, a group, somebody who stands
 still, motion blur, changing light, somebody at the picture's edge, an empty room, pictures that only look
 like faces; with --data also faces of FER2013's PublicTest. The same seed gives the same frames. Do not
-publish a clip with FER2013's faces. docs/performance.md describes the format."""
+publish a clip with FER2013's faces. docs/performance-method.md describes the format."""
 _MARGIN = """Put faces of FER2013's PublicTest into scenes of 640x480 pixels at 96 to 240 pixels, find them as the
 device does, cut them out with each of several margins, classify them, and compare with classifying the same faces
 directly, over those that were found. With --followed they are found as `fer-edge run` does it. The best
@@ -69,7 +69,7 @@ def _main(argv: Sequence[str] | None) -> int:
     return command(arguments)
 
 
-def bundle(arguments: argparse.Namespace) -> int:
+def bundle_command(arguments: argparse.Namespace) -> int:
     """Carry out ``fer-export bundle``."""
     from export.build import make_bundle  # noqa: PLC0415  TensorFlow
 
@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_bundles(add: _Add) -> None:
     summary = "quantize a run and write its bundle"
-    making = add("bundle", ("export.cli", "bundle"), summary, summary)
+    making = add("bundle", ("export.cli", "bundle_command"), summary, summary)
     making.add_argument("run", type=Path, metavar="RUN", help="a run folder of fer-train")
     making.add_argument("--data", type=Path, required=True, metavar="PATH", help="the FER2013 CSV that the run saw")
     making.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder, new or empty")
@@ -133,13 +133,16 @@ def _add_bundles(add: _Add) -> None:
         "(default: %(default)s)",
     )
     summary = "give a bundle of an earlier version the golden file of this one"
-    anew = add("golden", ("export.golden", "golden"), summary, f"{summary}: no training, no TensorFlow")
+    anew = add("golden", ("export.golden", "golden_command"), summary, f"{summary}: no training, no TensorFlow")
     anew.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
 
 
 def _add_measurements(add: _Add) -> None:
     comparing = add(
-        "compare", ("export.studies.comparison", "command"), "accuracy, size and time beside each other", _COMPARE
+        "compare",
+        ("export.studies.comparison", "compare_command"),
+        "accuracy, size and time beside each other",
+        _COMPARE,
     )
     comparing.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
     comparing.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013, in any of its forms")
@@ -150,7 +153,7 @@ def _add_measurements(add: _Add) -> None:
     comparing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     telling = add(
         "episodes",
-        ("export.studies.event_tuning", "command"),
+        ("export.studies.event_tuning", "episodes_command"),
         "measure how calmly and quickly events follow",
         _EPISODES,
     )
@@ -168,7 +171,7 @@ def _add_measurements(add: _Add) -> None:
 
 def _add_edge_tpu(add: _Add) -> None:
     looking = add(
-        "check", ("export.edgetpu.commands", "check"), "predict what of a network an Edge TPU will run", _CHECK
+        "check", ("export.edgetpu.commands", "check_command"), "predict what of a network an Edge TPU will run", _CHECK
     )
     looking.add_argument(
         "model", type=Path, metavar="MODEL", help="a .tflite file, a bundle's folder, or a bundled model's name"
@@ -190,7 +193,7 @@ def _add_edge_tpu(add: _Add) -> None:
     )
     adding = add(
         "add-tpu",
-        ("export.edgetpu.commands", "add_tpu"),
+        ("export.edgetpu.commands", "add_tpu_command"),
         "add a file that was compiled elsewhere to its bundle",
         _ADD_TPU,
     )
@@ -206,7 +209,9 @@ def _add_edge_tpu(add: _Add) -> None:
 
 
 def _add_scenes(add: _Add) -> None:
-    filming = add("clips", ("export.synthetic.clips", "command"), "make test videos with exactly known faces", _CLIPS)
+    filming = add(
+        "clips", ("export.synthetic.clips", "clips_command"), "make test videos with exactly known faces", _CLIPS
+    )
     filming.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the videos go")
     filming.add_argument("--data", type=Path, metavar="PATH", help="FER2013, for the scene `faces`")
     filming.add_argument("--seed", type=_count, default=1, metavar="N", help="default: %(default)s")
@@ -215,7 +220,7 @@ def _add_scenes(add: _Add) -> None:
     )
     filming.add_argument("--seconds", type=_positive, metavar="S", help="only the first S seconds of each")
     fitting = add(
-        "margin", ("export.studies.crop_margin", "command"), "measure which crop margin suits a bundle", _MARGIN
+        "margin", ("export.studies.crop_margin", "margin_command"), "measure which crop margin suits a bundle", _MARGIN
     )
     fitting.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or the name of a bundled model")
     fitting.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013")

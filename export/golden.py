@@ -18,7 +18,7 @@ from edge.errors import BundleError
 from edge.model.bundle import CARD_FILE, GOLDEN_FILE, MODEL_FILE, Card, Golden, GoldenScene, find_bundle, open_bundle
 from edge.model.classifier import Network
 from edge.model.preprocessing import INPUT_SIZE, LABELS, crop
-from edge.model.verification import decode
+from edge.model.verification import decode_jpeg
 from edge.records import Box
 
 _FACES: Final = 16
@@ -54,7 +54,7 @@ def golden_scene(margin: float) -> GoldenScene:
     blobs[:16, 144:], blobs[104:, :16] = 255, 0
     picture = np.asarray(np.clip(blobs, 0, 255), np.uint8)
     jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-    luma = decode(jpeg)
+    luma = decode_jpeg(jpeg)
     return GoldenScene(jpeg, luma, _BOXES, margin, np.stack([crop(luma, box, margin) for box in _BOXES]))
 
 
@@ -74,7 +74,7 @@ def write_golden(folder: Path, golden: Golden) -> None:
     )
 
 
-def golden(arguments: Namespace) -> int:
+def golden_command(arguments: Namespace) -> int:
     """Carry out ``fer-export golden``: give a bundle of an earlier version the golden file of this one.
 
     Raises BundleError where it would not be the same as if the bundle were made here: on another runtime or machine.

@@ -4,11 +4,11 @@ import html
 
 from edge.evaluation.metrics import Figures, ReliabilityDiagram
 from edge.model.bundle import Card, SplitFigures
-from export.quantization.parity import CLEAR_MARGIN, Pair
+from export.quantization.parity import CLEAR_MARGIN, FormPair
 from train.report import classifier_sections, render
 
 
-def bundle_report(card: Card, figures: Figures, trust: ReliabilityDiagram, pairs: list[Pair]) -> str:
+def bundle_report(card: Card, figures: Figures, trust: ReliabilityDiagram, pairs: list[FormPair]) -> str:
     """The page. ``figures`` and ``trust`` are the int8 file's on the measured split, with the card's temperature."""
     return render(
         f"{card.name}, int8",
@@ -43,7 +43,7 @@ def _quantization(card: Card) -> str:
     return _table(["form", "accuracy", "macro-F1"], rows)
 
 
-def _parity(pairs: list[Pair]) -> str:
+def _parity(pairs: list[FormPair]) -> str:
     rows = [
         [
             f"{pair.first} → {pair.second}",

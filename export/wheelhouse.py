@@ -27,7 +27,7 @@ _ARCHES: Final = ("aarch64", "x86_64")
 
 
 @dataclass(frozen=True)
-class System:
+class DebianRelease:
     """A Debian that devices run, by its Python: its C library bounds the wheels that it takes."""
 
     name: str
@@ -35,11 +35,11 @@ class System:
     constraints: tuple[str, ...] = ()
 
 
-SYSTEMS: Final = {
+DEBIAN_RELEASES: Final = {
     # Bookworm's picamera2 is built for numpy 1 and does not import beside numpy 2 (raspberrypi/picamera2 1088, 1211);
     # OpenCV from 4.12 on wants numpy 2.
-    "3.11": System("Bookworm", 36, ("numpy<2", "opencv-python-headless<4.12")),
-    "3.13": System("Trixie", 41),
+    "3.11": DebianRelease("Bookworm", 36, ("numpy<2", "opencv-python-headless<4.12")),
+    "3.13": DebianRelease("Trixie", 41),
 }
 
 
@@ -48,7 +48,7 @@ class WheelhouseError(FerEdgeError):
 
 
 @dataclass(frozen=True)
-class Target:
+class WheelTarget:
     """What the wheels are for."""
 
     arch: str
@@ -61,12 +61,12 @@ class Target:
 
     def pip_options(self) -> list[str]:
         """Make pip choose as the device's own pip would; it does not derive older tags from a newer one by itself."""
-        tags = [f"manylinux_2_{minor}_{self.arch}" for minor in range(SYSTEMS[self.python].glibc, 4, -1)]
+        tags = [f"manylinux_2_{minor}_{self.arch}" for minor in range(DEBIAN_RELEASES[self.python].glibc, 4, -1)]
         platforms = [f"--platform={tag}" for tag in (*tags, f"manylinux2014_{self.arch}", f"linux_{self.arch}")]
         return ["--only-binary=:all:", "--implementation=cp", f"--python-version={self.python}", *platforms]
 
 
-def target(arch: str, python: str) -> Target:
+def parse_target(arch: str, python: str) -> WheelTarget:
     """Check what was asked for. Raises UsageError saying what there is."""
     if arch == "armv7l":
         raise UsageError(
@@ -75,13 +75,13 @@ def target(arch: str, python: str) -> Target:
         )
     if arch not in _ARCHES:
         raise UsageError(f"ARCH={arch}: give one of {', '.join(_ARCHES)}")
-    if python not in SYSTEMS:
-        known = ", ".join(f"{version} ({system.name})" for version, system in SYSTEMS.items())
+    if python not in DEBIAN_RELEASES:
+        known = ", ".join(f"{version} ({system.name})" for version, system in DEBIAN_RELEASES.items())
         raise UsageError(f"PY={python}: give one of {known}")
-    return Target(arch, python)
+    return WheelTarget(arch, python)
 
 
-def build(wanted: Target, dist: Path, project: Path = PROJECT) -> Path:
+def build_wheelhouse(wanted: WheelTarget, dist: Path, project: Path = PROJECT) -> Path:
     """Make the wheelhouse of a source checkout anew below ``dist``; returns its folder. Raises WheelhouseError."""
     folder = dist / wanted.folder
     making = folder.with_suffix(".part")
@@ -90,13 +90,20 @@ def build(wanted: Target, dist: Path, project: Path = PROJECT) -> Path:
     _pip("wheel", "--no-deps", "--wheel-dir", str(making), str(project))
     [ours] = making.glob("fer_edge-*.whl")
     requirement = f"{REQUIREMENT} @ {ours.resolve().as_uri()}"
-    _pip("download", *wanted.pip_options(), "--dest", str(making), requirement, *SYSTEMS[wanted.python].constraints)
+    _pip(
+        "download",
+        *wanted.pip_options(),
+        "--dest",
+        str(making),
+        requirement,
+        *DEBIAN_RELEASES[wanted.python].constraints,
+    )
     shutil.rmtree(folder, ignore_errors=True)
     making.rename(folder)
     return folder
 
 
-def installed_sizes(wanted: Target, house: Path) -> dict[str, int]:
+def installed_sizes(wanted: WheelTarget, house: Path) -> dict[str, int]:
     """Install from the wheelhouse alone into a scratch folder; returns bytes by package, byte code included."""
     with tempfile.TemporaryDirectory(prefix="fer-edge-size-") as scratch:
         # The other Python's wheels were chosen by its own version; here pip would ask this one's again.
@@ -111,7 +118,7 @@ def _bytes(dist: metadata.Distribution) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def table(sizes: dict[str, int]) -> str:
+def format_sizes(sizes: dict[str, int]) -> str:
     """The sizes as Markdown, largest first, with their sum."""
     ordered = sorted(sizes.items(), key=lambda item: item[1], reverse=True)
     rows = [f"| {name} | {size / 1e6:.1f} |" for name, size in ordered]
@@ -143,11 +150,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--python", default="3.11")
     parser.add_argument("--dist", type=Path, default=PROJECT / "dist")
     arguments = parser.parse_args(argv)
-    wanted = target(arguments.arch, arguments.python)
-    house = build(wanted, arguments.dist)
+    wanted = parse_target(arguments.arch, arguments.python)
+    house = build_wheelhouse(wanted, arguments.dist)
     print(_listing(house))
     if arguments.what == "size":
-        print(f"\n{table(installed_sizes(wanted, house))}")
+        print(f"\n{format_sizes(installed_sizes(wanted, house))}")
     return 0
 
 

@@ -1,8 +1,8 @@
 """Many simulated devices against one real mosquitto: ``python -m tests.load --devices 500``.
 
-Each device is the own link of fer-edge to the broker (edge.mqtt.connection: session, last will, back-off), which
-publishes events of the real form at QoS 1. A device has no camera and no outbox; what was under way when a connection
-broke is not sent again here, only counted. Devices are spread over a few processes, since select(2) knows 1024
+Each device is fer-edge's own connection to the broker (edge.mqtt.connection: session, last will, back-off), which
+publishes events of the real form at QoS 1. A device has no camera and no outbox. Messages in flight when a connection
+breaks are not sent again, only counted. Devices are spread over a few processes, because select(2) is limited to 1024
 descriptors. Latency is from publish to one subscriber's callback, by the machine's monotonic clock.
 """
 
@@ -33,12 +33,12 @@ from edge.settings import MqttSettings
 from tests.conftest import Broker, free_port, wait_until
 
 _PREFIX = "fer-edge"
-_EACH_PROCESS = 125
+_PER_PROCESS = 125
 
 
 @dataclass(frozen=True)
 class Load:
-    """How many devices publish how often, how long, and for how long the broker then is away (seconds)."""
+    """How many devices publish, at which rate (events a second), and for how long the broker is away (seconds)."""
 
     devices: int = 500
     rate: float = 1.0
@@ -66,7 +66,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Shared:
-    """What the processes share: how many devices are connected, whether to publish, and whether to end."""
+    """Shared by the processes: how many devices are connected, whether to publish, and whether to end."""
 
     up: "Synchronized[int]"
     publishing: Signal
@@ -89,19 +89,19 @@ class Device:
             id="", time="2026-11-22T16:03:05.004+00:00", clock_synced=True, track=1, kind="changed", expression=shown
         )
         settings = MqttSettings(host="127.0.0.1", port=port, device=self.base.rpartition("/")[2])
-        self.link = BrokerConnection(
+        self.connection = BrokerConnection(
             settings,
             self.base.replace("/", "-"),
             will=f"{self.base}/availability",
             topics=(f"{self.base}/command/+",),
             backoff=Backoff(load.first_wait, load.longest_wait),
+            listener=self,
         )
-        self.link.talk = self
 
     def connected(self, limits: Limits) -> None:
         self.connects.append(time.monotonic())
-        self.link.publish(f"{self.base}/state", b'{"faces":0}', retain=True)
-        self.link.publish(f"{self.base}/availability", b"online", retain=True)
+        self.connection.publish(f"{self.base}/state", b'{"faces":0}', retain=True)
+        self.connection.publish(f"{self.base}/availability", b"online", retain=True)
         with self._shared.up.get_lock():
             self._shared.up.value += 1
 
@@ -109,7 +109,7 @@ class Device:
         with self._shared.up.get_lock():
             self._shared.up.value -= 1
 
-    def turn(self) -> float:
+    def send_due(self, _connection: BrokerConnection) -> float:
         now = time.monotonic()
         if not self._shared.publishing.is_set():
             self._due = now + self._random.uniform(0, self._every)
@@ -117,8 +117,8 @@ class Device:
         if now >= self._due:
             self._due += self._every
             self.sent += 1
-            told = Event(**{**_fields(self._event), "id": f"{self.sent}-{time.monotonic_ns()}"})
-            self.link.publish(f"{self.base}/event", to_json(told))
+            event = Event(**{**_fields(self._event), "id": f"{self.sent}-{time.monotonic_ns()}"})
+            self.connection.publish(f"{self.base}/event", to_json(event))
         return max(0.0, min(0.5, self._due - time.monotonic()))
 
     def answered(self, mid: int, refusal: str, *, everything: bool) -> None:
@@ -133,20 +133,61 @@ def _fields(event: Event) -> dict[str, Any]:
 
 
 def _process(numbers: range, port: int, load: Load, shared: Shared, results: Any) -> None:
-    logging.disable()  # what one device says once, hundreds would say
+    logging.disable()  # hundreds of devices would log the same lines
     devices = [Device(number, port, load, shared) for number in numbers]
     for device in devices:
-        device.link.start()
+        device.connection.start()
     shared.ending.wait()
     for device in devices:
-        device.link.stop()
+        device.connection.stop()
     for device in devices:
-        device.link.join(10)
+        device.connection.join(10)
     results.put([(device.sent, device.connects) for device in devices])
 
 
+class Fleet:
+    """All devices, in processes that end with the context."""
+
+    def __init__(self, load: Load, port: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.shared = Shared(context.Value("i", 0), context.Event(), context.Event())
+        self._devices = load.devices
+        self._results = context.Queue()
+        parts = [
+            range(begin, min(begin + _PER_PROCESS, load.devices)) for begin in range(0, load.devices, _PER_PROCESS)
+        ]
+        self._processes = [
+            context.Process(target=_process, args=(part, port, load, self.shared, self._results), daemon=True)
+            for part in parts
+        ]
+
+    def __enter__(self) -> "Fleet":
+        for process in self._processes:
+            process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shared.ending.set()
+        for process in self._processes:
+            process.join(30)
+
+    def wait_until_connected(self, seconds: float) -> None:
+        wait_until(lambda: self.shared.up.value == self._devices, seconds)
+
+    def publish(self, seconds: float) -> None:
+        """Let all devices publish for so long."""
+        self.shared.publishing.set()
+        time.sleep(seconds)
+        self.shared.publishing.clear()
+
+    def end(self) -> list[tuple[int, list[float]]]:
+        """Disconnect all devices; returns how many events each published, and when it connected."""
+        self.shared.ending.set()
+        return [device for _ in self._processes for device in self._results.get(timeout=120)]
+
+
 class Subscriber:
-    """Listens to all events; notes how many milliseconds each took."""
+    """Subscribes to all events, and records the latency of each in milliseconds."""
 
     def __init__(self, port: int) -> None:
         self.latencies: list[float] = []
@@ -171,49 +212,39 @@ def run(load: Load, folder: Path) -> Figures:
     user = "root" if os.getuid() == 0 else "nobody"
     broker = Broker(folder, free_port(), f"allow_anonymous true\nuser {user}\nmax_queued_messages 100000")
     broker.start()
-    context = multiprocessing.get_context("spawn")
-    shared = Shared(context.Value("i", 0), context.Event(), context.Event())
-    results = context.Queue()
-    numbers = [
-        range(begin, min(begin + _EACH_PROCESS, load.devices)) for begin in range(0, load.devices, _EACH_PROCESS)
-    ]
-    processes = [
-        context.Process(target=_process, args=(part, broker.port, load, shared, results), daemon=True)
-        for part in numbers
-    ]
     try:
         started = time.monotonic()
-        for process in processes:
-            process.start()
-        wait_until(lambda: shared.up.value == load.devices, 300)
-        subscriber = Subscriber(broker.port)
-        time.sleep(0.5)
-        shared.publishing.set()
-        time.sleep(load.seconds)
-        shared.publishing.clear()
-        time.sleep(2.0)  # what is on its way
-        subscriber.close()
-        broker.stop()
-        time.sleep(load.down)
-        broker.start()
-        back = time.monotonic()
-        wait_until(lambda: shared.up.value == load.devices, 10 * load.longest_wait)
-        shared.ending.set()
-        devices = [device for _ in processes for device in results.get(timeout=120)]
+        with Fleet(load, broker.port) as fleet:
+            fleet.wait_until_connected(300)
+            subscriber = Subscriber(broker.port)
+            time.sleep(0.5)
+            fleet.publish(load.seconds)
+            time.sleep(2.0)  # for events in flight
+            subscriber.close()
+            broker.stop()
+            time.sleep(load.down)
+            broker.start()
+            back = time.monotonic()
+            fleet.wait_until_connected(10 * load.longest_wait)
+            devices = fleet.end()
     finally:
-        shared.ending.set()
-        for process in processes:
-            process.join(30)
         broker.stop()
+    return _figures(load, devices, subscriber.latencies, started, back)
+
+
+def _figures(
+    load: Load, devices: list[tuple[int, list[float]]], latencies: list[float], started: float, back: float
+) -> Figures:
+    """``started`` and ``back`` are when the devices and the broker were started (again)."""
     first = [connects[0] - started for _, connects in devices]
     again = np.array([next(at for at in connects if at >= back - 1) - back for _, connects in devices]).clip(0)
     sent = sum(count for count, _ in devices)
-    p50, p99 = np.percentile(subscriber.latencies, [50, 99])
+    p50, p99 = np.percentile(latencies, [50, 99])
     return Figures(
         load.devices,
         round(max(first), 1),
         sent,
-        len(subscriber.latencies),
+        len(latencies),
         round(sent / load.seconds, 1),
         round(float(p50), 2),
         round(float(p99), 2),

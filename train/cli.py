@@ -79,7 +79,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from edge.evaluation.fer2013 import measured_split, read_faces  # noqa: PLC0415
-    from train.evaluation.evaluate import as_json, evaluate, table  # noqa: PLC0415
+    from train.evaluation.evaluate import as_json, evaluate, format_evaluation  # noqa: PLC0415
 
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
     told = evaluate(arguments.subjects, faces, arguments.tta, arguments.keep)
@@ -87,7 +87,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         from train.report import draw_confusion  # noqa: PLC0415  matplotlib
 
         draw_confusion(told.figures, arguments.out)
-    print(json.dumps(as_json(told)) if arguments.json else table(told))
+    print(json.dumps(as_json(told)) if arguments.json else format_evaluation(told))
     return 0
 
 

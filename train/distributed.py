@@ -40,7 +40,7 @@ class Workers:
         """Replicas that share one batch."""
         return int(self.strategy.num_replicas_in_sync)
 
-    def place(self, folder: Path) -> Path:
+    def writable(self, folder: Path) -> Path:
         """``folder`` for the first worker; for the others a temporary one."""
         return Path(self._elsewhere.name) if self._elsewhere else folder
 

@@ -1,35 +1,24 @@
-"""Recipes: every experiment as frozen, named data. ``fer-train run NAME --data fer2013.csv`` repeats one.
+"""Recipes: every experiment as frozen, named data. ``fer-train run NAME --data fer2013.csv`` trains one.
 
-PublicTest is by ``fer-train evaluate RUN``: single crop without test-time augmentation, in float32, of the averaged
-weights of the epoch that PublicTest chose.
-Hours are of two virtual AVX-512 cores, with tests running beside. V stands for ``--votes fer2013new.csv``, W
-for ``--weights package/models/faceres.json``. "Again" is another cycle of the learning rate from the weights of the
-row above: docs/accuracy.md has these commands whole. What is not measured says so.
+The table has the last training cycle of each recipe: the weights that it started from (--weights), its hours on two
+AVX-512 cores, and its accuracy on FER2013's PublicTest by ``fer-train evaluate RUN``: float32, single crop, averaged
+weights of the epoch that PublicTest chose. docs/experiments/training-runs.md has all cycles and their full commands.
 
-recipe               command                               hours  PublicTest
--------------------  ------------------------------------  -----  ----------------------------
-co-teacher           fer-train run co-teacher ... W V      1.0    70.69 %
-student              fer-train run student ... W V         1.2    68.71 %
-student, again       --weights runs/student ...            0.5    69.88 %
-student, once more   --weights student ...                 0.5    70.22 %
-student, and again   --weights student ...                 0.3    70.35 %
-student, the fifth   --weights student ...                 0.3    70.74 %
-student, the sixth   --weights student ...                 0.3    70.83 %
-student-72           --weights runs/student ... V          0.5    71.02 %
-student-72, again    --weights runs/student-72 ...         0.5    71.61 %
-student-small        --weights student ... V               0.2    69.32 %
-student-small, again --weights runs/student-small ...      0.2    70.30 %
-student-half         --weights student ... V               0.2    68.74 %
-student-half, again  --weights runs/student-half ...       0.2    69.32 %
-student-quarter      --weights student ... V               0.1    64.64 %
-teacher              --weights runs/student-half-again V   1.1    69.32 %
-teacher, again       --weights runs/teacher ...            0.5    70.02 %
-paper                fer-train run paper ... V             1.8    67.76 %
-shallow              fer-train run shallow ...             0.2    59.57 %
-facenet              --weights facenet_keras_2024.h5 V      0.8    71.30 %
-vgg16                fer-train run vgg16 ...               -      not measured
-resnet50-imagenet    ... --weights imagenet                -      not measured: its weights could not be had
-resnet50-vggface     ... --weights vggface                 -      not measured: its weights could not be had
+recipe             started from           hours  PublicTest
+-----------------  ---------------------  -----  ----------------------------
+co-teacher         faceres.json           1.0    70.69 %
+facenet            facenet_keras_2024.h5  0.8    71.30 %
+paper              none                   1.8    67.76 %
+shallow            none                   0.2    59.57 %
+student            student                0.3    70.83 %
+student-72         runs/student-72        0.5    71.61 %
+student-half       runs/student-half      0.2    69.32 %
+student-quarter    student                0.1    64.64 %
+student-small      runs/student-small     0.2    70.30 %
+teacher            runs/teacher           0.5    70.02 %
+vgg16              none                   -      not measured
+resnet50-imagenet  imagenet               -      not measured: weights not available
+resnet50-vggface   vggface                -      not measured: weights not available
 """
 
 import dataclasses
@@ -45,16 +34,17 @@ from edge.errors import UsageError, nearest
 class Recipe:
     """How one network is trained.
 
-    The learning rate rises over ``warmup`` epochs and falls to zero as a cosine. A network with a pretrained backbone
-    may first train its head alone for ``head_epochs`` at ``head_learning_rate``; then come ``epochs`` with everything.
+    The learning rate rises linearly over ``warmup`` epochs and falls to zero as a cosine. A network with a pretrained
+    backbone may first train its head alone for ``head_epochs`` at ``head_learning_rate``; then all of it is trained for
+    ``epochs``.
 
-    ``augmentation`` scales all random changes (0: the pictures as they are). ``class_balance`` weighs each face by the
-    inverse frequency of its label. ``mixup`` is the alpha of the Beta distribution (0: off), off for the last fifth
-    of the epochs. ``votes`` weighs the auxiliary loss on FERPlus votes (0: off). ``teachers`` are view banks by
-    name or path; their average, softened by ``temperature``, gets the share ``distillation`` of the loss.
-    ``ema`` is the decay of the averaged weights, which are the ones that are measured and kept. ``patience`` ends the
-    run after so many epochs without a better PublicTest accuracy (0: never). The first ``small_epochs`` of ``epochs``
-    show pictures reduced to ``small_side`` pixels, which large networks learn from in a fraction of the time.
+    ``augmentation`` scales all random changes (0: the pictures as they are). ``class_balance`` weights each face by the
+    inverse frequency of its label. ``mixup`` is the alpha of the Beta distribution (0: off); the last fifth of the
+    epochs is without it. ``votes`` is the weight of the auxiliary loss on FERPlus votes (0: off). ``teachers`` are view
+    banks by name or path; their mean, softened by ``temperature``, has the share ``distillation`` of the loss.
+    ``ema`` is the decay of the averaged weights, which are measured and kept. ``patience`` stops the run after so many
+    epochs without a better PublicTest accuracy (0: never). The first ``small_epochs`` of ``epochs`` train on pictures
+    reduced to ``small_side`` pixels, which takes large networks a fraction of the time.
     """
 
     name: str
@@ -85,7 +75,7 @@ class Recipe:
 
     @property
     def all_epochs(self) -> int:
-        """Epochs of both stages."""
+        """Epochs of both stages together."""
         return self.head_epochs + self.epochs
 
 
@@ -207,16 +197,16 @@ RECIPES: Final = {
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of a name. Raises UsageError naming the nearest."""
+    """The recipe called ``name``. Raises UsageError with the nearest name."""
     if name not in RECIPES:
         raise UsageError(f"no recipe {name!r}; {nearest(name, RECIPES)}")
     return RECIPES[name]
 
 
 def customize(recipe: Recipe, assignments: list[str]) -> Recipe:
-    """Apply ``key=value`` assignments to a recipe, each value read as the key's own type.
+    """A copy of a recipe with ``key=value`` assignments applied; each value is converted to the key's type.
 
-    Raises UsageError naming the nearest key, or what the key takes.
+    Raises UsageError with the nearest key, or with what the key takes.
     """
     types = {key: of for key, of in get_type_hints(Recipe).items() if key != "name"}
     changes: dict[str, object] = {}

@@ -18,7 +18,7 @@ from edge.evaluation.metrics import Figures, ReliabilityDiagram, measure, reliab
 from edge.model.preprocessing import LABELS, softmax
 
 if TYPE_CHECKING:  # TensorFlow takes seconds, and who only draws does not need it
-    from train.trainer import Epoch
+    from train.checkpoints import Epoch
 
 _PAGE: Final = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>$title</title><style>

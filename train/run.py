@@ -14,20 +14,21 @@ from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.model.bundle import CARD_FILE, bundled, find_bundle, open_bundle
 from edge.model.preprocessing import normalize
+from train.checkpoints import BEST_WEIGHTS, Epoch, read_history
 from train.data.batches import TrainingSet
 from train.data.dataset import Splits, read_splits
 from train.data.ferplus import read_votes
 from train.data.view_bank import find_bank
 from train.distributed import Workers
-from train.init import from_bundle
 from train.init.batch_norm import Values
-from train.init.net2net import grow
-from train.init.pretrained import load_weights, provenance
-from train.init.pruning import prune
+from train.init.from_bundle import bundle_provenance, load_bundle_weights
+from train.init.net2net import initialize_function_preserving
+from train.init.pretrained import load_weights, weights_provenance
+from train.init.pruning import prune_filters
 from train.models.registry import MODELS
 from train.recipes import RECIPES, Recipe
 from train.report import write_report
-from train.trainer import BEST, Epoch, build_in_float32, fit, predict, prepare, read_history
+from train.trainer import build_in_float32, configure_keras, fit, predict_logits
 
 _RUN = "run.json"
 _STATISTICS_FACES = 512
@@ -92,12 +93,12 @@ class Run:
 
     def load_into(self, model: Any, folder: Path) -> None:
         """Give a network of the same architecture the best averaged weights. Raises UsageError when there are none."""
-        if not (folder / BEST).exists():
-            raise UsageError(f"{folder}: the run has no {BEST} yet. Finish it with `fer-train run`.")
+        if not (folder / BEST_WEIGHTS).exists():
+            raise UsageError(f"{folder}: the run has no {BEST_WEIGHTS} yet. Finish it with `fer-train run`.")
         try:
-            model.load_weights(folder / BEST)
+            model.load_weights(folder / BEST_WEIGHTS)
         except (OSError, ValueError) as error:
-            raise UsageError(f"{folder / BEST}: not the weights of {self.recipe.model}: {error}") from error
+            raise UsageError(f"{folder / BEST_WEIGHTS}: not the weights of {self.recipe.model}: {error}") from error
 
     def provenance(self) -> str:
         """Say for cards and view banks how the run's weights were made, and from what."""
@@ -128,7 +129,7 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
         _refuse_another_run(folder, run)
         folder.mkdir(parents=True, exist_ok=True)
         run.save(folder)
-    prepare(recipe)
+    configure_keras(recipe)
     with workers.strategy.scope():
         model = MODELS[recipe.model].build(recipe.dropout)
         start.load(model, _statistics_faces(splits.training))
@@ -137,7 +138,7 @@ def execute(recipe: Recipe, sources: Sources, folder: Path, workers: Workers) ->
     run = dataclasses.replace(run, best=best)
     if workers.chief:
         run.save(folder)
-        logits = predict(run.model(folder), splits.public.pixels)
+        logits = predict_logits(run.model(folder), splits.public.pixels)
         write_report(folder, run.command, read_history(folder), splits.public, logits)
     return run
 
@@ -159,15 +160,16 @@ def _start(recipe: Recipe, weights: str) -> _Start:
     found = _trained(weights)
     if found is None:
         return _Start(
-            provenance(architecture, weights), lambda model, faces: load_weights(model, architecture, weights, faces)
+            weights_provenance(architecture, weights),
+            lambda model, faces: load_weights(model, architecture, weights, faces),
         )
     network, start = found
     if network == architecture.name:
         return start
     if network == architecture.wider:
-        return _changed(prune, "the most telling filters of", network, start)
+        return _changed(prune_filters, "the most telling filters of", network, start)
     if network == architecture.narrower:
-        return _changed(grow, "grown from", network, start)
+        return _changed(initialize_function_preserving, "grown from", network, start)
     raise UsageError(
         f"--weights {weights}: weights of {network}; {recipe.name} takes those of {' or '.join(architecture.sources)}"
     )
@@ -179,7 +181,7 @@ def _trained(weights: str) -> tuple[str, _Start] | None:
     if weights in bundled() or (folder / CARD_FILE).is_file():
         bundle = open_bundle(find_bundle(weights))
         return bundle.card.name, _Start(
-            from_bundle.provenance(bundle.card), lambda model, faces: from_bundle.load_bundle(model, bundle, faces)
+            bundle_provenance(bundle.card), lambda model, faces: load_bundle_weights(model, bundle, faces)
         )
     if folder.is_dir():
         run = Run.load(folder)

@@ -3,12 +3,11 @@
 PublicTest only measures and chooses the epoch; it never enters a gradient or a batch-norm statistic.
 """
 
-import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,42 +16,18 @@ import tensorflow as tf
 import tf_keras as keras
 from numpy.typing import NDArray
 
-from edge.errors import FerEdgeError, UsageError
+from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures, measure
 from edge.model.preprocessing import normalize
+from train.checkpoints import BEST_WEIGHTS, Epoch, RunFolder, read_history
 from train.data.batches import Batch, TrainingSet, batches
 from train.data.ferplus import VOTES
 from train.distributed import Workers
 from train.models.registry import MODELS
 from train.recipes import Recipe
 
-BEST: Final = "best.weights.h5"
-HISTORY: Final = "history.jsonl"
 _PREDICT_BATCH: Final = 256
-
-
-class CheckpointError(FerEdgeError):
-    """A run's state cannot be written or read; what was written before is kept."""
-
-    exit_code = 15
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of a run's history.
-
-    ``accuracy`` and ``macro_f1`` are of the averaged weights on the measured split, PublicTest where there is one.
-    ``input_share`` is the part of the time that went into reading and augmenting pictures.
-    """
-
-    epoch: int
-    loss: float
-    accuracy: float
-    macro_f1: float
-    learning_rate: float
-    images_per_second: float
-    input_share: float
 
 
 @dataclass(frozen=True)
@@ -77,7 +52,7 @@ def stages(recipe: Recipe) -> list[Stage]:
     return [stage for stage in (head, whole) if stage.epochs]
 
 
-def prepare(recipe: Recipe) -> None:
+def configure_keras(recipe: Recipe) -> None:
     """Seed Python, numpy and TensorFlow and choose the precision; call before a model is built.
 
     Random layers get generators of their own, which the loop can set anew for each epoch.
@@ -117,10 +92,10 @@ def fit(
         raise UsageError(f"{len(training)} training faces are fewer than one batch of {recipe.batch}")
     if recipe.head_epochs and not MODELS[recipe.model].freeze:
         raise UsageError(f"head_epochs={recipe.head_epochs}: {recipe.model} has no pretrained backbone to freeze")
-    return _Fit(model, recipe, training, public, _Folder(folder, workers or Workers())).run()
+    return _Training(model, recipe, training, public, RunFolder(folder, workers or Workers())).run()
 
 
-def predict(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def predict_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Logits of faces ``(n, 48, 48)`` uint8 in single crop, ``(n, 7)`` float32."""
     forward = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
     starts = range(0, len(pixels), _PREDICT_BATCH)
@@ -128,22 +103,16 @@ def predict(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.concatenate([np.asarray(part, np.float32) for part in parts])
 
 
-def evaluate(model: Any, faces: LabelledFaces) -> Figures:
+def measure_model(model: Any, faces: LabelledFaces) -> Figures:
     """Figures of a Keras model, single crop, no test-time augmentation."""
-    return measure(faces.labels, predict(model, faces.pixels).argmax(axis=1))
-
-
-def read_history(folder: Path) -> list[Epoch]:
-    """The finished epochs of a run."""
-    file = folder / HISTORY
-    return [Epoch(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+    return measure(faces.labels, predict_logits(model, faces.pixels).argmax(axis=1))
 
 
 def _inputs(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return normalize(pixels)[..., np.newaxis]
 
 
-class _Fit:
+class _Training:
     """One run, from its first or its last finished epoch to its end."""
 
     def __init__(
@@ -152,19 +121,19 @@ class _Fit:
         recipe: Recipe,
         training: TrainingSet,
         public: LabelledFaces,
-        folder: "_Folder",
+        folder: RunFolder,
     ) -> None:
         self._model, self._recipe, self._training, self._public = model, recipe, training, public
         self._folder = folder
         self._measured = model if recipe.precision == "float32" else build_in_float32(recipe)
         self._learning = model if training.votes is None else _with_votes(model)
-        self._history = read_history(folder.path)[: folder.finished()]  # noted but not checkpointed: done again
+        self._history = read_history(folder.path)[: folder.finished_epochs()]  # the rest is trained again
 
     def run(self) -> Epoch:
         for stage in stages(self._recipe):
             if len(self._history) < stage.end and not self._stuck():
                 self._run_stage(stage)
-        self._model.load_weights(self._folder.path / BEST)
+        self._model.load_weights(self._folder.path / BEST_WEIGHTS)
         return self._best()
 
     def _run_stage(self, stage: Stage) -> None:
@@ -172,7 +141,7 @@ class _Fit:
         if freeze and self._recipe.head_epochs:
             freeze(self._model, stage.head_only)
         loop = _Loop(self._learning, self._recipe, stage, len(self._training), self._folder.workers)
-        self._folder.restore(loop.state, whole=len(self._history) > stage.first)
+        self._folder.restore(loop.state, weights_only=len(self._history) <= stage.first)
         for epoch in range(len(self._history), stage.end):
             self._run_epoch(loop, epoch)
             if self._stuck():
@@ -186,15 +155,15 @@ class _Fit:
         with loop.averaged():
             if self._measured is not self._model:
                 self._measured.set_weights(self._model.get_weights())
-            figures = evaluate(self._measured, self._public)
+            figures = measure_model(self._measured, self._public)
             speed, share = len(self._training) / seconds, waited / seconds
             line = Epoch(epoch, loss, figures.accuracy, figures.macro_f1, loop.learning_rate, speed, share)
             if not self._history or line.accuracy > self._best().accuracy:
                 self._folder.save_best(self._model)
         self._history.append(line)
-        self._folder.note(self._history)
+        self._folder.save_history(self._history)
         loop.epoch.assign(epoch + 1)
-        self._folder.checkpoint()
+        self._folder.save_checkpoint()
         _say(_told(self._recipe, line, len(self._training), self._public))
 
     def _best(self) -> Epoch:
@@ -296,75 +265,6 @@ class _Loop:
             return self._stage.learning_rate * (step + 1) / warmup
         progress = (step - warmup) / max(1, self._stage.epochs * self._steps - warmup)
         return float(self._stage.learning_rate * 0.5 * (1 + np.cos(np.pi * progress)))
-
-
-class _Folder:
-    """A run's folder on disk.
-
-    Of several workers only the first writes to it; what TensorFlow makes the others write goes to a temporary place.
-    """
-
-    def __init__(self, path: Path, workers: Workers) -> None:
-        self.path, self.workers = path, workers
-        with _writing(path):
-            path.mkdir(parents=True, exist_ok=True)
-            self._board = tf.summary.create_file_writer(str(workers.place(path) / "tensorboard"))
-        self._read = tf.train.latest_checkpoint(path / "checkpoint")
-        self._manager: Any = None
-
-    def finished(self) -> int:
-        """How many epochs the last checkpoint holds."""
-        if not self._read:
-            return 0
-        return int(tf.train.load_checkpoint(self._read).get_tensor("epoch/.ATTRIBUTES/VARIABLE_VALUE"))
-
-    def restore(self, state: Any, *, whole: bool) -> None:
-        """Continue from the last checkpoint: the ``whole`` state, or, where a stage begins, only the weights."""
-        self._manager = tf.train.CheckpointManager(state, self.workers.place(self.path) / "checkpoint", max_to_keep=1)
-        if not self._read:
-            return
-        if whole:
-            state.restore(self._read).assert_existing_objects_matched()
-        else:
-            tf.train.Checkpoint(model=state.model).restore(self._read).expect_partial()
-
-    def checkpoint(self) -> None:
-        """Keep the restored state as it is now; the one before is removed only when this one is complete."""
-        with _writing(self.path):
-            self._read = self._manager.save()
-
-    def save_best(self, model: Any) -> None:
-        """Keep the weights, whole or not at all."""
-        making = self.workers.place(self.path) / f"making.{BEST}"
-        with _writing(self.path):
-            model.save_weights(making)
-            if self.workers.chief:
-                making.replace(self.path / BEST)
-
-    def note(self, history: list[Epoch]) -> None:
-        """Write the history, and its last line for TensorBoard."""
-        if not self.workers.chief:
-            return
-        making = self.path / f"{HISTORY}.part"
-        with _writing(self.path):
-            making.write_text("".join(json.dumps(asdict(line)) + "\n" for line in history))
-            making.replace(self.path / HISTORY)
-            with self._board.as_default(step=history[-1].epoch):
-                for name, value in asdict(history[-1]).items():
-                    tf.summary.scalar(name, value)
-            self._board.flush()
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Say what to do when the disk is full or the folder cannot be written."""
-    try:
-        yield
-    except (OSError, tf.errors.OpError) as error:
-        raise CheckpointError(
-            f"{folder}: cannot be written: {error}. What the last finished epoch left is kept: make room, then run "
-            "the same command again to continue."
-        ) from error
 
 
 def _optimizer(recipe: Recipe, learning_rate: float) -> Any:

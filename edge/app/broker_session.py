@@ -1,4 +1,4 @@
-"""What a run over MQTT has beside its events: commands, statistics, Home Assistant, and where all of it is kept."""
+"""The MQTT side of a run beside its events: commands, statistics, Home Assistant, and the files behind them."""
 
 import logging
 import os
@@ -6,19 +6,21 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from edge.camera.sources import is_live
-from edge.errors import BundleError
+from edge.errors import AcceleratorError, BundleError
 from edge.model.bundle import open_bundle
-from edge.model.loader import Deployed
+from edge.model.loader import DeployedModel
 from edge.model.registry import deployed_folder
+from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.monitoring.statistics import StatisticsCollector, StatisticsInput
 from edge.mqtt.commands import Capabilities, CommandProcessor
 from edge.mqtt.homeassistant import DeviceDescription, birth_topic, discovery, discovery_topic
 from edge.mqtt.outbox import Outbox
-from edge.mqtt.publisher import Announcement, MqttPublisher, base_topic, client_id, device_id
-from edge.pipeline import Pipeline
+from edge.mqtt.publisher import MqttPublisher
+from edge.mqtt.retained import Announcement
+from edge.mqtt.topics import base_topic, client_id, device_id
+from edge.pipeline import FrameResult
 from edge.settings import PrivacySettings, Settings, load_settings
 from edge.system import hardware
 from edge.system.clock import now
@@ -27,73 +29,71 @@ from edge.system.systemd import Service, fault_of
 
 _log = logging.getLogger(__name__)
 
-_REST_SECONDS: Final = 0.2
-
 
 @dataclass(frozen=True)
-class BrokerSession:
-    """The way to the broker, the commands that come from there, and what is told of the device."""
+class BrokerSession(FrameObserver):
+    """The publisher, the commands that come from the broker, and the statistics of the device."""
 
     publisher: MqttPublisher
     command_processor: CommandProcessor
-    vitals: StatisticsCollector
-    outbox: Outbox
+    statistics: StatisticsCollector
     pausable: bool
     privacy: PrivacySettings
 
-    def deployed(self, deployed: Deployed) -> None:
-        """Tell of the model that runs."""
-        self.publisher.verification(deployed.verification)
-        self.publisher.model_fault(fault_of(BundleError(deployed.refused), now()) if deployed.refused else None)
+    def deployed(self, deployed: DeployedModel) -> None:
+        """Publish which model runs, and a fault when it is not the chosen one."""
+        self.publisher.set_verification(deployed.verification)
+        fault = fault_of(BundleError(deployed.refused), now()) if deployed.refused else None
+        self.publisher.faults.set("model", fault)
 
-    def seen(self, pipeline: Pipeline, dropped: int, *, ready: bool) -> None:
-        """A frame has gone through the pipeline; ``ready`` when it was the first of the service."""
-        self.vitals.frame()
+    def frame(self, result: FrameResult, status: LoopStatus) -> None:
+        """Count a frame, answer pauses that have ended, and do what is due between frames."""
+        self.statistics.frame()
         if self.pausable:
-            self.publisher.paused(False)
-        self.command_processor.seeing()
-        self._between(pipeline, dropped, ready=ready)
+            self.publisher.set_paused(False)
+        self.command_processor.camera_is_open()
+        self._between_frames(status)
 
-    def rest(self, service: Service, pipeline: Pipeline) -> None:
-        """The camera is closed, until it is wanted again or a stop is asked for."""
-        _log.warning('the camera is paused; .../command/pause with {"on":false} opens it again')
-        self.publisher.paused(True)
-        while self.command_processor.paused and not service.stopping.is_set():
-            pipeline.classifier.tend()
-            ready = service.rest(pipeline.classifier.accelerator)
-            self.command_processor.resting()
-            self._between(pipeline, 0, ready=ready)
-            service.stopping.wait(_REST_SECONDS)
+    def paused(self, status: LoopStatus) -> None:
+        """Answer pauses that have begun, and do what is due while the camera is closed."""
+        self.publisher.set_paused(True)
+        self.command_processor.camera_is_closed()
+        self._between_frames(status)
 
-    def _between(self, pipeline: Pipeline, dropped: int, *, ready: bool) -> None:
-        self.publisher.check()
-        if ready:
-            self.publisher.fault(None)
-        self.publisher.degraded(pipeline.classifier.degraded)
-        self.command_processor.step(pipeline.classifier)
-        if self.vitals.due:
-            told = StatisticsInput(
-                paused=self.command_processor.paused,
-                frames_dropped=dropped,
-                model=pipeline.classifier.card.name,
-                accelerator=pipeline.classifier.accelerator,
-                outbox=self.outbox.figures,
-                refused=self.publisher.refusals,
-                commands_ignored=self.command_processor.ignored,
-                fault=self.publisher.fault_code,
-                declared_use=self.privacy.declared_use,
-            )
-            stages = {} if self.privacy.aggregate_only else pipeline.stage_seconds
-            self.publisher.statistics(self.vitals.statistics(stages, told))
+    def _between_frames(self, status: LoopStatus) -> None:
+        classifier = status.classifier
+        self.publisher.check_threads()
+        self.publisher.faults.set("service", None)  # a service that works has none, whatever ended the one before
+        degraded = classifier.degraded
+        self.publisher.faults.set("accelerator", fault_of(AcceleratorError(degraded), now()) if degraded else None)
+        self.command_processor.continue_verification(classifier)
+        if self.statistics.due:
+            self._publish_statistics(status)
+
+    def _publish_statistics(self, status: LoopStatus) -> None:
+        given = StatisticsInput(
+            paused=self.command_processor.paused,
+            frames_dropped=status.frames_dropped,
+            model=status.classifier.card.name,
+            accelerator=status.classifier.accelerator,
+            delivery=self.publisher.figures(),
+            commands_ignored=self.command_processor.ignored,
+            declared_use=self.privacy.declared_use,
+        )
+        stage_seconds = {} if self.privacy.aggregate_only else status.stage_seconds
+        self.publisher.publish_statistics(self.statistics.collect(stage_seconds, given))
 
 
 def open_broker_session(settings: Settings, config: Path | None, service: Service) -> BrokerSession:
-    """Open what is kept, and begin to connect. Raises StoreError when another process uses it, and SettingsError."""
+    """Open the outbox and the kept state, and begin to connect.
+
+    Raises StoreError when another process uses the outbox, and SettingsError.
+    """
     folder, name = store_folder(settings.store, os.environ), client_id(settings.mqtt)
     state_store = StateStore(folder, name)
     pausable = is_live(settings.camera)
     counting = settings.privacy.aggregate_only
-    # Events that still wait from before must not be sent among counts: those have a file of their own.
+    # Aggregates have an outbox of their own, so that events of earlier runs are not sent among them.
     outbox = Outbox(folder / f"{name}{'.aggregate' if counting else ''}.outbox.db", settings.store.events)
     announcements = _announcements(settings, state_store, pausable=pausable)
     publisher = MqttPublisher(settings.mqtt, outbox, announcements, aggregate_only=counting)
@@ -101,31 +101,31 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
         _log.warning("privacy.declared_use is empty: say in one sentence what this device is used for")
 
     def reload() -> None:
-        load_settings(config)  # what cannot be read must not end a device that works
+        load_settings(config)  # settings that cannot be read must not end a device that works
         service.stop()
 
-    abilities = Capabilities(
+    capabilities = Capabilities(
         pausable=pausable,
         reload=reload if service.managed else None,
         bundle=lambda: open_bundle(deployed_folder(settings, os.environ)),
     )
     command_processor = CommandProcessor(
-        state_store, abilities, publisher.reply, time.monotonic, publisher.verification
+        state_store, capabilities, publisher.publish_reply, time.monotonic, publisher.set_verification
     )
-    vitals = StatisticsCollector(settings.mqtt.statistics_seconds)
+    statistics = StatisticsCollector(settings.mqtt.statistics_seconds)
     if not service.managed:
-        publisher.fault(None)  # what another process has left; a service waits with that until it is ready
-    publisher.start(command_processor.received)
-    return BrokerSession(publisher, command_processor, vitals, outbox, pausable, settings.privacy)
+        publisher.faults.set("service", None)  # of an earlier process; a service keeps it until it is ready
+    publisher.start(command_processor.receive)
+    return BrokerSession(publisher, command_processor, statistics, pausable, settings.privacy)
 
 
 def _announcements(settings: Settings, state_store: StateStore, *, pausable: bool) -> list[Announcement]:
-    """What Home Assistant is told now, and what it was told once and is to forget."""
+    """The discovery message for Home Assistant, and the removal of an earlier one on another topic."""
     wanted, base = settings.homeassistant, base_topic(settings.mqtt)
     topic = discovery_topic(wanted, base) if wanted.enabled else ""
     announcements = []
-    if (former := state_store.kept.discovery) and former != topic:
-        announcements.append(Announcement(former, b"", done=partial(state_store.keep, discovery=topic)))
+    if (former := state_store.state.discovery) and former != topic:
+        announcements.append(Announcement(former, b"", done=partial(state_store.update, discovery=topic)))
     if topic:
         described = DeviceDescription(
             base=base,
@@ -137,6 +137,6 @@ def _announcements(settings: Settings, state_store: StateStore, *, pausable: boo
             aggregate_only=settings.privacy.aggregate_only,
         )
         if not announcements:
-            state_store.keep(discovery=topic)
+            state_store.update(discovery=topic)
         announcements.append(Announcement(topic, discovery(wanted, described), birth_topic(wanted)))
     return announcements

@@ -1,12 +1,11 @@
-"""``fer-edge run --record`` and ``fer-edge replay``: what was read of faces, kept to be told again, byte for byte.
+"""``fer-edge run --record`` and ``fer-edge replay``: readings are recorded, and give the same events, byte for byte.
 
-A recording is lines of JSON: ``begin`` (run id, model, thresholds), one ``frame`` each with boxes, readings and times,
-and ``end``; a pause ends one and begins another. No pictures. What the clock said stands in the first line that it is
-true of.
+A recording is lines of JSON: ``begin`` (run id, model, thresholds), a ``frame`` for each frame with boxes, readings and
+times, and ``end``. A pause ends one and begins another. It holds no pictures. The clock's reading stands in a line only
+when it has changed.
 """
 
 import contextlib
-from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeAlias
@@ -16,12 +15,12 @@ from msgspec import Meta
 
 from edge.errors import SourceError
 from edge.events.episodes import Change, EpisodeTracker, episode_settings
-from edge.events.factory import EventFactory, to_json
+from edge.events.factory import EventFactory
 from edge.model.bundle import Card
 from edge.model.preprocessing import LABELS
 from edge.pipeline import FrameResult
 from edge.records import Event, EventTuning, Flaw
-from edge.settings import EventSettings, Preset, Settings, load_settings
+from edge.settings import EventSettings, Preset, Settings
 from edge.system.clock import Moment
 
 Size: TypeAlias = Annotated[int, Meta(ge=0)]
@@ -48,9 +47,9 @@ class RecordingStart(_Line, frozen=True, tag="begin"):
 
 
 class RecordedFrame(_Line, frozen=True, tag="frame"):
-    """One frame at ``t`` (seconds, source time): the box of each track in view, and what was read of it.
+    """One frame at ``t`` (source time, seconds): the box of each track in view, and the readings of this frame.
 
-    ``hidden`` are the ids of those out of sight that have not left.
+    ``hidden`` are the ids of tracks that are out of sight and have not left.
     """
 
     t: Seconds
@@ -61,7 +60,7 @@ class RecordedFrame(_Line, frozen=True, tag="frame"):
 
 
 class RecordingEnd(_Line, frozen=True, tag="end"):
-    """The source was closed, and everybody left."""
+    """The source was closed, and every track has left."""
 
     t: Seconds
     clock: Moment
@@ -75,111 +74,103 @@ class Recorder:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        with self._named():
+        with self._naming_the_file():
             self._stream = file.open("wb")
         self._moment: Moment | None = None
 
     def begin(self, run_id: str, card: Card, settings: Settings) -> None:
-        """A source is opened."""
+        """Record that a source was opened."""
         self._moment = None
         thresholds = (card.events, card.abstention.threshold, settings.events, settings.preset)
         self._write(RecordingStart(1, run_id, card.name, card.sha256, *thresholds))
 
-    def frame(self, seen: FrameResult, moment: Moment) -> None:
-        """One frame has gone through the pipeline; ``moment`` is the one its events are told at."""
-        boxes = {track.id: (track.box.x, track.box.y, track.box.w, track.box.h) for track in seen.tracks}
+    def frame(self, result: FrameResult, moment: Moment) -> None:
+        """Record one frame; ``moment`` is the one of its events."""
+        boxes = {track.id: (track.box.x, track.box.y, track.box.w, track.box.h) for track in result.tracks}
         clock = None if moment == self._moment else moment
-        self._write(RecordedFrame(seen.frame.time, boxes, seen.readings, tuple(seen.hidden), clock))
+        self._write(RecordedFrame(result.frame.time, boxes, result.readings, tuple(result.hidden), clock))
         self._moment = moment
 
-    def end(self, at: float, moment: Moment) -> None:
-        """The source is closed."""
-        self._write(RecordingEnd(at, moment))
+    def end(self, time: float, moment: Moment) -> None:
+        """Record that the source was closed at ``time`` (source time, seconds)."""
+        self._write(RecordingEnd(time, moment))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._named():
+        with self._naming_the_file():
             self._stream.close()
 
     def _write(self, line: Line) -> None:
-        with self._named():
+        with self._naming_the_file():
             self._stream.write(msgspec.json.encode(line) + b"\n")
 
     @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
+    def _naming_the_file(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise SourceError(f"{self._file}: cannot be written: {error.strerror}") from error
 
 
-def replay(arguments: Namespace) -> int:
-    """Carry out ``fer-edge replay``: print the events of a recording, as the run did that made it."""
-    settings = load_settings(arguments.config) if arguments.config else None
-    for event in events_of(arguments.recording, settings):
-        print(to_json(event).decode(), flush=True)
-    return 0
-
-
 def events_of(file: Path, settings: Settings | None = None) -> Iterator[Event]:
-    """The events of a recording, told as then or, with ``settings``, by their ``[events]`` and presets.
+    """The events of a recording, as they were then or, with ``settings``, by their ``[events]`` and presets.
 
-    Raises SourceError for what is no recording, or was cut; the events before come first.
+    Raises SourceError for a file that is no recording, or is cut; the events before the cut come first.
     """
     session: _Session | None = None
     number = 0
     for number, line in enumerate(_lines(file), 1):
         if isinstance(line, RecordingStart) == (session is not None):
-            told = "a second beginning without an end" if session else "a frame before any beginning"
-            raise SourceError(f"{file}, line {number}: {told}: lines are missing")
+            problem = "a second beginning without an end" if session else "a frame before any beginning"
+            raise SourceError(f"{file}, line {number}: {problem}: lines are missing")
         if isinstance(line, RecordingStart):
             session = _Session(line, settings)
             continue
         assert session
         try:
             yield from session.step(line)
-        except _Inconsistent as error:
+        except _InconsistentLine as error:
             raise SourceError(f"{file}, line {number}: {error}: lines are missing or in another order") from error
         except OverflowError as error:
-            raise SourceError(f"{file}, line {number}: its time of day is in no calendar") from error
+            raise SourceError(f"{file}, line {number}: its time of day is outside of the calendar") from error
         if isinstance(line, RecordingEnd):
             session = None
     if session or not number:
         raise SourceError(f"{file}: the recording has no end after line {number}: it was cut, or is still written")
 
 
-class _Inconsistent(Exception):  # noqa: N818  only on its way to a SourceError
-    """A line that cannot follow the ones before."""
+class _InconsistentLine(Exception):  # noqa: N818  only on its way to a SourceError
+    """A line that cannot follow the lines before it."""
 
 
 class _Session:
-    """From one beginning to its end."""
+    """Replays the lines from one beginning to its end."""
 
     def __init__(self, begin: RecordingStart, settings: Settings | None) -> None:
         events, presets = (settings.events, settings.preset) if settings else (begin.events, begin.presets)
-        self._narrator = EpisodeTracker(episode_settings(events, presets, begin.telling, begin.threshold))
-        self._maker = EventFactory(begin.run)
+        self._episode_tracker = EpisodeTracker(episode_settings(events, presets, begin.telling, begin.threshold))
+        self._event_factory = EventFactory(begin.run)
         self._moment: Moment | None = None
-        self._at = 0.0
+        self._time = 0.0
 
     def step(self, line: RecordedFrame | RecordingEnd) -> Iterator[Event]:
         self._moment = line.clock or self._moment
         if self._moment is None:
-            raise _Inconsistent("no time of day was recorded yet")
-        if line.t < self._at:
-            raise _Inconsistent(f"time goes back from {self._at:g} to {line.t:g} s")
-        self._at = line.t
+            raise _InconsistentLine("no time of day was recorded yet")
+        if line.t < self._time:
+            raise _InconsistentLine(f"time goes back from {self._time:g} to {line.t:g} s")
+        self._time = line.t
         changes: Iterator[Change]
         if isinstance(line, RecordingEnd):
-            changes = self._narrator.update((), {}, line.t)
-        elif strangers := line.readings.keys() - line.boxes.keys():
-            raise _Inconsistent(f"a reading of track {min(strangers)}, which has no box")
+            changes = self._episode_tracker.update((), {}, line.t)
+        elif unknown := line.readings.keys() - line.boxes.keys():
+            raise _InconsistentLine(f"a reading of track {min(unknown)}, which has no box")
         else:
-            changes = self._narrator.update([*line.boxes, *line.hidden], line.readings, line.t)
+            changes = self._episode_tracker.update([*line.boxes, *line.hidden], line.readings, line.t)
         for change in changes:
-            yield self._maker.event(change, self._moment)
+            yield self._event_factory.event(change, self._moment)
 
 
 def _lines(file: Path) -> Iterator[Line]:

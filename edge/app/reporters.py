@@ -1,12 +1,13 @@
-"""Carrying what one opening of a source shows to where it was asked for: stdout, the broker, a recording."""
+"""Reports what one opening of a source shows: to stdout or the broker, and to a recording."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from edge.app.recording import Recorder
 from edge.events.aggregate import AggregateCounter, IntervalCounts
 from edge.events.episodes import Change
 from edge.events.factory import EventFactory, to_json
+from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.mqtt.messages import Aggregate
 from edge.mqtt.publisher import MqttPublisher
 from edge.pipeline import FrameResult
@@ -16,90 +17,90 @@ from edge.system.clock import Moment, TimeOrigin, moment
 
 
 class ReportStrategy(Protocol):
-    """What is said of changes."""
+    """Decides what is reported of changes. ``time`` is of the source, in seconds; ``moment`` reads the clock."""
 
-    def tell(self, changes: list[Change], at: float, moment: Callable[[], Moment]) -> None:
-        """Say what is worth saying at ``at`` (seconds, source time); ``moment`` gives the clock's view of now."""
+    def report(self, changes: Sequence[Change], time: float, moment: Callable[[], Moment]) -> None:
+        """Take the changes of a frame, often none, and report what is due."""
         ...
 
-    def end(self, at: float, moment: Callable[[], Moment]) -> None:
-        """Nothing follows."""
+    def finish(self, time: float, moment: Callable[[], Moment]) -> None:
+        """Report what is left; the source has ended."""
         ...
 
 
 class PerEventReport:
-    """Says every change, as an event."""
+    """Reports every change as an event."""
 
-    def __init__(self, maker: EventFactory, publisher: MqttPublisher | None) -> None:
-        self._maker = maker
-        self._carry: Callable[[Event], None] = publisher.tell if publisher else _print
+    def __init__(self, factory: EventFactory, publisher: MqttPublisher | None) -> None:
+        self._factory = factory
+        self._publish: Callable[[Event], None] = publisher.publish_event if publisher else _print
 
-    def tell(self, changes: list[Change], at: float, moment: Callable[[], Moment]) -> None:
-        """Each change by itself; ``at`` stands in the changes too."""
+    def report(self, changes: Sequence[Change], time: float, moment: Callable[[], Moment]) -> None:
+        """Report each change by itself."""
         for change in changes:
-            self._carry(self._maker.event(change, moment()))
+            self._publish(self._factory.event(change, moment()))
 
-    def end(self, at: float, moment: Callable[[], Moment]) -> None:
-        """All has been said."""
+    def finish(self, time: float, moment: Callable[[], Moment]) -> None:
+        """Nothing is left."""
 
 
 class AggregateReport:
-    """Says how many people there were in an interval, and never anything about one of them."""
+    """Reports how many people there were in each interval, and nothing about any one of them."""
 
-    def __init__(self, maker: EventFactory, privacy: PrivacySettings, publisher: MqttPublisher | None) -> None:
-        self._maker = maker
-        self._census = AggregateCounter(privacy)
-        self._carry: Callable[[Aggregate], None] = publisher.count if publisher else _print
+    def __init__(self, factory: EventFactory, privacy: PrivacySettings, publisher: MqttPublisher | None) -> None:
+        self._factory = factory
+        self._counter = AggregateCounter(privacy)
+        self._publish: Callable[[Aggregate], None] = publisher.publish_aggregate if publisher else _print
 
-    def tell(self, changes: list[Change], at: float, moment: Callable[[], Moment]) -> None:
-        """The counts of an interval that has ended."""
-        for tally in self._census.update(changes, at):
-            self._say(tally, moment())
+    def report(self, changes: Sequence[Change], time: float, moment: Callable[[], Moment]) -> None:
+        """Count the changes; report an interval that has ended."""
+        for counts in self._counter.update(changes, time):
+            self._report(counts, moment())
 
-    def end(self, at: float, moment: Callable[[], Moment]) -> None:
-        """The counts of an interval that has been cut short."""
-        for tally in self._census.end(at):
-            self._say(tally, moment())
+    def finish(self, time: float, moment: Callable[[], Moment]) -> None:
+        """Report the interval that was cut short."""
+        for counts in self._counter.end(time):
+            self._report(counts, moment())
 
-    def _say(self, tally: IntervalCounts, moment: Moment) -> None:
+    def _report(self, counts: IntervalCounts, moment: Moment) -> None:
         aggregate = Aggregate(
-            id=self._maker.next_id(),
-            time=moment.text(tally.end),
+            id=self._factory.next_id(),
+            time=moment.text(counts.end),
             clock_synced=moment.synced,
-            seconds=tally.seconds,
-            people=tally.people,
-            expressions=tally.expressions,
-            presets=tally.presets,
+            seconds=counts.seconds,
+            people=counts.people,
+            expressions=counts.expressions,
+            presets=counts.presets,
         )
-        self._carry(aggregate)
+        self._publish(aggregate)
 
 
-class EventReporter:
-    """Takes frames and changes of one opening of a source, until it ends."""
+class EventReporter(FrameObserver):
+    """Reports and records the frames of one opening of a source; both get the same moment of a frame."""
 
-    def __init__(self, origin: TimeOrigin, voice: ReportStrategy, recorder: Recorder | None) -> None:
+    def __init__(self, origin: TimeOrigin, strategy: ReportStrategy, recorder: Recorder | None) -> None:
         self._origin = origin
-        self._voice = voice
+        self._strategy = strategy
         self._recorder = recorder
-        self._at = 0.0
+        self._time = 0.0
 
-    def seen(self, seen: FrameResult) -> None:
-        """A frame has gone through the pipeline."""
-        self._at = seen.frame.time
+    def frame(self, result: FrameResult, status: LoopStatus) -> None:
+        """Report and record one frame; the clock is only read when it is needed."""
+        self._time = result.frame.time
         if self._recorder is None:
-            self._voice.tell(seen.changes, self._at, lambda: moment(self._origin))
+            self._strategy.report(result.changes, self._time, lambda: moment(self._origin))
             return
         now = moment(self._origin)
-        self._recorder.frame(seen, now)
-        self._voice.tell(seen.changes, self._at, lambda: now)
+        self._recorder.frame(result, now)
+        self._strategy.report(result.changes, self._time, lambda: now)
 
-    def end(self, left: list[Change]) -> None:
-        """The source is closed; ``left`` is what that means for those in view."""
+    def closed(self, changes: Sequence[Change]) -> None:
+        """Report and record that every track has left."""
         now = moment(self._origin)
         if self._recorder:
-            self._recorder.end(self._at, now)
-        self._voice.tell(left, self._at, lambda: now)
-        self._voice.end(self._at, lambda: now)
+            self._recorder.end(self._time, now)
+        self._strategy.report(changes, self._time, lambda: now)
+        self._strategy.finish(self._time, lambda: now)
 
 
 def _print(message: Event | Aggregate) -> None:

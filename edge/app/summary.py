@@ -1,8 +1,8 @@
-"""What a run amounted to: the one-screen summary, and the contact sheet that a person asked for."""
+"""The summary of a run on one screen, and its contact sheet."""
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge.errors import SourceError
 from edge.events.episodes import Change
 from edge.model.preprocessing import expression, softmax
+from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.pipeline import FrameResult, Pipeline
 from edge.records import Reading
 
@@ -21,39 +22,36 @@ _COLUMNS: Final = 4
 _ROWS: Final = 3
 
 
-class Summary:
-    """Counts what a run saw; of faces it says nothing without ``individuals``."""
+class Summary(FrameObserver):
+    """Counts frames, faces and events of a run; without ``individuals`` it reports no faces."""
 
     def __init__(self, *, individuals: bool = True) -> None:
         self._individuals = individuals
         self._started = time.perf_counter()
         self._frames = self._with_face = 0
         self._followed = 0
-        self._here: set[int] = set()  # of those counted: a service runs for years, and must not remember them all
+        self._present: set[int] = set()  # only those present: a service runs for years, and must not remember all
         self._expressions: Counter[str] = Counter()
         self._events: Counter[str] = Counter()
-        self._media = 0.0
+        self._media_seconds = 0.0
 
-    def add(self, seen: FrameResult) -> None:
+    def frame(self, result: FrameResult, status: LoopStatus) -> None:
         """Count one frame."""
-        for change in seen.changes:
-            self.count(change)
-        self._expressions.update(_caption(reading)[0] for reading in seen.readings.values())
-        shown = {track.id for track in seen.tracks}
-        self._followed += len(shown - self._here)
-        self._here = shown | self._here.intersection(seen.hidden)
+        self._count(result.changes)
+        self._expressions.update(_caption(reading)[0] for reading in result.readings.values())
+        shown = {track.id for track in result.tracks}
+        self._followed += len(shown - self._present)
+        self._present = shown | self._present.intersection(result.hidden)
         self._frames += 1
-        self._with_face += bool(seen.tracks)
-        self._media = seen.frame.time
+        self._with_face += bool(result.tracks)
+        self._media_seconds = result.frame.time
 
-    def count(self, change: Change) -> None:
-        """Count one thing that happened."""
-        self._events[change.kind] += 1
-        if change.kind == "left":
-            self._here.discard(change.track)  # after a pause the next one may have the same id
+    def closed(self, changes: Sequence[Change]) -> None:
+        """Count the events of the tracks that have left."""
+        self._count(changes)
 
     def text(self, pipeline: Pipeline, dropped: int) -> str:
-        """One screen for a person; ``dropped`` frames came from the camera while others were looked at."""
+        """The summary for a terminal; ``dropped`` frames were replaced by newer ones before they were read."""
         elapsed = time.perf_counter() - self._started
         frames = max(1, self._frames)
         stages = "   ".join(
@@ -66,7 +64,7 @@ class Summary:
         )
         return "\n".join(
             (
-                f"frames       {self._frames} ({self._media:.1f} s of video) in {elapsed:.1f} s: "
+                f"frames       {self._frames} ({self._media_seconds:.1f} s of video) in {elapsed:.1f} s: "
                 f"{self._frames / elapsed:.0f} fps" + (f", {dropped} dropped" if dropped else ""),
                 *(faces if self._individuals else ()),
                 f"ms a frame   {stages}",
@@ -74,12 +72,18 @@ class Summary:
             )
         )
 
+    def _count(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self._events[change.kind] += 1
+            if change.kind == "left":
+                self._present.discard(change.track)  # after a pause the ids start over
+
 
 def _counts(counter: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counter.most_common()) or "none"
 
 
-class ContactSheet:
+class ContactSheet(FrameObserver):
     """Keeps a few annotated frames in memory, spread over a run of any length, and writes them as one picture."""
 
     def __init__(self, file: Path) -> None:
@@ -89,12 +93,12 @@ class ContactSheet:
         self._tiles: list[NDArray[np.uint8]] = []
         self._readings: dict[int, Reading] = {}
 
-    def add(self, seen: FrameResult) -> None:
-        """Annotate and keep every n-th frame; when there are too many, keep every other and look half as often."""
-        self._readings = {track.id: self._readings[track.id] for track in seen.tracks if track.id in self._readings}
-        self._readings.update(seen.readings)
+    def frame(self, result: FrameResult, status: LoopStatus) -> None:
+        """Annotate and keep every n-th frame; when there are too many, drop every other one and double n."""
+        self._readings = {track.id: self._readings[track.id] for track in result.tracks if track.id in self._readings}
+        self._readings.update(result.readings)
         if self._count % self._every == 0:
-            self._tiles.append(_annotate(seen, self._readings))
+            self._tiles.append(_annotate(result, self._readings))
         self._count += 1
         if len(self._tiles) > 2 * _COLUMNS * _ROWS:
             self._tiles = self._tiles[::2]
@@ -121,19 +125,19 @@ def _caption(reading: Reading) -> tuple[str, ...]:
     return shown.label, f"{shown.confidence:.0%}"
 
 
-def _annotate(seen: FrameResult, readings: Mapping[int, Reading]) -> NDArray[np.uint8]:
-    """A small copy of a frame, with each face's box and what the last look at it gave."""
-    picture = np.asarray(cv2.cvtColor(seen.frame.gray, cv2.COLOR_GRAY2BGR), np.uint8)
+def _annotate(result: FrameResult, readings: Mapping[int, Reading]) -> NDArray[np.uint8]:
+    """A small copy of a frame, with the box and the last reading of each face."""
+    picture = np.asarray(cv2.cvtColor(result.frame.gray, cv2.COLOR_GRAY2BGR), np.uint8)
     factor = _TILE[0] / picture.shape[1]
     tile = np.zeros((_TILE[1], _TILE[0], 3), np.uint8)
     reduced = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)[: _TILE[1]]
     tile[: reduced.shape[0], : reduced.shape[1]] = reduced[:, : _TILE[0]]
-    for track in seen.tracks:
+    for track in result.tracks:
         caption = " ".join(_caption(readings[track.id])) if track.id in readings else ""
         x, y, w, h = (round(value * factor) for value in (track.box.x, track.box.y, track.box.w, track.box.h))
         cv2.rectangle(tile, (x, y), (x + w, y + h), (80, 220, 80), 2)
         _write(tile, f"{track.id}: {caption}", (x, max(12, y - 6)))
-    _write(tile, f"{seen.frame.time:.1f} s", (6, _TILE[1] - 8))
+    _write(tile, f"{result.frame.time:.1f} s", (6, _TILE[1] - 8))
     return tile
 
 

@@ -1,6 +1,6 @@
 """Measures what a frame costs and which faces are detected, by fer-edge and by the baseline (OpenCV's tutorial loop).
 
-Both get the same decoded frames, in turn, in one thread. docs/performance.md defines each figure.
+Both get the same decoded frames, in turn, in one thread. docs/performance-method.md defines each figure.
 """
 
 import cProfile

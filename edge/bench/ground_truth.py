@@ -1,7 +1,7 @@
 """The ground truth of a clip, frame by frame: the sidecar file that ``fer-export clips`` writes.
 
 It is a JSON Lines file, ``NAME.truth.jsonl`` beside the clip: a Header in the first line, then one FrameTruth for each
-frame, in order. docs/performance.md describes it.
+frame, in order. docs/performance-method.md describes it.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,8 @@
 """Live cameras: the newest frame wins, and a camera that shows nothing new raises CameraStalled.
 
 A camera can hang while it is opened, read or closed. So one daemon thread does all three, and its frames are waited for
-with a time limit. A thread that hangs cannot be ended: the process has to exit without it (edge.system.shutdown.leave).
+with a time limit. A thread that hangs cannot be ended: the process has to exit without it
+(edge.system.shutdown.exit_if_camera_hangs).
 """
 
 import contextlib

@@ -16,7 +16,7 @@ from edge.errors import UsageError
 from edge.settings import Settings, load_settings
 
 
-def command(arguments: Namespace) -> int:
+def bench(arguments: Namespace) -> int:
     """Carry out ``fer-edge bench --source`` with its parsed arguments."""
     cv2.setNumThreads(1)
     settings = _settings(arguments)

@@ -1,4 +1,4 @@
-"""``fer-edge classify``: the faces in still pictures, which have time for a full scan."""
+"""``fer-edge classify``: find the faces in still pictures and classify their expressions."""
 
 import json
 import os
@@ -14,26 +14,26 @@ from edge.records import Box, Expression
 from edge.settings import DetectSettings, load_settings
 from edge.vision.detector import FaceDetector
 
-_STILL = DetectSettings(width=1280, min_face=0.05)
+_STILL_PICTURES = DetectSettings(width=1280, min_face=0.05)  # there is time for a finer scan than of a video
 
 
 def classify(arguments: Namespace) -> int:
-    """Carry out ``fer-edge classify`` with its parsed arguments."""
-    detector = FaceDetector(_STILL)
+    """Carry out ``fer-edge classify``: 0 when all pictures were read, 1 when some were not."""
+    detector = FaceDetector(_STILL_PICTURES)
     classifier, _ = open_deployed(load_settings(arguments.config), os.environ)
-    failed = 0
+    exit_code = 0
     for file in arguments.images:
         try:
             gray = read_gray(file)
         except SourceError as error:
             print(f"fer-edge: error: {error}", file=sys.stderr)
-            failed = 1
+            exit_code = 1
             continue
         faces = [
             (box, classifier.classify(crop(gray, box, classifier.card.crop_margin))) for box in detector.detect(gray)
         ]
         print(_as_json(file, faces) if arguments.json else _as_text(file, faces), flush=True)
-    return failed
+    return exit_code
 
 
 def _as_json(file: Path, faces: list[tuple[Box, Expression]]) -> str:

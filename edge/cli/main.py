@@ -1,213 +1,277 @@
-"""``fer-edge``: see faces, say which of seven expressions they show, tell it as events."""
+"""Find faces in a camera's pictures, classify the expression of each, and report events."""
 
 import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Final, TypeAlias
 
-os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # what OpenCV and FFmpeg grumble is said by our own errors
+os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own errors say what OpenCV and FFmpeg would print
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-from edge.system.shutdown import guarded, leave
+from edge.system.shutdown import exit_if_camera_hangs, guarded
 
-_EXAMPLES = """examples:
-  fer-edge run --source demo                        a built-in ten-second demonstration
-  fer-edge run --source visit.mp4                   events of a video, as JSON lines
-  fer-edge run --config /etc/fer-edge/config.toml --events mqtt
-  fer-edge run --record visits.jsonl                what was read of faces, to be told again
-  fer-edge replay visits.jsonl                      the same events; with --config: as these settings tell them
-  fer-edge classify portrait.jpg group.png --json
-  fer-edge verify                                   golden outputs: file, runtime, preparation of pictures
-  fer-edge verify --data fer2013.csv --split PublicTest
-  fer-edge bench --source visit.avi --picture bench.png
-  fer-edge bench --autotune
-  sudo fer-edge model install my-bundle.zip         checked, tried here, then in use; falls back by itself
-  fer-edge doctor --config /etc/fer-edge/config.toml
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-exit codes: 0 done; 1 some input could not be read, or doctor found a fault; 2 usage; 3 settings; 4 model bundle;
-  5 camera, video or picture; 6 no TFLite runtime; 7 labelled data; 8 events not delivered; 9 a system command failed;
-  10 camera stalled; 18 outbox in use, or state not kept; 21 Edge TPU failed; 23 the model
-  does not do what its card says; 130 interrupted
+_EXIT_CODES: Final = """exit codes: 0 success; 1 some input could not be read, or doctor found a fault; 2 wrong usage;
+  3 settings; 4 model bundle; 5 camera, video or picture; 6 no TFLite runtime; 7 labelled data;
+  8 events not delivered; 9 a system command failed; 10 camera stalled;
+  18 outbox in use, or state not saved; 21 Edge TPU failed;
+  23 the model does not work as its card states; 130 interrupted
+  (docs/troubleshooting.md says what to do about each)
 """
 
-_BENCH = """Both sides see the same decoded frames in turn, in one thread; decoding is not counted. The tutorial's loop
-scans the whole grey picture with detectMultiScale(1.1, 5) and classifies each face in each frame, by the same model.
-`fer-export clips` makes clips with their truth. docs/performance.md says what each figure means.
-
-examples:
-  fer-edge bench --source demo
-  fer-edge bench --source clips/visit.avi
-  fer-edge bench --source clips/*.avi --picture bench.png
-  fer-edge bench --source clips/empty.avi --json
-  fer-edge bench --source my.mp4 --bundle my-bundle
-  fer-edge bench --autotune                         threads and accelerator, kept in the state folder
+_BENCH: Final = """With --source, fer-edge is compared with the baseline: OpenCV's tutorial loop. It runs
+detectMultiScale(1.1, 5) on every whole grey frame, and classifies each face that it finds
+with the same model. Both process the same decoded frames in turn, in one thread; decoding is
+not counted. docs/performance-method.md explains each figure. `fer-export clips` makes clips with
+their ground truth.
 """
 
-_DEVICE_CONFIG = "settings file (default: /etc/fer-edge/config.toml, if there)"
+_DEVICE_CONFIG: Final = "settings file (default: /etc/fer-edge/config.toml, if it exists)"
 
 
 def main() -> int:
     """Entry point of the ``fer-edge`` console script."""
     logging.basicConfig(format="fer-edge: %(message)s", level=logging.WARNING)
     exit_code = guarded("fer-edge", lambda: _main(sys.argv[1:]))
-    leave(exit_code)
+    exit_if_camera_hangs(exit_code)
     return exit_code
 
 
 def _main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
-    # Loaded only now: --help is quick, and doctor can say what is wrong when numpy or OpenCV does not import.
-    command: Callable[[argparse.Namespace], int] = getattr(import_module(arguments.module), arguments.function)
+    # Commands are imported only now: --help is quick, and doctor works where numpy or OpenCV cannot be imported.
+    module, function = arguments.command
+    command: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
     return command(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    def add(
-        name: str, command: tuple[str, str], summary: str, config: str = "settings file (TOML)"
-    ) -> argparse.ArgumentParser:
-        parser = commands.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            epilog=_EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        parser.set_defaults(module=command[0], function=command[1])
-        parser.add_argument("--config", type=Path, metavar="FILE", help=config)
-        return parser
-
+    examples = (
+        "fer-edge run --source demo                    a built-in ten-second demonstration",
+        "fer-edge run --source visit.mp4               the events of a video, as JSON lines",
+        "fer-edge run --config /etc/fer-edge/config.toml --events mqtt",
+        "fer-edge classify portrait.jpg group.png",
+        "fer-edge doctor --config /etc/fer-edge/config.toml",
+        "fer-edge COMMAND --help                       the options and examples of a command",
+    )
     top = argparse.ArgumentParser(
-        "fer-edge", description=__doc__, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        "fer-edge",
+        description=__doc__,
+        epilog=_epilog(examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    _add_watch(add("run", ("edge.app.run", "run"), "watch a source and tell what faces show"))
-    again = add("replay", ("edge.app.recording", "replay"), "tell the events of a recording again, byte for byte")
-    again.add_argument("recording", type=Path, metavar="FILE", help="what run --record wrote")
-    classify = add("classify", ("edge.cli.classify", "classify"), "say what the faces in pictures show")
-    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    classify.add_argument("--json", action="store_true", help="one JSON object a line")
-    summary = "check that the deployed model does here what its card says"
-    _add_check(add("verify", ("edge.model.verification", "command"), summary, _DEVICE_CONFIG))
-    summary = "check this device: one line a check, and the command that mends it"
-    add("doctor", ("edge.cli.doctor", "doctor"), summary).add_argument(
-        "--json", action="store_true", help="print a JSON list"
-    )
-    _add_bench(
-        add("bench", ("edge.cli.bench", "command"), "measure what a frame costs, or what is fastest on this device")
-    )
+    _add_run(commands)
+    _add_replay(commands)
+    _add_classify(commands)
+    _add_verify(commands)
+    _add_doctor(commands)
+    _add_bench(commands)
     _add_model(commands)
     _add_service(commands)
     return top
 
 
-def _add_watch(watch: argparse.ArgumentParser) -> None:
-    watch.add_argument(
+def _add(
+    commands: Commands, name: str, command: tuple[str, str] | None, summary: str, epilog: str
+) -> argparse.ArgumentParser:
+    """Add a command; ``command`` are the module and the name of its function, None when it only has actions."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[:1].upper()}{summary[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if command:
+        parser.set_defaults(command=command)
+    return parser
+
+
+def _epilog(examples: Sequence[str], text: str = "") -> str:
+    lines = "\n".join(f"  {example}" for example in examples)
+    return "\n".join(part for part in (text, f"examples:\n{lines}\n", _EXIT_CODES) if part)
+
+
+def _add_config(parser: argparse.ArgumentParser, meaning: str = "settings file (TOML)") -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help=meaning)
+
+
+def _add_json(parser: argparse.ArgumentParser, meaning: str = "print JSON") -> None:
+    parser.add_argument("--json", action="store_true", help=meaning)
+
+
+def _add_run(commands: Commands) -> None:
+    examples = (
+        "fer-edge run --source demo --sheet demo.png   a built-in demonstration, and a picture of it",
+        "fer-edge run --source visit.mp4               the events of a video, as JSON lines",
+        "fer-edge run --source /dev/video0",
+        "fer-edge run --config /etc/fer-edge/config.toml --events mqtt",
+        "fer-edge run --record visits.jsonl            also record what was read from faces, for replay",
+    )
+    summary = "watch a camera, video or folder of pictures, and print or publish events"
+    run = _add(commands, "run", ("edge.app.run", "run"), summary, _epilog(examples))
+    _add_config(run)
+    run.add_argument(
         "--source",
         metavar="SOURCE",
         help="demo, a video file, a folder of pictures, /dev/video0, picamera2 (or picamera2:1 for the second camera), "
         "or the address of an MJPEG or RTSP stream (http://, https://, rtsp://); see docs/cameras.md",
     )
-    watch.add_argument(
-        "--events", choices=("-", "mqtt"), default="-", help="where events go: stdout (default) or the broker"
+    run.add_argument(
+        "--events", choices=("-", "mqtt"), default="-", help="where events go: - is stdout (default), mqtt the broker"
     )
-    watch.add_argument(
-        "--realtime", action="store_true", help="play a file at its own speed instead of as fast as possible"
-    )
-    watch.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of annotated frames")
-    watch.add_argument(
-        "--record",
-        type=Path,
-        metavar="FILE",
-        help="write what was read of faces, for replay: boxes and scores, no pictures",
+    run.add_argument("--realtime", action="store_true", help="play a file at its own speed, not as fast as possible")
+    run.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of annotated frames")
+    run.add_argument(
+        "--record", type=Path, metavar="FILE", help="record boxes and scores of faces for replay; no pictures"
     )
 
 
-def _add_check(check: argparse.ArgumentParser) -> None:
-    check.add_argument(
+def _add_replay(commands: Commands) -> None:
+    examples = (
+        "fer-edge run --source visit.mp4 --record visits.jsonl",
+        "fer-edge replay visits.jsonl                  the same events again, byte for byte",
+        "fer-edge replay visits.jsonl --config other.toml",
+    )
+    summary = "print the events of a recording again"
+    replay = _add(commands, "replay", ("edge.cli.replay", "replay"), summary, _epilog(examples))
+    _add_config(replay, "settings file whose [events] and presets replace the recorded ones")
+    replay.add_argument("recording", type=Path, metavar="FILE", help="a file that run --record has written")
+
+
+def _add_classify(commands: Commands) -> None:
+    examples = ("fer-edge classify portrait.jpg", "fer-edge classify portrait.jpg group.png --json")
+    summary = "find the faces in pictures and classify their expressions"
+    classify = _add(commands, "classify", ("edge.cli.classify", "classify"), summary, _epilog(examples))
+    _add_config(classify)
+    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file")
+    _add_json(classify, "print one JSON object per picture")
+
+
+def _add_verify(commands: Commands) -> None:
+    examples = (
+        "fer-edge verify                               model file, runtime and preparation of pictures",
+        "fer-edge verify --data fer2013.csv --split PublicTest",
+        "fer-edge verify --config /etc/fer-edge/config.toml --publish",
+    )
+    summary = "check that the deployed model works on this device as its card states"
+    verify = _add(commands, "verify", ("edge.cli.verify", "verify"), summary, _epilog(examples))
+    _add_config(verify, _DEVICE_CONFIG)
+    verify.add_argument(
         "--data",
         type=Path,
         metavar="PATH",
-        help="labelled faces, to measure accuracy too: FER2013's CSV (plain, .gz, .xz, .zip, .tar.gz) or a tree of "
-        "pictures; see docs/data.md",
+        help="labelled faces to measure the accuracy on: FER2013's CSV (plain, .gz, .xz, .zip, .tar.gz) or a folder "
+        "with one folder of pictures per label; see docs/data.md",
     )
-    check.add_argument(
+    verify.add_argument(
         "--split",
         metavar="NAME",
-        help="Training, PublicTest, PrivateTest, validation or test (default: PublicTest; of a tree without it, "
-        "validation, test, or all there is)",
+        help="Training, PublicTest, PrivateTest, validation or test (default: PublicTest; for folders without it "
+        "validation, else test, else all pictures)",
     )
-    check.add_argument("--publish", action="store_true", help="retain the result at the broker of the settings")
-    check.add_argument("--json", action="store_true", help="print JSON")
+    verify.add_argument("--publish", action="store_true", help="publish the result, retained, to the settings' broker")
+    _add_json(verify)
 
 
-def _add_bench(bench: argparse.ArgumentParser) -> None:
-    bench.epilog = _BENCH
+def _add_doctor(commands: Commands) -> None:
+    examples = ("fer-edge doctor", "fer-edge doctor --config /etc/fer-edge/config.toml --json")
+    summary = "check this device: one line per check, and how to repair what is faulty"
+    doctor = _add(commands, "doctor", ("edge.cli.doctor", "doctor"), summary, _epilog(examples))
+    _add_config(doctor)
+    _add_json(doctor, "print a JSON list")
+
+
+def _add_bench(commands: Commands) -> None:
+    examples = (
+        "fer-edge bench --source demo",
+        "fer-edge bench --source clips/*.avi --picture bench.png",
+        "fer-edge bench --source my.mp4 --bundle my-bundle --json",
+        "fer-edge bench --autotune                     find and keep the fastest accelerator and threads",
+    )
+    summary = "measure what a frame costs, or find what classifies fastest on this device"
+    bench = _add(commands, "bench", ("edge.cli.bench", "bench"), summary, _epilog(examples, _BENCH))
+    _add_config(bench)
     what = bench.add_mutually_exclusive_group(required=True)
-    what.add_argument("--source", type=Path, nargs="+", metavar="CLIP", help="videos, folders of pictures, or demo")
+    what.add_argument(
+        "--source", type=Path, nargs="+", metavar="CLIP", help="videos or folders of pictures to compare on, or demo"
+    )
     what.add_argument(
         "--autotune",
-        dest="module",
+        dest="command",
         action="store_const",
-        const="edge.model.tuning",
-        help="instead: time the network on the CPU, with one thread and more, and on the Edge TPU, and keep the choice",
+        const=("edge.cli.autotune", "autotune"),
+        help="time the network on the CPU, with one thread and more, and on the Edge TPU; keep the fastest for run",
     )
     bench.add_argument(
-        "--truth", type=Path, metavar="FILE", help="what the clip really shows (default: CLIP.truth.jsonl, if there)"
+        "--truth", type=Path, metavar="FILE", help="ground truth of the clip (default: CLIP.truth.jsonl, if it exists)"
     )
-    bench.add_argument("--bundle", metavar="NAME", help="the model of both (default: as the settings say)")
-    bench.add_argument("--json", action="store_true", help="print JSON")
-    bench.add_argument("--picture", type=Path, metavar="PNG", help="draw where the milliseconds go")
+    bench.add_argument("--bundle", metavar="NAME", help="the model for both loops (default: the settings' model)")
+    _add_json(bench)
+    bench.add_argument("--picture", type=Path, metavar="PNG", help="draw the milliseconds of each stage")
     bench.add_argument(
         "--starts",
-        type=_times,
+        type=_positive,
         default=3,
         metavar="N",
-        help="how often to start `fer-edge run` for its memory and the time to its first event (default: 3)",
+        help="how often to start `fer-edge run`, to measure its memory and the time to its first event (default: 3)",
     )
 
 
-def _times(text: str) -> int:
-    times = int(text)
-    if times < 1:
-        raise argparse.ArgumentTypeError("at least once")
-    return times
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
-def _add_model(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    model = commands.add_parser("model", help="which models are on this device, and which one is in use")
+def _add_model(commands: Commands) -> None:
+    examples = (
+        "fer-edge model list",
+        "sudo fer-edge model install my-bundle.zip     check it, test it on this device, and use it",
+        "sudo fer-edge model use student-small",
+        "sudo fer-edge model rollback                  use the previous model again",
+    )
+    text = "docs/device-models.md explains what is checked, what is kept, and when the service falls back.\n"
+    epilog = _epilog(examples, text)
+    model = _add(commands, "model", None, "list, install, choose or roll back the models of this device", epilog)
     actions = model.add_subparsers(required=True, metavar="ACTION")
 
     def add(name: str, function: str, summary: str) -> argparse.ArgumentParser:
-        parser = actions.add_parser(
-            name, help=summary, description=summary, epilog="docs/device-models.md tells what is checked and kept."
-        )
-        parser.set_defaults(module="edge.cli.model", function=function)
-        parser.add_argument("--config", type=Path, metavar="FILE", help=_DEVICE_CONFIG)
+        parser = _add(actions, name, ("edge.cli.model", function), summary, epilog)
+        _add_config(parser, _DEVICE_CONFIG)
         return parser
 
-    add("list", "listing", "say what there is").add_argument("--json", action="store_true", help="print a JSON list")
-    installing = add("install", "install", "check a bundle, run its golden inputs here, and put it in use")
-    installing.add_argument("bundle", type=Path, metavar="BUNDLE", help="its folder, or a zip of it")
-    using = add("use", "use", "put a model in use that is on this device")
-    using.add_argument("name", metavar="NAME", help="as `fer-edge model list` calls it")
-    for parser in (installing, using, add("rollback", "rollback", "put the model in use that was before")):
-        parser.add_argument("--no-restart", action="store_true", help="leave the running service alone")
+    _add_json(add("list", "list_models", "list the models of this device and show which one is in use"), "print JSON")
+    install = add("install", "install_model", "check a bundle, run its golden inputs on this device, and use it")
+    install.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder, or a zip of it")
+    use = add("use", "use_model", "use a model that is on this device")
+    use.add_argument("name", metavar="NAME", help="a name that `fer-edge model list` shows")
+    rollback = add("rollback", "roll_back_model", "use the previous model again")
+    for parser in (install, use, rollback):
+        parser.add_argument("--no-restart", action="store_true", help="do not restart the running service")
 
 
-def _add_service(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    service = commands.add_parser("service", help="install, remove or ask the systemd service")
+def _add_service(commands: Commands) -> None:
+    examples = (
+        "sudo /opt/fer-edge/bin/fer-edge service install",
+        "fer-edge service status",
+        "sudo fer-edge service uninstall",
+    )
+    epilog = _epilog(examples, "docs/service.md explains what the service may do and what it keeps.\n")
+    service = _add(commands, "service", None, "install or remove the systemd service, or show its state", epilog)
     actions = service.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, summary in (
         ("install", "make this virtual environment the systemd service fer-edge, and start it"),
         ("uninstall", "stop the service and remove it; settings and state stay"),
     ):
-        parser = actions.add_parser(name, help=summary, description=summary)
-        parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
-        parser.set_defaults(module="edge.system.installer", function=name)
-    summary = "say whether the service works, and why it last ended"
-    status = actions.add_parser("status", help=summary, description=summary)
-    status.add_argument("--json", action="store_true", help="print JSON")
-    status.set_defaults(module="edge.system.installer", function="status")
+        parser = _add(actions, name, ("edge.cli.service", f"{name}_service"), summary, epilog)
+        parser.add_argument("--dry-run", action="store_true", help="print the steps without carrying them out")
+    summary = "show whether the service works, and why it last ended"
+    _add_json(_add(actions, "status", ("edge.cli.service", "service_status"), summary, epilog))

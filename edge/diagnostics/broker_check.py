@@ -1,7 +1,6 @@
 """Check of the MQTT broker."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -25,12 +24,3 @@ def check_broker(python: Sequence[str], settings: MqttSettings, *, needed: bool,
         "refused": (f"{address} refuses {user}: {detail}", "check mqtt.username and mqtt.password_file"),
     }.get(outcome, (detail, "check mqtt.password_file and mqtt.ca_file, and who may read them"))
     return Finding("broker", "fail" if needed else "warn", sentence, remedy)
-
-
-def with_password(settings: MqttSettings, config: Path | None) -> MqttSettings:
-    """The settings with the files of secrets that the service gets, which are beside its settings file."""
-    for key, name in (("password_file", "mqtt-password"), ("key_file", "mqtt-key")):
-        beside = config.parent / name if config else None
-        if beside and beside.exists() and not getattr(settings, key):
-            settings = msgspec.structs.replace(settings, **{key: str(beside)})
-    return settings

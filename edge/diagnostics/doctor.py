@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.diagnostics import system_checks
-from edge.diagnostics.broker_check import check_broker, with_password
+from edge.diagnostics.broker_check import check_broker
 from edge.diagnostics.device_checks import check_camera, check_model, deployed_model
 from edge.diagnostics.edgetpu_checks import CoralPaths, check_edgetpu
 from edge.diagnostics.finding import Finding
@@ -21,9 +21,7 @@ from edge.diagnostics.package_check import check_packages
 from edge.settings import Settings
 from edge.system.clock import clock_synced
 from edge.system.hardware import MODEL, THROTTLED
-from edge.system.state import INSTALLED_CONFIG, SERVICE_STATE
-
-__all__ = ["examine", "with_password"]  # edge.model.verification imports the latter from here
+from edge.system.state import INSTALLED_CONFIG, SERVICE_STATE, with_secret_files
 
 _SERVICE_USER: Final = "fer-edge"
 
@@ -54,4 +52,4 @@ def _examine_settings(settings: Settings, config: Path | None, python: tuple[str
     model = deployed_model(settings)
     yield check_model(python, model)
     yield from check_edgetpu(python, model, CoralPaths())
-    yield check_broker(python, with_password(settings.mqtt, config), needed=config is not None)
+    yield check_broker(python, with_secret_files(settings.mqtt, config), needed=config is not None)

@@ -9,7 +9,7 @@ from typing import Final
 
 from edge.diagnostics.finding import Finding, Level
 from edge.diagnostics.probe_runner import ProbeResult, run_probe
-from edge.model.edgetpu_trial import INSTALL, EdgeTpuTrial
+from edge.model.edgetpu_trial import HOW_TO_INSTALL, EdgeTpuTrial
 from edge.settings import ModelSettings
 from edge.system.hardware import text_of
 
@@ -47,7 +47,7 @@ def check_edgetpu(python: Sequence[str], model: ModelSettings, paths: CoralPaths
     yield judge_library(model.edgetpu_library, probe, _output_of(paths.packages), needed=needed)
     verdict = EdgeTpuTrial(model, python).wait()
     level: Level = "ok" if verdict.outcome == "healthy" else "fail" if needed else "warn"
-    yield Finding("tpu trial", level, verdict.sentence, verdict.mend)
+    yield Finding("tpu trial", level, verdict.sentence, verdict.remedy)
 
 
 def find_edge_tpus(paths: CoralPaths) -> list[str]:
@@ -76,13 +76,13 @@ def judge_library(name: str, probe: ProbeResult, packages: str, *, needed: bool)
     """Whether the library can be loaded, and whether its Debian package (``packages``) fits the TFLite runtimes."""
     if probe.problem and not probe.output:
         sentence = probe.problem if name in probe.problem else f"{name}: {probe.problem}"
-        return Finding("libedgetpu", "fail" if needed else "warn", sentence, INSTALL)
+        return Finding("libedgetpu", "fail" if needed else "warn", sentence, HOW_TO_INSTALL)
     installed = ", ".join(packages.split("\n"))
     version = next(iter(probe.values("version")), "it reports no version")
     sentence = f"{name}: {version}{f' ({installed})' if installed else ''}"
     if any("tf" not in package.partition(" ")[2] for package in packages.split("\n") if package):
         sentence += ": Coral's own build works with TFLite up to 2.11, and crashes with newer versions"
-        return Finding("libedgetpu", "warn", sentence, f"{INSTALL}: a build for a newer TFLite")
+        return Finding("libedgetpu", "warn", sentence, f"{HOW_TO_INSTALL}: a build for a newer TFLite")
     return Finding("libedgetpu", "ok", sentence)
 
 

@@ -25,7 +25,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import AcceleratorError
-from edge.model.edgetpu_trial import SECONDS
+from edge.model.edgetpu_trial import TRIAL_SECONDS
 from edge.settings import CameraSettings, ModelSettings, MqttSettings
 from edge.system.shutdown import guarded
 
@@ -83,11 +83,11 @@ def golden(argument: str) -> None:
 def edgetpu(argument: str) -> None:
     """Try the Edge TPU with the bundle of these model settings."""
     from edge.model.bundle import find_bundle, open_bundle  # noqa: PLC0415
-    from edge.model.edgetpu import try_out  # noqa: PLC0415
+    from edge.model.edgetpu import run_trial  # noqa: PLC0415
 
-    signal.alarm(2 * SECONDS)  # the parent may be gone, and a driver that hangs would keep this process for ever
+    signal.alarm(2 * TRIAL_SECONDS)  # the parent may be gone, and a driver that hangs would keep this process for ever
     settings = msgspec.json.decode(argument, type=ModelSettings)
-    try_out(open_bundle(find_bundle(settings.bundle)), settings.edgetpu_library, _print_json)
+    run_trial(open_bundle(find_bundle(settings.bundle)), settings.edgetpu_library, _print_json)
     os._exit(0)  # closing a device may hang as well
 
 
@@ -112,7 +112,7 @@ def coral(argument: str) -> None:
 def broker(argument: str) -> None:
     """Connect to the broker of these MQTT settings and print the outcome."""
     from edge.mqtt.connection import new_client  # noqa: PLC0415
-    from edge.mqtt.publisher import client_id  # noqa: PLC0415
+    from edge.mqtt.topics import client_id  # noqa: PLC0415
 
     settings = msgspec.json.decode(argument, type=MqttSettings)
     # It needs its own client id: with the service's, the broker would disconnect the running service.

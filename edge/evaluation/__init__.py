@@ -1,1 +1,1 @@
-"""Labelled faces, figures of a classifier, and how low an accuracy chance still explains."""
+"""Labelled faces, a classifier's figures on them, and the accuracy that is accepted."""

@@ -1,7 +1,8 @@
-"""How far below its card a model's accuracy may lie before chance no longer explains it.
+"""The acceptance threshold: the lowest accuracy that does not contradict the accuracy that the card states.
 
-Both figures are counts of right answers among some faces, so both are uncertain, the card's too. On other faces
-Fisher's exact test of two proportions, one-sided, answers the question; on the card's own faces only rounding differs.
+Both are counts of correct answers among some faces, so both are uncertain. On other faces than the card's, Fisher's
+exact test of two proportions decides (one-sided; Fisher 1922, "On the interpretation of chi-squared from contingency
+tables"). On the card's own faces only rounding may differ.
 """
 
 import math
@@ -10,19 +11,19 @@ from typing import Final
 
 from edge.model.bundle import Card
 
-RISK: Final = 0.01
-"""How often a model that is as good as its card is called worse, by the luck of the faces."""
+SIGNIFICANCE_LEVEL: Final = 0.01
+"""How often a model that is as good as its card is rejected, by chance."""
 
-_SAME_FILE: Final = 0.001  # of the answers; kernels of one runtime differ from processor to processor
-_UNMEASURED: Final = 0.005
-_QUANTILE: Final = 2.3263  # of the standard normal distribution at 1 - RISK
+_SAME_RUNTIME_SHARE: Final = 0.001  # of the answers; kernels of one runtime differ between processors
+_UNMEASURED_SHARE: Final = 0.005  # of the answers; for a runtime without a tolerance in the card
+_NORMAL_QUANTILE: Final = 2.3263  # of the standard normal distribution, at 1 - SIGNIFICANCE_LEVEL
 
 
 @dataclass(frozen=True)
 class AcceptanceThreshold:
-    """``accuracy`` is what the card says of ``n`` faces; less than ``lowest`` is not explained by chance or rounding.
+    """``lowest`` is the lowest accuracy that is accepted; the card states ``accuracy`` on ``n`` faces.
 
-    ``same_faces`` says that the card's faces are those that are measured.
+    ``same_faces`` says whether the accuracy is measured on the card's own faces.
     """
 
     accuracy: float
@@ -30,90 +31,94 @@ class AcceptanceThreshold:
     lowest: float
     same_faces: bool
 
-    def about(self, found: float, n: int) -> str:
-        """A sentence on the accuracy ``found`` on ``n`` faces."""
+    def describe(self, measured: float, n: int) -> str:
+        """A sentence that compares the accuracy ``measured`` on ``n`` faces with the card's."""
+        loss = self.accuracy - self.lowest
         if self.same_faces:
-            why = f"on these, the card's own faces, rounding explains up to {self.accuracy - self.lowest:.2%} less"
+            reason = f"on the card's own faces, rounding explains up to {loss:.2%} less"
         else:
             faces = f"{n:,} other faces" if n > 1 else "one other face"
-            some = f"up to {self.accuracy - self.lowest:.1%} less" if self.lowest > 0 else "everything"
-            why = (
-                f"on {faces} {some} is chance (99 %, one-sided, Fisher's exact test); "
+            explained = f"up to {loss:.1%} less" if self.lowest > 0 else "any result"
+            reason = (
+                f"on {faces}, chance explains {explained} (99 %, one-sided, Fisher's exact test); "
                 f"{_smaller_losses(self.accuracy, self.n, n)}"
             )
-        return f"{found:.2%} {self._verdict(found)} the card's {self.accuracy:.2%}: {why}"
+        return f"{measured:.2%} {self._comparison(measured)} the card's {self.accuracy:.2%}: {reason}"
 
-    def _verdict(self, found: float) -> str:
-        if round(found, 5) >= self.accuracy:  # as cards round it
+    def _comparison(self, measured: float) -> str:
+        if round(measured, 5) >= self.accuracy:  # cards round to five digits
             return "reaches"
-        return "is not clearly below" if found >= self.lowest else "is worse than"
+        return "is not clearly below" if measured >= self.lowest else "is worse than"
 
 
 def acceptance_threshold(card: Card, n: int, *, same_faces: bool, runtime: str, machine: str) -> AcceptanceThreshold:
-    """What the card promises of ``n`` faces in ``runtime`` on ``machine``."""
+    """The acceptance threshold for ``n`` faces, measured with ``runtime`` on the kind of processor ``machine``."""
     stated = card.figures
     if same_faces:
-        lowest = stated.accuracy - _differing_answers(card, runtime, machine)
+        lowest = stated.accuracy - _differing_share(card, runtime, machine)
     else:
-        lowest = least_right(n, round(stated.accuracy * stated.n), stated.n) / n
+        lowest = min_correct(n, round(stated.accuracy * stated.n), stated.n) / n
     return AcceptanceThreshold(stated.accuracy, stated.n, lowest, same_faces)
 
 
-def least_right(n: int, right_before: int, n_before: int) -> int:
-    """The fewest right answers among ``n`` that are not significantly fewer than ``right_before`` of ``n_before``."""
+def min_correct(n: int, correct_before: int, n_before: int) -> int:
+    """The fewest correct of ``n`` that are not significantly fewer than ``correct_before`` of ``n_before``."""
     low, high = 0, n
     while low < high:
         middle = (low + high) // 2
-        if chance_of_so_few(middle, n, right_before, n_before) >= RISK:
+        if fisher_p_value(middle, n, correct_before, n_before) >= SIGNIFICANCE_LEVEL:
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def chance_of_so_few(right: int, n: int, right_before: int, n_before: int) -> float:
-    """Fisher's exact test: how likely ``right`` or fewer of ``n`` are when both samples are of one accuracy.
+def fisher_p_value(correct: int, n: int, correct_before: int, n_before: int) -> float:
+    """Fisher's exact test, one-sided: the probability of ``correct`` or fewer of ``n`` if both accuracies are equal.
 
-    1.0 when ``right`` is no smaller a share than before.
+    1.0 when ``correct`` is not a smaller share than before.
     """
-    if right * n_before >= right_before * n:
+    if correct * n_before >= correct_before * n:
         return 1.0
-    all_right, everything = right + right_before, n + n_before
-    term = math.exp(_log_choose(n, right) + _log_choose(n_before, right_before) - _log_choose(everything, all_right))
+    all_correct, everything = correct + correct_before, n + n_before
+    term = math.exp(
+        _log_choose(n, correct) + _log_choose(n_before, correct_before) - _log_choose(everything, all_correct)
+    )
     total = 0.0
-    for count in range(right, max(0, all_right - n_before) - 1, -1):
+    for count in range(correct, max(0, all_correct - n_before) - 1, -1):
         total += term
         if term <= total * 1e-12:
             break
-        term *= count * (n_before - all_right + count) / ((all_right - count + 1) * (n - count + 1))
+        term *= count * (n_before - all_correct + count) / ((all_correct - count + 1) * (n - count + 1))
     return total
 
 
-def faces_to_see(loss: float, accuracy: float, n_before: int) -> int | None:
-    """With how many other faces the tolerance is as small as ``loss``; None when the card's own faces are too few.
+def faces_needed(loss: float, accuracy: float, n_before: int) -> int | None:
+    """How many other faces are needed to detect a ``loss`` of accuracy; None when the card's own faces are too few.
 
     By the normal approximation of the test above.
     """
-    share = (loss / _QUANTILE) ** 2 / (accuracy * (1 - accuracy)) - 1 / n_before
+    share = (loss / _NORMAL_QUANTILE) ** 2 / (accuracy * (1 - accuracy)) - 1 / n_before
     return math.ceil(1 / share) if share > 0 else None
 
 
 def _smaller_losses(accuracy: float, n_before: int, n: int) -> str:
+    """A part of a sentence: how many faces would show a smaller loss."""
     for loss in (0.05, 0.03, 0.02, 0.01):
-        needed = faces_to_see(loss, accuracy, n_before) if 0 < accuracy < 1 else None
+        needed = faces_needed(loss, accuracy, n_before) if 0 < accuracy < 1 else None
         if needed is None:
-            return f"a loss of {loss:.0%} cannot be seen, as the card's own figure is of {n_before} faces only"
+            return f"no number of faces would show a loss of {loss:.0%}, as the card's figure is of {n_before} faces"
         if needed > n:
             return f"{needed:,} faces would show a loss of {loss:.0%}"
     return "smaller losses need the card's own faces"
 
 
-def _differing_answers(card: Card, runtime: str, machine: str) -> float:
-    """The share of answers that may differ from the card's on its own faces."""
+def _differing_share(card: Card, runtime: str, machine: str) -> float:
+    """The share of answers that rounding may change on the card's own faces."""
     if (runtime, machine) == (card.golden_runtime, card.golden_machine):
-        return _SAME_FILE
+        return _SAME_RUNTIME_SHARE
     measured = {tolerance.runtime: 1 - tolerance.agreement for tolerance in card.tolerances}
-    return measured.get(runtime, max([_UNMEASURED, *measured.values()]))
+    return measured.get(runtime, max([_UNMEASURED_SHARE, *measured.values()]))
 
 
 def _log_choose(n: int, k: int) -> float:

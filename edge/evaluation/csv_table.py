@@ -1,6 +1,7 @@
-"""Read a CSV table as people have it: plain, gzip, xz or zip, or the one CSV inside a zip or tar archive.
+"""Read a CSV table: plain, compressed with gzip or xz, or the only CSV file in a zip or tar archive.
 
-What a file is says its content, not its name. Everything streams, so a table of any size takes little memory.
+The format is detected from the content, not from the file's name. Everything streams, so a table of any size takes
+little memory.
 """
 
 import csv
@@ -23,7 +24,7 @@ _UNREADABLE: Final = (
     OSError,
     EOFError,
     ValueError,  # malformed archive headers; text that is not UTF-8
-    RuntimeError,  # an encrypted zip, or one compressed in a way that Python does not know
+    RuntimeError,  # an encrypted zip, or a compression method that Python does not know
     struct.error,
     zlib.error,
     lzma.LZMAError,
@@ -31,15 +32,15 @@ _UNREADABLE: Final = (
     tarfile.TarError,
     csv.Error,
 )
-"""What Python's readers raise for a file that is damaged or something else."""
+"""What Python's readers raise for a file that is damaged or of another format."""
 
 
 @dataclass(frozen=True, slots=True)
 class CsvRow:
     """One row of a table.
 
-    ``number`` counts data rows from 0, ``line`` the lines of the text from 1, as an editor shows them. ``values`` has
-    every column of the header; what the row does not have is empty.
+    ``number`` counts data rows from 0, ``line`` the lines of the text from 1, as in an editor. ``values`` has every
+    column of the header; it is empty where the row is too short.
     """
 
     number: int
@@ -51,13 +52,13 @@ class CsvRow:
 
 
 def read_table(path: Path, kind: str, required: Sequence[str], preferred: Sequence[str] = ()) -> Iterator[CsvRow]:
-    """Yield the rows of a CSV; blanks around names and values do not count, empty lines neither.
+    """Yield the rows of a CSV. Spaces around names and values, and empty lines, are ignored.
 
-    ``kind`` says in errors what the table should be; ``preferred`` names the file to read from an archive that holds
-    several. Raises DataError when the file cannot be read, a ``required`` column is missing, or an archive does not
-    hold one CSV.
+    ``kind`` names the expected table in errors; ``preferred`` are the names of the file to read from an archive with
+    several CSV files. Raises DataError when the file cannot be read, a ``required`` column is missing, or an archive
+    does not hold one CSV file.
     """
-    reached = ""
+    progress = ""
     try:
         with _open_text(path, preferred) as text:
             reader = csv.reader(text)
@@ -70,9 +71,9 @@ def read_table(path: Path, kind: str, required: Sequence[str], preferred: Sequen
                 values = dict.fromkeys(header, "") | dict(zip(header, map(str.strip, fields), strict=False))
                 row = CsvRow(number, reader.line_num, values)
                 yield row
-                reached = f" after {row}"
+                progress = f" after {row}"
     except _UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read{reached}: {error or type(error).__name__}") from error
+        raise DataError(f"{path}: cannot be read{progress}: {error or type(error).__name__}") from error
 
 
 @contextmanager
@@ -83,16 +84,16 @@ def _open_text(path: Path, preferred: Sequence[str]) -> Iterator[TextIO]:
 
 
 def _open_content(path: Path, preferred: Sequence[str], opened: ExitStack) -> IO[bytes] | gzip.GzipFile | lzma.LZMAFile:
-    """The bytes of the CSV, which the caller closes; what they are read from is left to ``opened``."""
+    """Open the CSV's bytes, which the caller closes; files underneath are closed by ``opened``."""
     raw = opened.enter_context(path.open("rb"))
     magic = raw.peek(6)
     if magic.startswith(b"PK"):
         zipped = opened.enter_context(zipfile.ZipFile(raw))
-        return zipped.open(_choose(path, zipped.namelist(), preferred))
+        return zipped.open(_choose_member(path, zipped.namelist(), preferred))
     if tarfile.is_tarfile(path):  # compressed or not
-        tar = opened.enter_context(tarfile.open(path))  # noqa: SIM115  it is closed there
+        tar = opened.enter_context(tarfile.open(path))  # noqa: SIM115  the exit stack closes it
         files = {member.name: member for member in tar if member.isfile()}
-        content = tar.extractfile(files[_choose(path, list(files), preferred)])
+        content = tar.extractfile(files[_choose_member(path, list(files), preferred)])
         assert content is not None  # a regular file always opens
         return content
     if magic.startswith(b"\x1f\x8b"):
@@ -102,12 +103,12 @@ def _open_content(path: Path, preferred: Sequence[str], opened: ExitStack) -> IO
     return raw
 
 
-def _choose(path: Path, names: Sequence[str], preferred: Sequence[str]) -> str:
-    """The one CSV of an archive, or the one of a preferred name when there are several."""
+def _choose_member(path: Path, names: Sequence[str], preferred: Sequence[str]) -> str:
+    """The only CSV of an archive, or the only one with a preferred name when there are several."""
     files = {name: PurePosixPath(name).name for name in names}
     tables = [name for name, file in files.items() if file.lower().endswith(".csv") and not file.startswith(".")]
-    for found in (tables, [name for name in tables if files[name] in preferred]):
-        if len(found) == 1:
-            return found[0]
+    for candidates in (tables, [name for name in tables if files[name] in preferred]):
+        if len(candidates) == 1:
+            return candidates[0]
     held = f" ({', '.join(tables[:5])})" if tables else ""
-    raise DataError(f"{path}: holds {len(tables)} CSV files{held}, expected one. Unpack it and give what it holds.")
+    raise DataError(f"{path}: holds {len(tables)} CSV files{held}, expected one. Unpack it and give one of its files.")

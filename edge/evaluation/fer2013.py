@@ -1,7 +1,6 @@
-"""Read labelled faces: FER2013's CSV in every form it is shipped in, or a tree with one folder per label.
+"""Read labelled faces: FER2013's CSV in any form it is distributed in, or a folder tree with one folder per label.
 
-Written once, here, because the device's accuracy check needs it; training and export import it. docs/data.md says
-which forms there are and what is known about them.
+The device needs this to check accuracy; training and export import it. docs/data.md describes the forms.
 """
 
 import hashlib
@@ -27,8 +26,8 @@ from edge.model.preprocessing import INPUT_SIZE, LABELS, resize
 class Split(StrEnum):
     """The parts of a data set.
 
-    The first three are FER2013's. VALIDATION and TEST are folders of trees, and not its splits: the trees' ``test``
-    mixes PublicTest and PrivateTest. UNSPLIT are the pictures of a tree that says nothing.
+    The first three are FER2013's. VALIDATION and TEST are folders of trees and not FER2013's splits: a tree's ``test``
+    mixes PublicTest and PrivateTest. UNSPLIT are the pictures of a tree that states no split.
     """
 
     TRAINING = "Training"
@@ -40,7 +39,7 @@ class Split(StrEnum):
 
     @classmethod
     def named(cls, name: str) -> "Split":
-        """The split of a user's or a folder's name, in any case. Raises DataError for another name."""
+        """The split that a user or a folder names, in upper or lower case. Raises DataError for an unknown name."""
         if (split := _SPLIT_NAMES.get(name.lower())) is None:
             raise DataError(f"unknown split {name!r}: choose from {', '.join(cls)}")
         return split
@@ -53,13 +52,13 @@ _SPLIT_NAMES: Final = {
     "valid": Split.VALIDATION,
 }
 MEASURED: Final = (Split.PUBLIC, Split.VALIDATION, Split.TEST)
-"""What accuracy is measured on: the first of these that the data has. Never PrivateTest, unless it is asked for."""
+"""Accuracy is measured on the first of these that the data has; on PrivateTest only when a user asks for it."""
 
-_USAGES: Final = {split.value: split for split in (Split.TRAINING, Split.PUBLIC, Split.PRIVATE)}
-_CSV_NAMES: Final = ("fer2013.csv", "icml_face_data.csv")
-_CSV_LABELS: Final = {str(index): index for index in range(len(LABELS))}
-_CSV_PIXELS: Final = {str(value): value for value in range(256)}
-_LABEL_NAMES: Final = {
+_SPLIT_OF_USAGE: Final = {split.value: split for split in (Split.TRAINING, Split.PUBLIC, Split.PRIVATE)}
+_CSV_FILE_NAMES: Final = ("fer2013.csv", "icml_face_data.csv")
+_CLASS_OF_DIGIT: Final = {str(index): index for index in range(len(LABELS))}
+_VALUE_OF_PIXEL: Final = {str(value): value for value in range(256)}
+_CLASS_OF_FOLDER: Final = {
     **{label: index for index, label in enumerate(LABELS)},
     **{
         name: LABELS.index(label)
@@ -73,17 +72,17 @@ _LABEL_NAMES: Final = {
         )
     },
 }
-_PICTURES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
-_NAMED_FOR_SPLIT: Final = re.compile(r"(Training|PublicTest|PrivateTest)_", re.IGNORECASE)
+_PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
+_SPLIT_IN_FILE_NAME: Final = re.compile(r"(Training|PublicTest|PrivateTest)_", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class LabelledFaces:
-    """Faces and what they show.
+    """Faces with their labels.
 
-    ``pixels`` is ``(n, 48, 48)`` uint8, ``labels`` ``(n,)`` int64 (index into LABELS). ``rows`` is ``(n,)`` int64, the
-    0-based data row of each face in its CSV, which is how FERPlus votes align with it; trees of pictures have none.
-    ``split`` is what all of them belong to, or None for everything together.
+    ``pixels`` is ``(n, 48, 48)`` uint8, ``labels`` ``(n,)`` int64 (index into LABELS). ``rows`` is ``(n,)`` int64: the
+    0-based data row of each face in its CSV, to which FERPlus votes are aligned; trees of pictures have none. ``split``
+    is the one that all faces belong to, or None for all splits together.
     """
 
     pixels: NDArray[np.uint8]
@@ -95,12 +94,12 @@ class LabelledFaces:
         return len(self.labels)
 
     def select(self, kept: NDArray[np.bool_]) -> "LabelledFaces":
-        """The faces for which ``kept``, ``(n,)``, is true."""
+        """The faces for which ``kept``, ``(n,)`` bool, is true."""
         rows = None if self.rows is None else self.rows[kept]
         return LabelledFaces(self.pixels[kept], self.labels[kept], rows, self.split)
 
     def sha256(self) -> str:
-        """Hash of pixels and labels: the same for the plain and any compressed form of one data set."""
+        """Hash of pixels and labels; it is the same for every form of one data set."""
         digest = hashlib.sha256(self.pixels.tobytes())
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
@@ -108,7 +107,7 @@ class LabelledFaces:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row of a CSV or a picture of a tree that is no labelled face: where it stands, and why."""
+    """A CSV row or a picture of a tree that is not a labelled face: where it is, and why it is not."""
 
     where: str
     reason: str
@@ -119,16 +118,16 @@ class BadRow:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """A whole data set, read once: the faces of each split that has any, and what could not be used."""
+    """A whole data set: the faces of each split that has any, and the rows that could not be used."""
 
     source: Path
     splits: Mapping[Split, LabelledFaces]
     bad: tuple[BadRow, ...]
 
     def faces(self, split: Split) -> LabelledFaces:
-        """The faces of one split. Raises DataError when there are none, saying what there is."""
+        """The faces of one split. Raises DataError, which says what there is, when there are none."""
         if split not in self.splits:
-            raise _nothing(self.source, split, {held: len(faces) for held, faces in self.splits.items()})
+            raise _no_faces_error(self.source, split, {held: len(faces) for held, faces in self.splits.items()})
         return self.splits[split]
 
 
@@ -140,36 +139,35 @@ class _Face:
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """A face not looked at yet: reading one split must not take the time of parsing the others."""
+class _UnparsedFace:
+    """A face whose split is known, but which is not parsed: reading one split must not parse the others."""
 
     split: Split
-    load: Callable[[], _Face | BadRow]
+    parse: Callable[[], _Face | BadRow]
 
 
 def read_data(path: Path) -> LabelledData:
-    """Read every split of a FER2013 CSV or a folder tree in one go; bad rows are collected, not raised.
+    """Read every split of a FER2013 CSV or a folder tree; bad rows are collected, not raised.
 
-    Raises DataError when the source as a whole cannot be read or holds nothing.
+    Raises DataError when the source cannot be read or holds nothing.
     """
     faces: dict[Split, list[_Face]] = {}
     bad: list[BadRow] = []
     for entry in _entries(path):
-        face = entry if isinstance(entry, BadRow) else entry.load()
+        face = entry if isinstance(entry, BadRow) else entry.parse()
         if isinstance(face, BadRow):
             bad.append(face)
-        elif isinstance(entry, _Entry):
+        elif isinstance(entry, _UnparsedFace):
             faces.setdefault(entry.split, []).append(face)
     if not faces and not bad:
-        raise _nothing(path, None, {})
+        raise _no_faces_error(path, None, {})
     return LabelledData(path, {split: _stack(found, split) for split, found in faces.items()}, tuple(bad))
 
 
 def read_faces(path: Path, split: str | None = None) -> LabelledFaces:
-    """Read the faces of one split, or of all, keeping nothing else in memory.
+    """Read the faces of one split, or of all splits, keeping nothing else in memory.
 
-    Raises DataError naming file, row and reason at the first bad row; of rows of other splits only the split is
-    looked at.
+    Raises DataError at the first bad row, naming file, row and reason. Of rows of other splits only the split is read.
     """
     wanted = None if split is None else Split.named(split)
     faces: list[_Face] = []
@@ -180,36 +178,36 @@ def read_faces(path: Path, split: str | None = None) -> LabelledFaces:
         seen[entry.split] += 1
         if wanted is not None and entry.split is not wanted:
             continue
-        face = entry.load()
+        face = entry.parse()
         if isinstance(face, BadRow):
             raise DataError(f"{path}, {face}")
         faces.append(face)
     if not faces:
-        raise _nothing(path, wanted, seen)
+        raise _no_faces_error(path, wanted, seen)
     return _stack(faces, wanted)
 
 
 def measured_split(path: Path) -> Split | None:
-    """The split to measure accuracy on when nobody asked for one; None, for all faces, when a tree has no splits."""
+    """The split to measure accuracy on by default; None, for all faces, when a tree has no splits."""
     if not path.is_dir():
         return Split.PUBLIC
-    held = {entry.split for entry in _tree_entries(path) if isinstance(entry, _Entry)}
+    held = {entry.split for entry in _tree_entries(path) if isinstance(entry, _UnparsedFace)}
     if held <= {Split.UNSPLIT}:
         return None
     return next((split for split in MEASURED if split in held), Split.PUBLIC)
 
 
 def pictures(folder: Path) -> list[str]:
-    """The pictures anywhere below ``folder``, relative to it and sorted; what is hidden does not count."""
+    """The picture files anywhere below ``folder``, as sorted relative paths; hidden files and folders are ignored."""
     found = []
     for top, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = "" if Path(top) == folder else f"{Path(top).relative_to(folder)}/"
-        found += [f"{below}{name}" for name in files if name.lower().endswith(_PICTURES) and name[0] != "."]
+        found += [f"{below}{name}" for name in files if name.lower().endswith(_PICTURE_SUFFIXES) and name[0] != "."]
     return sorted(found)
 
 
-def _entries(path: Path) -> Iterator[_Entry | BadRow]:
+def _entries(path: Path) -> Iterator[_UnparsedFace | BadRow]:
     if path.is_dir():
         return _tree_entries(path)
     if path.is_file():
@@ -228,36 +226,36 @@ def _stack(faces: Sequence[_Face], split: Split | None) -> LabelledFaces:
     )
 
 
-def _nothing(path: Path, wanted: Split | None, held: Mapping[Split, int]) -> DataError:
-    """Why there are no faces, and what to do."""
+def _no_faces_error(path: Path, wanted: Split | None, held: Mapping[Split, int]) -> DataError:
+    """An error that says why there are no faces, and what to do."""
     if not held:
-        form = "its folders are to be named" if path.is_dir() else "it is to have rows labelled 0..6 for"
+        form = "name its folders" if path.is_dir() else "it must have rows labelled 0..6 for"
         return DataError(f"{path}: no labelled faces found; {form} {', '.join(LABELS)}")
-    told = (
+    found = (
         f"{path}, split {wanted}: no labelled faces found, only {', '.join(f'{n:,} of {s}' for s, n in held.items())}"
     )
     if path.is_dir():
-        return DataError(f"{told}. Give a tree with folders train and test, or ask for what there is.")
+        return DataError(f"{found}. Give a tree with folders train and test, or ask for what there is.")
     if set(held) == {Split.TRAINING}:
-        told += ". A CSV without Usage, as the challenge's train.csv, is all Training; fer2013.csv has every split"
-    return DataError(told)
+        found += ". A CSV without Usage, as the challenge's train.csv, is all Training; fer2013.csv has every split"
+    return DataError(found)
 
 
-def _table_entries(path: Path) -> Iterator[_Entry | BadRow]:
-    for row in read_table(path, "FER2013", ("emotion", "pixels"), preferred=_CSV_NAMES):
+def _table_entries(path: Path) -> Iterator[_UnparsedFace | BadRow]:
+    for row in read_table(path, "FER2013", ("emotion", "pixels"), preferred=_CSV_FILE_NAMES):
         usage = row.values.get("Usage", Split.TRAINING)  # the challenge's train.csv has no such column
-        if usage in _USAGES:
-            yield _Entry(_USAGES[usage], partial(_parse, row))
+        if usage in _SPLIT_OF_USAGE:
+            yield _UnparsedFace(_SPLIT_OF_USAGE[usage], partial(_parse_row, row))
         else:
-            yield BadRow(str(row), f"Usage {usage[:20]!r} is not {', '.join(_USAGES)}")
+            yield BadRow(str(row), f"Usage {usage[:20]!r} is not {', '.join(_SPLIT_OF_USAGE)}")
 
 
-def _parse(row: CsvRow) -> _Face | BadRow:
-    label = _CSV_LABELS.get(row.values["emotion"])
+def _parse_row(row: CsvRow) -> _Face | BadRow:
+    label = _CLASS_OF_DIGIT.get(row.values["emotion"])
     if label is None:
         return BadRow(str(row), f"label {row.values['emotion'][:20]!r} is not 0..{len(LABELS) - 1}")
     try:
-        pixels = bytes(map(_CSV_PIXELS.__getitem__, row.values["pixels"].split()))
+        pixels = bytes(map(_VALUE_OF_PIXEL.__getitem__, row.values["pixels"].split()))
     except KeyError as error:
         return BadRow(str(row), f"pixel {error.args[0][:20]!r} is not a whole number from 0 to 255")
     if len(pixels) != INPUT_SIZE * INPUT_SIZE:
@@ -265,39 +263,39 @@ def _parse(row: CsvRow) -> _Face | BadRow:
     return _Face(pixels, label, row.number)
 
 
-def _tree_entries(folder: Path) -> Iterator[_Entry | BadRow]:
+def _tree_entries(folder: Path) -> Iterator[_UnparsedFace | BadRow]:
     for file in pictures(folder):
-        entry = _place(file)
-        if isinstance(entry, str):
-            yield BadRow(file, entry)
+        found = _split_and_label(file)
+        if isinstance(found, str):
+            yield BadRow(file, found)
         else:
-            split, label = entry
-            yield _Entry(split, partial(_load, folder, file, label))
+            split, label = found
+            yield _UnparsedFace(split, partial(_parse_picture, folder, file, label))
 
 
-def _place(file: str) -> tuple[Split, int] | str:
-    """Split and label that a picture's folders and name state, or why they state none."""
+def _split_and_label(file: str) -> tuple[Split, int] | str:
+    """The split and label that a picture's folders and name state, or why they state none."""
     *folders, name = PurePath(file).parts
     split = _SPLIT_NAMES.get(folders[0].lower()) if folders else None
     if split:
         folders.pop(0)
-    label = _LABEL_NAMES.get(folders[0].lower()) if folders else None
+    label = _CLASS_OF_FOLDER.get(folders[0].lower()) if folders else None
     if label is None:
-        told = f"in no folder named {', '.join(LABELS)}"
+        reason = f"in no folder named {', '.join(LABELS)}"
         numbered = folders and folders[0].isdigit()
-        return f"{told}; numbers are not read, since trees differ in their order" if numbered else told
-    match = _NAMED_FOR_SPLIT.match(name)
+        return f"{reason}; numbers are not read, since trees differ in their order" if numbered else reason
+    match = _SPLIT_IN_FILE_NAME.match(name)
     named = Split.named(match[1]) if match else None
     if split is None:
         return named or Split.UNSPLIT, label
-    if named is None or split is Split.VALIDATION:  # people take their validation pictures out of Training
+    if named is None or split is Split.VALIDATION:  # validation pictures are usually taken from Training
         return split, label
     if named is split or (split is Split.TEST and named is not Split.TRAINING):
         return named, label
     return f"is in the folder of {split}, and its name says {named}"
 
 
-def _load(folder: Path, file: str, label: int) -> _Face | BadRow:
+def _parse_picture(folder: Path, file: str, label: int) -> _Face | BadRow:
     try:
         gray = read_gray(folder / file)
     except SourceError:

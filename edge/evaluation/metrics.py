@@ -13,7 +13,7 @@ CALIBRATION_BINS: Final = 10
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """Precision, recall and F1 of one label, and how many faces carry it. A ratio without cases is 0."""
+    """Precision, recall and F1 of one label, and how many faces have it. A ratio without cases is 0."""
 
     precision: float
     recall: float
@@ -23,9 +23,9 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a classifier reaches on labelled faces.
+    """A classifier's figures on ``n`` labelled faces.
 
-    ``confusion[i, j]`` counts faces of class i that were called class j; ``(7, 7)`` int64.
+    ``confusion[i, j]`` counts faces of class i that were predicted as class j; ``(7, 7)`` int64.
     """
 
     n: int
@@ -35,7 +35,7 @@ class Figures:
     confusion: NDArray[np.int64]
 
     def as_json(self) -> dict[str, Any]:
-        """The figures for a machine, rounded."""
+        """The figures as JSON values, rounded."""
         return {
             "n": self.n,
             "accuracy": round(self.accuracy, 5),
@@ -55,8 +55,8 @@ class Figures:
 
     def rows(self) -> list[str]:
         """Per-class figures and the confusion matrix as a table for a terminal."""
-        called = " ".join(f"{label[:5]:>5}" for label in LABELS)
-        lines = [f"{'':10}{'precision':>10}{'recall':>8}{'F1':>7}{'n':>7}   called {called}"]
+        columns = " ".join(f"{label[:5]:>5}" for label in LABELS)
+        lines = [f"{'':10}{'precision':>10}{'recall':>8}{'F1':>7}{'n':>7}   called {columns}"]
         for label, row in zip(LABELS, self.confusion, strict=True):
             c = self.per_class[label]
             counts = " ".join(f"{count:>5}" for count in row)
@@ -66,7 +66,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Bin:
-    """The ``n`` faces whose confidence falls into one of ten equal ranges, with their means; 0 where ``n`` is 0."""
+    """The ``n`` faces whose confidence is in one of ten equal ranges: mean confidence and accuracy, or 0."""
 
     n: int
     confidence: float
@@ -75,7 +75,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class ReliabilityDiagram:
-    """How far confidences can be believed.
+    """How well confidences agree with accuracy.
 
     ``ece`` is the expected calibration error over ``bins`` (Guo et al. 2017, arXiv 1706.04599), ``nll`` the mean
     negative log-likelihood of the true label in nats.
@@ -107,10 +107,10 @@ def measure(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> Figure
 
 
 def reliability_diagram(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> ReliabilityDiagram:
-    """Compare confidences with what came true: ``labels`` is ``(n,)``, ``probabilities`` ``(n, 7)``."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    """Compare confidences with accuracy: ``labels`` is ``(n,)``, ``probabilities`` ``(n, 7)``."""
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     number = bin_numbers(confidence)
-    bins = tuple(_bin(confidence[number == index], right[number == index]) for index in range(CALIBRATION_BINS))
+    bins = tuple(_bin(confidence[number == index], correct[number == index]) for index in range(CALIBRATION_BINS))
     ece = sum(b.n * abs(b.accuracy - b.confidence) for b in bins) / len(labels)
     true = probabilities[np.arange(len(labels)), labels]
     return ReliabilityDiagram(float(ece), float(-np.log(np.maximum(true, 1e-12)).mean()), bins)
@@ -121,14 +121,14 @@ def bin_numbers(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
-def _bin(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Bin:
-    n = len(right)
-    return Bin(n, float(confidence.mean()), float(right.mean())) if n else Bin(0, 0.0, 0.0)
+def _bin(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> Bin:
+    n = len(correct)
+    return Bin(n, float(confidence.mean()), float(correct.mean())) if n else Bin(0, 0.0, 0.0)
 
 
 def _class_figures(confusion: NDArray[np.int64], index: int) -> ClassFigures:
-    hits, called, support = confusion[index, index], confusion[:, index].sum(), confusion[index].sum()
-    precision = float(hits / called) if called else 0.0
+    hits, predicted, support = confusion[index, index], confusion[:, index].sum(), confusion[index].sum()
+    precision = float(hits / predicted) if predicted else 0.0
     recall = float(hits / support) if support else 0.0
     f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
     return ClassFigures(precision, recall, f1, int(support))

@@ -1,4 +1,4 @@
-"""Counting people instead of telling of them: what changes become under ``privacy.aggregate_only``. Pure.
+"""Counts people per interval instead of reporting single ones, under ``privacy.aggregate_only``. Pure.
 
 A count of fewer people than ``minimum_people`` is never given, neither of all nor of those who showed one expression.
 """
@@ -12,7 +12,7 @@ from edge.settings import PrivacySettings
 
 @dataclass(frozen=True, slots=True)
 class IntervalCounts:
-    """Counts of the ``seconds`` before ``end`` (source time, seconds); as in edge.mqtt.messages.Aggregate."""
+    """Counts of the ``seconds`` before ``end`` (source time, seconds); fields as in edge.mqtt.messages.Aggregate."""
 
     end: float
     seconds: float
@@ -22,7 +22,7 @@ class IntervalCounts:
 
 
 class AggregateCounter:
-    """Counts tracks over intervals that begin with the source; one that lasts is counted in each of its intervals."""
+    """Counts tracks per interval, from the start of the source on; a track counts in each interval it is there."""
 
     def __init__(self, privacy: PrivacySettings) -> None:
         self._seconds = privacy.interval_seconds
@@ -32,7 +32,7 @@ class AggregateCounter:
         self._start_over()
 
     def update(self, changes: Iterable[Change], now: float) -> Iterator[IntervalCounts]:
-        """Take what has happened until ``now``; yields the interval that has ended, unless too few were there."""
+        """Take the changes until ``now``; yields the interval that has ended, unless too few people were there."""
         if now >= self._begin + self._seconds:
             yield from self._close(self._begin + self._seconds)
             self._begin = now - now % self._seconds
@@ -40,7 +40,7 @@ class AggregateCounter:
             self._count(change)
 
     def end(self, now: float) -> Iterator[IntervalCounts]:
-        """The source ends, and with it this interval, which may be shorter."""
+        """The source has ended, and with it this interval, which may be shorter; yields it like :meth:`update`."""
         yield from self._close(now)
 
     def _count(self, change: Change) -> None:
@@ -49,22 +49,22 @@ class AggregateCounter:
             return
         label = change.expression.label if change.expression else None
         self._present[change.track] = label
-        self._note(change.track, label)
+        self._add(change.track, label)
         if change.name:
             self._presets.setdefault(change.name, set()).add(change.track)
 
-    def _note(self, track: int, label: str | None) -> None:
+    def _add(self, track: int, label: str | None) -> None:
         self._people.add(track)
         if label:
             self._expressions.setdefault(label, set()).add(track)
 
     def _close(self, end: float) -> Iterator[IntervalCounts]:
         if len(self._people) >= self._minimum:
-            counts = (self._enough(self._expressions), self._enough(self._presets))
+            counts = (self._reportable(self._expressions), self._reportable(self._presets))
             yield IntervalCounts(end, round(end - self._begin, 3), len(self._people), *counts)
         self._start_over()
 
-    def _enough(self, groups: dict[str, set[int]]) -> dict[str, int]:
+    def _reportable(self, groups: dict[str, set[int]]) -> dict[str, int]:
         return {name: len(tracks) for name, tracks in sorted(groups.items()) if len(tracks) >= self._minimum}
 
     def _start_over(self) -> None:
@@ -72,4 +72,4 @@ class AggregateCounter:
         self._expressions: dict[str, set[int]] = {}
         self._presets: dict[str, set[int]] = {}
         for track, label in self._present.items():
-            self._note(track, label)
+            self._add(track, label)

@@ -1,4 +1,4 @@
-"""What is worth saying: per-frame readings become few events per track. Pure; time comes with each call."""
+"""Turns the readings of each track into few changes worth an event. Pure: time, in seconds, is passed in."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,39 +7,40 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.model.preprocessing import LABELS, expression, softmax
+from edge.model.preprocessing import LABELS, softmax
+from edge.model.preprocessing import expression as to_expression
 from edge.records import EventKind, EventTuning, Expression, Logits, Reading, Reason
 from edge.settings import EventSettings, Preset
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSettings:
-    """How things are told: a model's :class:`EventTuning`, below which confidence it abstains, and the presets.
+    """A model's event tuning, the ``threshold`` of confidence below which it abstains, and the presets.
 
-    ``uncertain_after`` is how many seconds nothing could be said before that is told.
+    ``uncertain_after`` is how many seconds no expression could be recognised before ``uncertain`` is reported.
     """
 
-    telling: EventTuning
+    tuning: EventTuning
     threshold: float
     uncertain_after: float
     presets: tuple[Preset, ...] = ()
 
 
 def episode_settings(
-    events: EventSettings, presets: tuple[Preset, ...], telling: EventTuning, threshold: float
+    events: EventSettings, presets: tuple[Preset, ...], tuning: EventTuning, threshold: float
 ) -> EpisodeSettings:
-    """The manner of a card (``telling``, ``threshold``), with what the settings put in its place."""
+    """The card's ``tuning`` and ``threshold``, each replaced by the setting that gives a number."""
 
-    def own(setting: float | str, card: float) -> float:
+    def chosen(setting: float | str, card: float) -> float:
         return card if isinstance(setting, str) else setting
 
     return EpisodeSettings(
         EventTuning(
-            own(events.smoothing, telling.smoothing),
-            own(events.dwell, telling.dwell),
-            own(events.hysteresis, telling.hysteresis),
+            chosen(events.smoothing, tuning.smoothing),
+            chosen(events.dwell, tuning.dwell),
+            chosen(events.hysteresis, tuning.hysteresis),
         ),
-        own(events.threshold, threshold),
+        chosen(events.threshold, threshold),
         events.uncertain_after,
         presets,
     )
@@ -47,7 +48,10 @@ def episode_settings(
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSpan:
-    """One expression of one track from ``start`` for ``duration`` (seconds, source time), and its confidence."""
+    """One expression of one track from ``start`` for ``duration`` (source time, seconds).
+
+    ``peak`` and ``mean`` are of its confidence.
+    """
 
     label: str
     start: float
@@ -58,7 +62,7 @@ class EpisodeSpan:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that happened to one track at ``time`` (seconds, source time); as in edge.records.Event."""
+    """What happened to one track at ``time`` (source time, seconds); fields as in edge.records.Event."""
 
     track: int
     kind: EventKind
@@ -70,12 +74,15 @@ class Change:
 
 
 @dataclass
-class _Told:
-    """What was told of a track since ``start``: a label, with its confidences so far, or why there is none."""
+class _Reported:
+    """What was last reported of a track, and holds since ``start``.
+
+    Either a ``label``, with the peak, sum and count of its confidences so far, or the ``reason`` why there is none.
+    """
 
     label: str | None
     start: float
-    shown: Expression | None
+    expression: Expression | None
     reason: Reason | None
     peak: float = 0.0
     total: float = 0.0
@@ -87,7 +94,7 @@ class _Told:
             self.total += confidence
             self.count += 1
 
-    def stretch(self, end: float) -> EpisodeSpan | None:
+    def span(self, end: float) -> EpisodeSpan | None:
         if self.label is None:
             return None
         mean = self.total / max(1, self.count)
@@ -96,72 +103,83 @@ class _Told:
 
 @dataclass
 class _Pending:
-    """What may be told instead, since ``since``; ``former`` and ``own`` are confidences of the told and this label."""
+    """A label that leads since ``since``, and is reported once it has led for long enough; None for no label.
+
+    ``confidences`` are its own, ``reported_confidences`` those of the reported label in the same time.
+    """
 
     label: str | None
     since: float
-    former: list[float] = field(default_factory=list)
-    own: list[float] = field(default_factory=list)
+    reported_confidences: list[float] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
 
 
 @dataclass
 class _State:
-    """What is known of one track. ``updated`` is when it was last read; before that, when it was first looked at."""
+    """The state of one track. ``updated`` is the time of its last logits; before the first ones, of its first reading.
+
+    ``logits`` are averaged over time. ``held`` has the time since when each preset's expression leads with enough
+    confidence, ``fired`` the presets that were reported since.
+    """
 
     track: int
     updated: float
     logits: NDArray[np.float64] | None = None
-    told: _Told | None = None
+    reported: _Reported | None = None
     pending: _Pending | None = None
     held: dict[Preset, float] = field(default_factory=dict)
     fired: set[Preset] = field(default_factory=set)
 
 
 class EpisodeTracker:
-    """Averages logits over time and tells a face, a new expression, or that there is none to tell, once it has lasted.
+    """Averages logits over time and reports an expression, or that there is none, once that has lasted.
 
-    A face that goes before it was told is never told at all.
+    A face that leaves before its first event produces none.
     """
 
-    def __init__(self, episode_settings: EpisodeSettings) -> None:
-        self._manner = episode_settings
+    def __init__(self, settings: EpisodeSettings) -> None:
+        self._settings = settings
         self._states: dict[int, _State] = {}
 
-    def update(self, in_view: Iterable[int], seen: Mapping[int, Reading], now: float) -> Iterator[Change]:
-        """Take the ids of all tracks in view and the readings of those looked at; yields what happened."""
-        for track in sorted(self._states.keys() - set(in_view)):
+    def update(self, tracks: Iterable[int], readings: Mapping[int, Reading], now: float) -> Iterator[Change]:
+        """Take the ids of all tracks and the readings of those classified now; yields the changes.
+
+        A track that is missing has left.
+        """
+        for track in sorted(self._states.keys() - set(tracks)):
             yield from self._left(self._states.pop(track), now)
-        for track, reading in seen.items():
+        for track, reading in readings.items():
             state = self._states.setdefault(track, _State(track, now))
             if not isinstance(reading, str):
                 yield from self._read(state, reading, now)
-            elif now - state.updated >= self._manner.uncertain_after and not _uncertain(state):
-                # What was read a moment ago held until now; how it has gone on, nobody knows.
-                yield self._tell(state, _Pending(None, state.updated), None, reading, now)
+            elif now - state.updated >= self._settings.uncertain_after and not _uncertain(state):
+                # The last expression held until its last reading; since then it is unknown.
+                yield self._report(state, _Pending(None, state.updated), None, reading, now)
 
     def _left(self, state: _State, now: float) -> Iterator[Change]:
-        if told := state.told:
+        if reported := state.reported:
             if state.pending:
-                told.add(state.pending.former)
-            # It was last read some time before the tracker gave it up.
-            yield Change(state.track, "left", told.shown, now, told.reason, told.stretch(state.updated))
+                reported.add(state.pending.reported_confidences)
+            # The tracker gave it up some time after its last reading.
+            span = reported.span(state.updated)
+            yield Change(state.track, "left", reported.expression, now, reported.reason, span)
 
     def _read(self, state: _State, logits: Logits, now: float) -> Iterator[Change]:
         probabilities = self._smooth(state, logits, now)
-        told, label = state.told, self._verdict(state, probabilities)
-        if told and told.label == label:
-            told.add(state.pending.former if state.pending else ())  # it was a flicker
-            told.add(_confidence(probabilities, label))
+        reported, label = state.reported, self._label(state, probabilities)
+        if reported and reported.label == label:
+            reported.add(state.pending.reported_confidences if state.pending else ())  # the other label was a flicker
+            reported.add(_confidence(probabilities, label))
             state.pending = None
         else:
             pending = state.pending
             if pending is None or pending.label != label:
-                pending = state.pending = _Pending(label, now, pending.former if pending else [])
-            pending.former += _confidence(probabilities, told.label if told else None)
-            pending.own += _confidence(probabilities, label)
-            if now - pending.since >= (self._manner.telling.dwell if label else self._manner.uncertain_after):
-                shown = _shown(probabilities, label) if label else None
-                yield self._tell(state, pending, shown, "low margin", now)
+                pending = state.pending = _Pending(label, now, pending.reported_confidences if pending else [])
+            pending.reported_confidences += _confidence(probabilities, reported.label if reported else None)
+            pending.confidences += _confidence(probabilities, label)
+            if now - pending.since >= (self._settings.tuning.dwell if label else self._settings.uncertain_after):
+                expression = _expression_of(probabilities, label) if label else None
+                yield self._report(state, pending, expression, "low margin", now)
         yield from self._presets(state, probabilities, now)
 
     def _smooth(self, state: _State, logits: Logits, now: float) -> NDArray[np.float64]:
@@ -169,56 +187,59 @@ class EpisodeTracker:
         if state.logits is None:
             state.logits = newest
         else:
-            keep = math.exp(-(now - state.updated) / self._manner.telling.smoothing)
-            state.logits = keep * state.logits + (1 - keep) * newest
+            weight = math.exp(-(now - state.updated) / self._settings.tuning.smoothing)
+            state.logits = weight * state.logits + (1 - weight) * newest
         state.updated = now
         return softmax(state.logits)
 
-    def _verdict(self, state: _State, probabilities: NDArray[np.float64]) -> str | None:
-        """The label that these averaged probabilities speak for, given what was told; None when for none."""
-        hysteresis = self._manner.telling.hysteresis
+    def _label(self, state: _State, probabilities: NDArray[np.float64]) -> str | None:
+        """The label of these averaged probabilities, with hysteresis for the reported one; None when it abstains."""
+        hysteresis = self._settings.tuning.hysteresis
         best = float(probabilities.max())
-        if best < self._manner.threshold + (hysteresis if _uncertain(state) else 0.0):
+        if best < self._settings.threshold + (hysteresis if _uncertain(state) else 0.0):
             return None
-        former = state.told or state.pending
-        if former and former.label and best - probabilities[LABELS.index(former.label)] < hysteresis:
-            return former.label
+        current = state.reported or state.pending
+        if current and current.label and best - probabilities[LABELS.index(current.label)] < hysteresis:
+            return current.label
         return _top(probabilities)
 
-    def _tell(self, state: _State, pending: _Pending, shown: Expression | None, reason: Reason, now: float) -> Change:
-        """What was pending has lasted."""
-        former = state.told
-        state.told, state.pending = _Told(pending.label, pending.since, shown, None if shown else reason), None
-        state.told.add(pending.own)
-        if shown is None:
+    def _report(
+        self, state: _State, pending: _Pending, expression: Expression | None, reason: Reason, now: float
+    ) -> Change:
+        """Report what was pending, because it has lasted; ``reason`` applies without an expression."""
+        before = state.reported
+        reported = _Reported(pending.label, pending.since, expression, None if expression else reason)
+        reported.add(pending.confidences)
+        state.reported, state.pending = reported, None
+        if expression is None:
             state.held.clear()
             state.fired.clear()
-        kind: EventKind = "appeared" if former is None else "changed" if shown else "uncertain"
-        ended = former.stretch(pending.since) if former else None
-        return Change(state.track, kind, shown, now, state.told.reason, ended)
+        kind: EventKind = "appeared" if before is None else "changed" if expression else "uncertain"
+        ended = before.span(pending.since) if before else None
+        return Change(state.track, kind, expression, now, reported.reason, ended)
 
     def _presets(self, state: _State, probabilities: NDArray[np.float64], now: float) -> Iterator[Change]:
-        told = state.told
-        for preset in self._manner.presets:
-            leads = preset.expression in (told and told.label, _top(probabilities))
+        reported = state.reported
+        for preset in self._settings.presets:
+            leads = preset.expression in (reported and reported.label, _top(probabilities))
             if not leads or probabilities[LABELS.index(preset.expression)] < preset.min_confidence:
                 state.held.pop(preset, None)
                 state.fired.discard(preset)
                 continue
             since = state.held.setdefault(preset, now)
             if (
-                told
-                and told.label == preset.expression
+                reported
+                and reported.label == preset.expression
                 and now - since >= preset.for_seconds
                 and preset not in state.fired
             ):
                 state.fired.add(preset)
-                shown = _shown(probabilities, preset.expression)
-                yield Change(state.track, "preset", shown, now, None, told.stretch(now), preset.name)
+                expression = _expression_of(probabilities, preset.expression)
+                yield Change(state.track, "preset", expression, now, None, reported.span(now), preset.name)
 
 
 def _uncertain(state: _State) -> bool:
-    return state.told is not None and state.told.label is None
+    return state.reported is not None and state.reported.label is None
 
 
 def _top(probabilities: NDArray[np.float64]) -> str:
@@ -229,7 +250,7 @@ def _confidence(probabilities: NDArray[np.float64], label: str | None) -> list[f
     return [] if label is None else [float(probabilities[LABELS.index(label)])]
 
 
-def _shown(probabilities: NDArray[np.float64], label: str) -> Expression:
-    """The expression that is told: what led so far may be a little less likely now."""
-    scores = expression(probabilities).scores
+def _expression_of(probabilities: NDArray[np.float64], label: str) -> Expression:
+    """The expression with this label, which by hysteresis need not be the likeliest one."""
+    scores = to_expression(probabilities).scores
     return Expression(label, scores[label], scores)

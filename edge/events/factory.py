@@ -1,4 +1,4 @@
-"""From what happened to the message that is sent: ids, JSON, and the schema that documents it."""
+"""Makes events from changes: ids, times, JSON, and the schema."""
 
 import secrets
 from typing import Any
@@ -11,19 +11,19 @@ from edge.system.clock import Moment
 
 
 class EventFactory:
-    """Gives each change its id, ``<run id>-<sequence>``, and its time."""
+    """Gives each change its id, ``<run id>-<sequence>``, and its time of day."""
 
     def __init__(self, run_id: str | None = None) -> None:
         self.run_id = run_id or secrets.token_hex(6)
         self._sequence = 0
 
     def next_id(self) -> str:
-        """An id that never was before; sequence numbers start at 1."""
+        """The next id; sequence numbers start at 1."""
         self._sequence += 1
         return f"{self.run_id}-{self._sequence}"
 
     def event(self, change: Change, moment: Moment) -> Event:
-        """The event of one change, told at this moment."""
+        """The event of one change; ``moment`` gives its time of day."""
         return Event(
             id=self.next_id(),
             time=moment.text(change.time),
@@ -37,13 +37,13 @@ class EventFactory:
         )
 
 
-def _episode(stretch: EpisodeSpan, moment: Moment) -> Episode:
+def _episode(span: EpisodeSpan, moment: Moment) -> Episode:
     return Episode(
-        stretch.label,
-        moment.text(stretch.start),
-        round(stretch.duration, 3),
-        round(stretch.peak, 4),
-        round(stretch.mean, 4),
+        span.label,
+        moment.text(span.start),
+        round(span.duration, 3),
+        round(span.peak, 4),
+        round(span.mean, 4),
     )
 
 

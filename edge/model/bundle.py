@@ -1,6 +1,6 @@
-"""The deployable unit: a folder with the int8 network, a card that states its contract, and golden outputs.
+"""The bundle, the deployable unit: a folder with an int8 network, a card that states its contract, and golden outputs.
 
-It is opened strictly: whatever differs from the card stops the start with a sentence that says what differs.
+It is opened strictly: anything that differs from the card is an error that says what differs.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from edge.model.preprocessing import INPUT_SIZE, LABELS, Temperature
 from edge.records import Box, EventTuning, Gray
 
 DEFAULT: Final = "student"
-"""The bundled model that is used when nothing else is chosen."""
+"""The bundled model that is used when no other is chosen."""
 
 MODEL_FILE: Final = "model.tflite"
 EDGE_TPU_FILE: Final = "model_edgetpu.tflite"
@@ -35,20 +35,20 @@ _UNREADABLE: Final = (
     EOFError,
     ValueError,
     TypeError,
-    RuntimeError,  # an encrypted part, or a way of compression that Python does not know
-    SyntaxError,  # of the text in front of an array; so is the next
+    RuntimeError,  # an encrypted part, or a compression method that Python does not know
+    SyntaxError,  # in the header of an array; so is the next
     tokenize.TokenError,
-    MemoryError,  # an array that says it is larger than everything
+    MemoryError,  # an array whose header states a huge size
     OverflowError,
     struct.error,
     zlib.error,
     lzma.LZMAError,
     zipfile.BadZipFile,
 )
-"""What Python's and numpy's readers raise for a file that is damaged or something else."""
+"""What Python's and numpy's readers raise for a file that is damaged or of another format."""
 
 _CARD_VERSION: Final = 4
-_LARGEST_GOLDEN: Final = 16 * 2**20  # bytes, unpacked; they are some 60 KB
+_MAX_GOLDEN_BYTES: Final = 16 * 2**20  # unpacked; they are about 60 KB
 
 
 class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,7 +59,7 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SplitFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one form of the model reaches on one split, single crop."""
+    """Accuracy and macro-F1 of one form of the model on ``n`` faces of one split, with a single crop."""
 
     split: str
     n: int
@@ -68,11 +68,11 @@ class SplitFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the model was made, so that it can be made again.
+    """How the model was made, so that it can be reproduced.
 
-    ``revision`` is the Git commit of the program that trained it, ``teachers`` whose answers it learned from.
-    ``quantization`` is the way that was taken, the better one on the measured split; ``quantization_figures`` has every
-    way that was tried, ``float_figures`` the network before.
+    ``revision`` is the Git commit of the program that trained it, and ``teachers`` are the networks that it was
+    distilled from. ``quantization`` is the method that was used, the best one on the measured split;
+    ``quantization_figures`` has every method that was tried, ``float_figures`` the network before quantization.
     """
 
     train_command: str
@@ -91,10 +91,10 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whether the int8 model's confidences can be believed, cross-fitted over two halves of the measured split.
+    """Calibration of the int8 model's confidences, cross-fitted over two halves of the measured split.
 
-    A model whose ``ece`` (expected calibration error, ten bins) is below ``perfect_p95`` cannot be told from a
-    perfectly calibrated one with the same confidences. ``nll`` is the mean negative log-likelihood in nats.
+    ``ece`` is the expected calibration error over ten bins. Below ``perfect_p95`` it cannot be distinguished from that
+    of a perfectly calibrated model with the same confidences. ``nll`` is the mean negative log-likelihood in nats.
     """
 
     ece_before: float
@@ -105,7 +105,10 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Abstention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Below ``threshold`` the model abstains; it speaks of the share ``coverage``, and is right with ``accuracy``."""
+    """The model abstains below the probability ``threshold``.
+
+    It classifies the share ``coverage`` of the faces, with the accuracy ``accuracy``.
+    """
 
     threshold: float
     coverage: float
@@ -113,10 +116,10 @@ class Abstention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far one runtime's int8 logits were from those of the runtime that made the golden outputs.
+    """How far one runtime's int8 logits differ from those of the runtime that made the golden outputs.
 
-    ``largest_lsb`` is the largest difference on any face that was tried, in quantization steps; ``agreement`` the share
-    of the measured split's faces with the same likeliest label.
+    ``largest_lsb`` is the largest difference on any tested face, in quantization steps; ``agreement`` is the share of
+    the measured split's faces with the same likeliest label.
     """
 
     runtime: str
@@ -125,9 +128,9 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EdgeTpuFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The same network compiled for the Edge TPU: what the file is, and how much of it runs there.
+    """The same network compiled for the Edge TPU: the file's hash, and how many of its ops run there.
 
-    ``compiler`` is the version that the compiler's output or log gave, None when there was neither.
+    ``compiler`` is the version from the compiler's output or log, None when there was neither.
     """
 
     sha256: str
@@ -137,17 +140,18 @@ class EdgeTpuFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Version(msgspec.Struct):
-    """The only thing that cards of all versions share."""
+    """The one field that cards of all versions have."""
 
     schema_version: int
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The contract that travels with a model. ``crop_margin`` and ``temperature`` are as in edge.model.preprocessing.
+    """The contract that travels with a model.
 
-    ``events`` are the thresholds of edge.events.episodes, tuned by ``fer-export episodes``. ``ops`` counts the
-    network's ops by name. The golden outputs were made by ``golden_runtime`` on ``golden_machine``, where they must
-    come out exactly; ``tolerances`` says how far other runtimes were from them.
+    ``crop_margin`` and ``temperature`` are those of edge.model.preprocessing, ``events`` the thresholds of
+    edge.events.episodes, tuned by ``fer-export episodes``. ``ops`` counts the network's ops by name. The golden outputs
+    were made by ``golden_runtime`` on ``golden_machine``, which must reproduce them exactly; ``tolerances`` says how
+    far other runtimes differ.
     """
 
     schema_version: Literal[4]
@@ -176,9 +180,9 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edgetpu: EdgeTpuFile | None = None
 
     def allowed_lsb(self, runtime: str, machine: str) -> int:
-        """By how many quantization steps an int8 logit may differ from the golden one in ``runtime`` on ``machine``.
+        """How many quantization steps an int8 logit of ``runtime`` on ``machine`` may differ from the golden one.
 
-        0 where the golden outputs were made; elsewhere what was measured for that runtime, or the most of any.
+        0 where the golden outputs were made; elsewhere what was measured for that runtime, or the largest of any.
         """
         if (runtime, machine) == (self.golden_runtime, self.golden_machine):
             return 0
@@ -188,10 +192,11 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class GoldenScene:
-    """A synthetic picture, and what became of it on its way to the network where the model was made.
+    """A synthetic picture, and the results of preparing it for the network where the model was made.
 
-    ``jpeg`` is the picture in colour as a camera sends it, ``luma`` its full-range grey, ``crops`` the ``(n, 48, 48)``
-    uint8 squares that were cut out of ``luma`` around ``boxes`` with ``margin`` (as in edge.model.preprocessing).
+    ``jpeg`` is the picture in colour as a camera sends it, ``luma`` its full-range grey, ``(height, width)`` uint8.
+    ``crops`` are the ``(n, 48, 48)`` uint8 faces that were cropped from ``luma`` at ``boxes`` with ``margin`` (see
+    edge.model.preprocessing.crop).
     """
 
     jpeg: bytes
@@ -203,10 +208,10 @@ class GoldenScene:
 
 @dataclass(frozen=True)
 class Golden:
-    """Synthetic inputs and what the model gave for them where it was made.
+    """Golden outputs: synthetic inputs, and the model's outputs for them where it was made.
 
-    ``faces`` is ``(n, 48, 48)`` uint8, ``outputs`` ``(n, 7)`` int8 in the order of ``labels``. ``scene`` shows whether
-    the way to the network is the same.
+    ``faces`` is ``(n, 48, 48)`` uint8, ``outputs`` ``(n, 7)`` int8 in the order of ``labels``. ``scene`` checks the
+    preparation of pictures.
     """
 
     faces: NDArray[np.uint8]
@@ -217,7 +222,7 @@ class Golden:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle whose parts agree with each other; ``edgetpu_model`` is None when it has none."""
+    """An opened bundle whose parts match its card; ``edgetpu_model`` is None without a file for the Edge TPU."""
 
     folder: Path
     model: bytes
@@ -227,27 +232,27 @@ class Bundle:
 
 
 def bundled() -> list[str]:
-    """Names of the models that come with the program; DEFAULT is one."""
-    return sorted(folder.name for folder in _shipped().iterdir() if (folder / CARD_FILE).is_file())
+    """Names of the bundled models, which are installed with the program; DEFAULT is one."""
+    return sorted(folder.name for folder in _bundles_folder().iterdir() if (folder / CARD_FILE).is_file())
 
 
 def find_bundle(name: str) -> Path:
-    """Folder of a bundled model by name (empty: DEFAULT), or of a bundle by path. Raises BundleError."""
+    """The folder of a bundled model by name (empty: DEFAULT), or of a bundle by path. Raises BundleError."""
     name = name or DEFAULT
-    for folder in (_shipped() / name, Path(name)):
+    for folder in (_bundles_folder() / name, Path(name)):
         if (folder / CARD_FILE).is_file():
             return folder
     raise BundleError(f"{name}: neither a bundled model ({', '.join(bundled())}) nor a folder with a {CARD_FILE}")
 
 
-def _shipped() -> Path:
+def _bundles_folder() -> Path:
     return Path(str(resources.files("edge"))) / "bundles"
 
 
 def open_bundle(folder: Path) -> Bundle:
-    """Read a bundle and check its parts against its card. Raises BundleError saying what differs.
+    """Read a bundle and check its parts against its card. Raises BundleError, which says what differs.
 
-    An Edge TPU file that the card does not name is left alone: an interrupted ``fer-export add-tpu`` leaves that.
+    An Edge TPU file that the card does not state is ignored: an interrupted ``fer-export add-tpu`` leaves one.
     """
     card = _read_card(folder / CARD_FILE)
     if card.labels != LABELS:
@@ -275,8 +280,8 @@ def _read_card(file: Path) -> Card:
     try:
         version = msgspec.json.decode(content, type=_Version).schema_version
         if version != _CARD_VERSION:
-            mend = "make the bundle anew with its fer-export" if version < _CARD_VERSION else "upgrade fer-edge"
-            raise BundleError(f"{file}: a card of version {version}, and this fer-edge reads {_CARD_VERSION}: {mend}")
+            remedy = "make the bundle again with its fer-export" if version < _CARD_VERSION else "upgrade fer-edge"
+            raise BundleError(f"{file}: a card of version {version}, and this fer-edge reads {_CARD_VERSION}: {remedy}")
         return msgspec.json.decode(content, type=Card)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{file}: not a card of version {_CARD_VERSION}: {error}") from error
@@ -285,64 +290,66 @@ def _read_card(file: Path) -> Card:
 def _read_golden(file: Path, card: Card) -> Golden:
     try:
         with zipfile.ZipFile(file) as archive:
-            if sum(part.file_size for part in archive.infolist()) > _LARGEST_GOLDEN:
-                raise BundleError(f"{file}: unpacks to more than {_LARGEST_GOLDEN} bytes, so it is no golden outputs")
+            if sum(part.file_size for part in archive.infolist()) > _MAX_GOLDEN_BYTES:
+                raise BundleError(
+                    f"{file}: unpacks to more than {_MAX_GOLDEN_BYTES} bytes, which golden outputs never do"
+                )
         with np.load(file, allow_pickle=False) as stored:
-            golden = _golden(dict(stored))
+            golden = _golden_of(dict(stored))
     except KeyError as error:
-        raise BundleError(f"{file}: {error.args[0]}. Make it anew: fer-export golden {file.parent}") from error
+        raise BundleError(f"{file}: {error.args[0]}. Make it again: fer-export golden {file.parent}") from error
     except _UNREADABLE as error:
         raise BundleError(f"{file}: not readable golden outputs: {error}") from error
     if golden.labels != card.labels:
         raise BundleError(f"{file}: its labels are {', '.join(golden.labels)}, the card's {', '.join(card.labels)}")
     if golden.scene.margin != card.crop_margin:
         raise BundleError(
-            f"{file}: its faces were cut out with a margin of {golden.scene.margin:g}, the card says "
+            f"{file}: its faces were cropped with a margin of {golden.scene.margin:g}, the card says "
             f"{card.crop_margin:g}. Copy the bundle again."
         )
     return golden
 
 
-def _golden(stored: dict[str, NDArray[Any]]) -> Golden:
-    """Raises KeyError for what is missing, and ValueError saying which part is not as it should be."""
-    boxes = _part(stored, "boxes", np.int64, (None, 4))
+def _golden_of(stored: dict[str, NDArray[Any]]) -> Golden:
+    """Check and convert the arrays. Raises KeyError for a missing one, ValueError for one of a wrong type or shape."""
+    boxes = _array(stored, "boxes", np.int64, (None, 4))
     scene = GoldenScene(
-        _part(stored, "scene_jpeg", np.uint8, (None,)).tobytes(),
-        _part(stored, "scene", np.uint8, (None, None)),
+        _array(stored, "scene_jpeg", np.uint8, (None,)).tobytes(),
+        _array(stored, "scene", np.uint8, (None, None)),
         tuple(Box(*map(int, box)) for box in boxes),
-        float(_part(stored, "margin", np.float64, ())),
-        _part(stored, "crops", np.uint8, (len(boxes), INPUT_SIZE, INPUT_SIZE)),
+        float(_array(stored, "margin", np.float64, ())),
+        _array(stored, "crops", np.uint8, (len(boxes), INPUT_SIZE, INPUT_SIZE)),
     )
     _check_geometry(scene)
-    faces = _part(stored, "faces", np.uint8, (None, INPUT_SIZE, INPUT_SIZE))
+    faces = _array(stored, "faces", np.uint8, (None, INPUT_SIZE, INPUT_SIZE))
     labels = tuple(str(name) for name in stored["labels"].ravel())
-    return Golden(faces, _part(stored, "outputs", np.int8, (len(faces), len(LABELS))), labels, scene)
+    return Golden(faces, _array(stored, "outputs", np.int8, (len(faces), len(LABELS))), labels, scene)
 
 
 def _check_geometry(scene: GoldenScene) -> None:
-    """Raises ValueError when faces cannot be cut out of the scene as it says, or only with much memory."""
+    """Raise ValueError when the faces cannot be cropped from the scene, or only with much memory."""
     height, width = scene.luma.shape
     for box in scene.boxes:
         if not (0 <= box.x < width and 0 <= box.y < height and 0 < box.w <= width and 0 < box.h <= height):
-            raise ValueError(f"{box} is no face in a {width}x{height} picture")
+            raise ValueError(f"{box} is not inside the {width}x{height} picture")
     if not -0.4 <= scene.margin <= 4:
         raise ValueError(f"{scene.margin} is no margin")
 
 
-def _part(stored: dict[str, NDArray[Any]], name: str, dtype: type, shape: tuple[int | None, ...]) -> NDArray[Any]:
+def _array(stored: dict[str, NDArray[Any]], name: str, dtype: type, shape: tuple[int | None, ...]) -> NDArray[Any]:
     """One array, of this type and shape; None stands for any length but 0."""
     if name not in stored:
-        raise KeyError(f"lacks {name!r}, so it is of an older version")
-    part = stored[name]
+        raise KeyError(f"it lacks {name!r}, so it is of an older version")
+    array = stored[name]
     fits = (
-        part.ndim == len(shape)
-        and all(part.shape)
-        and all(wanted in (None, found) for wanted, found in zip(shape, part.shape, strict=True))
+        array.ndim == len(shape)
+        and all(array.shape)
+        and all(wanted in (None, found) for wanted, found in zip(shape, array.shape, strict=True))
     )
-    if not fits or part.dtype != dtype:
+    if not fits or array.dtype != dtype:
         wanted = ", ".join("n" if size is None else str(size) for size in shape)
-        raise ValueError(f"{name} are {part.dtype} {part.shape}, not {np.dtype(dtype)} ({wanted})")
-    return part
+        raise ValueError(f"{name} are {array.dtype} {array.shape}, not {np.dtype(dtype)} ({wanted})")
+    return array
 
 
 def _read(file: Path) -> bytes:

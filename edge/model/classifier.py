@@ -1,4 +1,4 @@
-"""The expression of a face: one inference of the bundle's int8 network, on the CPU or an accelerator."""
+"""Classify the expression of a face: one inference of the bundle's int8 network, on the CPU or an accelerator."""
 
 import sys
 from collections.abc import Sequence
@@ -15,11 +15,13 @@ from edge.records import Expression, Gray, Logits
 
 
 class Network:
-    """An int8 network in the TFLite runtime that is installed. Not for use from several threads at once.
+    """An int8 network in the installed TFLite runtime. Not thread-safe.
 
-    ``entry`` and ``leaving`` are the quantization that the file states for its input and output. ``delegates`` are of
-    :func:`open_delegate`. Raises BundleError when ``file`` is no network of one face to seven logits,
-    RuntimeMissingError when no TFLite runtime is installed.
+    ``file`` is the content of a .tflite file, and ``name`` what errors call it. ``delegates`` come from
+    :func:`open_delegate`. ``input_quantization`` and ``output_quantization`` are those that the file states.
+
+    Raises BundleError when the network does not map one face to seven logits, and RuntimeMissingError when no TFLite
+    runtime is installed.
     """
 
     def __init__(self, file: bytes, name: object, threads: int = 1, delegates: Sequence[object] = ()) -> None:
@@ -31,48 +33,49 @@ class Network:
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"{name}: {self.runtime} cannot run its network: {error}") from error
-        [entry] = self._interpreter.get_input_details()
-        [leaving] = self._interpreter.get_output_details()
-        self._input, self._output = entry["index"], leaving["index"]
-        self.entry = _quantization(name, "input", entry, (1, INPUT_SIZE, INPUT_SIZE, 1))
-        self.leaving = _quantization(name, "output", leaving, (1, len(LABELS)))
+        [input_tensor] = self._interpreter.get_input_details()
+        [output_tensor] = self._interpreter.get_output_details()
+        self._input_index, self._output_index = input_tensor["index"], output_tensor["index"]
+        self.input_quantization = _quantization(name, "input", input_tensor, (1, INPUT_SIZE, INPUT_SIZE, 1))
+        self.output_quantization = _quantization(name, "output", output_tensor, (1, len(LABELS)))
 
     def logits(self, face: Gray) -> NDArray[np.int8]:
         """Quantized logits of a cropped face: ``(48, 48)`` uint8 to ``(7,)`` int8.
 
         Raises RuntimeError or ValueError when a delegate's device fails; the CPU does not.
         """
-        self._interpreter.set_tensor(self._input, encode(face, self.entry.scale, self.entry.zero_point))
+        quantization = self.input_quantization
+        self._interpreter.set_tensor(self._input_index, encode(face, quantization.scale, quantization.zero_point))
         self._interpreter.invoke()
-        return np.asarray(self._interpreter.get_tensor(self._output)[0], np.int8)
+        return np.asarray(self._interpreter.get_tensor(self._output_index)[0], np.int8)
 
 
 class Accelerator(Protocol):
-    """What computes the network beside the CPU, as long as it can (edge.model.edgetpu)."""
+    """A device that runs the network in place of the CPU while it works (edge.model.edgetpu)."""
 
     @property
     def working(self) -> bool:
-        """Whether it computes now."""
+        """Whether it is used now."""
 
     @property
     def degraded(self) -> str | None:
-        """Why it does not although it should; None when all is as it should be."""
+        """Why it is not used although it should be, as a sentence; None when nothing is wrong."""
 
-    def tend(self) -> None:
-        """Look after it between frames; quick."""
+    def poll(self) -> None:
+        """Start a trial that is due, or take the result of one. To be called between frames; returns at once."""
 
-    def settle(self) -> None:
-        """Wait until it is clear whether it works."""
+    def wait(self) -> None:
+        """Wait for the result of a trial that is due or running."""
 
     def logits(self, face: Gray) -> NDArray[np.int8] | None:
-        """As :meth:`Network.logits`; None when the CPU must compute this face. Never raises."""
+        """Like :meth:`Network.logits`; None when the CPU must compute this face. Never raises."""
 
 
 class Classifier:
-    """Says what faces show, by the network of one bundle. Holds its interpreter for the life of the process.
+    """Classifies faces with the network of one bundle; its interpreter lives as long as it does.
 
-    The CPU's interpreter is always ready, and computes what the ``accelerator`` does not. Raises BundleError when the
-    network's tensors are not what the card states, and as Network does.
+    The CPU's interpreter is always ready, and computes the faces that the ``accelerator`` does not. Raises BundleError
+    when the network's tensors are not what the card states, and what Network raises.
     """
 
     def __init__(self, bundle: Bundle, threads: int = 1, accelerator: Accelerator | None = None) -> None:
@@ -81,43 +84,43 @@ class Classifier:
         self._accelerator = accelerator
         self.runtime = self._network.runtime
         self.threads = threads
-        expect_quantization(bundle, self._network)
+        check_quantization(bundle, self._network)
 
     @property
     def accelerator(self) -> str:
-        """What computes now: ``edgetpu``, ``cpu``, or ``cpu (degraded)`` in the place of an accelerator."""
+        """What classifies now: ``edgetpu``, ``cpu``, or ``cpu (degraded)`` in place of an accelerator."""
         if self._accelerator and self._accelerator.working:
             return "edgetpu"
         return "cpu (degraded)" if self.degraded else "cpu"
 
     @property
     def degraded(self) -> str | None:
-        """Why an accelerator does not compute although it should, as a sentence."""
+        """Why an accelerator is not used although it should be, as a sentence; None when nothing is wrong."""
         return self._accelerator.degraded if self._accelerator else None
 
-    def tend(self) -> None:
-        """Look after the accelerator. To be called between frames; returns at once."""
+    def poll_accelerator(self) -> None:
+        """Start or end a trial of the accelerator. To be called between frames; returns at once."""
         if self._accelerator:
-            self._accelerator.tend()
+            self._accelerator.poll()
 
-    def settle(self) -> None:
-        """Wait until it is clear whether the accelerator works, so that all faces are computed in one place."""
+    def wait_for_accelerator(self) -> None:
+        """Wait until it is known whether the accelerator works, so that one device classifies all faces."""
         if self._accelerator:
-            self._accelerator.settle()
+            self._accelerator.wait()
 
     def logits(self, face: Gray) -> NDArray[np.int8]:
         """Quantized logits of a cropped face: ``(48, 48)`` uint8 to ``(7,)`` int8."""
-        found = self._accelerator.logits(face) if self._accelerator else None
-        return self._network.logits(face) if found is None else found
+        accelerated = self._accelerator.logits(face) if self._accelerator else None
+        return self._network.logits(face) if accelerated is None else accelerated
 
     def read(self, face: Gray) -> Logits:
-        """Calibrated logits of a cropped face, ``(48, 48)`` uint8."""
+        """Calibrated logits of a cropped face: ``(48, 48)`` uint8 to seven floats in the order of LABELS."""
         quantization = self.card.output
         logits = dequantize(self.logits(face), quantization.scale, quantization.zero_point)
         return tuple(self.card.temperature.calibrated(logits).tolist())
 
     def classify(self, face: Gray) -> Expression:
-        """Expression of a cropped face, ``(48, 48)`` uint8."""
+        """The expression of a cropped face, ``(48, 48)`` uint8, with the probability of every label."""
         return expression(softmax(self.read(face)))
 
 
@@ -129,13 +132,13 @@ def _quantization(name: object, which: str, tensor: dict[str, Any], shape: tuple
     return Quantization(float(scale), int(zero_point))
 
 
-def expect_quantization(bundle: Bundle, network: Network) -> None:
+def check_quantization(bundle: Bundle, network: Network) -> None:
     """Raise BundleError when a network's input or output is not quantized as the card states."""
-    _expect(bundle, "input", network.entry, bundle.card.input)
-    _expect(bundle, "output", network.leaving, bundle.card.output)
+    _check_tensor(bundle, "input", network.input_quantization, bundle.card.input)
+    _check_tensor(bundle, "output", network.output_quantization, bundle.card.output)
 
 
-def _expect(bundle: Bundle, which: str, found: Quantization, stated: Quantization) -> None:
+def _check_tensor(bundle: Bundle, which: str, found: Quantization, stated: Quantization) -> None:
     if not np.isclose(found.scale, stated.scale) or found.zero_point != stated.zero_point:
         raise BundleError(
             f"{bundle.folder}: the network's {which} has scale {found.scale} and zero point {found.zero_point}, "
@@ -144,12 +147,12 @@ def _expect(bundle: Bundle, which: str, found: Quantization, stated: Quantizatio
 
 
 def find_runtime() -> tuple[Any, str]:
-    """The interpreter class of the runtime that is installed, and its name with version.
+    """The interpreter class of the installed TFLite runtime, and its name with version.
 
-    Raises RuntimeMissingError saying what to install.
+    Raises RuntimeMissingError, which says what to install.
     """
     try:
-        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415  a choice of extras
+        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415  an optional dependency
 
         return Interpreter, f"ai-edge-litert {metadata.version('ai-edge-litert')}"
     except ImportError:
@@ -170,9 +173,9 @@ def find_runtime() -> tuple[Any, str]:
 
 
 def open_delegate(library: str) -> object:
-    """The delegate of a shared library, in the runtime that is installed.
+    """Load the delegate of a shared library into the installed runtime.
 
-    Raises what the runtime raises: OSError when there is no such library, AttributeError when it is none of a delegate,
+    Raises what the runtime raises: OSError when the library cannot be loaded, AttributeError when it is no delegate,
     ValueError when it finds no device. A library that does not fit the runtime may crash the process, now or later.
     """
     interpreter_class, _ = find_runtime()

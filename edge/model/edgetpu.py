@@ -1,11 +1,11 @@
-"""The Coral Edge TPU: tried out in a child process, used while it works, given up for the CPU when it fails.
+"""The Coral Edge TPU: tried in a child process, used while it works, replaced by the CPU when it fails.
 
-A device may vanish at any moment, and a library that does not fit the runtime can crash the process or hang in it.
-So a child process computes the golden inputs first. An error while running costs nothing but a fallback to the CPU, and
-the device is tried again with growing patience. For what ends the whole process there is a mark in the runtime
-directory: the next process finds it, and begins on the CPU.
+A device may be unplugged at any moment, and a library that does not fit the runtime can crash the process or hang in
+it. So a child process first computes the golden inputs. An error while running only costs a fallback to the CPU; the
+device is then tried again, after delays that grow. What ends the whole process leaves a marker in the runtime
+directory: the next process finds it, and starts on the CPU.
 
-What is here was tested with a stand-in for Coral's library (tests/edge/standin_edgetpu.c), never with an Edge TPU.
+This was tested with a stand-in for Coral's library (tests/edge/standin_edgetpu.c), never with an Edge TPU.
 """
 
 import logging
@@ -23,128 +23,136 @@ from numpy.typing import NDArray
 
 from edge.errors import AcceleratorError, BundleError
 from edge.model.bundle import Bundle
-from edge.model.classifier import Network, expect_quantization, open_delegate
-from edge.model.edgetpu_trial import INSTALL, PAIR, EdgeTpuTrial, Outcome, TrialResult
+from edge.model.classifier import Network, check_quantization, open_delegate
+from edge.model.edgetpu_trial import CHECK_VERSIONS, HOW_TO_INSTALL, EdgeTpuTrial, Outcome, TrialResult
 from edge.model.verification import check_golden
 from edge.records import Gray
 from edge.settings import ModelSettings
 
 _log = logging.getLogger(__name__)
 
-_USUAL_TOP1: Final = 0.9  # below this share of golden inputs with the same expression, something else is computed
-_FIRST_WAIT: Final = 30.0
-_WAIT_AFTER_DEATH: Final = 600.0
-_LONGEST_WAIT: Final = 3600.0
-_LASTING_SECONDS: Final = 600.0  # only then are earlier losses forgotten: a loose plug must be waited for too
+_MIN_TOP1: Final = 0.9  # with a smaller share of equal expressions, the device computes something else
+_FIRST_RETRY_SECONDS: Final = 30.0
+_FIRST_RETRY_AFTER_CRASH: Final = 600.0
+_MAX_RETRY_SECONDS: Final = 3600.0
+_RECOVERED_SECONDS: Final = 600.0  # only then are earlier failures forgotten: a loose plug needs long delays too
 _POLL_SECONDS: Final = 0.02
-_COMPILE: Final = "compile the bundle's model.tflite (fer-export compile, or add-tpu)"
+_HOW_TO_COMPILE: Final = "compile the bundle's model.tflite (fer-export compile, or add-tpu)"
 
 
-class Unusable(AcceleratorError):  # noqa: N818  these say what is
-    """There is an Edge TPU, or a library for one, that does not do its work."""
+class EdgeTpuUnusableError(AcceleratorError):
+    """There is an Edge TPU, or a library for one, but it does not work."""
 
     outcome: Outcome = "unusable"
-    mend = PAIR
+    remedy = CHECK_VERSIONS
 
 
-class LibraryAbsent(Unusable):
-    """There is no library for an Edge TPU here."""
-
-    outcome = "absent"
-    mend = INSTALL
-
-
-class DeviceAbsent(Unusable):
-    """There is no Edge TPU here."""
+class LibraryNotFoundError(EdgeTpuUnusableError):
+    """No library for an Edge TPU is installed."""
 
     outcome = "absent"
-    mend = "is it plugged in (lsusb: 18d1:9302 or 1a6e:089a), free (is the service running?), its group plugdev yours?"
+    remedy = HOW_TO_INSTALL
 
 
-class Uncompiled(Unusable):
-    """The bundle has nothing for an Edge TPU."""
+class DeviceNotFoundError(EdgeTpuUnusableError):
+    """The library finds no Edge TPU that is free."""
 
-    mend = _COMPILE
+    outcome = "absent"
+    remedy = (
+        "is it plugged in (lsusb: 18d1:9302 or 1a6e:089a)? Is it free (the service may be using it)? Is this user in "
+        "the group plugdev?"
+    )
+
+
+class NotCompiledError(EdgeTpuUnusableError):
+    """The bundle has no network that is compiled for the Edge TPU."""
+
+    remedy = _HOW_TO_COMPILE
 
 
 def open_edgetpu(bundle: Bundle, library: str) -> Network:
-    """The bundle's compiled network on the Edge TPU.
+    """Open the bundle's compiled network on the Edge TPU.
 
-    Raises a kind of Unusable that says why not. May crash or hang.
+    Raises a kind of EdgeTpuUnusableError that says why it cannot be used. May crash or hang.
     """
     if bundle.edgetpu_model is None:
-        raise Uncompiled(f"{bundle.folder} has no model_edgetpu.tflite")
+        raise NotCompiledError(f"{bundle.folder} has no model_edgetpu.tflite")
     try:
         delegate = open_delegate(library)
     except OSError as error:
         if str(error).startswith(f"{library}: cannot open"):
-            raise LibraryAbsent(f"the library {library} is not installed") from error
-        raise Unusable(f"the library {library} cannot be loaded: {error}") from error
+            raise LibraryNotFoundError(f"the library {library} is not installed") from error
+        raise EdgeTpuUnusableError(f"the library {library} cannot be loaded: {error}") from error
     except AttributeError as error:
-        raise Unusable(f"{library} is no library of an Edge TPU: {error}") from error
+        raise EdgeTpuUnusableError(f"{library} is not a library for the Edge TPU: {error}") from error
     except ValueError as error:
         detail = str(error).partition("\n")[2].strip()
-        raise DeviceAbsent(f"{library} finds none{f' ({detail})' if detail else ''}") from error
+        raise DeviceNotFoundError(f"{library} finds no device{f' ({detail})' if detail else ''}") from error
     try:
         network = Network(bundle.edgetpu_model, bundle.folder, delegates=[delegate])
-        expect_quantization(bundle, network)
+        check_quantization(bundle, network)
     except BundleError as error:
-        raise Unusable(f"the compiled network cannot be used: {error}") from error
+        raise EdgeTpuUnusableError(f"the compiled network cannot be used: {error}") from error
     return network
 
 
-def try_out(bundle: Bundle, library: str, tell: Callable[[dict[str, object]], None]) -> None:
-    """Compute the golden inputs on the Edge TPU, and tell each step before it is taken. For a child process."""
-    tell({"doing": "opened it"})
+def run_trial(bundle: Bundle, library: str, report: Callable[[dict[str, object]], None]) -> None:
+    """Compute the golden inputs on the Edge TPU; ``report`` each step before it begins, and the outcome at the end.
+
+    For the child process of an EdgeTpuTrial.
+    """
+    report({"step": "opening it"})
     try:
         network = open_edgetpu(bundle, library)
-    except Unusable as error:
-        tell({"outcome": error.outcome, "sentence": str(error), "mend": error.mend})
+    except EdgeTpuUnusableError as error:
+        report({"outcome": error.outcome, "sentence": str(error), "remedy": error.remedy})
         return
-    tell({"doing": "computed with it"})
+    report({"step": "computing with it"})
     began = time.perf_counter()
     try:
-        agreed = check_golden(network, bundle.golden)
+        agreement = check_golden(network, bundle.golden)
     except (RuntimeError, ValueError) as error:
-        tell({"outcome": "unusable", "sentence": f"it fails when it computes: {error}", "mend": PAIR})
+        report({"outcome": "unusable", "sentence": f"it fails when it computes: {error}", "remedy": CHECK_VERSIONS})
         return
-    milliseconds = (time.perf_counter() - began) * 1000 / agreed.n
-    # The card knows no Edge TPU: it may differ by as much as one runtime was measured to differ from another.
+    milliseconds = (time.perf_counter() - began) * 1000 / agreement.n
+    # Cards have no tolerance for the Edge TPU: it may differ as much as any runtime was measured to differ.
     allowed = bundle.card.allowed_lsb("an Edge TPU", platform.machine())
-    right = agreed.top1 >= _USUAL_TOP1 and agreed.largest_lsb <= allowed
+    healthy = agreement.top1 >= _MIN_TOP1 and agreement.largest_lsb <= allowed
     sentence = (
-        f"{agreed.n} golden outputs on {network.runtime} with {library}, largest difference {agreed.largest_lsb} steps "
-        f"(up to {allowed} is rounding), {agreed.top1:.0%} the same expression, {milliseconds:.1f} ms a face"
+        f"{agreement.n} golden outputs on {network.runtime} with {library}, largest difference {agreement.largest_lsb} "
+        f"steps (up to {allowed} is rounding), {agreement.top1:.0%} the same expression, {milliseconds:.1f} ms a face"
     )
-    tell({"outcome": "healthy" if right else "wrong", "sentence": sentence, "mend": "" if right else _COMPILE})
+    outcome, remedy = ("healthy", "") if healthy else ("wrong", _HOW_TO_COMPILE)
+    report({"outcome": outcome, "sentence": sentence, "remedy": remedy})
 
 
-class TrialMark:
-    """A note in the runtime directory, which is memory and not the SD card, that the Edge TPU computes right now.
+class CrashMarker:
+    """A file in the runtime directory (in memory, not on the SD card) that is set while the Edge TPU computes.
 
-    Use it as a context manager around whatever calls into the library. The process that dies inside leaves the note
-    behind: ``died`` says whether the former one did, ``deaths`` how many in a row. Without a directory none is noted.
+    Use it as a context manager around every call into the library. A process that ends inside leaves the marker set:
+    ``crashed`` says whether the previous process did, ``crashes`` how many did in a row. Without a directory, nothing
+    is recorded.
     """
 
     def __init__(self, folder: str | None) -> None:
-        self.deaths = 0
-        self.died = False
+        self.crashes = 0
+        self.crashed = False
         self._file: int | None = None
         if not folder:
             return
         path = Path(folder) / "edgetpu.mark"
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            busy, deaths = os.pread(self._file, 2, 0).ljust(2, b"\0")
-            self.deaths = min(255, deaths + 1) if busy else deaths
-            self.died = bool(busy)
-            os.pwrite(self._file, bytes((0, self.deaths)), 0)
+            computing, crashes = os.pread(self._file, 2, 0).ljust(2, b"\0")
+            self.crashes = min(255, crashes + 1) if computing else crashes
+            self.crashed = bool(computing)
+            os.pwrite(self._file, bytes((0, self.crashes)), 0)
         except OSError as error:
             _log.warning("%s: cannot be written: %s", path, error.strerror)
 
-    def forget(self) -> None:
-        """The Edge TPU has worked for long."""
-        self.deaths = 0
+    def reset(self) -> None:
+        """Forget earlier crashes, because the Edge TPU has worked for long."""
+        self.crashes = 0
         self._write(1, 0)
 
     def __enter__(self) -> Self:
@@ -154,120 +162,124 @@ class TrialMark:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._write(0, 0)
 
-    def _write(self, place: int, value: int) -> None:
+    def _write(self, position: int, value: int) -> None:
         if self._file is not None:
-            with suppress(OSError):  # its first writing has warned
-                os.pwrite(self._file, bytes((value,)), place)
+            with suppress(OSError):  # opening it has warned already
+                os.pwrite(self._file, bytes((value,)), position)
 
 
-def wait_after(losses: int, deaths: int) -> float:
-    """Seconds until the Edge TPU is tried again: doubling from half a minute, or from ten after it ended a process."""
-    first, times = (_WAIT_AFTER_DEATH, deaths) if deaths else (_FIRST_WAIT, losses)
-    return min(_LONGEST_WAIT, first * 2.0 ** min(times - 1, 16))
+def retry_delay(failures: int, crashes: int) -> float:
+    """Seconds until the Edge TPU is tried again.
+
+    They double with each of the ``failures`` from half a minute, or with each of the ``crashes`` from ten minutes.
+    """
+    first, times = (_FIRST_RETRY_AFTER_CRASH, crashes) if crashes else (_FIRST_RETRY_SECONDS, failures)
+    return min(_MAX_RETRY_SECONDS, first * 2.0 ** min(times - 1, 16))
 
 
 class EdgeTpu:
-    """The Edge TPU as an accelerator (edge.model.classifier.Accelerator): the CPU computes until a trial is healthy.
+    """The Edge TPU as an accelerator (edge.model.classifier.Accelerator), used from a healthy trial to a failure.
 
-    With ``wanted``, its absence is degraded too. ``trial`` starts a trial; ``clock`` counts seconds.
+    With ``wanted``, its absence is a degraded state too. ``trial`` starts a trial; ``clock`` counts seconds.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         settings: ModelSettings,
-        mark: TrialMark,
+        marker: CrashMarker,
         *,
         wanted: bool,
         trial: Callable[[ModelSettings], EdgeTpuTrial] = EdgeTpuTrial,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.degraded: str | None = None
-        self._bundle, self._settings, self._mark, self._wanted = bundle, settings, mark, wanted
+        self._bundle, self._settings, self._marker, self._wanted = bundle, settings, marker, wanted
         self._start_trial, self._clock = trial, clock
         self._network: Network | None = None
         self._trial: EdgeTpuTrial | None = None
-        self._losses = 0
-        self._since = 0.0
-        self._due: float | None = clock()
+        self._failures = 0
+        self._used_since = 0.0
+        self._next_trial: float | None = clock()
         if bundle.edgetpu_model is None:
-            self._due = None  # nothing that could change while this process lives
-            self._say_degraded(f"{bundle.folder} has no model_edgetpu.tflite for the Edge TPU: {_COMPILE}")
-        elif mark.died:
-            self._lose("the last process ended, by a crash or the watchdog, while the Edge TPU computed")
+            self._next_trial = None  # that cannot change while this process lives
+            self._set_degraded(f"{bundle.folder} has no model_edgetpu.tflite for the Edge TPU: {_HOW_TO_COMPILE}")
+        elif marker.crashed:
+            self._fail("the last process ended, by a crash or the watchdog, while the Edge TPU computed")
 
     @property
     def working(self) -> bool:
-        """Whether the Edge TPU computes now."""
+        """Whether the Edge TPU is used now."""
         return self._network is not None
 
-    def tend(self) -> None:
-        """Begin a trial when it is time, and take its verdict when there is one."""
+    def poll(self) -> None:
+        """Start a trial that is due, or take the result of one. To be called between frames; returns at once."""
         now = self._clock()
         if self._trial:
-            if verdict := self._trial.poll():
+            if result := self._trial.poll():
                 self._trial = None
-                self._decide(verdict)
+                self._take_result(result)
         elif self._network:
-            if self._losses + self._mark.deaths and now - self._since >= _LASTING_SECONDS:
-                self._losses = 0
-                self._mark.forget()
-        elif self._due is not None and now >= self._due:
+            if self._failures + self._marker.crashes and now - self._used_since >= _RECOVERED_SECONDS:
+                self._failures = 0
+                self._marker.reset()
+        elif self._next_trial is not None and now >= self._next_trial:
             try:
                 self._trial = self._start_trial(self._settings)
             except OSError as error:  # no memory, too many processes
-                self._lose(f"the Edge TPU cannot be tried out: {error}")
+                self._fail(f"no trial of the Edge TPU can be started: {error}")
 
-    def settle(self) -> None:
-        """Wait for the first trial's verdict."""
-        self.tend()
+    def wait(self) -> None:
+        """Wait for the result of a trial that is due or running."""
+        self.poll()
         while self._trial:
             time.sleep(_POLL_SECONDS)
-            self.tend()
+            self.poll()
 
     def logits(self, face: Gray) -> NDArray[np.int8] | None:
-        """Quantized logits, ``(48, 48)`` uint8 to ``(7,)`` int8; None when it does not work, or stops to work now."""
+        """Quantized logits, ``(48, 48)`` uint8 to ``(7,)`` int8; None when it is not used, or fails on this face."""
         if self._network is None:
             return None
         try:
-            with self._mark:
+            with self._marker:
                 return self._network.logits(face)
         except (RuntimeError, ValueError) as error:
-            trouble = " ".join(str(error).split())
-        self._lose(f"the Edge TPU failed while it computed: {trouble}")
+            reason = " ".join(str(error).split())
+        self._fail(f"the Edge TPU failed while it computed: {reason}")
         return None
 
-    def _decide(self, verdict: TrialResult) -> None:
-        if verdict.outcome == "healthy":
-            self._begin(verdict)
-        elif verdict.outcome == "absent" and not self._wanted and not self._losses:
-            self._due = None
-            _log.info("%s; the CPU computes", verdict.sentence)
+    def _take_result(self, result: TrialResult) -> None:
+        if result.outcome == "healthy":
+            self._start_using(result)
+        elif result.outcome == "absent" and not self._wanted and not self._failures:
+            self._next_trial = None
+            _log.info("%s; the CPU is used", result.sentence)
         else:
-            self._lose(f"{verdict.sentence}: {verdict.mend}")
+            self._fail(f"{result.sentence}: {result.remedy}")
 
-    def _begin(self, verdict: TrialResult) -> None:
+    def _start_using(self, result: TrialResult) -> None:
         try:
-            with self._mark:
+            with self._marker:
                 self._network = open_edgetpu(self._bundle, self._settings.edgetpu_library)
-        except Unusable as error:
-            self._lose(str(error))
+        except EdgeTpuUnusableError as error:
+            self._fail(str(error))
             return
-        self._since = self._clock()
-        self._due = None
+        self._used_since = self._clock()
+        self._next_trial = None
         self.degraded = None
-        _log.warning("the Edge TPU computes from now on (%s)", verdict.sentence)
+        _log.warning("the Edge TPU is used from now on (%s)", result.sentence)
 
-    def _lose(self, sentence: str) -> None:
-        with self._mark:  # letting go calls into the library too
+    def _fail(self, sentence: str) -> None:
+        """Use the CPU, and plan the next trial."""
+        with self._marker:  # closing the network calls into the library too
             self._network = None
-        self._losses += 1
-        wait = wait_after(self._losses, self._mark.deaths)
-        self._due = self._clock() + wait
-        _log.warning("the Edge TPU is tried again in %.0f s", wait)
-        self._say_degraded(sentence)
+        self._failures += 1
+        delay = retry_delay(self._failures, self._marker.crashes)
+        self._next_trial = self._clock() + delay
+        _log.warning("the Edge TPU is tried again in %.0f s", delay)
+        self._set_degraded(sentence)
 
-    def _say_degraded(self, sentence: str) -> None:
+    def _set_degraded(self, sentence: str) -> None:
         if sentence != self.degraded:
-            _log.warning("degraded: the CPU computes. %s", sentence)
+            _log.warning("degraded: the CPU is used. %s", sentence)
         self.degraded = sentence

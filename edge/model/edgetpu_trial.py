@@ -1,4 +1,4 @@
-"""Try the Edge TPU in a child process, since it may crash or hang there. edge.model.edgetpu has what the child does."""
+"""Try the Edge TPU in a child process, since it may crash or hang there. edge.model.edgetpu has what the child runs."""
 
 import json
 import os
@@ -15,28 +15,29 @@ import msgspec
 
 from edge.settings import ModelSettings
 
-SECONDS: Final = 30
-"""A trial takes no longer. The first one also carries the firmware over USB."""
+TRIAL_SECONDS: Final = 30
+"""The time limit of a trial. The first one also uploads the firmware over USB."""
 
 _POLL_SECONDS: Final = 0.02
+_MAX_OUTPUT_BYTES: Final = 1_000_000
 
-INSTALL: Final = "docs/edge-tpu.md tells what to install"
-PAIR: Final = f"does this libedgetpu fit the TFLite runtime? {INSTALL}"
+HOW_TO_INSTALL: Final = "docs/edge-tpu.md says what to install"
+CHECK_VERSIONS: Final = f"does this libedgetpu fit the TFLite runtime? {HOW_TO_INSTALL}"
 
 Outcome: TypeAlias = Literal["healthy", "absent", "crashed", "hung", "wrong", "unusable"]
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a trial found; ``mend`` is empty when it is healthy."""
+    """The result of a trial as a sentence; ``remedy`` says what to do about it, and is empty when it is healthy."""
 
     outcome: Outcome
     sentence: str
-    mend: str = ""
+    remedy: str = ""
 
 
 class EdgeTpuTrial:
-    """A child process that tries the Edge TPU out. Nothing here waits for it, except :meth:`wait`.
+    """A child process that tries the Edge TPU. Only :meth:`wait` waits for it.
 
     Raises OSError when no process can be started.
     """
@@ -48,66 +49,67 @@ class EdgeTpuTrial:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._deadline = clock() + SECONDS
-        # Memory, and not pipes, which a chatty library fills, or files, for which a service has no place.
+        self._deadline = clock() + TRIAL_SECONDS
+        # Files in memory: a library that prints much would fill a pipe, and a service has no folder for files.
         self._output = os.memfd_create("trial-output")
-        self._grumbling = os.memfd_create("trial-errors")
+        self._errors = os.memfd_create("trial-errors")
         self._process = subprocess.Popen(
             [*python, "-m", "edge.diagnostics.probes", "edgetpu", msgspec.json.encode(settings).decode()],
             stdin=subprocess.DEVNULL,
             stdout=self._output,
-            stderr=self._grumbling,
+            stderr=self._errors,
         )
 
     @property
-    def doing(self) -> str:
-        """What it does at the moment, as told before it was begun."""
-        return next((told["doing"] for told in reversed(self._told()) if "doing" in told), "began")
+    def step(self) -> str:
+        """What the child process is doing; it reports each step before it begins it."""
+        return next((report["step"] for report in reversed(self._reports()) if "step" in report), "starting")
 
     def poll(self) -> TrialResult | None:
-        """The verdict, once there is one; ask no more then. A child that takes too long is killed."""
+        """The result, once there is one; do not poll again after that. A child that takes too long is killed."""
         code = self._process.poll()
         if code is None and self._clock() < self._deadline:
             return None
         if code is None:
             self._process.kill()
-            with suppress(subprocess.TimeoutExpired):  # in a driver that hangs, even that may not end it
+            with suppress(subprocess.TimeoutExpired):  # a process that hangs in a driver may survive even that
                 self._process.wait(0.5)
-        verdict = self._judge(code)
+        result = self._judge(code)
         os.close(self._output)
-        os.close(self._grumbling)
-        return verdict
+        os.close(self._errors)
+        return result
 
     def wait(self) -> TrialResult:
-        """Wait for the verdict."""
-        while (verdict := self.poll()) is None:
+        """Wait for the result."""
+        while (result := self.poll()) is None:
             time.sleep(_POLL_SECONDS)
-        return verdict
+        return result
 
     def _judge(self, code: int | None) -> TrialResult:
+        """The result of a child that ended with ``code``, None when it was killed for taking too long."""
         if code is None:
-            sentence = f"the Edge TPU gave no answer within {SECONDS} s when a trial {self.doing}"
-            return TrialResult("hung", sentence, f"unplug it, plug it in again, give it enough power; or {PAIR}")
+            sentence = f"a trial of the Edge TPU gave no answer within {TRIAL_SECONDS} s while {self.step}"
+            remedy = f"unplug it, plug it in again, give it enough power; or {CHECK_VERSIONS}"
+            return TrialResult("hung", sentence, remedy)
         if code < 0:
-            sentence = f"a trial of the Edge TPU crashed with {signal.Signals(-code).name} when it {self.doing}"
-            return TrialResult("crashed", sentence, PAIR)
-        told = next((told for told in self._told() if "outcome" in told), None)
-        if told is None:
-            grumbling = _content(self._grumbling).decode(errors="replace").strip().splitlines()
-            last = (grumbling or [f"exit code {code}"])[-1].removeprefix("probe: error: ")
-            return TrialResult("unusable", f"a trial of the Edge TPU failed: {last}", INSTALL)
-        sentence = f"the Edge TPU: {told['sentence']}"
-        return TrialResult(told["outcome"], sentence, told["mend"])
+            sentence = f"a trial of the Edge TPU crashed with {signal.Signals(-code).name} while {self.step}"
+            return TrialResult("crashed", sentence, CHECK_VERSIONS)
+        report = next((report for report in self._reports() if "outcome" in report), None)
+        if report is None:
+            errors = _content(self._errors).decode(errors="replace").strip().splitlines()
+            last = (errors or [f"exit code {code}"])[-1].removeprefix("probe: error: ")
+            return TrialResult("unusable", f"a trial of the Edge TPU failed: {last}", HOW_TO_INSTALL)
+        return TrialResult(report["outcome"], f"the Edge TPU: {report['sentence']}", report["remedy"])
 
-    def _told(self) -> list[dict[str, Any]]:
-        """The JSON objects among the lines; libraries print there too, and the last line may be half written."""
-        told = []
+    def _reports(self) -> list[dict[str, Any]]:
+        """The JSON objects among the lines; libraries print there too, and the last line may be incomplete."""
+        reports = []
         for line in _content(self._output).decode(errors="replace").splitlines():
             with suppress(json.JSONDecodeError):
                 if line.startswith("{"):
-                    told.append(json.loads(line))
-        return told
+                    reports.append(json.loads(line))
+        return reports
 
 
-def _content(memory: int) -> bytes:
-    return os.pread(memory, 1_000_000, 0)
+def _content(descriptor: int) -> bytes:
+    return os.pread(descriptor, _MAX_OUTPUT_BYTES, 0)

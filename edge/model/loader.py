@@ -1,29 +1,29 @@
-"""From settings to the model that runs: opened, checked against its goldens, and with something to fall back to."""
+"""Open the model that a run uses: find its bundle, check its golden outputs, fall back to another when it fails."""
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge.errors import BundleError, VerificationError
 from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.model.edgetpu import EdgeTpu, TrialMark
+from edge.model.edgetpu import CrashMarker, EdgeTpu
 from edge.model.registry import ModelRegistry, deployed_folder, state_folder
 from edge.model.tuning import load_tuning
 from edge.model.verification import verify_golden
-from edge.mqtt.messages import Verification
+from edge.records import Verification
 from edge.settings import Settings
 from edge.system.state import store_folder
 from edge.system.systemd import Service
 
 _log = logging.getLogger(__name__)
 
-_CRASHED = "the service ended without a word in its first minute with it"
+_CRASHED = "the service exited without an error message in its first minute with it"
 
 
 @dataclass(frozen=True)
-class Deployed:
+class DeployedModel:
     """A classifier that gives its golden outputs here; ``refused`` says why the chosen model does not run, if so."""
 
     classifier: Classifier
@@ -32,76 +32,82 @@ class Deployed:
 
 
 def open_deployed(settings: Settings, environ: Mapping[str, str]) -> tuple[Classifier, Bundle]:
-    """The classifier that a run with these settings uses first, and its bundle; for commands."""
+    """The classifier that a run with these settings tries first, and its bundle. For commands; raises BundleError."""
     return open_classifier(deployed_folder(settings, environ), settings, environ)
 
 
 def open_classifier(folder: Path, settings: Settings, environ: Mapping[str, str]) -> tuple[Classifier, Bundle]:
-    """Open a bundle and its classifier, on what the settings, or else what was tuned, choose. Raises as they do."""
+    """Open a bundle and its classifier, with the accelerator and threads of the settings, or else of the tuning.
+
+    Raises BundleError and RuntimeMissingError.
+    """
     model, bundle = settings.model, open_bundle(folder)
-    tuned = load_tuning(store_folder(settings.store, environ), bundle)
-    threads = model.threads or (tuned.chosen.threads if tuned else 1)
+    tuning = load_tuning(store_folder(settings.store, environ), bundle)
+    threads = model.threads or (tuning.chosen.threads if tuning else 1)
     wanted, avoided = model.accelerator == "edgetpu", model.accelerator == "cpu" or bundle.edgetpu_model is None
-    if model.accelerator == "auto" and tuned and tuned.was_measured("edgetpu"):
-        # What was measured to be slower is left alone; what was measured to be faster must not go missing silently.
-        wanted = tuned.chosen.accelerator == "edgetpu"
+    if model.accelerator == "auto" and tuning and tuning.was_measured("edgetpu"):
+        # An Edge TPU that was measured as slower is not used. One that was faster must not be missing silently.
+        wanted = tuning.chosen.accelerator == "edgetpu"
         avoided = not wanted
     if avoided and not wanted:
         return Classifier(bundle, threads), bundle
-    mark = TrialMark(environ.get("RUNTIME_DIRECTORY"))
-    return Classifier(bundle, threads, EdgeTpu(bundle, model, mark, wanted=wanted)), bundle
+    marker = CrashMarker(environ.get("RUNTIME_DIRECTORY"))
+    return Classifier(bundle, threads, EdgeTpu(bundle, model, marker, wanted=wanted)), bundle
 
 
-def deploy(settings: Settings, environ: Mapping[str, str], service: Service) -> Deployed:
-    """What is to run, checked. A service falls back when an installed model fails, or has just ended it silently.
+def open_deployed_model(settings: Settings, environ: Mapping[str, str], service: Service) -> DeployedModel:
+    """The model that a run uses, with its golden outputs checked.
 
-    Raises BundleError or VerificationError when nothing is left to run.
+    A service falls back to another model when an installed one fails, or has just crashed it. Raises BundleError or
+    VerificationError when no model is left.
     """
     if settings.model.bundle:
-        return _checked(find_bundle(settings.model.bundle), settings, environ)
-    models = ModelRegistry(state_folder(settings.store, environ))
-    number, verdict = models.choice.number, models.verdict
+        return _open_checked(find_bundle(settings.model.bundle), settings, environ)
+    registry = ModelRegistry(state_folder(settings.store, environ))
+    number, verdict = registry.choice.number, registry.verdict
     if service.managed and number and not (verdict.lasted or verdict.sentence):
         if service.crashed_with(number):
-            models.refuse(_CRASHED)
+            registry.refuse_choice(_CRASHED)
         else:
             service.trying(number)
-            service.lasting = models.lasted
-    return _first_that_works(models, settings, environ, falls_back=service.managed)
+            service.once_lasted(registry.confirm_choice)
+    return _open_first_working(registry, settings, environ, falls_back=service.managed)
 
 
-def _first_that_works(
-    models: ModelRegistry, settings: Settings, environ: Mapping[str, str], *, falls_back: bool
-) -> Deployed:
-    chosen = models.choice.current
-    *others, last = models.candidates()
+def _open_first_working(
+    registry: ModelRegistry, settings: Settings, environ: Mapping[str, str], *, falls_back: bool
+) -> DeployedModel:
+    chosen = registry.choice.current
+    *others, last = registry.candidates()
     for candidate in others:
         try:
-            deployed = _checked(candidate.folder, settings, environ)
+            deployed = _open_checked(candidate.folder, settings, environ)
         except (BundleError, VerificationError) as error:
             if not falls_back:
                 raise
-            _log.warning("%s is not used: %s", candidate.called, error)
+            _log.warning("%s is not used: %s", candidate.display_name, error)
             if candidate.name == chosen:
-                models.refuse(str(error))
+                registry.refuse_choice(str(error))
         else:
-            return _said(deployed, models, chosen)
-    return _said(_checked(last.folder, settings, environ), models, chosen)
+            return _with_refusal(deployed, registry, chosen)
+    return _with_refusal(_open_checked(last.folder, settings, environ), registry, chosen)
 
 
-def _said(deployed: Deployed, models: ModelRegistry, chosen: str) -> Deployed:
-    if not (sentence := models.verdict.sentence):
+def _with_refusal(deployed: DeployedModel, registry: ModelRegistry, chosen: str) -> DeployedModel:
+    """Add why the chosen model does not run, if that is so."""
+    if not (sentence := registry.verdict.sentence):
         return deployed
+    used = f"{deployed.verification.model} ({deployed.verification.sha256[:12]})"
     refused = (
-        f"the model {chosen} is not used, {deployed.verification.model} ({deployed.verification.sha256[:12]}) is: "
-        f"{sentence}. Install another one, or: fer-edge model rollback"
+        f"{used} runs in place of the chosen model {chosen}: {sentence}. Install another one, or: fer-edge model "
+        "rollback"
     )
-    return Deployed(deployed.classifier, deployed.verification, refused)
+    return replace(deployed, refused=refused)
 
 
-def _checked(folder: Path, settings: Settings, environ: Mapping[str, str]) -> Deployed:
+def _open_checked(folder: Path, settings: Settings, environ: Mapping[str, str]) -> DeployedModel:
     classifier, bundle = open_classifier(folder, settings, environ)
     verification = verify_golden(classifier, bundle.golden)
     if not verification.ok:
         raise VerificationError(f"{folder}: {verification.sentence}")
-    return Deployed(classifier, verification)
+    return DeployedModel(classifier, verification)

@@ -1,7 +1,7 @@
-"""The contract between training and device: label order, crop, encoding and decoding.
+"""The contract between training and device: label order, cropping, encoding and decoding.
 
-This is the only preprocessing of the project. Training materialises its pictures with these functions, export
-calibrates with them, and the device runs them, so a model cannot meet a differently prepared picture.
+This is the only preprocessing of the project. Training makes its pictures with these functions, export calibrates with
+them, and the device runs them, so that a model never gets a differently prepared picture.
 """
 
 from typing import Final
@@ -17,18 +17,19 @@ LABELS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutra
 """The seven expressions in FER2013's order; the index is the class number everywhere."""
 
 INPUT_SIZE: Final = 48
-"""Side of the network's square grey input in pixels (FER2013)."""
+"""Side of the network's square grey input in pixels, as in FER2013."""
 
-_MOST_CHANGE: Final = float(np.log(3))  # of a temperature
+_MAX_LOG_TEMPERATURE: Final = float(np.log(3))
 
 
 def crop(gray: Gray, box: Box, margin: float) -> Gray:
-    """Cut the square that the network looks at out of a picture.
+    """Crop the square around a face that the network classifies, and resize it.
 
-    ``margin`` is added on each side as a fraction of the box's longer side (it stands in the bundle's card). Where
-    the square leaves the picture, the border pixels are repeated.
+    ``gray`` is ``(height, width)`` uint8. ``margin`` is added on each side, as a fraction of the box's longer side (the
+    bundle's card states it). Where the square leaves the picture, the border pixels are repeated.
 
-    Returns a ``(INPUT_SIZE, INPUT_SIZE)`` uint8 picture. Raises ValueError for a box without an area.
+    Returns a ``(INPUT_SIZE, INPUT_SIZE)`` uint8 picture. Raises ValueError for a box without an area, or outside the
+    picture.
     """
     if box.w <= 0 or box.h <= 0:
         raise ValueError(f"box {box} has no area")
@@ -52,7 +53,7 @@ def crop(gray: Gray, box: Box, margin: float) -> Gray:
 
 
 def resize(square: Gray) -> Gray:
-    """Bring a grey picture to the network's input size: area averaging down, bilinear up."""
+    """Resize a square ``(n, n)`` uint8 picture to the input size: area averaging to shrink, bilinear to enlarge."""
     if square.shape == (INPUT_SIZE, INPUT_SIZE):
         return square
     shrinking = square.shape[0] > INPUT_SIZE
@@ -72,7 +73,7 @@ def normalize(pixels: Gray) -> NDArray[np.float32]:
 
 
 def quantize(real: NDArray[np.float32], scale: float, zero_point: int) -> NDArray[np.int8]:
-    """Quantize to int8 with saturation: scale, round, clip, cast, in that order (TFLite quantization spec)."""
+    """Quantize to int8 with saturation: scale, round, clip, cast, in that order (TFLite's quantization spec)."""
     steps = np.rint(real / scale) + zero_point
     return np.asarray(np.clip(steps, -128, 127), np.int8)
 
@@ -91,12 +92,12 @@ def dequantize(output: NDArray[np.int8], scale: float, zero_point: int) -> NDArr
 
 
 class Temperature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What logits are divided by so that their softmax is believable; it differs from face to face.
+    """Temperature scaling that depends on the face: logits divided by T have a calibrated softmax.
 
-    ``T = exp(level + slope * g + curve * g**2)``, g being by how much the likeliest label's logit leads, and T from a
-    third to three. With slope and curve 0 it is one temperature for all (Guo et al. 2017, arXiv 1706.04599); that it
-    may depend on the face is the idea of Balanya et al. 2022 (arXiv 2207.06211), who take the entropy for g. The
-    likeliest label stays the likeliest. The bounds keep logits of a size that can be averaged with other frames'.
+    ``T = exp(level + slope * g + curve * g**2)``, clipped to 1/3..3, where g is the lead of the largest logit over the
+    second. With slope and curve 0 it is plain temperature scaling (Guo et al. 2017, arXiv 1706.04599). Adapting it to
+    each input is the idea of Balanya et al. 2022 (arXiv 2207.06211), who use the entropy for g. The likeliest label
+    does not change. T is bounded so that the logits can be averaged over frames.
     """
 
     level: float
@@ -104,15 +105,17 @@ class Temperature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     curve: float
 
     def calibrated(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Logits ``(..., 7)`` divided by their temperature."""
+        """Logits ``(..., 7)``, each row divided by its temperature."""
         second, first = np.moveaxis(np.sort(logits, axis=-1)[..., -2:], -1, 0)
         lead = first - second
-        exponent = np.clip(self.level + self.slope * lead + self.curve * lead**2, -_MOST_CHANGE, _MOST_CHANGE)
+        exponent = np.clip(
+            self.level + self.slope * lead + self.curve * lead**2, -_MAX_LOG_TEMPERATURE, _MAX_LOG_TEMPERATURE
+        )
         return np.asarray(logits / np.exp(exponent)[..., np.newaxis], np.float64)
 
 
 def expression(probabilities: NDArray[np.float64]) -> Expression:
-    """Name the likeliest of ``(7,)`` probabilities; they are rounded to four digits, which is what is told."""
+    """The likeliest label of ``(7,)`` probabilities, and all of them, rounded to the four digits that are published."""
     best = int(probabilities.argmax())
     scores = {label: round(float(p), 4) for label, p in zip(LABELS, probabilities, strict=True)}
     return Expression(LABELS[best], scores[LABELS[best]], scores)

@@ -1,8 +1,9 @@
-"""The models that were installed on a device, and which one is in use.
+"""The models that are installed on a device, and which one is in use.
 
-``MODELS/NAME-HASH`` are bundles, complete and checked before they get that name; ``MODELS/choice.json`` says which one
-is in use and which one was before, and is replaced in one step. So a power cut leaves the old or the new model. The
-service cannot write in there when root has installed: what it finds of a model is kept beside, in ``verdict.json``.
+``models/NAME-HASH`` are bundles; each is complete and checked before it gets that name. ``models/choice.json`` says
+which one is in use and which one was before, and is replaced atomically. So a power cut leaves the old or the new
+model. The service cannot write there when root has installed: its verdict on a model is kept beside the folder, in
+``verdict.json``.
 """
 
 import fcntl
@@ -30,24 +31,24 @@ from edge.system.state import SERVICE_STATE, store_folder
 _log = logging.getLogger(__name__)
 
 FOLDER: Final = "models"
-KEPT: Final = 5
-"""So many installed models stay on the disk: the one in use, the one before, and those last in use before them."""
+MAX_INSTALLED: Final = 5
+"""How many installed models stay on the disk: the one in use, the previous one, and those last in use before them."""
 VERDICT_FILE: Final = "verdict.json"
 
 _CHOICE_FILE: Final = "choice.json"
 _INCOMING: Final = ".incoming-"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-_Kept = TypeVar("_Kept", "Choice", "TrialOutcome")
+_Stored = TypeVar("_Stored", "Choice", "SwitchVerdict")
 
 Step = Callable[[str], None]
-"""Called before each thing that a power cut may come before, with its name; tests cut the power there."""
+"""Called with the name of each step before it is done; tests simulate a power cut there."""
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """Which model is in use and which one was before; empty is the program's own, whichever that is after an upgrade.
+    """Which model is in use, and which one was before. An empty name is the bundled model DEFAULT.
 
-    ``number`` grows with each switch, so that a verdict on an earlier one does not hold for this one.
+    ``number`` grows with each switch, so that a verdict on an earlier switch does not apply to this one.
     """
 
     current: str = ""
@@ -55,8 +56,11 @@ class Choice(msgspec.Struct, frozen=True):
     number: int = 0
 
 
-class TrialOutcome(msgspec.Struct, frozen=True):
-    """What the service found of the switch with this ``number``: it has ``lasted``, or why it is not used."""
+class SwitchVerdict(msgspec.Struct, frozen=True):
+    """The service's verdict on a switch: the model has ``lasted``, or ``sentence`` says why it failed.
+
+    Both are empty while it is undecided. ``number`` is the switch's.
+    """
 
     number: int = 0
     lasted: bool = False
@@ -65,76 +69,76 @@ class TrialOutcome(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that may run: its name, empty for the program's own, and the folder of its bundle."""
+    """A model that may run: its name, empty for the bundled model DEFAULT, and the folder of its bundle."""
 
     name: str
     folder: Path
 
     @property
-    def called(self) -> str:
-        """What to call it in a sentence."""
+    def display_name(self) -> str:
+        """Its name in sentences."""
         return self.name or DEFAULT
 
 
 def state_folder(store: StoreSettings, environ: Mapping[str, str], service: Path = SERVICE_STATE) -> Path:
-    """The folder of the service's state, as it sees it or from outside; where no service is, the user's."""
+    """The folder of the service's state, seen from inside the service or outside; without a service, the user's."""
     if not store.folder and "STATE_DIRECTORY" not in environ and service.is_dir():
         return service
     return store_folder(store, environ)
 
 
 class ModelRegistry:
-    """The installed models under ``state``, the folder of a device's state."""
+    """The installed models in ``state``, the state folder of a device."""
 
     def __init__(self, state: Path, step: Step = lambda _: None) -> None:
         self.folder = state / FOLDER
         self._verdict_file = state / VERDICT_FILE
-        self._verdict: TrialOutcome | None = None
+        self._verdict: SwitchVerdict | None = None
         self._step = step
 
     def require_readable(self) -> None:
-        """Raise UsageError when this user may not see the choice, which would then look like the program's own."""
+        """Raise UsageError when this user may not read the choice: DEFAULT would then seem to be in use."""
         try:
             os.scandir(self.folder.parent).close()
-        except FileNotFoundError:  # nothing was chosen yet
+        except FileNotFoundError:  # no model was chosen yet
             return
         except OSError as error:
             raise UsageError(f"{self.folder.parent} cannot be read: {error.strerror}. This needs root: sudo") from error
 
     @property
     def choice(self) -> Choice:
-        """What is in use; the program's own model when nothing was chosen, or nobody can read what."""
-        return _read(self.folder / _CHOICE_FILE, Choice)
+        """The current choice; DEFAULT when none was made, or it cannot be read."""
+        return _read_json(self.folder / _CHOICE_FILE, Choice)
 
     @property
-    def verdict(self) -> TrialOutcome:
-        """What the service found of the choice; nothing yet when it is of another choice."""
-        verdict = self._verdict or _read(self._verdict_file, TrialOutcome)
-        return verdict if verdict.number == self.choice.number else TrialOutcome(self.choice.number)
+    def verdict(self) -> SwitchVerdict:
+        """The service's verdict on the current choice; undecided when the stored one is about another choice."""
+        verdict = self._verdict or _read_json(self._verdict_file, SwitchVerdict)
+        return verdict if verdict.number == self.choice.number else SwitchVerdict(self.choice.number)
 
     def installed(self) -> list[str]:
-        """Names of the models that were installed, complete."""
+        """Names of the installed models."""
         if not os.access(self.folder, os.R_OK | os.X_OK):
             return []
         return sorted(found.parent.name for found in self.folder.glob(f"[!.]*/{CARD_FILE}"))
 
     def candidates(self) -> list[Candidate]:
-        """What is to run, and after it what to fall back to: the former model, and the program's own."""
+        """The model that is to run, then those to fall back to: the previous one, and DEFAULT."""
         choice = self.choice
         names = [choice.previous, ""] if self.verdict.sentence else [choice.current, choice.previous, ""]
         return [Candidate(name, self.folder_of(name)) for name in dict.fromkeys(names)]
 
-    def lasted(self) -> None:
-        """The service has lasted with the choice, which needs no more proof."""
+    def confirm_choice(self) -> None:
+        """Record that the service has lasted with the chosen model."""
         if not self.verdict.sentence:
-            self._judge(TrialOutcome(self.choice.number, lasted=True))
+            self._store_verdict(SwitchVerdict(self.choice.number, lasted=True))
 
-    def refuse(self, sentence: str) -> None:
-        """The choice does not work: from now on the one before counts."""
-        self._judge(TrialOutcome(self.choice.number, sentence=sentence))
+    def refuse_choice(self, sentence: str) -> None:
+        """Record why the chosen model does not work; from now on the previous one is used."""
+        self._store_verdict(SwitchVerdict(self.choice.number, sentence=sentence))
 
-    def _judge(self, verdict: TrialOutcome) -> None:
-        """Keep it; what cannot be written holds for this process."""
+    def _store_verdict(self, verdict: SwitchVerdict) -> None:
+        """Store a verdict; when it cannot be written, it holds for this process only."""
         if verdict == self.verdict:
             return
         self._verdict = verdict
@@ -144,57 +148,57 @@ class ModelRegistry:
             _log.error("%s cannot be written: %s", self._verdict_file, error.strerror)
 
     def install(self, source: Path, check: Callable[[Bundle], object]) -> str:
-        """Copy a bundle, folder or zip, and put it in use when ``check`` passes; returns the name that it got.
+        """Copy a bundle, folder or zip, and put it in use when ``check`` passes; returns its name in the registry.
 
-        Of the others, those are removed then that are beyond the KEPT ones.
-        Raises BundleError when it is not sound, what ``check`` raises, UsageError without the right to write, and
-        StoreError when it cannot be written; nothing is changed then.
+        Installed models beyond MAX_INSTALLED are then removed. Raises BundleError when the bundle is not sound, what
+        ``check`` raises, UsageError without the right to write, and StoreError when writing fails; then nothing is
+        changed.
         """
         files = read_bundle_archive(source)
-        with self._writing():
-            self._clear()
+        with self._locked():
+            self._remove_leftovers()
             incoming = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self.folder))
             try:
-                self._fill(incoming, files)
+                self._write_files(incoming, files)
                 bundle = open_bundle(incoming)
-                name = f"{_safe(bundle.card.name, source)}-{_fingerprint(files)}"
+                name = f"{_checked_name(bundle.card.name, source)}-{_fingerprint(files)}"
                 check(bundle)
-                self._settle(incoming, name)
-            except BundleError as error:  # the copy that it names is about to go
+                self._move_into_place(incoming, name)
+            except BundleError as error:  # the copy that it names is about to be removed
                 raise BundleError(str(error).replace(str(incoming), str(source))) from error
             finally:
                 shutil.rmtree(incoming, ignore_errors=True)
             self._choose(name)
-            self._prune()
+            self._remove_surplus()
         return name
 
     def use(self, name: str, check: Callable[[Bundle], object]) -> None:
-        """Put an installed model in use, or one that comes with the program; as :meth:`install`."""
+        """Put an installed or a bundled model in use. Raises UsageError for an unknown name, and as install does."""
         known = [*self.installed(), *bundled()]
         if name not in known:
             raise UsageError(f"{name}: no such model; {nearest(name, known)}")
         chosen = "" if name == DEFAULT else name
         check(open_bundle(self.folder_of(chosen)))
-        with self._writing():
+        with self._locked():
             self._choose(chosen)
 
     def rollback(self, check: Callable[[Bundle], object]) -> str:
-        """Put the former model in use again; returns its name. As :meth:`install`."""
+        """Put the previous model in use again; returns its name. Raises UsageError without one, and as install does."""
         choice = self.choice
         if choice.number == 0:
-            raise UsageError("no other model was in use before this one")
+            raise UsageError("there is no previous model: no other one was in use before this one")
         check(open_bundle(self.folder_of(choice.previous)))
-        with self._writing():
+        with self._locked():
             self._choose(choice.previous)
         return choice.previous or DEFAULT
 
     def folder_of(self, name: str) -> Path:
-        """The bundle of an installed model, or of one that comes with the program; empty is its own."""
+        """The bundle's folder of an installed or bundled model; an empty name is DEFAULT."""
         return find_bundle(name) if not name or name in bundled() else self.folder / name
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Alone, with errors that say what to do."""
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock for writing; failures to write become errors that say what to do."""
         try:
             self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             self.folder.chmod(0o755)
@@ -206,13 +210,13 @@ class ModelRegistry:
         except OSError as error:
             raise StoreError(f"{self.folder} cannot be written: {error.strerror}. Nothing was changed.") from error
 
-    def _clear(self) -> None:
+    def _remove_leftovers(self) -> None:
         """Remove what a power cut has left of an earlier installation."""
         for left in self.folder.glob(f"{_INCOMING}*"):
             shutil.rmtree(left, ignore_errors=True)
 
-    def _fill(self, incoming: Path, files: Mapping[str, bytes]) -> None:
-        """Bring all files to the disk, for every user to read: the service is another one than root."""
+    def _write_files(self, incoming: Path, files: Mapping[str, bytes]) -> None:
+        """Write all files to the disk. Every user may read them: the service does not run as root."""
         incoming.chmod(0o755)
         for name, content in files.items():
             self._step(f"write {name}")
@@ -220,8 +224,8 @@ class ModelRegistry:
         self._step("sync the folder")
         sync_folder(incoming)
 
-    def _settle(self, incoming: Path, name: str) -> None:
-        """Give a complete bundle its name; one of this name is the same, unless it was damaged since."""
+    def _move_into_place(self, incoming: Path, name: str) -> None:
+        """Give a complete bundle its name. An existing bundle of that name is the same, unless it is damaged."""
         place = self.folder / name
         if place.is_dir():
             try:
@@ -238,63 +242,65 @@ class ModelRegistry:
     def _choose(self, name: str) -> None:
         former = self.choice
         previous = former.current if former.current != name else former.previous
-        if self.verdict.sentence and former.current != name:  # what failed is nothing to roll back to
+        if self.verdict.sentence and former.current != name:  # never roll back to a model that failed
             previous = former.previous if former.previous != name else ""
         self._step("choose")
         content = msgspec.json.encode(Choice(name, previous, former.number + 1))
         write_durably(self.folder / _CHOICE_FILE, content, 0o644)
         if name in self.installed():
-            os.utime(self.folder / name)  # when it was last put in use, for _prune
+            os.utime(self.folder / name)  # when it was last put in use, for _remove_surplus
         self._step("chosen")
 
-    def _prune(self) -> None:
-        """Remove what is beyond the KEPT ones, longest out of use first; never what is in use or was before.
+    def _remove_surplus(self) -> None:
+        """Remove the models beyond MAX_INSTALLED, the longest unused first; never the current or the previous one.
 
-        Each loses its name before its files, so that a power cut leaves no half bundle that could be used.
+        A folder is renamed before its files are removed, so that a power cut leaves no partial bundle that could be
+        used.
         """
         needed = {self.choice.current, self.choice.previous} - {""}
         others = [found for found in self.folder.glob("[!.]*") if found.is_dir() and found.name not in needed]
         others.sort(key=lambda found: found.stat().st_mtime, reverse=True)
-        for found in others[max(0, KEPT - len(needed)) :]:
-            nameless = self.folder / f"{_INCOMING}{found.name}"  # the next installation clears what is left of it
+        for found in others[max(0, MAX_INSTALLED - len(needed)) :]:
+            doomed = self.folder / f"{_INCOMING}{found.name}"  # the next installation removes what is left of it
             self._step(f"remove {found.name}")
             try:
-                found.rename(nameless)
-            except OSError as error:  # the new model is in use all the same
+                found.rename(doomed)
+            except OSError as error:  # the new model is in use nevertheless
                 _log.warning("%s cannot be removed: %s", found, error.strerror)
                 continue
             self._step("remove its files")
-            shutil.rmtree(nameless, ignore_errors=True)
+            shutil.rmtree(doomed, ignore_errors=True)
 
 
 def deployed_folder(settings: Settings, environ: Mapping[str, str]) -> Path:
-    """The bundle that a run uses first: the settings', else the one that was put in use, else the program's."""
+    """The bundle that a run tries first: that of the settings, else the one in use. Raises BundleError."""
     if settings.model.bundle:
         return find_bundle(settings.model.bundle)
     return ModelRegistry(state_folder(settings.store, environ)).candidates()[0].folder
 
 
-def _safe(name: str, source: Path) -> str:
+def _checked_name(name: str, source: Path) -> str:
     if not _NAME.fullmatch(name):
         raise BundleError(
-            f"{source}: its card calls it {name!r}; a name has letters, digits, dot, dash and underscore, at most 64"
+            f"{source}: its card calls it {name!r}; a name is up to 64 letters, digits, dots, dashes or underscores, "
+            "and begins with a letter or digit"
         )
     return name
 
 
 def _fingerprint(files: Mapping[str, bytes]) -> str:
-    """Twelve digits that tell one bundle from another of the same name."""
+    """Twelve hexadecimal digits that distinguish bundles of the same name."""
     digest = hashlib.sha256()
     for name in (CARD_FILE, MODEL_FILE, GOLDEN_FILE):
         digest.update(hashlib.sha256(files.get(name, b"")).digest())
     return digest.hexdigest()[:12]
 
 
-def _read(file: Path, kind: type[_Kept]) -> _Kept:
+def _read_json(file: Path, kind: type[_Stored]) -> _Stored:
     try:
         return msgspec.json.decode(file.read_bytes(), type=kind)
     except FileNotFoundError:
         return kind()
     except (OSError, msgspec.DecodeError) as error:
-        _log.error("%s cannot be read, so the program's own model counts as chosen: %s", file, error)
+        _log.error("%s cannot be read, so the bundled model is used: %s", file, error)
         return kind()

@@ -1,18 +1,18 @@
-"""MetricsSettings for Prometheus: the page that tells what a run counts (the extra ``fer-edge[metrics]``).
+"""The metrics page for Prometheus (the extra ``fer-edge[metrics]``).
 
-Its text is made when somebody asks, in a thread of prometheus-client.
+Its text is made for each request, in a thread of prometheus-client.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from edge.app.broker_session import BrokerSession
 from edge.errors import SettingsError
 from edge.monitoring.counters import RunCounters
+from edge.mqtt.figures import DeliveryFigures
 from edge.settings import MetricsSettings
 from edge.system import hardware
 
@@ -20,10 +20,16 @@ PREFIX: Final = "fer_edge"
 
 
 class PrometheusExporter(Collector):
-    """Serves the page. Raises SettingsError when it cannot listen where the settings say."""
+    """Serves the page. ``delivery`` gives the figures of a run that publishes; None for one that does not.
 
-    def __init__(self, settings: MetricsSettings, counts: RunCounters) -> None:
-        self._counts = counts
+    Raises SettingsError when it cannot listen on the configured address and port.
+    """
+
+    def __init__(
+        self, settings: MetricsSettings, counters: RunCounters, delivery: Callable[[], DeliveryFigures] | None = None
+    ) -> None:
+        self._counters = counters
+        self._delivery = delivery
         registry = CollectorRegistry()
         ProcessCollector(namespace=PREFIX, registry=registry)
         registry.register(self)
@@ -41,35 +47,36 @@ class PrometheusExporter(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as they are now; called by prometheus-client in its thread."""
-        counts = self._counts
-        yield _counter("frames", "Frames that went through the whole pipeline", counts.frames)
+        counters = self._counters
+        yield _counter("frames", "Frames that went through the whole pipeline", counters.frames)
         yield _counter(
-            "frames_dropped", "Frames that were replaced by newer ones before they were wanted", counts.frames_dropped
+            "frames_dropped", "Frames that were replaced by newer ones before they were wanted", counters.frames_dropped
         )
         stages = CounterMetricFamily(f"{PREFIX}_stage_seconds", "Time spent in each stage", labels=("stage",))
-        for stage, seconds in counts.stage_seconds.items():
+        for stage, seconds in counters.stage_seconds.items():
             stages.add_metric((stage,), seconds)
         yield stages
-        events = CounterMetricFamily(f"{PREFIX}_events", "Events told", labels=("kind", "expression"))
-        for labels, count in dict(counts.events).items():
+        events = CounterMetricFamily(f"{PREFIX}_events", "Events reported", labels=("kind", "expression"))
+        for labels, count in dict(counters.events).items():
             events.add_metric(labels, count)
         yield events
-        yield _gauge("faces", "Faces in view", counts.faces)
-        yield _gauge("paused", "1 while the camera is closed on purpose", counts.paused)
-        yield _gauge("last_frame_timestamp_seconds", "When the last frame was seen", counts.last_frame)
-        yield _gauge("failed_starts", "Starts before this one, in a row, that did not last", counts.failed_starts)
-        yield _gauge("model_ok", "1 when the chosen model runs and gives its golden outputs", counts.model_ok)
-        model = GaugeMetricFamily(f"{PREFIX}_model_info", "The model that runs", labels=tuple(counts.model))
-        if counts.model:
-            model.add_metric(tuple(counts.model.values()), 1)
-        yield model
+        yield _gauge("faces", "Faces in view", counters.faces)
+        yield _gauge("paused", "1 while the camera is closed on purpose", counters.is_paused)
+        yield _gauge("last_frame_timestamp_seconds", "When the last frame was seen", counters.last_frame)
+        yield _gauge("failed_starts", "Starts before this one, in a row, that did not last", counters.failed_starts)
+        yield _gauge("model_ok", "1 when the chosen model runs and gives its golden outputs", counters.model_ok)
+        model = counters.model
+        info = GaugeMetricFamily(f"{PREFIX}_model_info", "The model that runs", labels=tuple(model))
+        if model:
+            info.add_metric(tuple(model.values()), 1)
+        yield info
         accelerator = GaugeMetricFamily(f"{PREFIX}_accelerator_info", "What runs the model", labels=("accelerator",))
-        if counts.accelerator:
-            accelerator.add_metric((counts.accelerator,), 1)
+        if counters.accelerator:
+            accelerator.add_metric((counters.accelerator,), 1)
         yield accelerator
         yield from _board()
-        if counts.session:
-            yield from _delivery(counts.session)
+        if self._delivery:
+            yield from _delivery(self._delivery())
 
 
 def _board() -> Iterator[Metric]:
@@ -81,8 +88,8 @@ def _board() -> Iterator[Metric]:
         yield _counter("written_bytes", "What this process made the kernel send to disks", written)
 
 
-def _delivery(session: BrokerSession) -> Iterator[Metric]:
-    figures, publisher = session.outbox.figures, session.publisher
+def _delivery(delivery: DeliveryFigures) -> Iterator[Metric]:
+    figures = delivery.outbox
     yield _gauge("outbox_waiting", "Events that the broker has not acknowledged", figures.waiting)
     yield _gauge("outbox_durable", "1 while events reach the disk", figures.durable)
     yield _counter("outbox_dropped", "Events dropped because too many waited, for ever", figures.dropped)
@@ -90,8 +97,8 @@ def _delivery(session: BrokerSession) -> Iterator[Metric]:
     yield _counter(
         "outbox_failed", "Attempts that the disk refused: full, read-only or broken, for ever", figures.failed
     )
-    yield _counter("events_refused", "Events that the broker refused", publisher.refusals)
-    yield _gauge("fault_code", "Code of the retained fault, 0 when there is none", publisher.fault_code or 0)
+    yield _counter("events_refused", "Events that the broker refused", delivery.refused)
+    yield _gauge("fault_code", "Code of the retained fault, 0 when there is none", delivery.fault or 0)
 
 
 def _gauge(name: str, about: str, value: float) -> Metric:

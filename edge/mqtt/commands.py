@@ -1,7 +1,7 @@
-"""Obeying commands that come over MQTT: pause, verify, reload. Nothing here executes or opens what a message names.
+"""Carries out commands that come over MQTT: pause, verify, reload. It never executes or opens what a message names.
 
-Commands are taken in the link's thread, checked, and answered there when they can be; what concerns the camera or the
-model waits for the loop, which asks ``paused`` and calls ``seeing``, ``resting`` and ``step`` between frames.
+Commands come in the connection's thread, are checked there, and answered if possible. The rest is done by the frame
+loop, which asks ``paused`` and calls ``camera_is_open``, ``camera_is_closed`` and ``continue_verification``.
 """
 
 import threading
@@ -16,19 +16,20 @@ import msgspec
 from edge.errors import FerEdgeError
 from edge.model.bundle import Bundle, Golden
 from edge.model.classifier import Classifier
-from edge.model.verification import GoldenAgreement, check_golden, conclude
-from edge.mqtt.messages import COMMANDS, Command, Correlation, Pause, Reload, Reply, Verification, Verify
+from edge.model.verification import GoldenAgreement, check_golden, judge_golden
+from edge.mqtt.messages import COMMANDS, Command, Correlation, Pause, Reload, Reply, Verify
+from edge.records import Verification
 from edge.system.state import StateStore
 
-_LARGEST: Final = 1024  # bytes; every command is far smaller
+_LARGEST: Final = 1024  # bytes; valid commands are far smaller
 _BURST: Final = 5
-_SECONDS_EACH: Final = 2.0
-_RELOAD_SECONDS: Final = 30.0
-_FACES_A_STEP: Final = 2  # a frame waits for no more than so many inferences
+_SECONDS_PER_COMMAND: Final = 2.0
+_RELOAD_SECONDS: Final = 30.0  # after the start, in which a reload is refused
+_FACES_PER_STEP: Final = 2  # inferences by which a verification may delay a frame
 
 
 class RateLimiter:
-    """So many at once, and one more after every so many seconds. Pure: time, in seconds, comes with each call."""
+    """A token bucket: ``burst`` at once, and one more every ``seconds_each``. Pure: time, in seconds, is passed in."""
 
     def __init__(self, burst: int, seconds_each: float, now: float) -> None:
         self._burst = burst
@@ -37,7 +38,7 @@ class RateLimiter:
         self._updated = now
 
     def allows(self, now: float) -> bool:
-        """Whether one more may come now; it then is counted."""
+        """Whether one more is allowed now; it is counted if so."""
         self._allowed = min(self._burst, self._allowed + (now - self._updated) / self._seconds_each)
         self._updated = now
         if self._allowed < 1:
@@ -48,9 +49,9 @@ class RateLimiter:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What this run can do: pause its source; end, to be started with new settings; open its model's bundle.
+    """What this run can do: pause its source, restart with new settings, open the bundle of its model.
 
-    ``reload`` and ``bundle`` raise errors of edge.errors that say why not; ``reload`` is None when nothing would start
+    ``reload`` and ``bundle`` raise errors of edge.errors with the reason. ``reload`` is None when nothing would start
     the process again.
     """
 
@@ -60,97 +61,99 @@ class Capabilities:
 
 
 class CommandProcessor:
-    """Takes commands and sees to them; ``tell`` carries the replies, ``verified`` what a check of the model found."""
+    """Carries out commands; ``reply`` takes the replies, ``verified`` the result of each verification."""
 
     def __init__(
         self,
         state_store: StateStore,
-        abilities: Capabilities,
-        tell: Callable[[Reply], None],
+        capabilities: Capabilities,
+        reply: Callable[[Reply], None],
         clock: Callable[[], float] = time.monotonic,
         verified: Callable[[Verification], None] = lambda _: None,
     ) -> None:
         self.ignored = 0
-        self._keeper = state_store
-        self._abilities = abilities
-        self._tell = tell
+        self._state_store = state_store
+        self._capabilities = capabilities
+        self._reply = reply
         self._verified = verified
         self._clock = clock
         self._started = clock()
-        self._limiter = RateLimiter(_BURST, _SECONDS_EACH, self._started)
-        self._warned = -_SECONDS_EACH
+        self._limiter = RateLimiter(_BURST, _SECONDS_PER_COMMAND, self._started)
+        self._last_warning = -_SECONDS_PER_COMMAND
         self._lock = threading.Lock()
-        self._paused = state_store.kept.paused and abilities.pausable
-        self._waiting: deque[tuple[Pause, bool]] = deque()
-        self._wanted: tuple[Verify, Bundle] | None = None
-        self._check: Iterator[Verification | None] | None = None
+        self._paused = state_store.state.paused and capabilities.pausable
+        self._unanswered_pauses: deque[tuple[Pause, bool]] = deque()
+        self._verify_asked: tuple[Verify, Bundle] | None = None
+        self._verification: Iterator[Verification | None] | None = None
 
     @property
     def paused(self) -> bool:
-        """Whether the camera is to be closed."""
+        """Whether a command has closed the camera, or is about to."""
         return self._paused
 
-    def received(self, name: str, payload: bytes, retained: bool) -> None:
-        """Take a command: its name, its payload as it came, and whether the broker had retained it."""
+    def receive(self, name: str, payload: bytes, retained: bool) -> None:
+        """Take a command: its name, its raw payload, and whether the broker had retained it."""
         now = self._clock()
         if not self._limiter.allows(now):
             self.ignored += 1
-            if now - self._warned >= _SECONDS_EACH:  # a flood is not answered by a flood
-                self._warned = now
+            if (
+                now - self._last_warning >= _SECONDS_PER_COMMAND
+            ):  # a flood of commands must not cause a flood of replies
+                self._last_warning = now
                 self._refuse(
                     name,
                     _id_of(payload),
                     "too-fast",
-                    f"at most one command in {_SECONDS_EACH:g} s; this one was ignored",
+                    f"at most one command in {_SECONDS_PER_COMMAND:g} s; this one was ignored",
                 )
             return
-        kind = COMMANDS.get(name)
-        if kind is None:
+        command_type = COMMANDS.get(name)
+        if command_type is None:
             self._refuse(name[:64], _id_of(payload), "unknown", f"there are {', '.join(COMMANDS)}")
             return
         if retained:
-            sentence = "a retained command would come again and again: publish it without retain"
+            sentence = "a retained command would come again on every connection: publish it without retain"
             self._refuse(name, _id_of(payload), "retained", sentence)
             return
         if len(payload) > _LARGEST:
             self._refuse(name, "", "malformed", f"more than {_LARGEST} bytes")
             return
         try:
-            command = msgspec.json.decode(payload or b"{}", type=kind)
+            command = msgspec.json.decode(payload or b"{}", type=command_type)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self._refuse(name, _id_of(payload), "malformed", str(error))
             return
         self._carry_out(name, command)
 
-    def seeing(self) -> None:
-        """The camera is open and gives frames."""
+    def camera_is_open(self) -> None:
+        """Answer the pauses that have ended; the camera gives frames."""
         self._answer_pauses(paused=False)
 
-    def resting(self) -> None:
-        """The camera is closed."""
+    def camera_is_closed(self) -> None:
+        """Answer the pauses that have begun."""
         self._answer_pauses(paused=True)
 
-    def step(self, classifier: Classifier) -> None:
-        """Do a little of what was asked of the model, with the classifier that the loop uses."""
-        if self._wanted is None:
+    def continue_verification(self, classifier: Classifier) -> None:
+        """Do the next step of a verification that was asked for, with the classifier of the frame loop."""
+        if self._verify_asked is None:
             return
-        verify, bundle = self._wanted
+        verify, bundle = self._verify_asked
         if bundle.card.sha256 != classifier.card.sha256:
-            self._wanted = None
+            self._verify_asked = None
             self._refuse("verify", verify.id, "failed", f"{bundle.folder} was replaced, and is not what runs: reload")
             return
-        self._check = self._check or _checking(classifier, bundle.golden)
-        if found := next(self._check):
-            self._check = self._wanted = None
-            self._verified(found)
-            self._tell(
+        self._verification = self._verification or _verification_steps(classifier, bundle.golden)
+        if result := next(self._verification):
+            self._verification = self._verify_asked = None
+            self._verified(result)
+            self._reply(
                 Reply(
                     command="verify",
                     id=verify.id,
-                    ok=found.ok,
-                    error=None if found.ok else "failed",
-                    sentence=None if found.ok else found.sentence,
-                    result=msgspec.to_builtins(found),
+                    ok=result.ok,
+                    error=None if result.ok else "failed",
+                    sentence=None if result.ok else result.sentence,
+                    result=msgspec.to_builtins(result),
                 )
             )
 
@@ -167,77 +170,83 @@ class CommandProcessor:
             self._refuse(name, command.id, "failed", str(error))
 
     def _pause(self, command: Pause) -> None:
-        if not self._abilities.pausable:
+        if not self._capabilities.pausable:
             self._refuse("pause", command.id, "impossible", "the source is not a live camera")
             return
-        # Kept before it is done: a camera that hangs now is not opened again by the next process.
-        kept = self._keeper.keep(paused=command.on)
+        # Stored before it is done: when the camera hangs now, the next process must not open it again.
+        stored = self._state_store.update(paused=command.on)
         with self._lock:
             self._paused = command.on
-            self._waiting.append((command, kept))
+            self._unanswered_pauses.append((command, stored))
 
     def _answer_pauses(self, *, paused: bool) -> None:
-        if not self._waiting:
+        if not self._unanswered_pauses:
             return
         with self._lock:
             if paused != self._paused:
-                return  # on its way
-            answered = list(self._waiting)
-            self._waiting.clear()
-        for command, kept in answered:
+                return  # the loop has not got there yet
+            answered = list(self._unanswered_pauses)
+            self._unanswered_pauses.clear()
+        for command, stored in answered:
             if command.on != paused:
                 self._refuse("pause", command.id, "failed", "a later command says otherwise")
-            elif not kept:
+            elif not stored:
                 self._refuse(
-                    "pause", command.id, "failed", "done, but it cannot be kept: a restart will not know of it"
+                    "pause", command.id, "failed", "done, but it cannot be stored: a restart will not know of it"
                 )
             else:
-                self._tell(Reply(command="pause", id=command.id, ok=True, result={"paused": paused}))
+                self._reply(Reply(command="pause", id=command.id, ok=True, result={"paused": paused}))
 
     def _verify(self, command: Verify) -> None:
-        if self._wanted:
-            self._refuse("verify", command.id, "busy", "the former one is not done yet")
+        if self._verify_asked:
+            self._refuse("verify", command.id, "busy", "the verification before is not finished yet")
             return
-        self._wanted = (command, self._abilities.bundle())  # read again, so that its files are checked too
+        self._verify_asked = (command, self._capabilities.bundle())  # opened again, so that its files are checked too
 
     def _reload(self, command: Reload) -> None:
-        if self._abilities.reload is None:
+        if self._capabilities.reload is None:
             self._refuse("reload", command.id, "impossible", "nothing would start this process again: it is no service")
             return
-        left = _RELOAD_SECONDS - (self._clock() - self._started)
-        if left > 0:
-            self._refuse("reload", command.id, "too-fast", f"it has just started; try again in {left:.0f} s")
+        remaining = _RELOAD_SECONDS - (self._clock() - self._started)
+        if remaining > 0:
+            self._refuse("reload", command.id, "too-fast", f"it has just started; try again in {remaining:.0f} s")
             return
-        self._abilities.reload()
-        self._tell(Reply(command="reload", id=command.id, ok=True, sentence="ending, to start again with new settings"))
+        self._capabilities.reload()
+        self._reply(
+            Reply(command="reload", id=command.id, ok=True, sentence="ending, to start again with new settings")
+        )
 
     def _refuse(self, command: str, correlation: str, error: Any, sentence: str) -> None:
-        self._tell(Reply(command=command, id=correlation, ok=False, error=error, sentence=sentence))
+        self._reply(Reply(command=command, id=correlation, ok=False, error=error, sentence=sentence))
 
 
-class _Named(msgspec.Struct):
-    """What every command may have, whatever else it is."""
+class _AnyCommand(msgspec.Struct):
+    """The field that every command may have."""
 
     id: Correlation = ""
 
 
 def _id_of(payload: bytes) -> str:
-    """The id of a command that is refused, so that its sender knows which; empty when it cannot be told."""
+    """The id of a command that is refused, so that its sender knows which; empty when it cannot be read."""
     if len(payload) > _LARGEST:
         return ""
     try:
-        return msgspec.json.decode(payload, type=_Named).id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # msgspec passes over a thousand brackets so
+        return msgspec.json.decode(payload, type=_AnyCommand).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # msgspec raises it for a thousand brackets
         return ""
 
 
-def _checking(classifier: Classifier, golden: Golden) -> Iterator[Verification | None]:
-    """Compare the golden outputs, a few a step; the last step gives the result."""
-    found = []
-    for begin in range(0, len(golden.faces), _FACES_A_STEP):
-        part = slice(begin, begin + _FACES_A_STEP)
-        found.append(check_golden(classifier, replace(golden, faces=golden.faces[part], outputs=golden.outputs[part])))
+def _verification_steps(classifier: Classifier, golden: Golden) -> Iterator[Verification | None]:
+    """Compare the golden outputs, a few in each step; the last step gives the result, the others None."""
+    agreements = []
+    for begin in range(0, len(golden.faces), _FACES_PER_STEP):
+        part = slice(begin, begin + _FACES_PER_STEP)
+        agreements.append(
+            check_golden(classifier, replace(golden, faces=golden.faces[part], outputs=golden.outputs[part]))
+        )
         yield None
-    total = sum(agreed.n for agreed in found)
-    top1 = sum(agreed.top1 * agreed.n for agreed in found) / total
-    yield conclude(classifier, GoldenAgreement(total, max(agreed.largest_lsb for agreed in found), top1), golden.scene)
+    total = sum(agreed.n for agreed in agreements)
+    top1 = sum(agreed.top1 * agreed.n for agreed in agreements) / total
+    yield judge_golden(
+        classifier, GoldenAgreement(total, max(agreed.largest_lsb for agreed in agreements), top1), golden.scene
+    )

@@ -1,7 +1,7 @@
-"""One connection to a broker, made and made again by one thread. Only that thread touches paho's client.
+"""A connection to a broker, made again whenever it breaks, by one thread. Only that thread uses paho's client.
 
-paho keeps the protocol, and nothing else: each connection has a client of its own, so that paho never queues or sends
-again by itself. What is to be sent, and sent again, is decided by the Talk.
+paho implements the protocol and nothing else: each connection has a client of its own, so that paho never queues or
+repeats a message by itself. The ConnectionListener decides what is sent, and what is sent again.
 """
 
 import contextlib
@@ -28,17 +28,17 @@ from edge.settings import MqttSettings
 
 _log = logging.getLogger(__name__)
 
-_WAIT: Final = 1.0  # the longest that paho's keep-alive is not looked after
+_WAIT: Final = 1.0  # at most, between two calls of paho that keep the connection alive
 _CONNACK_SECONDS: Final = 10.0
-_LASTING: Final = 30.0  # a connection that ends sooner does not make the waiting short again
-_SOON: Final = 10.0  # two devices that throw each other out wait as the back-off does: below 2, 4, 8 s at first
-_SUSPICIOUS: Final = 3  # so many connections in a row that end so soon, and nothing else amiss, may be two such devices
-_LARGEST_RECEIVED: Final = 8192  # bytes; nothing that a device is told is nearly as long
-_USUAL_WINDOW: Final = 20  # of mosquitto and others; MQTT 3.1.1 has no way to say it
+_STABLE: Final = 30.0  # seconds; only a connection that lasts as long resets the back-off
+_SHORT: Final = 10.0  # seconds; two devices with one client id disconnect each other within the first back-offs
+_SUSPICIOUS: Final = 3  # so many short connections in a row, without a failed attempt, may be two such devices
+_LARGEST_RECEIVED: Final = 8192  # bytes; no message to a device is nearly as long
+_USUAL_WINDOW: Final = 20  # of mosquitto and others; an MQTT 3.1.1 broker cannot state its own
 _BLAMING: Final = (0x81, 0x82, 0x83, 0x87, 0x90, 0x95, 0x97, 0x99)  # MQTT 5.0, 2.4: malformed .. too large .. quota
-_WITHOUT_A_WORD: Final = 0x80  # what paho makes of a socket that was closed
+_CLOSED_SOCKET: Final = 0x80  # paho's code when the broker closes the socket without a DISCONNECT packet
 _TAKEN_OVER: Final = 0x8E  # MQTT 5.0, 3.1.4: another connection has come with this client id
-_ABOUT_THE_DEVICE: Final = (0x87, 0x97)  # not authorized, quota exceeded: not about this very message
+_ABOUT_THE_DEVICE: Final = (0x87, 0x97)  # not authorized, quota exceeded: any other message would be refused too
 _PROTOCOLS: Final = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 
 
@@ -55,41 +55,65 @@ class Backoff:
         self._failures = 0
 
     def next(self) -> float:
-        """How long to wait after one more failure."""
+        """Seconds to wait after one more failure."""
         limit = min(self._longest, self._first * 2.0 ** min(self._failures, 30))
         self._failures += 1
         return limit * (0.1 + 0.9 * self._chance())
 
     def reset(self) -> None:
-        """It worked."""
+        """Start again at the first limit, after a success."""
         self._failures = 0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the broker takes: so many unacknowledged messages at once, of at most so many bytes (None: any)."""
+    """What the broker accepts: ``window`` unacknowledged messages, each of ``packet`` bytes at most (None: any)."""
 
     window: int = _USUAL_WINDOW
     packet: int | None = None
 
 
+class TakeoverDetector:
+    """Suspects that another device with the same client id ends the connections. Pure: durations are in seconds.
+
+    An MQTT 5 broker should give that reason. mosquitto 2.0 and brokers of MQTT 3.1.1 only close the socket, which looks
+    like a broken network. Another device is likely then only after several short connections in a row. A network or a
+    broker that is away makes attempts between them fail.
+    """
+
+    def __init__(self) -> None:
+        self._short_connections = 0
+
+    def ended(self, reason: int, seconds: float) -> bool:
+        """A connection of this length was ended for this reason; returns whether a takeover is likely."""
+        if reason == _TAKEN_OVER:
+            return True
+        short = seconds < _SHORT and reason == _CLOSED_SOCKET
+        self._short_connections = self._short_connections + 1 if short else 0
+        return self._short_connections >= _SUSPICIOUS
+
+    def attempt_failed(self) -> None:
+        """No connection was made."""
+        self._short_connections = 0
+
+
 class ConnectionListener(Protocol):
-    """What a Link carries. Every method is called in the link's thread, and must not wait for the network."""
+    """Decides what a connection sends. Every method is called in its thread, and must not wait for the network."""
 
     def connected(self, limits: Limits) -> None:
-        """A connection was accepted; nothing that was sent before is under way any more."""
+        """The broker has accepted a connection; nothing that was sent before is in flight any more."""
         ...
 
     def lost(self, *, blamed: bool) -> None:
-        """The connection has ended; ``blamed`` when that was said to be for what was sent."""
+        """The connection has ended; ``blamed`` when the broker said that it was because of what was sent."""
         ...
 
-    def turn(self) -> float:
-        """Send what is due; returns the seconds after which there may be more without a wake."""
+    def send_due(self, connection: "BrokerConnection") -> float:
+        """Publish what is due; returns the seconds after which there may be more without a wake."""
         ...
 
     def answered(self, mid: int, refusal: str, *, everything: bool) -> None:
-        """The broker has answered a publish; ``refusal`` is empty when it has acknowledged it.
+        """The broker has answered the message with this packet id; ``refusal`` is empty when it has accepted it.
 
         ``everything`` says that it would refuse any other message too.
         """
@@ -101,16 +125,26 @@ class ConnectionListener(Protocol):
 
 
 class BrokerConnection(threading.Thread):
-    """Keeps a connection up until it is stopped; says each change of its fate once.
+    """Keeps a connection up until it is stopped, and logs each change of its state once.
 
-    ``will`` is the topic of the availability, which the broker sets to ``offline`` when this connection breaks.
+    ``will`` is the topic of the availability, which the broker sets to ``offline`` when this connection breaks;
+    ``topics`` are those to subscribe to.
     """
 
-    def __init__(self, settings: MqttSettings, name: str, will: str, topics: tuple[str, ...], backoff: Backoff) -> None:
+    def __init__(
+        self,
+        settings: MqttSettings,
+        client_id: str,
+        *,
+        will: str,
+        topics: tuple[str, ...],
+        backoff: Backoff,
+        listener: ConnectionListener,
+    ) -> None:
         super().__init__(name="mqtt", daemon=True)
-        self.talk: ConnectionListener
+        self._listener = listener
         self._settings = settings
-        self._id = name
+        self._client_id = client_id
         self._will = will
         self._topics = topics
         self._backoff = backoff
@@ -119,8 +153,8 @@ class BrokerConnection(threading.Thread):
         self._client: paho.Client | None = None
         self._accepted: float | None = None
         self._refused = self._blamed = False
-        self._said = ""
-        self._short_ones = 0  # in a row, with no attempt between them that failed
+        self._last_logged = ""
+        self._takeovers = TakeoverDetector()
 
     @property
     def up(self) -> bool:
@@ -128,9 +162,9 @@ class BrokerConnection(threading.Thread):
         return self._accepted is not None
 
     def wake(self) -> None:
-        """There is something to send. For any thread."""
+        """Have the listener send what is due. For any thread."""
         if waker := self._waker:
-            with contextlib.suppress(OSError):  # awake enough, or ended
+            with contextlib.suppress(OSError):  # it is awake already, or has ended
                 waker.send(b"\0")
 
     def stop(self) -> None:
@@ -139,13 +173,13 @@ class BrokerConnection(threading.Thread):
         self.wake()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False, qos: int = 1) -> int:
-        """Send a message on the connection that is up; returns its packet id. Only for the talk's methods."""
+        """Send a message on the connection that is up; returns its packet id. Only for the listener's methods."""
         assert self._client
         return self._client.publish(topic, payload, qos=qos, retain=retain).mid
 
-    def drop(self, why: str) -> None:
-        """Break the connection, to make a new one. Only for the talk's methods."""
-        self._say(f"{why}: connecting again to the MQTT broker at {self._where()}")
+    def drop(self, reason: str) -> None:
+        """Break the connection, to make a new one. Only for the listener's methods."""
+        self._log_once(f"{reason}: connecting again to the MQTT broker at {self._address}")
         if self._client and (open_socket := self._client.socket()):
             open_socket.close()
 
@@ -162,46 +196,46 @@ class BrokerConnection(threading.Thread):
             try:
                 self._connection(woken)
             except SettingsError as error:  # a password file that is just being replaced
-                self._say(f"{error}; trying again.")
-            if self._accepted is not None:
-                self.talk.lost(blamed=self._blamed)
-                if time.monotonic() - self._accepted >= _LASTING:
-                    self._backoff.reset()
+                self._log_once(f"{error}; trying again.")
+            if self._accepted is None:
+                self._takeovers.attempt_failed()
             else:
-                self._short_ones = 0
+                self._listener.lost(blamed=self._blamed)
+                if time.monotonic() - self._accepted >= _STABLE:
+                    self._backoff.reset()
             self._accepted = self._client = None
             self._stopping.wait(self._backoff.next())
 
     def _connection(self, woken: socket.socket) -> None:
-        """One connection from its beginning to its end."""
+        """Make one connection and serve it until it ends."""
         self._refused = self._blamed = False
         self._client = client = self._make_client()
         settings = self._settings
         try:
-            client.connect(settings.host, settings.port, settings.keepalive, properties=_asked_of(settings))
+            client.connect(settings.host, settings.port, settings.keepalive, properties=_connect_properties(settings))
         except (OSError, ValueError) as error:
             tls = " TLS failed:" if isinstance(error, ssl.SSLError) else ""
-            self._say(
-                f"no MQTT broker answers at {self._where()}:{tls} {error}. Is it running, are mqtt.host and mqtt.port "
+            self._log_once(
+                f"no MQTT broker answers at {self._address}:{tls} {error}. Is it running, are mqtt.host and mqtt.port "
                 "right? Events are kept; trying again."
             )
             return
         deadline = time.monotonic() + _CONNACK_SECONDS
         while not self._stopping.is_set() and self._serve(client, woken):
             if self._accepted is None and time.monotonic() > deadline:
-                self._say(f"{self._where()} gives no MQTT answer. Events are kept; trying again.")
+                self._log_once(f"{self._address} gives no MQTT answer. Events are kept; trying again.")
                 break
         client.disconnect()
         client.loop_misc()
 
     def _serve(self, client: paho.Client, woken: socket.socket) -> bool:
-        """Wait for something to do, and do it; returns whether the connection still is there."""
-        wait = min(_WAIT, max(0.0, self.talk.turn())) if self.up else _WAIT
+        """Wait for something to do, and do it; returns whether the connection is still open."""
+        wait = min(_WAIT, max(0.0, self._listener.send_due(self))) if self.up else _WAIT
         open_socket: Any = client.socket()
         if open_socket is None or open_socket.fileno() < 0:
             return False
         if isinstance(open_socket, ssl.SSLSocket) and open_socket.pending():
-            wait = 0.0  # already decrypted: select would not tell
+            wait = 0.0  # already decrypted, so select would not report it
         ready, writable, _ = select.select([open_socket, woken], [open_socket] if client.want_write() else [], [], wait)
         if woken in ready:
             woken.recv(4096)
@@ -213,9 +247,9 @@ class BrokerConnection(threading.Thread):
         return client.socket() is not None
 
     def _make_client(self) -> paho.Client:
-        client = new_client(self._settings, self._id)
+        client = new_client(self._settings, self._client_id)
         client.will_set(self._will, "offline", qos=1, retain=True)
-        client.max_inflight_messages_set(0)  # the talk counts them
+        client.max_inflight_messages_set(0)  # no limit: the listener keeps the window
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -231,38 +265,30 @@ class BrokerConnection(threading.Thread):
                 else "Check mqtt.username and mqtt.password_file"
             )
             self._refused = True
-            self._say(f"the MQTT broker at {self._where()} refuses the connection: {reason}. {hint}; trying again.")
+            self._log_once(
+                f"the MQTT broker at {self._address} refuses the connection: {reason}. {hint}; trying again."
+            )
             return
-        self._say(f"connected to the MQTT broker at {self._where()}")
+        self._log_once(f"connected to the MQTT broker at {self._address}")
         self._accepted = time.monotonic()
         window = getattr(properties, "ReceiveMaximum", _USUAL_WINDOW)
-        self.talk.connected(Limits(min(window, _USUAL_WINDOW), getattr(properties, "MaximumPacketSize", None)))
+        self._listener.connected(Limits(min(window, _USUAL_WINDOW), getattr(properties, "MaximumPacketSize", None)))
         if self._topics:
             client.subscribe([(topic, 1) for topic in self._topics])
 
     def _on_disconnect(self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _p: Any) -> None:
         if not reason.is_failure or self._refused:
             return
-        if not self.up:
+        if self._accepted is None:
             wanted = "a certificate of this device (mqtt.cert_file)" if self._settings.encrypted else "TLS (mqtt.tls)"
-            self._say(f"{self._where()} ends the connection without a word. Does it want {wanted}? Trying again.")
+            self._log_once(
+                f"{self._address} closes the connection without a reason. Does it want {wanted}? Trying again."
+            )
         else:
             self._blamed = reason.value in _BLAMING
-            hint = " Does another device have the same name?" if self._was_thrown_out(reason) else ""
-            self._say(f"lost the MQTT broker at {self._where()}: {reason}.{hint} Events are kept; trying again.")
-
-    def _was_thrown_out(self, reason: ReasonCode) -> bool:
-        """Whether another device with this name is likely to be what has ended the connection.
-
-        A broker of MQTT 5 should say so; mosquitto 2.0 closes without a word, as one of 3.1.1 does, and as it looks
-        when a network breaks. Then it is likely only when that comes again and again soon after connecting, with no
-        attempt between that fails, as it would while a network or a broker is away.
-        """
-        if reason.value == _TAKEN_OVER:
-            return True
-        soon = self._accepted is not None and time.monotonic() - self._accepted < _SOON
-        self._short_ones = self._short_ones + 1 if soon and reason.value == _WITHOUT_A_WORD else 0
-        return self._short_ones >= _SUSPICIOUS
+            taken_over = self._takeovers.ended(reason.value, time.monotonic() - self._accepted)
+            hint = " Does another device have the same name?" if taken_over else ""
+            self._log_once(f"lost the MQTT broker at {self._address}: {reason}.{hint} Events are kept; trying again.")
 
     def _on_subscribe(self, _client: paho.Client, _d: Any, _mid: int, reasons: list[ReasonCode], _p: Any) -> None:
         for topic, reason in zip(self._topics, reasons, strict=False):
@@ -270,18 +296,21 @@ class BrokerConnection(threading.Thread):
                 _log.warning("the MQTT broker does not let this device listen to %s: %s", topic, reason)
 
     def _on_publish(self, _client: paho.Client, _data: Any, mid: int, reason: ReasonCode, _p: Properties) -> None:
-        self.talk.answered(mid, str(reason) if reason.is_failure else "", everything=reason.value in _ABOUT_THE_DEVICE)
+        self._listener.answered(
+            mid, str(reason) if reason.is_failure else "", everything=reason.value in _ABOUT_THE_DEVICE
+        )
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        self.talk.received(message.topic, bytes(message.payload), message.retain)
+        self._listener.received(message.topic, bytes(message.payload), message.retain)
 
-    def _say(self, sentence: str) -> None:
-        """Log a change of the connection; the same failure over and over is logged once."""
-        if sentence != self._said:
-            self._said = sentence
-            _log.warning(sentence)
+    def _log_once(self, message: str) -> None:
+        """Log a change of the connection; a failure that repeats is logged once."""
+        if message != self._last_logged:
+            self._last_logged = message
+            _log.warning(message)
 
-    def _where(self) -> str:
+    @property
+    def _address(self) -> str:
         return f"{self._settings.host}:{self._settings.port}"
 
 
@@ -317,7 +346,7 @@ def publish_retained(
 ) -> None:
     """Connect, publish retained payloads by their topics, wait until the broker has them, and disconnect.
 
-    For commands that are not the service. Raises DeliveryError when that does not come off within ``seconds``.
+    For commands beside the service. Raises DeliveryError when that does not succeed within ``seconds``.
     """
     where = f"the MQTT broker at {settings.host}:{settings.port}"
     client = new_client(settings, client_id)
@@ -347,7 +376,7 @@ def publish_retained(
         raise DeliveryError(f"{where} refuses the result: {refused[0]}. May this device publish to {min(payloads)}?")
 
 
-def _asked_of(settings: MqttSettings) -> Properties | None:
+def _connect_properties(settings: MqttSettings) -> Properties | None:
     if settings.protocol != "5":
         return None
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The description by which Home Assistant finds a device: one retained payload with all of its entities.
+"""The discovery message for Home Assistant: one retained payload with all entities of a device.
 
 Names are those of https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload, as of 2026.
 """
@@ -13,12 +13,12 @@ from edge.model.preprocessing import LABELS
 from edge.records import EventKind
 from edge.settings import HomeAssistantSettings
 
-_EXPIRE_FACTOR: Final = 3  # of the statistics' interval: two may be lost
+_EXPIRE_FACTOR: Final = 3  # intervals of the statistics: two may be lost
 
 
 @dataclass(frozen=True)
 class DeviceDescription:
-    """What there is to describe: the device's topic, name, board and presets, and whether it can be paused."""
+    """What the message describes: the device's base topic, name, board and presets, and whether it can be paused."""
 
     base: str
     device: str
@@ -30,17 +30,17 @@ class DeviceDescription:
 
 
 def discovery_topic(settings: HomeAssistantSettings, base: str) -> str:
-    """Where the description goes of the device with this base topic; only some characters are allowed there."""
+    """The topic of the discovery message; of a base topic it allows only some characters."""
     return f"{settings.prefix}/device/{_identity(base)}/config"
 
 
 def birth_topic(settings: HomeAssistantSettings) -> str:
-    """Where Home Assistant says that it has started."""
+    """The topic on which Home Assistant publishes ``online`` when it has started."""
     return f"{settings.prefix}/status"
 
 
 def discovery(settings: HomeAssistantSettings, described: DeviceDescription) -> bytes:
-    """The payload."""
+    """The payload of the discovery message, as JSON."""
     version = metadata.version("fer-edge")
     identity = _identity(described.base)
     device = {
@@ -50,17 +50,17 @@ def discovery(settings: HomeAssistantSettings, described: DeviceDescription) -> 
         "mdl": described.board or "computer",
         "sw": version,
     }
-    people, counts = _people(described), _counts(described)
-    told, removed = (counts, people) if described.aggregate_only else (people, counts)
+    people, counts = _people_entities(described), _count_entities(described)
+    present, removed = (counts, people) if described.aggregate_only else (people, counts)
     components: dict[str, dict[str, Any]] = {
         name: {
             "unique_id": f"{identity}-{name}",
             "default_entity_id": f"{fields['p']}.{_slug(identity, name)}",
             **fields,
         }
-        for name, fields in {**told, **_components(described)}.items()
+        for name, fields in {**present, **_device_entities(described)}.items()
     }
-    # What is only named is removed: it may be there from another time.
+    # An entity with a platform alone is removed: an earlier message may have had it.
     components |= {name: {"p": fields["p"]} for name, fields in removed.items()}
     payload = {
         "dev": device,
@@ -72,8 +72,8 @@ def discovery(settings: HomeAssistantSettings, described: DeviceDescription) -> 
     return json.dumps(payload).encode()
 
 
-def _people(described: DeviceDescription) -> dict[str, dict[str, Any]]:
-    """Entities that tell of those in view."""
+def _people_entities(described: DeviceDescription) -> dict[str, dict[str, Any]]:
+    """Entities about the people in view."""
     base = described.base
     state = {"state_topic": f"{base}/state"}
     return {
@@ -113,8 +113,8 @@ def _people(described: DeviceDescription) -> dict[str, dict[str, Any]]:
     }
 
 
-def _counts(described: DeviceDescription) -> dict[str, dict[str, Any]]:
-    """Entities of privacy.aggregate_only."""
+def _count_entities(described: DeviceDescription) -> dict[str, dict[str, Any]]:
+    """Entities of ``privacy.aggregate_only``."""
     return {
         "people": {
             "p": "sensor",
@@ -127,8 +127,8 @@ def _counts(described: DeviceDescription) -> dict[str, dict[str, Any]]:
     }
 
 
-def _components(described: DeviceDescription) -> dict[str, dict[str, Any]]:
-    """Entities that tell of the device."""
+def _device_entities(described: DeviceDescription) -> dict[str, dict[str, Any]]:
+    """Entities about the device."""
     base = described.base
     statistics = {
         "state_topic": f"{base}/statistics",

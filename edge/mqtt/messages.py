@@ -1,4 +1,4 @@
-"""What is said over MQTT beside events (edge.records.Event): one type for each payload, and their JSON Schemas.
+"""The MQTT payloads beside events (edge.records.Event): one type for each, and their JSON Schemas.
 
 ``python -m edge.mqtt.messages docs`` writes ``docs/*.schema.json`` from these types. docs/mqtt.md describes the topics.
 """
@@ -11,16 +11,16 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from edge.mqtt.outbox import OutboxFigures
-from edge.records import Event, Fault, Reason
+from edge.mqtt.figures import OutboxFigures
+from edge.records import Accuracy, Event, Fault, Reason, Verification
 
 Correlation: TypeAlias = Annotated[str, Meta(max_length=64)]
 
 
 class State(msgspec.Struct, frozen=True):
-    """``…/state``, retained: faces in view, and the expression of the one that has been there longest.
+    """``…/state``, retained: how many faces are in view, and the expression of the one that has been there longest.
 
-    ``expression`` is null while nobody is there or it cannot be said; ``reason`` then says why.
+    ``expression`` is null while no face is in view or none is recognised; ``reason`` is why it is not.
     """
 
     faces: int
@@ -33,9 +33,9 @@ class State(msgspec.Struct, frozen=True):
 class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
     """``…/aggregate``, not retained: counts of people in the ``seconds`` before ``time``, with privacy.aggregate_only.
 
-    It comes in the place of events and state. ``people`` counts faces that were followed: who goes and comes again
-    counts twice. ``expressions`` and ``presets`` count who showed each at some time. No count is below
-    privacy.minimum_people; what is not there was shown by fewer, or by nobody. ``id``, ``time`` and ``clock_synced``
+    It replaces events and state. ``people`` counts tracks: a returning person gets a new track and counts twice.
+    ``expressions`` and ``presets`` count the people who showed each at some time. No count is below
+    privacy.minimum_people; an expression that is missing was shown by fewer. ``id``, ``time`` and ``clock_synced``
     are as those of an event.
     """
 
@@ -50,15 +50,16 @@ class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
-    """``…/statistics``, not retained: how the device does.
+    """``…/statistics``, not retained: periodic device-health statistics.
 
-    ``uptime`` is in seconds since the start; ``fps`` and ``stage_ms`` (milliseconds a frame) are of the time since the
-    last statistics; ``frames_dropped`` counts frames that came faster than they were wanted, since the camera was
-    opened. ``temperature`` is in °C; ``throttled`` says what the firmware of a Raspberry Pi does now. Both are null on
-    boards that don't tell. ``bytes_written_last_hour`` is what the process wrote to disks, null where the kernel does
-    not count. ``refused`` counts the refusals of events by the broker, ``commands_ignored`` what came too fast;
-    ``fault`` is the code of the retained fault, ``declared_use`` what the operator says this device is for.
-    ``stage_ms`` is empty with privacy.aggregate_only, because it would tell whether somebody is there.
+    ``uptime`` is in seconds since the start. ``fps`` and ``stage_ms`` (milliseconds a frame) are of the time since the
+    last statistics. ``frames_dropped`` counts the frames that were replaced by newer ones before they were read, since
+    the camera was opened. ``temperature`` is in °C; ``throttled`` lists how the firmware of a Raspberry Pi limits it
+    now. Both are null on boards that do not report them. ``bytes_written_last_hour`` is what the process wrote to
+    disks, null where the kernel does not count. ``refused`` counts the events that the broker refused,
+    ``commands_ignored`` the commands that came too fast. ``fault`` is the code of the retained fault. ``declared_use``
+    is what the operator declares this device is used for. ``stage_ms`` is empty with privacy.aggregate_only, because
+    it would show whether somebody is there.
     """
 
     time: str
@@ -79,73 +80,21 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     declared_use: str
 
 
-class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """``…/verification``, retained: whether the deployed model does on this device what it did where it was made.
-
-    Of ``n`` golden inputs the largest difference of an int8 logit is ``largest_lsb`` quantization steps, and
-    ``allowed_lsb`` is rounding on this runtime; ``top1`` is the share with the same expression. ``luma_levels`` and
-    ``crop_levels`` are the largest differences, in grey levels, of a decoded picture and of the faces cut out of it.
-    """
-
-    time: str
-    ok: bool
-    sentence: str
-    model: str
-    sha256: str
-    runtime: str
-    accelerator: str
-    n: int
-    largest_lsb: int
-    allowed_lsb: int
-    top1: float
-    luma_levels: int
-    crop_levels: int
-
-
-class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
-    """``…/accuracy``, retained: what ``fer-edge verify --data … --publish`` measured last.
-
-    ``promised`` is the card's accuracy, and less than ``lowest`` fails; ``same_faces`` when it was measured on the very
-    faces of the card. ``recalls`` has the share that was recognized of each label. ``ece`` is the expected calibration
-    error, ``nll`` the mean negative log-likelihood in nats; times are milliseconds of one face.
-    """
-
-    time: str
-    ok: bool
-    sentence: str
-    model: str
-    sha256: str
-    runtime: str
-    accelerator: str
-    split: str | None
-    n: int
-    accuracy: float
-    macro_f1: float
-    promised: float
-    lowest: float
-    same_faces: bool
-    recalls: dict[str, float]
-    ece: float
-    nll: float
-    ms_p50: float
-    ms_p99: float
-
-
 class Pause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``…/command/pause``: close the camera (``on`` true), or open it again."""
+    """``…/command/pause``: close the camera (``on`` is true), or open it again."""
 
     on: bool
     id: Correlation = ""
 
 
 class Verify(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``…/command/verify``: run the golden inputs of the deployed model, between frames."""
+    """``…/command/verify``: compare the golden outputs of the model that runs, between frames."""
 
     id: Correlation = ""
 
 
 class Reload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``…/command/reload``: end in order and start again, with the settings as they then are."""
+    """``…/command/reload``: stop and start again, with the settings as they are then."""
 
     id: Correlation = ""
 
@@ -156,9 +105,9 @@ COMMANDS: Final[dict[str, type[Command]]] = {"pause": Pause, "verify": Verify, "
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """``…/reply``, not retained: what became of a command; ``id`` is the command's.
+    """``…/reply``, not retained: the result of a command; ``id`` is the command's.
 
-    When not ``ok``, ``error`` is one of the words below and ``sentence`` says more.
+    When not ``ok``, ``error`` is one of the words below, and ``sentence`` explains it.
     """
 
     command: str
@@ -180,7 +129,7 @@ PAYLOADS: Final[dict[str, type[msgspec.Struct]]] = {
     "reply": Reply,
     **{f"command.{name}": kind for name, kind in COMMANDS.items()},
 }
-"""What each ``docs/NAME.schema.json`` describes."""
+"""The type that each ``docs/NAME.schema.json`` describes."""
 
 
 def schemas() -> dict[str, str]:

@@ -1,78 +1,43 @@
-"""Telling a broker: availability by last will, retained state, events from the outbox. Nothing waits for the network.
+"""Publishes to a broker: availability by last will, retained topics, events from the outbox. Never waits for a network.
 
-Topics, under ``PREFIX/DEVICE``, are described in docs/mqtt.md. Events come from the outbox (edge.mqtt.outbox), a few at
-once, and leave it when the broker acknowledges them. Of everything else only the newest is kept, in memory.
+The topics, under ``PREFIX/DEVICE``, are described in docs/mqtt.md. Events come from the outbox (edge.mqtt.outbox), a
+few at once, and leave it when the broker acknowledges them. Of everything else only the newest is kept, in memory.
 """
 
-import logging
-import random
-import socket
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from edge.errors import AcceleratorError, DeliveryError, StoreError
+from edge.errors import DeliveryError, StoreError
 from edge.events.factory import to_json
-from edge.mqtt.connection import Backoff, BrokerConnection, Limits, new_client
-from edge.mqtt.messages import Aggregate, Reply, State, Statistics, Verification
-from edge.mqtt.outbox import Committer, Outbox
-from edge.mqtt.poison import PoisonMessageDetector
-from edge.records import Event, Fault
+from edge.mqtt.committer import Committer
+from edge.mqtt.connection import Backoff, BrokerConnection, new_client
+from edge.mqtt.faults import FaultBoard
+from edge.mqtt.figures import DeliveryFigures
+from edge.mqtt.messages import Aggregate, Reply, State, Statistics
+from edge.mqtt.outbox import Outbox
+from edge.mqtt.refusals import RefusedEvents
+from edge.mqtt.retained import Announcement, RetainedTopics
+from edge.mqtt.sender import CommandHandler, MessageSender, Topics
+from edge.mqtt.topics import base_topic, client_id
+from edge.records import Event, Verification
 from edge.settings import MqttSettings
-from edge.system import hardware
 from edge.system.clock import now
 from edge.system.systemd import fault_of
 
-_log = logging.getLogger(__name__)
-
-_ANSWER_SECONDS: Final = 30.0
-_MOST_REPLIES: Final = 20
-_PACKET_OVERHEAD: Final = 16  # bytes around topic and payload, generously
-_BIRTH_SECONDS: Final = 5.0
 _LONGEST_WAIT: Final = 60.0
-
-CommandHandler = Callable[[str, bytes, bool], None]
-"""Takes a command: its name, its payload, and whether the broker had retained it."""
-
-
-@dataclass(frozen=True)
-class Announcement:
-    """A retained payload for others, such as Home Assistant; an empty one takes back what was there.
-
-    It is sent again when ``birth_topic`` says online; ``done`` is called in the link's thread when the broker has it.
-    """
-
-    topic: str
-    payload: bytes
-    birth_topic: str = ""
-    done: Callable[[], object] = lambda: None
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """A message that waits for the broker's answer, since ``at``; ``event`` is its id in the outbox if it is one."""
-
-    at: float
-    topic: str
-    event: int | None = None
-
-    @property
-    def name(self) -> int | str:
-        """What tells it from others, from one connection to the next."""
-        return self.topic if self.event is None else self.event
+_FIRST_CONNECTION_WAIT: Final = 2.0
+_FIRST_REFUSAL_WAIT: Final = 1.0
 
 
 class MqttPublisher:
-    """Publishes events; committing and sending have threads of their own, which ``start`` starts.
+    """Publishes events and retained topics; :meth:`start` starts one thread that commits and one that sends.
 
-    With ``aggregate_only`` it is given counts instead, and publishes no state. Raises SettingsError when the password
-    or a certificate file cannot be used. The outbox is closed with it.
+    With ``aggregate_only`` it publishes aggregates instead of events, and an empty state. ``longest_wait`` (seconds)
+    bounds the wait between attempts. Raises SettingsError when the password or a certificate file cannot be used. The
+    outbox is closed with it.
     """
 
     def __init__(
@@ -85,70 +50,67 @@ class MqttPublisher:
         aggregate_only: bool = False,
     ) -> None:
         self._base = base_topic(settings)
-        new_client(settings, client_id(settings))  # a file that is missing is told now
+        new_client(settings, client_id(settings))  # a file that is missing is reported now
         self._outbox = outbox
         self._aggregate_only = aggregate_only
-        self._stored_topic = self._topic("aggregate" if aggregate_only else "event")
-        self._announcements = {announcement.topic: announcement for announcement in announcements}
-        self._commands = f"{self._base}/command/"
-        self._obey: CommandHandler = lambda *_: None
         self._faces: dict[int, Event] = {}
-        self._faults: dict[str, Fault] = {}
-        self._fault_lock = threading.Lock()
-        self._ending = False
-        self._retained = _Retained(last=self._topic("availability"))
-        self._statistics: Statistics | None = None
-        self._replies: deque[Reply] = deque(maxlen=_MOST_REPLIES)
-        self._limits = Limits()
-        self._flying: dict[int, _Sent] = {}
-        self._suspects = PoisonMessageDetector()
-        self._refused: set[int] = set()
-        self._refused_topics: set[str] = set()
-        self._refusals = 0
-        self._refusal_backoff = Backoff(min(1.0, longest_wait), longest_wait)
-        self._resume_at = 0.0
-        self._probing = False
-        self._announce_at: float | None = None
-        self._committer = Committer(outbox, self._moved)
-        self._link = BrokerConnection(
+        self._handle_command: CommandHandler = lambda *_: None
+        self._retained = RetainedTopics(self._topic("availability"), announcements)
+        self.faults = FaultBoard(lambda payload: self._set("fault", payload))
+        topics = Topics(
+            events=self._topic("aggregate" if aggregate_only else "event"),
+            statistics=self._topic("statistics"),
+            replies=self._topic("reply"),
+            commands=self._topic("command/"),
+        )
+        self._refused = RefusedEvents(
+            topics.events, self.faults, Backoff(min(_FIRST_REFUSAL_WAIT, longest_wait), longest_wait)
+        )
+        self._committer = Committer(outbox, self._committed)
+        self._sender = MessageSender(
+            topics,
+            outbox,
+            self._retained,
+            self._refused,
+            acknowledged=self._acknowledged,
+            handle_command=self._command_received,
+        )
+        self._connection = BrokerConnection(
             settings,
             client_id(settings),
             will=self._topic("availability"),
-            topics=self._subscriptions(settings),
-            backoff=Backoff(min(2.0, longest_wait), longest_wait),
+            topics=(*((f"{topics.commands}+",) if settings.commands else ()), *self._retained.birth_topics),
+            backoff=Backoff(min(_FIRST_CONNECTION_WAIT, longest_wait), longest_wait),
+            listener=self._sender,
         )
-        self._link.talk = self
         self._publish_state()
         self._set("availability", b"online")
-        for announcement in announcements:
-            self._retained.set(announcement.topic, announcement.payload)
+        self._retained.set_announcements()
 
-    def start(self, obey: CommandHandler | None = None) -> None:
-        """Begin to connect; ``obey`` is called with commands, in the link's thread."""
-        if obey:
-            self._obey = obey
-        self._moved()
+    def start(self, handle_command: CommandHandler | None = None) -> None:
+        """Begin to connect; ``handle_command`` is called with commands, in the connection's thread."""
+        if handle_command:
+            self._handle_command = handle_command
+        self._committed()
         self._committer.start()
-        self._link.start()
+        self._connection.start()
+
+    def figures(self) -> DeliveryFigures:
+        """Figures of the delivery as they are now. For any thread."""
+        return DeliveryFigures(self._outbox.figures, self._refused.count, self.faults.code)
 
     @property
-    def refusals(self) -> int:
-        """How often the broker has refused an event since the start."""
-        return self._refusals
+    def undelivered(self) -> int:
+        """How many events were given to the publisher and not acknowledged by the broker yet."""
+        return self._committer.undelivered
 
-    @property
-    def fault_code(self) -> int | None:
-        """The code of the fault that is retained."""
-        fault = next(iter(self._faults.values()), None)
-        return fault.code if fault else None
-
-    def check(self) -> None:
+    def check_threads(self) -> None:
         """Raise DeliveryError when a bug has ended one of the threads: only a new process can help."""
-        if not (self._committer.is_alive() and self._link.is_alive()):
+        if not (self._committer.is_alive() and self._connection.is_alive()):
             raise DeliveryError("a thread that delivers events has ended with a bug; see the traceback above")
 
-    def tell(self, event: Event) -> None:
-        """Hand over an event and the state that follows from it; returns at once, whatever network and disk do."""
+    def publish_event(self, event: Event) -> None:
+        """Publish an event and the state that follows from it; returns at once, whatever network and disk do."""
         self._committer.put(to_json(event))
         if event.kind == "left":
             self._faces.pop(event.track, None)
@@ -156,313 +118,85 @@ class MqttPublisher:
             self._faces[event.track] = event
         self._publish_state()
 
-    def count(self, aggregate: Aggregate) -> None:
-        """Hand over counts, as :meth:`tell` takes events."""
+    def publish_aggregate(self, aggregate: Aggregate) -> None:
+        """Publish counts of people; returns at once, as :meth:`publish_event`."""
         self._committer.put(to_json(aggregate))
 
-    def fault(self, fault: Fault | None) -> None:
-        """Set the retained fault of the service; None says that it has none."""
-        self._set_fault("service", fault)
+    def publish_statistics(self, statistics: Statistics) -> None:
+        """Publish statistics; without a connection only the newest are kept."""
+        self._sender.put_statistics(statistics)
+        self._connection.wake()
 
-    def degraded(self, sentence: str | None) -> None:
-        """Set the retained fault of what works, but without its accelerator; None says that it has none."""
-        self._set_fault("accelerator", fault_of(AcceleratorError(sentence), now()) if sentence else None)
+    def publish_reply(self, reply: Reply) -> None:
+        """Publish the reply to a command."""
+        self._sender.put_reply(reply)
+        self._connection.wake()
 
-    def model_fault(self, fault: Fault | None) -> None:
-        """Set the retained fault of a model that does not run; None says that the chosen one does."""
-        self._set_fault("model", fault)
-
-    def paused(self, paused: bool) -> None:
-        """Set the retained word about the camera: ON while it is closed."""
+    def set_paused(self, paused: bool) -> None:
+        """Set the retained topic ``paused``: ON while the camera is closed by a command."""
         self._set("paused", b"ON" if paused else b"OFF")
 
-    def verification(self, verification: Verification) -> None:
-        """Set the retained word about the deployed model."""
+    def set_verification(self, verification: Verification) -> None:
+        """Set the retained verification of the model that runs."""
         self._set("verification", msgspec.json.encode(verification))
 
-    def statistics(self, statistics: Statistics) -> None:
-        """Send statistics; only the newest, when there is no connection."""
-        self._statistics = statistics
-        self._link.wake()
-
-    def reply(self, reply: Reply) -> None:
-        """Send what became of a command."""
-        self._replies.append(reply)
-        self._link.wake()
-
     def close(self, timeout: float) -> int:
-        """Within ``timeout`` seconds deliver what is left, say offline, disconnect, and close the outbox.
+        """Within ``timeout`` seconds deliver what is left, publish ``offline``, disconnect, and close the outbox.
 
         Returns how many events the broker has not acknowledged; they stay in the outbox.
         """
         deadline = time.monotonic() + timeout
         self._faces.clear()
         self._publish_state()
-        farewell = min(1.0, timeout / 4)
-        self._wait(lambda: self.undelivered() or self._busy(), deadline - farewell)
-        with self._fault_lock:  # who is offline suffers from nothing any more
-            self._ending = True
-            ended = [source for source in self._faults if source != "service"]
-        for source in ended:
-            self._set_fault(source, None)
+        for_offline = min(1.0, timeout / 4)
+        _wait_while(lambda: self.undelivered or self._sender.busy, deadline - for_offline)
+        self.faults.close()  # a device that is offline has no other fault than the one that ended it
         self._set("availability", b"offline")
-        self._wait(lambda: self._link.up and self._busy(), deadline)
-        self._link.stop()
-        # The link may sit in a name look-up, the committer in a write, that nothing interrupts.
+        _wait_while(lambda: self._connection.up and self._sender.busy, deadline)
+        self._connection.stop()
+        # The connection may be in a name look-up, the committer in a write: nothing interrupts these.
         self._committer.close(max(0.1, deadline - time.monotonic()))
-        self._link.join(max(0.1, deadline - time.monotonic()))
-        undelivered = self.undelivered()
+        self._connection.join(max(0.1, deadline - time.monotonic()))
+        undelivered = self.undelivered
         if not self._committer.is_alive():
             self._outbox.close()
         return undelivered
 
-    def undelivered(self) -> int:
-        """Events told that the broker has not acknowledged yet."""
-        return self._committer.undelivered
+    def _committed(self) -> None:
+        """The committer has committed, or failed to; called in its thread."""
+        error = self._outbox.disk.error
+        self.faults.set("outbox", fault_of(StoreError(error), now()) if error else None)
+        self._connection.wake()
 
-    # What follows is called by the link, in its thread (edge.mqtt.connection.ConnectionListener).
+    def _command_received(self, name: str, payload: bytes, retained: bool) -> None:
+        self._handle_command(name, payload, retained)
 
-    def connected(self, limits: Limits) -> None:
-        """Begin anew: whatever was under way is sent again, and everything retained is set to the truth of now."""
-        self._limits = limits
-        self._refused = {event for event in self._refused if self._suspects.held(event)}  # the others come again
-        self._outbox.start_over()
-        self._retained.start_over()
-
-    def lost(self, *, blamed: bool) -> None:
-        """What was under way may have arrived or not."""
-        names = [sent.name for sent in self._flying.values()]
-        self._flying.clear()
-        guilty = self._suspects.lost(names, time.monotonic(), blamed=blamed)
-        if isinstance(guilty, int):
-            self._refuse(guilty, "it ends the connection whenever one of them comes")
-        elif guilty:
-            _log.warning("the MQTT broker ends the connection whenever %s comes; it is not sent for a while", guilty)
-
-    def turn(self) -> float:
-        """Send what is due and fits the broker's window."""
-        at = time.monotonic()
-        for name in self._suspects.released(at):
-            if isinstance(name, int):
-                self._outbox.give_back(name)
-        if self._refused and not self._outbox.figures.waiting:  # dropped meanwhile
-            self._refused.clear()
-            self._set_fault("broker", None)
-        if any(at - sent.at > _ANSWER_SECONDS for sent in self._flying.values()):
-            self._link.drop(f"no acknowledgement in {_ANSWER_SECONDS:.0f} s")
-            return 0.0
-        if self._announce_at is not None and at >= self._announce_at:
-            self._announce_at = None
-            for topic in self._announcements:
-                self._retained.renew(topic)
-        while self._room() and (newest := self._retained.take()):
-            topic, payload = newest
-            if self._suspects.held(topic) or self._too_large(topic, payload):
-                self._retained.answered(topic)
-                self._say_refused(topic, "too large for it")
-            else:
-                self._fly(_Sent(at, topic), payload, retain=True)
-        while self._room() and self._replies:
-            self._fly(_Sent(at, self._topic("reply")), msgspec.json.encode(self._replies.popleft()))
-        if statistics := self._statistics:
-            self._statistics = None
-            self._link.publish(self._topic("statistics"), msgspec.json.encode(statistics), qos=0)
-        if at >= self._resume_at:
-            self._send_events(at)
-        return min((due - at for due in (self._announce_at, self._resume_at) if due and due > at), default=1.0)
-
-    def answered(self, mid: int, refusal: str, *, everything: bool) -> None:
-        """Take an answer of the broker."""
-        sent = self._flying.pop(mid, None)
-        if sent is None:
-            return
-        self._suspects.answered(sent.name)
-        if sent.event is not None:
-            self._event_answered(sent.event, refusal, everything=everything)
-            return
-        self._retained.answered(sent.topic)
-        if refusal:
-            self._say_refused(sent.topic, refusal)
-        elif sent.topic in self._announcements:
-            self._announcements[sent.topic].done()
-
-    def _event_answered(self, event: int, refusal: str, *, everything: bool) -> None:
-        if refusal:
-            self._probing = self._probing or everything
-            self._outbox.give_back(event)
-            self._resume_at = time.monotonic() + self._refusal_backoff.next()
-            self._refuse(event, refusal)
-            return
-        self._outbox.acknowledge(event)
-        self._probing = False
-        self._refusal_backoff.reset()
-        self._refused.discard(event)
-        if not self._refused:
-            self._set_fault("broker", None)
-        if self._outbox.untidy:
-            self._committer.tidy()
-
-    def received(self, topic: str, payload: bytes, retained: bool) -> None:
-        """Take a command, or Home Assistant's word that it has just started."""
-        if topic.startswith(self._commands):
-            self._obey(topic.removeprefix(self._commands), payload, retained)
-        elif payload == b"online" and not retained:
-            self._announce_at = time.monotonic() + random.uniform(0, _BIRTH_SECONDS)  # not all devices at once
-
-    def _send_events(self, at: float) -> None:
-        topic, room = self._stored_topic, self._room()
-        if self._probing:  # one at a time, or a right that is given amid many would change their order
-            room = min(room, 0 if any(sent.event is not None for sent in self._flying.values()) else 1)
-        for stored in self._outbox.take(room):
-            if self._suspects.held(stored.id):
-                self._outbox.leave(stored.id)
-            elif self._too_large(topic, stored.payload):
-                # It would end the connection, again and again. Another connection may allow more.
-                self._outbox.leave(stored.id)
-                self._refuse(stored.id, f"Packet too large: this broker takes {self._limits.packet} bytes")
-            else:
-                self._fly(_Sent(at, topic, stored.id), stored.payload)
-
-    def _fly(self, sent: _Sent, payload: bytes, *, retain: bool = False) -> None:
-        self._flying[self._link.publish(sent.topic, payload, retain=retain)] = sent
-
-    def _room(self) -> int:
-        window = 1 if self._suspects.alone else self._limits.window
-        return max(0, window - len(self._flying))
-
-    def _too_large(self, topic: str, payload: bytes) -> bool:
-        most = self._limits.packet
-        return most is not None and len(topic) + len(payload) + _PACKET_OVERHEAD > most
-
-    def _say_refused(self, topic: str, reason: str) -> None:
-        if topic not in self._refused_topics:
-            self._refused_topics.add(topic)
-            _log.warning("the MQTT broker refuses %s: %s", topic, reason)
-
-    def _refuse(self, event: int, reason: str) -> None:
-        if event not in self._refused:
-            self._refused.add(event)
-            self._refusals += 1
-        sentence = f"the MQTT broker refuses events: {reason}. May this device publish to {self._stored_topic}?"
-        self._set_fault("broker", fault_of(DeliveryError(sentence), now()))
-
-    def _moved(self) -> None:
-        """The committer has tried; called in its thread."""
-        trouble = self._outbox.trouble
-        self._set_fault("outbox", fault_of(StoreError(trouble), now()) if trouble else None)
-        self._link.wake()
-
-    # What follows is for any thread.
+    def _acknowledged(self) -> None:
+        """The broker has acknowledged an event; called in the connection's thread."""
+        if self._outbox.needs_cleanup:
+            self._committer.clean_up()
 
     def _publish_state(self) -> None:
-        if self._aggregate_only:  # who is there now is nobody's business, nor what was retained before
+        if self._aggregate_only:  # the state would describe single people; an empty one also removes an earlier one
             self._set("state", b"")
             return
         track = min(self._faces, default=None)
         if track is None:
             state = State(faces=0)
         else:
-            told = self._faces[track]
-            label, confidence = (told.expression.label, told.expression.confidence) if told.expression else (None, None)
-            state = State(len(self._faces), track, label, confidence, told.reason)
+            last = self._faces[track]
+            label, confidence = (last.expression.label, last.expression.confidence) if last.expression else (None, None)
+            state = State(len(self._faces), track, label, confidence, last.reason)
         self._set("state", msgspec.json.encode(state))
-
-    def _set_fault(self, source: str, fault: Fault | None) -> None:
-        """Each source has one fault or none; the one that began first is told."""
-        with self._fault_lock:
-            former = self._faults.get(source)
-            if fault is None and former is None and source != "service":
-                return
-            if fault and self._ending:
-                return
-            if fault and former and (fault.code, fault.sentence) == (former.code, former.sentence):
-                return
-            if fault:
-                self._faults[source] = fault
-            else:
-                self._faults.pop(source, None)
-            told = next(iter(self._faults.values()), None)
-            self._set("fault", msgspec.json.encode(told) if told else b"")
 
     def _set(self, name: str, payload: bytes) -> None:
         if self._retained.set(self._topic(name), payload):
-            self._link.wake()
+            self._connection.wake()
 
     def _topic(self, name: str) -> str:
         return f"{self._base}/{name}"
 
-    def _busy(self) -> bool:
-        return self._retained.pending or bool(self._replies)
 
-    def _subscriptions(self, settings: MqttSettings) -> tuple[str, ...]:
-        births = sorted({a.birth_topic for a in self._announcements.values() if a.birth_topic})
-        return (*((f"{self._commands}+",) if settings.commands else ()), *births)
-
-    def _wait(self, condition: Callable[[], object], deadline: float) -> None:
-        while condition() and time.monotonic() < deadline:
-            time.sleep(0.02)
-
-
-class _Retained:
-    """The newest payload of each retained topic, and which of them the broker does not have yet.
-
-    After :meth:`start_over` the topic ``last`` is sent last: a device is available once all else is true.
-    """
-
-    def __init__(self, last: str) -> None:
-        self._lock = threading.Lock()
-        self._last = last
-        self._payloads: dict[str, bytes] = {}
-        self._due: dict[str, None] = {}
-        self._flying: set[str] = set()
-
-    @property
-    def pending(self) -> bool:
-        return bool(self._due or self._flying)
-
-    def set(self, topic: str, payload: bytes) -> bool:
-        """Returns whether that is a change; otherwise there is nothing to send."""
-        with self._lock:
-            if self._payloads.get(topic) == payload:
-                return False
-            self._payloads[topic] = payload
-            self._due[topic] = None
-            return True
-
-    def renew(self, topic: str) -> None:
-        with self._lock:
-            self._due[topic] = None
-
-    def start_over(self) -> None:
-        with self._lock:
-            self._flying.clear()
-            self._due = dict.fromkeys(sorted(self._payloads, key=lambda topic: topic == self._last))
-
-    def take(self) -> tuple[str, bytes] | None:
-        """The next that is due; it then is under way until it is answered, whatever the answer is."""
-        with self._lock:
-            topic = next(iter(self._due), None)
-            if topic is None:
-                return None
-            del self._due[topic]
-            self._flying.add(topic)
-            return topic, self._payloads[topic]
-
-    def answered(self, topic: str) -> None:
-        with self._lock:
-            self._flying.discard(topic)
-
-
-def base_topic(settings: MqttSettings) -> str:
-    """The topic under which everything of this device is."""
-    return f"{settings.prefix}/{device_id(settings)}"
-
-
-def client_id(settings: MqttSettings) -> str:
-    """The name by which the broker knows this device, and its files are called."""
-    return base_topic(settings).replace("/", "-")
-
-
-def device_id(settings: MqttSettings, serial: Path = hardware.SERIAL) -> str:
-    """The configured device name; else the board's serial number (cloned SD cards share host names); else the host."""
-    return settings.device or hardware.text_of(serial) or socket.gethostname()
+def _wait_while(condition: Callable[[], object], deadline: float) -> None:
+    while condition() and time.monotonic() < deadline:
+        time.sleep(0.02)

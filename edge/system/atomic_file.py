@@ -1,11 +1,11 @@
-"""Files that after a power cut are either the old or the new ones: written beside, brought to the disk, renamed."""
+"""Files that after a power cut are either the old or the new ones: written beside, synced, renamed."""
 
 import os
 from pathlib import Path
 
 
 def write_durably(file: Path, content: bytes, mode: int | None = None) -> None:
-    """Replace a file's content in one step; its folder must be there. Raises OSError, and then the old file stays."""
+    """Replace a file's content in one step; its folder must exist. Raises OSError, and leaves the old file then."""
     new = file.with_suffix(".new")
     with new.open("wb") as opened:
         opened.write(content)
@@ -18,7 +18,7 @@ def write_durably(file: Path, content: bytes, mode: int | None = None) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
+    """Write a folder's entries to the disk (fsync)."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Wall-clock time of what a source showed, and whether the clock can be trusted. Nothing but the standard library."""
+"""Wall-clock time of a source's frames, and whether a time server has set the clock."""
 
 import ctypes
 import errno
@@ -10,44 +10,44 @@ from pathlib import Path
 from typing import Final
 
 TimeOrigin = Callable[[], datetime]
-"""Says when a source's second 0 was, as wall-clock time with zone, as far as is known now."""
+"""Gives the wall-clock time, with zone, of a source's second 0, by what the clock says now."""
 
-# Once: each library, and each kind of buffer, makes a class, which only the cyclic collector would take away again.
+# Made once: each library and each buffer type makes a class, which only the cyclic garbage collector would free.
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronized
 _Timex: Final = ctypes.c_char * 208  # sizeof(struct timex) on 64-bit Linux, and more than enough on 32-bit
 
 
 def now() -> datetime:
-    """Wall-clock time with zone."""
+    """Wall-clock time with the local zone."""
     return datetime.now(UTC).astimezone()
 
 
 def media_time(started: datetime) -> TimeOrigin:
-    """Time of a file's frames: the run's start plus the media time."""
+    """For a file: second 0 is the run's start."""
     return lambda: started
 
 
 def live_time() -> TimeOrigin:
-    """Time of a camera's frames; right even when the wall clock is set while the camera runs."""
+    """For a camera that is opened now; right even when the wall clock is set while it runs."""
     opened = time.monotonic()
     return lambda: now() - timedelta(seconds=time.monotonic() - opened)
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What the clock says at one moment: when the source's second 0 was, and whether a time server has set it."""
+    """What the clock says at one moment: the time of the source's second 0, and whether a time server has set it."""
 
     origin: datetime
     synced: bool
 
-    def text(self, at: float) -> str:
-        """RFC 3339 with zone of a time of the source in seconds, to the millisecond."""
-        return (self.origin + timedelta(seconds=at)).isoformat(timespec="milliseconds")
+    def text(self, time: float) -> str:
+        """A source time in seconds as RFC 3339 with zone, to the millisecond."""
+        return (self.origin + timedelta(seconds=time)).isoformat(timespec="milliseconds")
 
 
 def moment(origin: TimeOrigin) -> Moment:
-    """The present moment; the origin is cut to milliseconds."""
+    """The moment of now; its origin is truncated to milliseconds."""
     exact = origin()
     return Moment(exact.replace(microsecond=exact.microsecond // 1000 * 1000), clock_synced())
 

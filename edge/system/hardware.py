@@ -1,4 +1,4 @@
-"""What the board tells of itself: its name, heat, power, and what this process has written to disks."""
+"""What the kernel reports of the board and this process: name, temperature, throttling, bytes written."""
 
 from collections import deque
 from pathlib import Path
@@ -12,32 +12,32 @@ OWN_IO: Final = Path("/proc/self/io")
 
 _HOUR: Final = 3600.0
 _CPU_ZONES: Final = ("cpu", "soc", "x86_pkg")
-# Bits of get_throttled; the same 16 higher tell what has happened since the start.
+# Bits of get_throttled; the same ones 16 bits higher are what has happened since the start.
 _THROTTLED_BITS: Final = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
 
 
 def text_of(file: Path) -> str:
-    """Content of a file of the kernel without what surrounds it; empty when it cannot be read."""
+    """Content of a kernel file without surrounding zero bytes and white space; empty when it cannot be read."""
     try:
         return file.read_text().strip("\0\n ")
     except OSError:
         return ""
 
 
-def throttling(told: str) -> tuple[list[str], list[str]]:
-    """What get_throttled says (``throttled=0x50005`` or ``50005``): what is wrong now, and what was since the start.
+def throttling(text: str) -> tuple[list[str], list[str]]:
+    """Decode get_throttled (``throttled=0x50005`` or ``50005``): what is wrong now, and what was since the start.
 
-    Raises ValueError when it says nothing of the kind.
+    Raises ValueError for any other text.
     """
-    bits = int(told.strip().rpartition("=")[2], 16)
+    bits = int(text.strip().rpartition("=")[2], 16)
     now = [word for bit, word in _THROTTLED_BITS.items() if bits >> bit & 1]
     return now, [word for bit, word in _THROTTLED_BITS.items() if bits >> bit + 16 & 1]
 
 
 def throttled_now(file: Path = THROTTLED) -> list[str] | None:
-    """What the firmware does now about power and heat; None on boards that don't tell.
+    """How the firmware limits the board now because of power or heat; None on boards that do not report it.
 
-    vcgencmd is not asked: the service's sandbox has no /dev/vcio, and a process a minute is not worth it.
+    It does not run vcgencmd: the service's sandbox has no /dev/vcio, and a process a minute costs too much.
     """
     try:
         return throttling(text_of(file))[0]
@@ -46,7 +46,7 @@ def throttled_now(file: Path = THROTTLED) -> list[str] | None:
 
 
 def temperature(folder: Path = THERMAL) -> float | None:
-    """Degrees Celsius of the processor; None on boards that don't tell."""
+    """Degrees Celsius of the processor; None on boards that do not report it."""
     for zone in sorted(folder.glob("thermal_zone*")):
         if text_of(zone / "type").startswith(_CPU_ZONES):
             try:
@@ -63,7 +63,7 @@ def bytes_written(file: Path = OWN_IO) -> int | None:
 
 
 class LastHour:
-    """How much a growing count has grown in the last hour; ask it regularly."""
+    """How much a growing count has grown in the last hour, if it is called regularly."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, int]] = deque()

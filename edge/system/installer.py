@@ -1,15 +1,13 @@
-"""``fer-edge service``: make this virtual environment a systemd service, take it away again, say how it is.
+"""``fer-edge service``: make this virtual environment a systemd service, remove it again, show its status.
 
-What is to be done is first made into a list of steps; ``--dry-run`` prints that list, and without it the same list is
-carried out. A second ``install`` finds nothing to write.
+The work is first planned as a list of steps. ``--dry-run`` prints the list; without it the same list is carried out. A
+second ``install`` finds nothing to write.
 """
 
-import json
 import os
 import signal
 import subprocess
 import sys
-from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -26,9 +24,9 @@ UDEV_FILE: Final = "etc/udev/rules.d/60-fer-edge.rules"
 CONFIG_FILE: Final = "etc/fer-edge/config.toml"
 PASSWORD_FILE: Final = "etc/fer-edge/mqtt-password"
 
-_UNIT_PREFIX: Final = "/opt/fer-edge"  # the virtual environment that stands in the unit as it is shipped
+_UNIT_PREFIX: Final = "/opt/fer-edge"  # the virtual environment in the shipped unit
 _HIDDEN: Final = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
-_SHOWN: Final = (
+SHOWN_PROPERTIES: Final = (
     "LoadState",
     "ActiveState",
     "SubState",
@@ -47,7 +45,7 @@ Run: TypeAlias = Callable[[Sequence[str]], str]
 
 @dataclass(frozen=True)
 class WriteFile:
-    """Bring a file to this content and mode."""
+    """Give a file this content and mode."""
 
     file: Path
     content: str
@@ -57,11 +55,11 @@ class WriteFile:
         return f"{'write' if self._differs() else 'keep '} {self.file} (mode {self.mode:04o})"
 
     def apply(self, _: Run) -> None:
-        """WriteFile the file unless it is as it should be."""
+        """Write the file unless it has that content and mode already."""
         if not self._differs():
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.touch(self.mode)  # a secret's file is never wider open than this, not even before it is filled
+        self.file.touch(self.mode)  # a secret's file must never be readable by others, not even before it is written
         self.file.chmod(self.mode)
         self.file.write_text(self.content)
 
@@ -73,7 +71,7 @@ class WriteFile:
 
 @dataclass(frozen=True)
 class RemoveFile:
-    """Take a file away."""
+    """Remove a file."""
 
     file: Path
 
@@ -81,7 +79,7 @@ class RemoveFile:
         return f"remove {self.file}"
 
     def apply(self, _: Run) -> None:
-        """RemoveFile the file if it is there."""
+        """Remove the file if it exists."""
         self.file.unlink(missing_ok=True)
 
 
@@ -104,7 +102,7 @@ Step: TypeAlias = WriteFile | RemoveFile | RunCommand
 
 @dataclass(frozen=True)
 class Machine:
-    """Where to install to, and what is known about that machine."""
+    """The machine to install on: its root folder, the Python environment, and whether this is its superuser."""
 
     root: Path = Path("/")
     prefix: Path = Path(sys.prefix)
@@ -122,7 +120,7 @@ class Machine:
             raise UsageError(f"this needs root: sudo {self.prefix}/bin/fer-edge service {action}")
 
     def require_visible(self) -> None:
-        """Raise UsageError when the service's sandbox would hide the program from itself."""
+        """Raise UsageError when the service's sandbox would hide the program's own files."""
         for folder in (self.prefix, self.base_prefix):
             if f"{folder}/".startswith(_HIDDEN):
                 raise UsageError(
@@ -132,7 +130,7 @@ class Machine:
 
 
 def install_steps(machine: Machine) -> list[Step]:
-    """What ``service install`` does on this machine. Raises SettingsError when the existing settings are not valid."""
+    """The steps of ``service install``. Raises SettingsError when the existing settings are not valid."""
     root = machine.root
     users, rules = root / USERS_FILE, root / UDEV_FILE
     unit = _shipped(UNIT).replace(_UNIT_PREFIX, str(machine.prefix))
@@ -152,7 +150,7 @@ def install_steps(machine: Machine) -> list[Step]:
 
 
 def uninstall_steps(machine: Machine) -> list[Step]:
-    """What ``service uninstall`` does; the settings, the state and the user stay."""
+    """The steps of ``service uninstall``; the settings, the state and the user stay."""
     root = machine.root
     installed = (root / UNIT_FILE).exists()
     return [
@@ -164,7 +162,7 @@ def uninstall_steps(machine: Machine) -> list[Step]:
 
 
 def _config_steps(file: Path) -> list[Step]:
-    """The settings file is never overwritten; a sample that differs from it is put beside it."""
+    """Never overwrite the settings file; write a sample that differs from it beside it."""
     sample = _shipped("config.toml")
     if not file.exists():
         return [WriteFile(file, sample)]
@@ -186,7 +184,7 @@ def _shipped(name: str) -> str:
 
 
 def run_command(words: Sequence[str]) -> str:
-    """Run a command and return what it prints. Raises SystemCommandError with what it says when it fails."""
+    """Run a command and return its stdout. Raises SystemCommandError with its stderr when it fails."""
     try:
         done = subprocess.run(words, check=False, capture_output=True, text=True)
     except OSError as error:
@@ -196,48 +194,8 @@ def run_command(words: Sequence[str]) -> str:
     return done.stdout
 
 
-def install(arguments: Namespace, machine: Machine | None = None, run: Run = run_command) -> int:
-    """Carry out ``fer-edge service install``."""
-    machine = machine or Machine()
-    machine.require_systemd()
-    machine.require_visible()
-    _carry_out(arguments, machine, run, install_steps(machine))
-    if not arguments.dry_run:
-        print(f"Installed and started. Settings: {machine.root / CONFIG_FILE}; state: fer-edge service status")
-    return 0
-
-
-def uninstall(arguments: Namespace, machine: Machine | None = None, run: Run = run_command) -> int:
-    """Carry out ``fer-edge service uninstall``."""
-    machine = machine or Machine()
-    machine.require_systemd()
-    _carry_out(arguments, machine, run, uninstall_steps(machine))
-    if not arguments.dry_run:
-        print("Removed. Kept, for you to delete: /etc/fer-edge, /var/lib/fer-edge and the user fer-edge")
-    return 0
-
-
-def _carry_out(arguments: Namespace, machine: Machine, run: Run, steps: list[Step]) -> None:
-    if not arguments.dry_run:
-        machine.require_root(arguments.action)
-    for step in steps:
-        print(step)
-        if not arguments.dry_run:
-            step.apply(run)
-
-
-def status(arguments: Namespace, machine: Machine | None = None, run: Run = run_command) -> int:
-    """Carry out ``fer-edge service status``: 0 when the service is up and has seen a frame, else 1."""
-    machine = machine or Machine()
-    machine.require_systemd()
-    shown = run(("systemctl", "show", UNIT, f"--property={','.join(_SHOWN)}"))
-    told = describe(dict(line.split("=", 1) for line in shown.splitlines() if "=" in line))
-    print(json.dumps(told) if arguments.json else _as_text(told))
-    return 0 if told["state"] == "active" else 1
-
-
 def describe(shown: dict[str, str]) -> dict[str, Any]:
-    """What ``systemctl show`` says, in the words of ``fer-edge service status --json``."""
+    """The output of ``fer-edge service status --json``, from the properties of ``systemctl show``."""
     installed = shown["LoadState"] != "not-found"
     return {
         "state": shown["ActiveState"] if installed else "not installed",
@@ -252,7 +210,7 @@ def describe(shown: dict[str, str]) -> dict[str, Any]:
 
 
 def _exit_meaning(result: str, how: int, status: int) -> str | None:
-    """Why the last process ended; None while none has."""
+    """Why the last process ended; None when none has ended yet."""
     if how == 0:
         return None
     if result == "watchdog":
@@ -260,15 +218,3 @@ def _exit_meaning(result: str, how: int, status: int) -> str | None:
     if how != _EXITED:
         return f"It was killed by {signal.Signals(status).name}."
     return exit_meanings().get(status, f"systemd could not run it ({status}): see systemctl status fer-edge.")
-
-
-def _as_text(told: dict[str, Any]) -> str:
-    lines = [
-        f"state     {told['state']} ({told['sub_state']}), {'enabled' if told['enabled'] else 'not enabled'}",
-        f"status    {told['status'] or '-'}",
-        f"restarts  {told['restarts']}",
-    ]
-    if told["exit_meaning"]:
-        code = "" if told["exit_code"] is None else f"{told['exit_code']}: "
-        lines.append(f"last end  {code}{told['exit_meaning']}")
-    return "\n".join(lines)

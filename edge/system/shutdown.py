@@ -1,4 +1,4 @@
-"""How a command ends: errors become a sentence and an exit code, and a thread that hangs in a camera is left behind."""
+"""How a command ends: errors become a sentence and an exit code; a thread that hangs in a camera is abandoned."""
 
 import contextlib
 import logging
@@ -11,7 +11,7 @@ from edge.errors import FerEdgeError
 
 
 class AbandonableThread(threading.Thread):
-    """A thread that may hang in a driver for ever; the process ends without it."""
+    """A thread that may hang in a driver for ever; the process can exit without it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)
@@ -20,7 +20,7 @@ class AbandonableThread(threading.Thread):
 def guarded(program: str, action: Callable[[], int]) -> int:
     """Run a command; turn the errors of edge.errors into one sentence on stderr and their exit code.
 
-    Ctrl-C gives 130, and a reader that went away (``fer-edge run | head``) ends the command quietly.
+    Ctrl-C gives 130. A closed pipe (``fer-edge run | head``) ends the command without an error.
     """
     try:
         return action()
@@ -34,21 +34,21 @@ def guarded(program: str, action: Callable[[], int]) -> int:
         return 0
 
 
-def hanging() -> bool:
-    """Whether an abandonable thread still runs."""
+def is_camera_hanging() -> bool:
+    """Whether an abandonable thread is still running."""
     return any(isinstance(thread, AbandonableThread) and thread.is_alive() for thread in threading.enumerate())
 
 
-def leave(exit_code: int) -> None:
-    """End the process at once when an abandonable thread still runs; otherwise do nothing.
+def exit_if_camera_hangs(exit_code: int) -> None:
+    """Exit at once when an abandonable thread is still running; otherwise do nothing.
 
-    Python's own ending would wait for ever: picamera2 registers an ``atexit`` hook that stops the camera, and a
-    thread that comes back into an ending interpreter from OpenCV's code aborts the process with another exit code.
+    A normal exit would wait for ever: picamera2 registers an ``atexit`` hook that stops the camera. A thread that
+    returns from OpenCV's code while the interpreter finalizes aborts the process with another exit code.
     """
-    if not hanging():
+    if not is_camera_hanging():
         return
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # its reader may have gone away
+        with contextlib.suppress(OSError):  # the pipe may be closed
             stream.flush()
     os._exit(exit_code)

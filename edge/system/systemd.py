@@ -1,6 +1,6 @@
-"""The process as a systemd service: readiness, the watchdog, a clean stop, and patience after failures.
+"""The process as a systemd service: readiness, the watchdog, a clean stop, and waits after failures.
 
-Started by hand nothing of this acts, except that SIGTERM stops cleanly: systemd is recognised by ``$NOTIFY_SOCKET``,
+In a run by hand only one part is active: SIGTERM stops cleanly. systemd is recognised by ``$NOTIFY_SOCKET``,
 ``$WATCHDOG_USEC``, ``$RUNTIME_DIRECTORY`` and ``$CREDENTIALS_DIRECTORY`` (sd_notify(3), systemd.exec(5)).
 """
 
@@ -25,22 +25,22 @@ from edge.records import Fault
 _log = logging.getLogger(__name__)
 
 STOP_SECONDS: Final = 2.0
-"""How long a service that was asked to stop, or that has a fault to tell, waits for the broker."""
+"""How long a service that was asked to stop, or that has a fault to publish, waits for the broker."""
 
-_NOTIFY_SECONDS: Final = 2.0  # systemd that is busy, as while it reads its units again, is waited for
-_HANG_SECONDS: Final = 3.0  # a clean stop that takes longer hangs in a camera; the unit allows five seconds
+_NOTIFY_SECONDS: Final = 2.0  # systemd may be busy, for example during a daemon-reload
+_HANG_SECONDS: Final = 3.0  # a stop that takes longer is taken for a camera that hangs; the unit allows five seconds
 _STATUS_SECONDS: Final = 10.0
-_LASTING_SECONDS: Final = 60.0  # only then are earlier failures forgotten: a camera that flaps must be waited for too
+_LASTING_SECONDS: Final = 60.0  # earlier failures are forgotten only then, so that a flapping camera causes waits too
 _FIRST_WAIT: Final = 5.0
 _LONGEST_WAIT: Final = 60.0
-_STARTING_SECONDS: Final = 90.0  # what a start may take beyond a wait, as TimeoutStartSec= in the unit
+_STARTING_SECONDS: Final = 90.0  # what a start may take after a wait, as TimeoutStartSec= in the unit
 
 
 class Failures(msgspec.Struct, frozen=True):
-    """How many starts in a row did not last, what the last one said, and the switch of models that it was to prove."""
+    """How many starts in a row did not last, the last one's error, and the model switch on trial in it."""
 
     count: int = 0
-    sentence: str = "ended without a word"
+    sentence: str = "exited without an error message"
     trial: int = 0
 
 
@@ -51,13 +51,13 @@ def wait_after(failures: int) -> float:
 
 
 class Notifier:
-    """Sends to the socket of sd_notify(3), given by path or as ``@`` and an abstract name; None keeps it quiet."""
+    """Sends to the socket of sd_notify(3), a path or ``@`` and an abstract name; None for no systemd."""
 
     def __init__(self, address: str | None) -> None:
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
 
     def send(self, **assignments: str) -> None:
-        """Send assignments in one message. It is lost, with a warning, when nobody listens, or nobody reads in time."""
+        """Send assignments in one message; log a warning when the socket is gone or full."""
         if not self._address:
             return
         # A line break in a value would begin another assignment.
@@ -67,54 +67,56 @@ class Notifier:
                 sender.settimeout(_NOTIFY_SECONDS)
                 sender.sendto(message.encode(), self._address)
         except OSError as error:
-            _log.warning("systemd could not be told %s: %s", message.partition("\n")[0], error)
+            _log.warning("systemd could not be notified of %s: %s", message.partition("\n")[0], error)
 
 
 class Progress:
-    """What to tell systemd as frames go by. Pure: time, in seconds, comes with each call.
+    """What to notify systemd of as frames go by. Pure: time, in seconds, is passed in.
 
-    ``accelerator`` is what classifies now; it may change between calls.
+    ``watchdog`` is the watchdog's time in seconds, None without one.
     """
 
-    def __init__(self, watchdog: float | None, accelerator: str) -> None:
+    def __init__(self, watchdog: float | None) -> None:
         self._feed_every = watchdog / 2 if watchdog else None
-        self.accelerator = accelerator
         self._ready: float | None = None
         self._fed = -math.inf
         self._counted = 0.0
         self._frames = 0
-        self._resting = False
+        self._paused = False
 
-    def frame(self, now: float) -> dict[str, str]:
-        """Take a frame that went through the whole pipeline; returns the assignments for systemd, often none."""
-        told = {}
+    def frame(self, now: float, accelerator: str) -> dict[str, str]:
+        """Take a frame that went through the whole pipeline; returns the assignments for systemd, often none.
+
+        ``accelerator`` is what classifies now.
+        """
+        assignments = {}
         if self._ready is None:
             self._ready = self._counted = now
-            told = {"READY": "1", "STATUS": f"the first frame has been seen, on {self.accelerator}"}
-        elif self._resting:
+            assignments = {"READY": "1", "STATUS": f"the first frame has been seen, on {accelerator}"}
+        elif self._paused:
             self._counted, self._frames = now, 0
-            told = {"STATUS": f"seeing again, on {self.accelerator}"}
+            assignments = {"STATUS": f"the camera is open again, on {accelerator}"}
         else:
             self._frames += 1
-        self._resting = False
+        self._paused = False
         if now - self._counted >= _STATUS_SECONDS:
-            told["STATUS"] = f"{self._frames / (now - self._counted):.1f} frames/s on {self.accelerator}"
+            assignments["STATUS"] = f"{self._frames / (now - self._counted):.1f} frames/s on {accelerator}"
             self._counted, self._frames = now, 0
-        return told | self._feed(now)
+        return assignments | self._feed(now)
 
     def rest(self, now: float) -> dict[str, str]:
-        """The camera is closed on purpose: that too is being ready, and feeds the watchdog."""
-        told = {}
+        """The camera is closed on purpose: the service is ready all the same, and the watchdog is fed."""
+        assignments = {}
         if self._ready is None:
             self._ready = now
-            told["READY"] = "1"
-        if not self._resting:
-            self._resting = True
-            told["STATUS"] = "paused: the camera is closed"
-        return told | self._feed(now)
+            assignments["READY"] = "1"
+        if not self._paused:
+            self._paused = True
+            assignments["STATUS"] = "paused: the camera is closed"
+        return assignments | self._feed(now)
 
     def lasts(self, now: float) -> bool:
-        """Whether this start has lasted."""
+        """Whether this start has been ready for long enough to forget earlier failures."""
         return self._ready is not None and now - self._ready >= _LASTING_SECONDS
 
     def _feed(self, now: float) -> dict[str, str]:
@@ -125,20 +127,20 @@ class Progress:
 
 
 class FailureLog:
-    """Remembers failures in the runtime directory, which is memory and not the SD card; without one, nowhere."""
+    """Stores failures in the runtime directory, which is in memory and not on the SD card; without one, nowhere."""
 
     def __init__(self, folder: str | None) -> None:
         self._file = Path(folder) / "failures.json" if folder else None
 
     def read(self) -> Failures:
-        """What is remembered; nothing when the file is absent or damaged."""
+        """The stored failures; none when the file is absent or damaged."""
         try:
             return msgspec.json.decode(self._file.read_bytes(), type=Failures) if self._file else Failures()
         except (OSError, msgspec.DecodeError):
             return Failures()
 
     def write(self, failures: Failures) -> None:
-        """Remember; a full disk must not be a reason to fail, so it only warns."""
+        """Store failures; only log a warning when that fails, because a full disk must not end the service."""
         if not self._file:
             return
         try:
@@ -150,33 +152,32 @@ class FailureLog:
 class Service:
     """A run under systemd. Use it as a context manager: from then on SIGTERM, and under systemd SIGINT, ask to stop.
 
-    The request is seen at once by a thread of its own, even while the main thread hangs in a camera's C code; when
-    the main thread has not left the context ``_HANG_SECONDS`` later, ``farewell`` is called and the process ends.
-    ``lasting`` is called once, when this start has lasted.
+    A thread of its own takes the request at once, even while the main thread hangs in a camera's C code. When the main
+    thread has not left the context ``_HANG_SECONDS`` later, the process exits without it.
     """
 
     def __init__(
         self,
         environ: Mapping[str, str],
         clock: Callable[[], float] = time.monotonic,
-        leave: Callable[[int], None] = os._exit,
+        exit_process: Callable[[int], None] = os._exit,
     ) -> None:
         self.managed = "NOTIFY_SOCKET" in environ
         self.stopping = threading.Event()
-        self.farewell: Callable[[], object] = lambda: None
-        self.lasting: Callable[[], object] = lambda: None
+        self._before_forced_exit: list[Callable[[], object]] = []
+        self._once_lasted: list[Callable[[], object]] = []
         self._notifier = Notifier(environ.get("NOTIFY_SOCKET"))
-        self._log = FailureLog(environ.get("RUNTIME_DIRECTORY"))
+        self._failure_log = FailureLog(environ.get("RUNTIME_DIRECTORY"))
         self._watchdog = int(environ["WATCHDOG_USEC"]) / 1e6 if "WATCHDOG_USEC" in environ else None
         self._clock = clock
-        self._leave = leave
-        self._left = threading.Event()
-        self._progress: Progress | None = None
-        self._forgiven = False
-        self._former = Failures()
+        self._exit = exit_process
+        self._context_left = threading.Event()
+        self._progress = Progress(self._watchdog)
+        self._lasted = False
+        self._earlier_failures = Failures()
 
     def __enter__(self) -> Self:
-        self._asked, self._wakeup = socket.socketpair()
+        self._signals, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
         signals = (signal.SIGTERM, signal.SIGINT) if self.managed else (signal.SIGTERM,)
         self._handlers = {number: signal.signal(number, lambda *_: None) for number in signals}
@@ -186,18 +187,18 @@ class Service:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._left.set()
+        self._context_left.set()
         signal.set_wakeup_fd(self._former_wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._wakeup.close()
         self._thread.join()
-        self._asked.close()
+        self._signals.close()
 
     def wait_for_turn(self) -> bool:
-        """Count this start, and wait if earlier ones failed; returns whether to go on, as a stop may come first."""
-        failures = self._former = self._log.read()
-        self._log.write(Failures(failures.count + 1))
+        """Count this start, and wait if earlier ones failed; returns False when a stop is asked for meanwhile."""
+        failures = self._earlier_failures = self._failure_log.read()
+        self._failure_log.write(Failures(failures.count + 1))
         seconds = wait_after(failures.count)
         if seconds:
             status = f"waiting {seconds:.0f} s after {failures.count} failures in a row; the last: {failures.sentence}"
@@ -208,70 +209,81 @@ class Service:
             return False
         return True
 
-    def frame(self, accelerator: str) -> bool:
-        """Take a frame that went through the whole pipeline; returns whether systemd was just told that it is ready."""
-        return self._progressed(accelerator, Progress.frame)
+    def before_forced_exit(self, action: Callable[[], object]) -> None:
+        """Have this called before the process exits although the main thread hangs."""
+        self._before_forced_exit.append(action)
 
-    def rest(self, accelerator: str) -> bool:
-        """The camera is closed on purpose; call it again and again. Returns what :meth:`frame` returns."""
-        return self._progressed(accelerator, Progress.rest)
+    def once_lasted(self, action: Callable[[], object]) -> None:
+        """Have this called once, when this start has lasted."""
+        self._once_lasted.append(action)
+
+    def frame(self, accelerator: str) -> None:
+        """Take a frame that went through the whole pipeline; the first one makes the service ready."""
+        now = self._clock()
+        self._progressed(now, self._progress.frame(now, accelerator))
+
+    def rest(self) -> None:
+        """The camera is closed on purpose; call it again and again. The service is ready then too."""
+        now = self._clock()
+        self._progressed(now, self._progress.rest(now))
+
+    def lasted(self) -> None:
+        """Forget earlier failures, because this start has lasted, and call what was registered for that."""
+        self._lasted = True
+        self.forget_failures()
+        for action in self._once_lasted:
+            action()
 
     def stop(self) -> None:
         """Ask this process to stop, as SIGTERM does. For any thread."""
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def _progressed(self, accelerator: str, how: Callable[[Progress, float], dict[str, str]]) -> bool:
-        now = self._clock()
-        first = self._progress is None
-        self._progress = self._progress or Progress(self._watchdog, accelerator)
-        self._progress.accelerator = accelerator
-        if told := how(self._progress, now):
-            self._notifier.send(**told)
-        if not self._forgiven and self._progress.lasts(now):
-            self._forgiven = True
-            self.forget_failures()
-            self.lasting()
-        return first and self.managed
+    def _progressed(self, now: float, assignments: dict[str, str]) -> None:
+        if assignments:
+            self._notifier.send(**assignments)
+        if not self._lasted and self._progress.lasts(now):
+            self.lasted()
 
     @property
     def failed_starts(self) -> int:
         """How many starts before this one, in a row, did not last."""
-        return self._former.count
+        return self._earlier_failures.count
 
     def trying(self, trial: int) -> None:
-        """Remember that this start is to prove a switch of models, until it lasts or ends with a word."""
-        self._log.write(msgspec.structs.replace(self._log.read(), trial=trial))
+        """Store that a model switch is on trial in this start, until it lasts or ends with an error message."""
+        self._failure_log.write(msgspec.structs.replace(self._failure_log.read(), trial=trial))
 
     def crashed_with(self, trial: int) -> bool:
-        """Whether the start before this one was to prove this switch, and ended without a word."""
-        return self._former == Failures(self._former.count, trial=trial)
+        """Whether this model switch was on trial in the start before, and that exited without an error message."""
+        return self._earlier_failures == Failures(self._earlier_failures.count, trial=trial)
 
     def failed(self, error: FerEdgeError) -> None:
-        """Remember why this start ends."""
+        """Store why this start ends, and show it as the status."""
         self._notifier.send(STATUS=str(error))
-        self._log.write(Failures(self._log.read().count, str(error)))
+        self._failure_log.write(Failures(self._failure_log.read().count, str(error)))
 
     def forget_failures(self) -> None:
-        """The service lasted, or ended as it should."""
-        self._log.write(Failures())
+        """Forget all failures: the service has lasted, or ends as it should."""
+        self._failure_log.write(Failures())
 
     def _await_stop(self, signals: tuple[int, ...]) -> None:
-        while came := self._asked.recv(1):
-            if came[0] in signals:
+        while number := self._signals.recv(1):
+            if number[0] in signals:
                 break
         else:
             return
         self.stopping.set()
         self._notifier.send(STOPPING="1", STATUS="stopping")
-        if not self._left.wait(_HANG_SECONDS):
-            _log.warning("the camera does not return; leaving without it")
-            self.farewell()
+        if not self._context_left.wait(_HANG_SECONDS):
+            _log.warning("the camera does not return; exiting without it")
+            for action in self._before_forced_exit:
+                action()
             self.forget_failures()
-            self._leave(0)
+            self._exit(0)
 
 
 def fault_of(error: FerEdgeError, now: datetime) -> Fault:
-    """What subscribers are told about an error that ends the service."""
+    """The fault that is published for an error."""
     return Fault(error.exit_code, str(error), now.isoformat(timespec="seconds"))
 
 

@@ -11,25 +11,27 @@ import msgspec
 
 from edge.errors import BundleError, UsageError
 from edge.model.bundle import CARD_FILE, EDGE_TPU_FILE, MODEL_FILE, Bundle, find_bundle, open_bundle
-from export.edgetpu.compiled import OpPlacement, add_to_bundle, compare, replace_file
-from export.edgetpu.compiler import Compilation, Compiler, Log, compile_model, read_log
-from export.edgetpu.predict import ON_CHIP_BYTES, Prediction, predict, table
+from export.edgetpu.compiled import OpPlacement, add_to_bundle, match_compiled, replace_file
+from export.edgetpu.compiler import Compilation, Compiler, CompilerLog, compile_model, read_log
+from export.edgetpu.predict import ON_CHIP_BYTES, Prediction, format_prediction, predict_mapping
 from export.tflite_graph import Graph, read_file, read_graph
 
 NOT_MAPPED: Final = 12
 """Exit code of ``check`` when not every op is predicted to map."""
 
 
-def check(arguments: Namespace) -> int:
+def check_command(arguments: Namespace) -> int:
     """Carry out ``fer-export check``: predict op by op what maps to the Edge TPU."""
     path = _model_file(arguments.model)
     file = read_file(path)
-    prediction = predict(read_graph(file, path))
-    print(json.dumps(report(prediction, path, file)) if arguments.json else table(prediction, path))
+    prediction = predict_mapping(read_graph(file, path))
+    print(
+        json.dumps(prediction_json(prediction, path, file)) if arguments.json else format_prediction(prediction, path)
+    )
     return 0 if prediction.all_mapped else NOT_MAPPED
 
 
-def report(prediction: Prediction, path: Path, file: bytes) -> dict[str, object]:
+def prediction_json(prediction: Prediction, path: Path, file: bytes) -> dict[str, object]:
     """What ``fer-export check --json`` prints; docs/edge-tpu.md explains every key."""
     return {
         "schema_version": 1,
@@ -52,7 +54,7 @@ def compile_command(arguments: Namespace) -> int:
     bundle = open_bundle(arguments.model)
     made = compile_model(bundle.model, compiler, arguments.allow_cpu_ops)
     add_to_bundle(bundle.folder, made.file, made.split, made.version)
-    print(_told(made, bundle.folder / EDGE_TPU_FILE, predict(read_graph(bundle.model, bundle.folder))))
+    print(_told(made, bundle.folder / EDGE_TPU_FILE, predict_mapping(read_graph(bundle.model, bundle.folder))))
     return 0
 
 
@@ -68,7 +70,7 @@ def _compile_file(arguments: Namespace, compiler: Compiler) -> int:
         replace_file(written.with_suffix(".log"), made.log.encode())
     except OSError as error:
         raise UsageError(f"{out}: cannot be written: {error.strerror}") from error
-    print(_told(made, written, predict(graph)))
+    print(_told(made, written, predict_mapping(graph)))
     return 0
 
 
@@ -84,12 +86,12 @@ def _told(made: Compilation, written: Path, prediction: Prediction) -> str:
     return "\n".join(lines)
 
 
-def add_tpu(arguments: Namespace) -> int:
+def add_tpu_command(arguments: Namespace) -> int:
     """Carry out ``fer-export add-tpu``: put a file that was compiled elsewhere into its bundle."""
     bundle = open_bundle(arguments.bundle)
     file = read_file(arguments.file)
     plain = read_graph(bundle.model, bundle.folder / MODEL_FILE)
-    split = compare(plain, read_graph(file, arguments.file), arguments.file)
+    split = match_compiled(plain, read_graph(file, arguments.file), arguments.file)
     if split.cpu_ops > arguments.allow_cpu_ops:
         raise BundleError(
             f"{arguments.file}: leaves {split.cpu_ops} ops to the CPU, {arguments.allow_cpu_ops} are allowed. Give "
@@ -103,20 +105,20 @@ def add_tpu(arguments: Namespace) -> int:
     return 0
 
 
-def _log(given: Path | None, file: Path) -> Log | None:
+def _log(given: Path | None, file: Path) -> CompilerLog | None:
     """The compiler's log: the one that was given, or the one that it wrote beside its output."""
     beside = file.with_suffix(".log")
     path = given or (beside if beside.is_file() else None)
     return read_log(read_file(path).decode(errors="replace")) if path else None
 
 
-def _agree(log: Log, plain: Graph, split: OpPlacement, file: Path) -> None:
+def _agree(log: CompilerLog, plain: Graph, split: OpPlacement, file: Path) -> None:
     """The log must be of this model and of this file. Raises BundleError."""
     expected = Counter(op.name for op in plain.ops)
     if log.kinds != expected:
         told = [f"{count} {kind}" for kind, count in sorted(log.kinds.items())]
         raise BundleError(
-            f"{file}: its log is of another model: it has {', '.join(told) or 'no table of ops'}. "
+            f"{file}: its log is of another model: it has {', '.join(told) or 'no format_prediction of ops'}. "
             "Give the right one with --log, or take the wrong one away."
         )
     if log.cpu_ops != split.cpu_ops:
@@ -125,7 +127,7 @@ def _agree(log: Log, plain: Graph, split: OpPlacement, file: Path) -> None:
         )
 
 
-def _added(bundle: Bundle, file: Path, split: OpPlacement, log: Log | None) -> str:
+def _added(bundle: Bundle, file: Path, split: OpPlacement, log: CompilerLog | None) -> str:
     agreed = "input, output and log" if log else "input and output"
     version = log.version if log and log.version else "not known"
     return (

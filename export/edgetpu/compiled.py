@@ -33,7 +33,7 @@ class OpPlacement:
     cpu_ops: int
 
 
-def compare(plain: Graph, compiled: Graph, name: object) -> OpPlacement:
+def match_compiled(plain: Graph, compiled: Graph, name: object) -> OpPlacement:
     """Check that ``compiled`` can be what the compiler made of ``plain``; ``name`` is for messages.
 
     Raises BundleError when it is not compiled, or differs in its inputs, outputs or the ops left to the CPU.

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from edge.errors import BundleError, FerEdgeError, UsageError
-from export.edgetpu.compiled import OpPlacement, compare
-from export.edgetpu.rules import Status
+from export.edgetpu.compiled import OpPlacement, match_compiled
+from export.edgetpu.rules import OpStatus
 from export.tflite_graph import EDGE_TPU_OP, Graph, read_graph
 
 _INTERNAL: Final = "Internal compiler error"
@@ -62,7 +62,7 @@ class CompilerMissingError(FerEdgeError):
 
 
 @dataclass(frozen=True)
-class LogRow:
+class CompilerLogRow:
     """A line of the compiler's table of ops: so many ops of one kind have one status."""
 
     op: str
@@ -71,11 +71,11 @@ class LogRow:
 
 
 @dataclass(frozen=True)
-class Log:
+class CompilerLog:
     """The compiler's log: its version, and what became of which ops."""
 
     version: str | None
-    rows: tuple[LogRow, ...]
+    rows: tuple[CompilerLogRow, ...]
 
     @property
     def kinds(self) -> Counter[str]:
@@ -88,11 +88,11 @@ class Log:
     @property
     def cpu_ops(self) -> int:
         """Number of ops that did not map."""
-        return sum(row.count for row in self.rows if row.status != Status.MAPPED)
+        return sum(row.count for row in self.rows if row.status != OpStatus.MAPPED)
 
     def unmapped(self) -> str:
         """The ops that did not map, in words."""
-        told = [f"{row.count} {row.op}: {row.status}" for row in self.rows if row.status != Status.MAPPED]
+        told = [f"{row.count} {row.op}: {row.status}" for row in self.rows if row.status != OpStatus.MAPPED]
         return "; ".join(told) or "the log does not say which"
 
 
@@ -120,11 +120,11 @@ class Compiler:
     grace: float = 15.0
 
 
-def read_log(text: str) -> Log:
+def read_log(text: str) -> CompilerLog:
     """Read a log, or what the compiler prints with ``-s``, which has the same table."""
     version = _VERSION.search(text)
-    rows = (LogRow(op, int(count), status) for op, count, status in _ROW.findall(text))
-    return Log(version.group(1) if version else None, tuple(rows))
+    rows = (CompilerLogRow(op, int(count), status) for op, count, status in _ROW.findall(text))
+    return CompilerLog(version.group(1) if version else None, tuple(rows))
 
 
 def compile_model(model: bytes, compiler: Compiler, allow_cpu_ops: int = 0) -> Compilation:
@@ -210,7 +210,7 @@ def _judge(exit_code: int, said: str, source: Path, graph: Graph, allow_cpu_ops:
             "`fer-export check` says more."
         )
     try:
-        split = compare(graph, compiled, "the compiler's output")
+        split = match_compiled(graph, compiled, "the compiler's output")
     except BundleError as error:
         raise CompilationError(str(error)) from error
     # The compiler's own numbers do not always add up; the worst of the three counts.

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from export.edgetpu.rules import ADVICE, READABLE, RULES, Rule, RuleResult, Status, shape_text
+from export.edgetpu.rules import ADVICE, READABLE, RULES, OpStatus, Rule, RuleResult, shape_text
 from export.tflite_graph import EDGE_TPU_OP, Graph, Op, Tensor
 
 ON_CHIP_BYTES: Final = 8 * 2**20
@@ -18,7 +18,7 @@ _INNER_DIMENSIONS: Final = 3
 _NAME_LENGTH: Final = 40
 
 
-class Output(msgspec.Struct, frozen=True):
+class OpOutput(msgspec.Struct, frozen=True):
     """Shape and type of an op's first output."""
 
     shape: tuple[int, ...]
@@ -34,9 +34,9 @@ class PredictedOp(msgspec.Struct, frozen=True):
     index: int
     op: str
     version: int
-    output: Output
+    output: OpOutput
     mapping: Literal["tpu", "cpu", "none"]
-    status: Status
+    status: OpStatus
     reason: str
 
 
@@ -61,7 +61,7 @@ class Prediction(msgspec.Struct, frozen=True):
         return self.refused is None and self.cpu_ops == 0
 
 
-def predict(graph: Graph) -> Prediction:
+def predict_mapping(graph: Graph) -> Prediction:
     """Predict what the Edge TPU compiler does with each op, and with the file as a whole.
 
     One partition maps: it begins at the first op that can, and the first one after it that cannot ends it for good.
@@ -70,13 +70,13 @@ def predict(graph: Graph) -> Prediction:
     against = [_against(op) for op in graph.ops]
     start, end = _partition([verdict is None for verdict in against]) if refused is None else (0, 0)
     outside = (
-        RuleResult(Status.SUBGRAPH, f"it comes after op {end}, which stays on the CPU")
+        RuleResult(OpStatus.SUBGRAPH, f"it comes after op {end}, which stays on the CPU")
         if refused is None
-        else RuleResult(Status.UNSPECIFIED, "the file is refused as a whole")
+        else RuleResult(OpStatus.UNSPECIFIED, "the file is refused as a whole")
     )
     elsewhere: Literal["cpu", "none"] = "cpu" if refused is None else "none"
     ops = [
-        _predicted(op, "tpu", RuleResult(Status.MAPPED, ""))
+        _predicted(op, "tpu", RuleResult(OpStatus.MAPPED, ""))
         if start <= op.index < end
         else _predicted(op, elsewhere, verdict or outside)
         for op, verdict in zip(graph.ops, against, strict=True)
@@ -94,7 +94,7 @@ def predict(graph: Graph) -> Prediction:
 
 
 def _predicted(op: Op, mapping: Literal["tpu", "cpu", "none"], verdict: RuleResult) -> PredictedOp:
-    output = Output(op.outputs[0].shape, op.outputs[0].dtype) if op.outputs else Output((), "")
+    output = OpOutput(op.outputs[0].shape, op.outputs[0].dtype) if op.outputs else OpOutput((), "")
     return PredictedOp(op.index, op.name, op.version, output, mapping, verdict.status, verdict.reason)
 
 
@@ -130,7 +130,7 @@ def _dynamic(graph: Graph) -> str | None:
 def _against(op: Op) -> RuleResult | None:
     """The first thing that speaks against an op: types, rank, constants, kind and version, then its own limits."""
     if op.name == EDGE_TPU_OP:
-        return RuleResult(Status.UNSUPPORTED, "compiled already")
+        return RuleResult(OpStatus.UNSUPPORTED, "compiled already")
     rule = RULES.get(op.name)
     parameters = set(rule.parameters) if rule else set()
     data = [tensor for number, tensor in enumerate(op.inputs) if tensor and number not in parameters]
@@ -149,41 +149,43 @@ def _dtype(data: list[Tensor], weights: list[Tensor], op: Op) -> RuleResult | No
     wanted = {"INT8", "UINT8"} if op.name in RULES else {"INT8", "UINT8", "INT32", "INT64", "BOOL"}
     for tensor in data:
         if tensor.dtype not in wanted:
-            return RuleResult(Status.DTYPE, _advised(op, f"{_short(tensor.name)} is {tensor.dtype}, not INT8 or UINT8"))
+            return RuleResult(
+                OpStatus.DTYPE, _advised(op, f"{_short(tensor.name)} is {tensor.dtype}, not INT8 or UINT8")
+            )
         if op.name in RULES and len(tensor.scales) != 1:
             held = "has one scale a channel" if tensor.scales else "has no scale"
             return RuleResult(
-                Status.DTYPE, f"{_short(tensor.name)} is {tensor.dtype} but {held}: not quantized as a whole"
+                OpStatus.DTYPE, f"{_short(tensor.name)} is {tensor.dtype} but {held}: not quantized as a whole"
             )
     for tensor in weights:
         if tensor.dtype not in {"INT8", "UINT8", "INT32"}:
-            return RuleResult(Status.DTYPE, f"{_short(tensor.name)} is {tensor.dtype}, not INT8, UINT8 or INT32")
+            return RuleResult(OpStatus.DTYPE, f"{_short(tensor.name)} is {tensor.dtype}, not INT8, UINT8 or INT32")
     return None
 
 
 def _rank(data: list[Tensor]) -> RuleResult | None:
     for tensor in data:
         if any(size != 1 for size in tensor.shape[:-_INNER_DIMENSIONS]):
-            return RuleResult(Status.RANK, f"{shape_text(tensor.shape)}: only the three innermost sizes may exceed 1")
+            return RuleResult(OpStatus.RANK, f"{shape_text(tensor.shape)}: only the three innermost sizes may exceed 1")
     return None
 
 
 def _constants(weights: list[Tensor]) -> RuleResult | None:
     for tensor in weights:
         if not tensor.constant:
-            return RuleResult(Status.NOT_CONSTANT, f"{_short(tensor.name)} is computed at run time")
+            return RuleResult(OpStatus.NOT_CONSTANT, f"{_short(tensor.name)} is computed at run time")
     return None
 
 
 def _kind(op: Op, rule: Rule | None) -> RuleResult | None:
     if rule is None:
-        return RuleResult(Status.UNSUPPORTED, _advised(op, "not on Coral's list of supported ops"))
+        return RuleResult(OpStatus.UNSUPPORTED, _advised(op, "not on Coral's list of supported ops"))
     lowest, highest = rule.versions
     if op.version > highest:
-        return RuleResult(Status.VERSION, f"version {op.version}; int8 ones that map are of version {highest}")
+        return RuleResult(OpStatus.VERSION, f"version {op.version}; int8 ones that map are of version {highest}")
     if op.version < lowest and op.outputs[0].dtype == "INT8":
         return RuleResult(
-            Status.VERSION,
+            OpStatus.VERSION,
             f"int8, but marked version {op.version} instead of {lowest}, as ai-edge-quantizer leaves it: "
             "convert with TensorFlow's converter",
         )
@@ -192,7 +194,7 @@ def _kind(op: Op, rule: Rule | None) -> RuleResult | None:
 
 def _limits(op: Op, rule: Rule | None) -> RuleResult | None:
     reasons = (limit(op) for limit in (rule.limits if rule else ()))
-    return next((RuleResult(Status.UNSPECIFIED, reason) for reason in reasons if reason), None)
+    return next((RuleResult(OpStatus.UNSPECIFIED, reason) for reason in reasons if reason), None)
 
 
 def _advised(op: Op, reason: str) -> str:
@@ -248,7 +250,7 @@ def _warnings(graph: Graph, parameter_bytes: int) -> Iterator[str]:
         )
 
 
-def table(prediction: Prediction, name: object) -> str:
+def format_prediction(prediction: Prediction, name: object) -> str:
     """The prediction for a person: one line an op, then a summary that says it is a prediction."""
     width = max((len(op.op) for op in prediction.ops), default=2)
     lines = [str(name), f"{'':>3} {'op':{width}} {'version':>7}  {'output':20} predicted"]

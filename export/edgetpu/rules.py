@@ -16,7 +16,7 @@ _NOT_OVER_BATCH: Final = "works across the batch"
 _UNPUBLISHED: Final = "its limits are not published: only the compiler can tell"
 
 
-class Status(StrEnum):
+class OpStatus(StrEnum):
     """What became of an op, in the words of the compiler's log."""
 
     MAPPED = "Mapped to Edge TPU"
@@ -33,7 +33,7 @@ class Status(StrEnum):
 class RuleResult:
     """Why an op cannot map: the status that the compiler's log would give, and the reason in full."""
 
-    status: Status
+    status: OpStatus
     reason: str
 
 

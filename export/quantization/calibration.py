@@ -24,14 +24,14 @@ _SIMULATIONS: Final = 2000
 
 
 @dataclass(frozen=True)
-class Trust:
+class TemperatureFit:
     """The temperature fitted on all faces, and how the procedure was judged on two halves of them."""
 
     temperature: Temperature
-    judged: Calibration
+    assessed: Calibration
 
 
-def calibrate(logits: NDArray[np.float64], labels: NDArray[np.int64], seed: int) -> Trust:
+def calibrate(logits: NDArray[np.float64], labels: NDArray[np.int64], seed: int) -> TemperatureFit:
     """Fit the temperature on all faces, and judge the procedure on two seeded halves.
 
     ``logits`` is ``(n, 7)`` in real units, ``labels`` ``(n,)``. Each half is judged by the temperature of the other.
@@ -43,8 +43,8 @@ def calibrate(logits: NDArray[np.float64], labels: NDArray[np.int64], seed: int)
         temperature = fit_temperature(logits[~half], labels[~half])
         probabilities[half] = softmax(temperature.calibrated(logits[half]))
     before, after = reliability_diagram(labels, softmax(logits)), reliability_diagram(labels, probabilities)
-    judged = (before.ece, after.ece, perfect_ece(probabilities, rng), before.nll, after.nll)
-    return Trust(fit_temperature(logits, labels), Calibration(*(round(figure, 5) for figure in judged)))
+    assessed = (before.ece, after.ece, perfect_ece(probabilities, rng), before.nll, after.nll)
+    return TemperatureFit(fit_temperature(logits, labels), Calibration(*(round(figure, 5) for figure in assessed)))
 
 
 def fit_temperature(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> Temperature:
@@ -70,7 +70,7 @@ def perfect_ece(probabilities: NDArray[np.float64], rng: np.random.Generator) ->
     return float(np.percentile(errors, 95))
 
 
-def abstain(probabilities: NDArray[np.float64], labels: NDArray[np.int64], coverage: float) -> Abstention:
+def choose_threshold(probabilities: NDArray[np.float64], labels: NDArray[np.int64], coverage: float) -> Abstention:
     """The confidence above which the share ``coverage`` of the faces lies, and how accurate the model is there."""
     confidence = probabilities.max(axis=1)
     threshold = float(np.quantile(confidence, 1 - coverage))

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from edge.errors import FerEdgeError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.model.preprocessing import INPUT_SIZE, normalize
-from export.edgetpu.predict import predict as predict_mapping
-from export.edgetpu.rules import Status
+from export.edgetpu.predict import predict_mapping
+from export.edgetpu.rules import OpStatus
 from export.tflite_graph import read_graph
 from train.data.batches import TrainingSet
 from train.data.view_bank import make_bank
 from train.recipes import Recipe
-from train.trainer import fit, predict, prepare
+from train.trainer import configure_keras, fit, predict_logits
 
 _EPOCHS: Final = 2
 _LEARNING_RATE: Final = 1e-4
@@ -36,15 +36,15 @@ class ConversionError(FerEdgeError):
     exit_code = 11
 
 
-def quantize_aware(model: Any, recipe: Recipe, training: LabelledFaces, public: LabelledFaces, folder: Path) -> Any:
+def train_quantized(model: Any, recipe: Recipe, training: LabelledFaces, public: LabelledFaces, folder: Path) -> Any:
     """Train the quantized form of a prepared float network for a short while; resumable in ``folder``.
 
     The float network is its teacher, on views that both see. Quantization ranges are learned from Training faces alone.
     """
     short = _short(recipe)
-    prepare(short)
+    configure_keras(short)
     quantized = tfmot.quantization.keras.quantize_model(model)
-    itself = make_bank(lambda pixels: predict(model, pixels), training, _EPOCHS, recipe.seed, recipe.name)
+    itself = make_bank(lambda pixels: predict_logits(model, pixels), training, _EPOCHS, recipe.seed, recipe.name)
     fit(quantized, short, TrainingSet(training, banks=(itself,)), public, folder)
     return quantized
 
@@ -72,7 +72,7 @@ def convert(quantized: Any) -> bytes:
     return _converted(_converter(quantized))
 
 
-def post_training(model: Any, training: LabelledFaces) -> bytes:
+def quantize_post_training(model: Any, training: LabelledFaces) -> bytes:
     """Quantize a prepared float network after its training, by the ranges it shows on some Training faces.
 
     A black and a white picture are among them, so that the input's scale is exactly 1/128. Raises as ``convert`` does.
@@ -102,11 +102,11 @@ def _converter(model: Any) -> Any:
 
 def _converted(converter: Any) -> bytes:
     file = bytes(converter.convert())
-    gate(file)
+    check_int8(file)
     return file
 
 
-def gate(file: bytes) -> None:
+def check_int8(file: bytes) -> None:
     """Refuse a TFLite file with a float tensor, a dynamic shape, or an op that the Edge TPU compiler cannot read.
 
     Raises ConversionError naming the tensor or op.
@@ -121,5 +121,5 @@ def gate(file: bytes) -> None:
     if prediction.refused:
         raise ConversionError(f"the Edge TPU compiler would refuse the converted file: {prediction.refused}")
     for op in prediction.ops:
-        if op.status in {Status.DTYPE, Status.VERSION}:
+        if op.status in {OpStatus.DTYPE, OpStatus.VERSION}:
             raise ConversionError(f"op {op.index}, {op.op}, of the converted file: {op.reason}")

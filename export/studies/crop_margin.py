@@ -51,7 +51,7 @@ _CHOSEN: Final = f"; crop margin by {Split.PUBLIC}"
 
 
 @dataclass(frozen=True)
-class BoxTrial:
+class MarginTrial:
     """What one margin gives on the faces that were found.
 
     ``difference`` is its accuracy less that of classifying the same faces directly, ``error`` the standard error of
@@ -70,7 +70,7 @@ class BoxTrial:
 
 
 @dataclass(frozen=True)
-class Fit:
+class MarginStudy:
     """The whole measurement: ``found`` of ``faces`` were found; ``direct`` is the accuracy on these, ``all`` on all.
 
     ``left``, ``top`` and ``side`` are the medians of where the detector's box lies in the face's square, as shares of
@@ -84,7 +84,7 @@ class Fit:
     left: float
     top: float
     side: float
-    trials: tuple[BoxTrial, ...]
+    trials: tuple[MarginTrial, ...]
 
     @property
     def recall(self) -> float:
@@ -92,12 +92,12 @@ class Fit:
         return self.found / self.faces
 
     @property
-    def best(self) -> BoxTrial:
+    def best(self) -> MarginTrial:
         """The margin with the best accuracy; of several, the one whose answers are likelier."""
         return max(self.trials, key=lambda trial: (trial.accuracy, -trial.nll))
 
 
-def pasted(face: Gray, square: Box) -> Layer:
+def paste_face(face: Gray, square: Box) -> Layer:
     """A scene, ``(HEIGHT, WIDTH)``, with a face filling ``square``: what is around it goes on, out of focus."""
     enlarged = cv2.resize(face, (square.w, square.h), interpolation=cv2.INTER_CUBIC)
     sides = (square.y, HEIGHT - square.y - square.h, square.x, WIDTH - square.x - square.w)
@@ -109,7 +109,7 @@ def pasted(face: Gray, square: Box) -> Layer:
     return np.asarray(wide * mask + cv2.GaussianBlur(wide, (0, 0), square.w / 10) * (1 - mask), np.float32)
 
 
-def scanning() -> Finder:
+def scan_finder() -> Finder:
     """Finds faces in one picture, as ``fer-edge classify`` does."""
     detector = FaceDetector(DetectSettings())
 
@@ -120,7 +120,7 @@ def scanning() -> Finder:
     return find
 
 
-def following(classifier: Classifier) -> Finder:
+def tracking_finder(classifier: Classifier) -> Finder:
     """Finds faces as ``fer-edge run`` does, and follows them for some frames, in which all of the scene moves."""
     stream = make_pipeline(Settings(), classifier)
 
@@ -143,7 +143,9 @@ def _exposed(scene: Layer, rng: np.random.Generator) -> Gray:
     return np.asarray(np.clip(np.rint(scene + SENSOR_NOISE * noise), 0, 255), np.uint8)
 
 
-def fit_margin(classifier: Classifier, faces: LabelledFaces, margins: Sequence[float], seed: int, find: Finder) -> Fit:
+def study_margins(
+    classifier: Classifier, faces: LabelledFaces, margins: Sequence[float], seed: int, find: Finder
+) -> MarginStudy:
     """Measure every margin on ``faces``; says on stderr how far it is. Raises DataError when no face is found."""
     direct: list[NDArray[np.float64]] = []
     labels: list[int] = []
@@ -157,7 +159,7 @@ def fit_margin(classifier: Classifier, faces: LabelledFaces, margins: Sequence[f
         right_of_all += int(alone.argmax()) == label
         rng = np.random.default_rng([seed, index])
         place = _somewhere(rng)
-        picture, square, boxes = find(pasted(face, place), place, rng)
+        picture, square, boxes = find(paste_face(face, place), place, rng)
         box = _nearest(boxes, square)
         if box is None:
             continue
@@ -172,7 +174,7 @@ def fit_margin(classifier: Classifier, faces: LabelledFaces, margins: Sequence[f
     alone_right = _right(direct, true)
     trials = [_trial(margin, answers, alone_right, true) for margin, answers in zip(margins, cropped, strict=True)]
     left, top, side = (float(value) for value in np.median(inside, axis=0))
-    return Fit(
+    return MarginStudy(
         faces=len(faces),
         found=len(direct),
         direct=float(alone_right.mean()),
@@ -203,30 +205,30 @@ def _right(answers: Sequence[NDArray[np.float64]], labels: NDArray[np.int64]) ->
 
 def _trial(
     margin: float, answers: Sequence[NDArray[np.float64]], alone: NDArray[np.bool_], labels: NDArray[np.int64]
-) -> BoxTrial:
+) -> MarginTrial:
     right = _right(answers, labels)
     gained, lost = int((right & ~alone).sum()), int((alone & ~right).sum())
     differences = right.astype(np.float64) - alone
     error = float(differences.std(ddof=1) / math.sqrt(len(right))) if len(right) > 1 else 1.0
     nll = -float(np.mean([math.log(max(answer[label], 1e-12)) for answer, label in zip(answers, labels, strict=True)]))
-    return BoxTrial(
-        margin, float(right.mean()), float(differences.mean()), error, gained, lost, mcnemar(gained, lost), nll
+    return MarginTrial(
+        margin, float(right.mean()), float(differences.mean()), error, gained, lost, mcnemar_p_value(gained, lost), nll
     )
 
 
-def mcnemar(gained: int, lost: int) -> float:
+def mcnemar_p_value(gained: int, lost: int) -> float:
     """Exact two-sided p-value of ``gained`` against ``lost`` discordant pairs (McNemar 1947, binomial form)."""
     n, fewer = gained + lost, min(gained, lost)
     return min(1.0, float(2 * sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n))
 
 
-def command(arguments: Namespace) -> int:
+def margin_command(arguments: Namespace) -> int:
     """Carry out ``fer-export margin`` with its parsed arguments."""
     bundle = open_bundle(find_bundle(str(arguments.bundle)))
     faces = _drawn(read_faces(arguments.data, Split.PUBLIC), arguments.faces, arguments.seed)
     classifier = Classifier(bundle)
-    find = following(classifier) if arguments.followed else scanning()
-    fit = fit_margin(classifier, faces, MARGINS, arguments.seed, find)
+    find = tracking_finder(classifier) if arguments.followed else scan_finder()
+    fit = study_margins(classifier, faces, MARGINS, arguments.seed, find)
     if arguments.json:
         told = {
             "bundle": bundle.card.name,
@@ -239,14 +241,14 @@ def command(arguments: Namespace) -> int:
     else:
         print(_table(fit, bundle.card.crop_margin))
     if arguments.write:
-        put_margin(bundle, fit.best.margin)
+        write_margin(bundle, fit.best.margin)
         print(
             f"{bundle.folder}: crop margin {fit.best.margin:.3f} (was {bundle.card.crop_margin:.3f})", file=sys.stderr
         )
     return 0
 
 
-def put_margin(bundle: Bundle, margin: float) -> None:
+def write_margin(bundle: Bundle, margin: float) -> None:
     """Write a bundle's card anew with another crop margin, and its golden crops; nothing else of it depends on that.
 
     Raises UsageError when they cannot be written.
@@ -262,7 +264,7 @@ def put_margin(bundle: Bundle, margin: float) -> None:
         raise UsageError(f"{bundle.folder}: its margin cannot be written: {error.strerror or error}") from error
 
 
-def _table(fit: Fit, now: float) -> str:
+def _table(fit: MarginStudy, now: float) -> str:
     """The measurement for a person; ``now`` is the margin that the card has."""
     n = fit.found
     lines = [

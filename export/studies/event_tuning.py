@@ -27,8 +27,8 @@ from edge.records import EventTuning, Logits
 from edge.settings import EventSettings
 from export.edgetpu.compiled import write_card
 
-FPS: Final = 15.0
-USUAL: Final = EventTuning(smoothing=0.2, dwell=0.2, hysteresis=0.2)
+SEQUENCE_FPS: Final = 15.0
+DEFAULT_TUNING: Final = EventTuning(smoothing=0.2, dwell=0.2, hysteresis=0.2)
 """What a card states that was not tuned; it is what suits the bundled student-small."""
 
 _SEED: Final = 20261122
@@ -39,7 +39,7 @@ _GRID: Final = ((0.2, 0.3, 0.4, 0.5, 0.6), (0.1, 0.2, 0.3), (0.05, 0.1, 0.15, 0.
 
 
 @dataclass(frozen=True)
-class Take:
+class ReadingSequence:
     """Readings at FPS of one face, which from ``change`` on (seconds, None: never) truly shows ``after``."""
 
     readings: tuple[Logits, ...]
@@ -48,7 +48,7 @@ class Take:
 
 
 @dataclass(frozen=True)
-class Calmness:
+class EventStability:
     """What was told of generated sequences.
 
     ``raw_per_minute`` counts changes of the likeliest label from frame to frame while a face goes on showing the same,
@@ -82,7 +82,7 @@ class Calmness:
         return float(np.median(self.delays)) if self.delays else float("inf")
 
 
-def film(face: NDArray[np.uint8], frames: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def simulate_frames(face: NDArray[np.uint8], frames: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """A ``(48, 48)`` face as a camera and a detector would give it: ``(frames, 48, 48)`` uint8.
 
     The noise model. From frame to frame independently: the box's place (standard deviation 2.5 % of its side), its size
@@ -107,7 +107,7 @@ def autoregression(
 ) -> NDArray[np.float64]:
     """Stationary first-order noise, ``(frames, n)``, that forgets itself within ``seconds`` (time constant)."""
     spread = np.array(tuple(deviations))
-    keep = np.exp(-1 / (FPS * seconds))
+    keep = np.exp(-1 / (SEQUENCE_FPS * seconds))
     noise = rng.normal(0, 1, (frames, len(spread)))
     noise[1:] *= np.sqrt(1 - keep**2)
     for number in range(1, frames):
@@ -115,7 +115,9 @@ def autoregression(
     return np.asarray(noise * spread, np.float64)
 
 
-def sequences(classifier: Classifier, faces: LabelledFaces, count: int, seed: int = _SEED) -> list[Take]:
+def make_sequences(
+    classifier: Classifier, faces: LabelledFaces, count: int, seed: int = _SEED
+) -> list[ReadingSequence]:
     """``count`` faces that go on showing the same, and ``count`` that change.
 
     The constant ones are drawn from all faces, also those that the network finds hard. A change is between two faces of
@@ -125,7 +127,10 @@ def sequences(classifier: Classifier, faces: LabelledFaces, count: int, seed: in
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(faces))
     made = [
-        Take(_read(classifier, film(faces.pixels[one], int(_CONSTANT_SECONDS * FPS), rng))) for one in order[:count]
+        ReadingSequence(
+            _read(classifier, simulate_frames(faces.pixels[one], int(_CONSTANT_SECONDS * SEQUENCE_FPS), rng))
+        )
+        for one in order[:count]
     ]
     certain = []
     for one in order:
@@ -134,12 +139,12 @@ def sequences(classifier: Classifier, faces: LabelledFaces, count: int, seed: in
             certain.append(one)
         if len(certain) > count:
             break
-    frames = int(_HALF_SECONDS * FPS)
+    frames = int(_HALF_SECONDS * SEQUENCE_FPS)
     for first, then in itertools.pairwise(certain):
         if faces.labels[first] == faces.labels[then]:
             continue
-        readings = (_read(classifier, film(faces.pixels[one], frames, rng)) for one in (first, then))
-        made.append(Take(sum(readings, ()), frames / FPS, LABELS[faces.labels[then]]))
+        readings = (_read(classifier, simulate_frames(faces.pixels[one], frames, rng)) for one in (first, then))
+        made.append(ReadingSequence(sum(readings, ()), frames / SEQUENCE_FPS, LABELS[faces.labels[then]]))
     return made
 
 
@@ -147,7 +152,7 @@ def _read(classifier: Classifier, pictures: NDArray[np.uint8]) -> tuple[Logits, 
     return tuple(classifier.read(picture) for picture in pictures)
 
 
-def judge(made: Sequence[Take], wanted: EpisodeSettings) -> Calmness:
+def measure_events(made: Sequence[ReadingSequence], wanted: EpisodeSettings) -> EventStability:
     """Tell the sequences in this manner, and count."""
     raw = told = 0
     missed: Counter[str] = Counter()
@@ -158,22 +163,22 @@ def judge(made: Sequence[Take], wanted: EpisodeSettings) -> Calmness:
         changes = [
             change
             for number, reading in enumerate(one.readings)
-            for change in episode_tracker.update((1,), {1: reading}, number / FPS)
+            for change in episode_tracker.update((1,), {1: reading}, number / SEQUENCE_FPS)
         ]
         if one.change is None:
             tops = np.array(one.readings).argmax(axis=1)
             raw += int((tops[1:] != tops[:-1]).sum())
             told += sum(change.kind in ("changed", "uncertain") for change in changes)
-            minutes += len(one.readings) / FPS / 60
+            minutes += len(one.readings) / SEQUENCE_FPS / 60
             continue
         at = one.change
         right = (c.time - at for c in changes if c.expression and c.expression.label == one.after and c.time >= at)
         delay = next(right, None)
         if delay is None:
-            missed[_why_missed(one.readings[round(at * FPS) :], one.after, wanted)] += 1
+            missed[_why_missed(one.readings[round(at * SEQUENCE_FPS) :], one.after, wanted)] += 1
         else:
             delays.append(delay)
-    return Calmness(
+    return EventStability(
         minutes, raw / minutes, told / minutes, tuple(delays), missed["another"], missed["unsure"], missed["held"]
     )
 
@@ -188,29 +193,31 @@ def _why_missed(
     return "unsure" if probabilities.max() < wanted.threshold else "held"
 
 
-def tune(made: Sequence[Take], card: Card) -> tuple[EventTuning, Calmness]:
+def tune_events(made: Sequence[ReadingSequence], card: Card) -> tuple[EventTuning, EventStability]:
     """The calmest of a grid of thresholds whose median delay is at most half a second; else the quickest."""
     tried = []
     for values in itertools.product(*_GRID):
         telling = EventTuning(*values)
-        tried.append((telling, judge(made, episode_settings(EventSettings(), (), telling, card.abstention.threshold))))
+        tried.append(
+            (telling, measure_events(made, episode_settings(EventSettings(), (), telling, card.abstention.threshold)))
+        )
     quick = [pair for pair in tried if pair[1].delay <= _DELAY_AIM]
     if quick:
         return min(quick, key=lambda pair: (pair[1].told_per_minute, pair[1].missed, pair[1].delay))
     return min(tried, key=lambda pair: pair[1].delay)
 
 
-def command(arguments: Namespace) -> int:
+def episodes_command(arguments: Namespace) -> int:
     """Carry out ``fer-export episodes``."""
     bundle = open_bundle(find_bundle(str(arguments.bundle)))
     classifier = Classifier(bundle)
     faces = read_faces(arguments.data, measured_split(arguments.data))
     if len(faces) < 2:
         raise UsageError(f"{arguments.data}: two faces at least")
-    made = sequences(classifier, faces, arguments.faces)
+    made = make_sequences(classifier, faces, arguments.faces)
     card = bundle.card
     if arguments.tune:
-        telling, calm = tune(made, card)
+        telling, calm = tune_events(made, card)
         try:
             write_card(bundle.folder, msgspec.structs.replace(card, events=telling))
         except OSError as error:
@@ -218,13 +225,13 @@ def command(arguments: Namespace) -> int:
     else:
         telling, calm = (
             card.events,
-            judge(made, episode_settings(EventSettings(), (), card.events, card.abstention.threshold)),
+            measure_events(made, episode_settings(EventSettings(), (), card.events, card.abstention.threshold)),
         )
-    print(report(card, telling, calm))
+    print(format_stability(card, telling, calm))
     return 0
 
 
-def report(card: Card, telling: EventTuning, calm: Calmness) -> str:
+def format_stability(card: Card, telling: EventTuning, calm: EventStability) -> str:
     """The figures for a person."""
     fewer = f"{calm.ratio:.0f} times fewer" if calm.told_per_minute else "none was told"
     told = "none told"
@@ -235,8 +242,8 @@ def report(card: Card, telling: EventTuning, calm: Calmness) -> str:
         (
             f"{card.name}: smoothing {telling.smoothing:g} s, dwell {telling.dwell:g} s, hysteresis "
             f"{telling.hysteresis:g}, uncertain below {card.abstention.threshold:.2f}",
-            f"constant expression, {calm.minutes:.1f} min at {FPS:g} a second: {calm.raw_per_minute:.1f} label changes "
-            f"a minute in the frames, {calm.told_per_minute:.2f} events ({fewer})",
+            f"constant expression, {calm.minutes:.1f} min at {SEQUENCE_FPS:g} a second: {calm.raw_per_minute:.1f} "
+            f"label changes a minute in the frames, {calm.told_per_minute:.2f} events ({fewer})",
             f"real changes: {told}; {calm.missed} not told within {_HALF_SECONDS:g} s",
             f"of those {calm.another} that the network itself calls otherwise on average, {calm.unsure} below the "
             f"threshold, {calm.held} held back by smoothing, dwell or hysteresis",

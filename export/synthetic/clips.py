@@ -219,7 +219,7 @@ def _told(scene: Scene, folder: Path, seconds: float | None) -> Path:
     return file
 
 
-def command(arguments: Namespace) -> int:
+def clips_command(arguments: Namespace) -> int:
     """Carry out ``fer-export clips`` with its parsed arguments."""
     make_clips(arguments.out, arguments.seed, arguments.scene, arguments.seconds, arguments.data)
     return 0

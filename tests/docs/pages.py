@@ -11,7 +11,7 @@ from markdown_it.token import Token
 
 from tests.conftest import ROOT
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ def links(page: Path) -> list[str]:
 def anchors(page: Path) -> set[str]:
     """The names that GitHub gives to a page's headings."""
     parsed = tokens(page)
-    told = (after.children for before, after in itertools.pairwise(parsed) if before.type == "heading_open")
+    headings = (after.children for before, after in itertools.pairwise(parsed) if before.type == "heading_open")
     seen: dict[str, int] = {}
     names = set()
-    for children in told:
+    for children in headings:
         words = "".join(child.content for child in children or () if child.type in ("text", "code_inline"))
         slug = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
         number = seen.get(slug, 0)

@@ -1,9 +1,9 @@
-"""What is done with each command of the pages. The first rule that matches the whole command counts.
+"""How each command of the pages is tested. The first rule that matches the whole command counts.
 
-``run``: run as written, in a folder that has the files the pages name. ``elsewhere``: another test runs it; the words
-must stand there. ``parsed``: only taken by its program's real parser, for the reason given; where that names a test,
-the test runs the same action on less, and must have its name. ``system``: a program of the operating system that cannot
-be run here, for the reason given.
+``run``: it is run as written, in a folder that has the files the pages name. ``elsewhere``: another test runs it and
+must contain the given words. ``parsed``: only its program's real parser checks it, for the given reason; if that names
+a test, the test runs the same action on less data. ``system``: a program of the operating system that cannot run here,
+for the given reason.
 """
 
 import re
@@ -19,10 +19,10 @@ _ROOT = "needs root and a device that is set up"
 
 @dataclass(frozen=True)
 class Rule:
-    """``why`` gives the reason; of what runs elsewhere, the file, and the words in it, after ``: ``.
+    """``why`` is the reason. With ``elsewhere`` it is the file and, after ``: ``, the words that the file contains.
 
-    ``code`` is the exit code that a run command ends with here, ``less`` what is put behind it to make less of it, and
-    ``needs`` a package without which it cannot run.
+    ``code`` is the expected exit code of a ``run`` command. ``less`` is appended to it to shorten the run. ``needs``
+    names a package without which it cannot run.
     """
 
     how: Literal["run", "elsewhere", "parsed", "system"]
@@ -51,13 +51,13 @@ RULES = (
     Rule(
         "elsewhere",
         r"fer-edge run --config my\.toml --source demo --events mqtt|mosquitto_sub -v -t 'fer-edge/desk/#'",
-        "tests/docs/test_commands.py: def test_the_quick_starts_listener_hears_what_the_quick_start_says",
+        "tests/docs/test_commands.py: def test_the_quick_start_publishes_the_events_that_it_names",
     ),
     Rule("elsewhere", r"sudo fer-edge model install .*", 'tests/platform/test_systemd.py: "model", "install"'),
     Rule("elsewhere", r"sudo fer-edge verify", 'tests/platform/test_systemd.py: fer_edge("verify")'),
     Rule("elsewhere", r"sudo fer-edge model list", 'tests/platform/test_systemd.py: "model", "list"'),
     Rule("elsewhere", r"sudo fer-edge model rollback", 'tests/platform/test_systemd.py: "model", "rollback"'),
-    Rule("elsewhere", r"sudo fer-edge model use .*", 'tests/edge/model/test_registry.py: "model", "use"'),
+    Rule("elsewhere", r"sudo fer-edge model use .*", 'tests/edge/cli/test_model.py: "model", "use"'),
     Rule("elsewhere", r"sudo \S*fer-edge service install", 'tests/platform/test_service.py: "service", "install"'),
     Rule("elsewhere", r"sudo fer-edge service uninstall", 'tests/platform/test_service.py: "service", "uninstall"'),
     Rule("elsewhere", r"fer-edge service status", 'tests/platform/container.py: "service", "status"'),
@@ -84,7 +84,7 @@ RULES = (
     Rule(
         "parsed", r"sudo \S*fer-edge doctor --config /etc/.*", f"{_ROOT}; tests/edge/diagnostics/test_doctor.py runs it"
     ),
-    Rule("parsed", r"sudo \S*fer-edge bench --autotune --config /etc/.*", f"{_ROOT}; tests/edge/model/test_tuning.py"),
+    Rule("parsed", r"sudo \S*fer-edge bench --autotune --config /etc/.*", f"{_ROOT}; tests/edge/cli/test_autotune.py"),
     Rule(
         "parsed", r"fer-edge bench .*", "takes minutes; tests/edge/bench/test_compare.py runs it on a second of a clip"
     ),
@@ -115,6 +115,8 @@ RULES = (
     Rule("parsed", r"python -m tests\.\w+( .*)?", "takes minutes on an idle machine"),
     Rule("parsed", r"(\S+=\S+ )?pytest tests/.*", "is among the tests already"),
     # What belongs to the operating system.
+    Rule("system", r"python3 -m http\.server .*", "serves until it is stopped"),
+    Rule("system", r"git tag -a vX\.Y\.Z .*|git push origin vX\.Y\.Z", "releases this project"),
     Rule("system", r"sudo apt update", "changes this system"),
     Rule("system", rf"sudo apt install --no-install-recommends( ({_PACKAGES}))+", "changes this system"),
     Rule("system", r"sudo /opt/fer-edge/bin/pip install .*", "downloads, into a folder of this system"),

@@ -25,7 +25,7 @@ BIN = Path(sys.executable).parent
 PARSERS = {"fer-edge": "edge.cli.main", "fer-train": "train.cli", "fer-export": "export.cli"}
 
 
-def classed(how: str) -> list[str]:
+def commands_with_rule(how: str) -> list[str]:
     return [command for command in COMMANDS if (rule := rule_for(command)) and rule.how == how]
 
 
@@ -44,18 +44,18 @@ def test_every_command_has_a_rule_and_a_reason() -> None:
         assert unused == [], "no page has it any more"
 
 
-@pytest.mark.parametrize("command", classed("elsewhere"))
-def test_what_runs_elsewhere_really_stands_there(command: str) -> None:
+@pytest.mark.parametrize("command", commands_with_rule("elsewhere"))
+def test_the_other_test_contains_the_command(command: str) -> None:
     file, _, words = rule_of(command).why.partition(": ")
     assert words in (ROOT / file).read_text()
 
 
-@pytest.mark.parametrize("command", classed("parsed"))
-def test_what_is_run_on_less_elsewhere_is_there(command: str) -> None:
+@pytest.mark.parametrize("command", commands_with_rule("parsed"))
+def test_the_other_test_runs_the_same_action(command: str) -> None:
     files = re.findall(r"\btests/\S+\.py\b", rule_of(command).why)
     for file in files:
         action = ours(command)[1]
-        words = (f'"{action}"', "--tune" in command and "tune(")
+        words = (f'"{action}"', "--tune" in command and "tune_events(")
         assert any(word and word in (ROOT / file).read_text() for word in words), f"{file}: {action}"
 
 
@@ -66,20 +66,20 @@ def ours(command: str) -> list[str]:
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if ours(command)])
-def test_our_own_commands_are_taken_by_their_parsers(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_parsers_accept_our_own_commands(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     program, *words = ours(command)
     if words == ["--help"]:
         return
     parser: argparse.ArgumentParser = importlib.import_module(PARSERS[program])._parser()
     try:
-        taken = parser.parse_args(words)
+        arguments = parser.parse_args(words)
     except SystemExit:
         pytest.fail(capsys.readouterr().err)
     if program == "fer-train" and words[0] == "run":
-        customize(find_recipe(taken.recipe), taken.set)
+        customize(find_recipe(arguments.recipe), arguments.set)
 
 
-def spoken() -> dict[str, str]:
+def commands_in_sentences() -> dict[str, str]:
     """Commands of ours in the middle of sentences and tables, and the page that has them."""
     inline = {
         child.content: name_of(page)
@@ -90,14 +90,14 @@ def spoken() -> dict[str, str]:
     }
     words = (*PROGRAMS, "make", "pytest")
     return {
-        said: page for said, page in inline.items() if said.removeprefix("sudo ").split(" ")[0] in words and " " in said
+        text: page for text, page in inline.items() if text.removeprefix("sudo ").split(" ")[0] in words and " " in text
     }
 
 
-@pytest.mark.parametrize("said", spoken())
-def test_what_sentences_name_exists(said: str) -> None:
+@pytest.mark.parametrize("text", commands_in_sentences())
+def test_commands_in_sentences_exist(text: str) -> None:
     """A sentence may name a part of a command: its actions and options must be there."""
-    program, *words = shlex.split(said.removeprefix("sudo ").replace("…", "").replace("|", " "))
+    program, *words = shlex.split(text.removeprefix("sudo ").replace("…", "").replace("|", " "))
     if program == "make":
         targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
         assert words[0] in targets
@@ -110,7 +110,7 @@ def test_what_sentences_name_exists(said: str) -> None:
             actions = next((a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
             if actions is not None and not word.startswith("-"):
                 names: dict[str, Any] = dict(actions)
-                several = "|" in said and word in names
+                several = "|" in text and word in names
                 parser = parser if several and word != words[-1] else names[word]
             elif word.startswith("--"):
                 assert any(word in action.option_strings for action in parser._actions), word
@@ -157,7 +157,7 @@ def desk(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     writer.release()
     (folder / "my.toml").write_text('[camera]\nsource = "visit.mp4"\n')
     (folder / "other.toml").write_text("[events]\ndwell = 0.1\n")
-    assert typed("fer-edge run --config my.toml --record visits.jsonl", folder).returncode == 0
+    assert run_in_shell("fer-edge run --config my.toml --record visits.jsonl", folder).returncode == 0
     return folder
 
 
@@ -173,7 +173,7 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def typed(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_in_shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command as it is written, by a shell."""
     return subprocess.run(
         command,
@@ -188,20 +188,21 @@ def typed(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "command", [pytest.param(c, marks=[pytest.mark.slow] if rule_of(c).needs else []) for c in classed("run")]
+    "command",
+    [pytest.param(c, marks=[pytest.mark.slow] if rule_of(c).needs else []) for c in commands_with_rule("run")],
 )
-def test_it_runs_as_it_is_written(command: str, desk: Path) -> None:
+def test_the_command_runs_as_written(command: str, desk: Path) -> None:
     rule = rule_of(command)
     if rule.needs:
         pytest.importorskip(rule.needs, reason="the train extra is not installed")
-    done = typed(f"{command} {rule.less}", desk)
+    done = run_in_shell(f"{command} {rule.less}", desk)
     assert done.returncode == rule.code, done.stderr
     assert done.stdout or done.stderr
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
-def test_the_quick_starts_listener_hears_what_the_quick_start_says(broker: Broker, tmp_path: Path) -> None:
+def test_the_quick_start_publishes_the_events_that_it_names(broker: Broker, tmp_path: Path) -> None:
     """Its settings, its two commands; only the broker's port is another."""
     if not shutil.which("mosquitto_sub"):
         pytest.skip("mosquitto_sub is not installed (apt install mosquitto-clients)")
@@ -210,19 +211,19 @@ def test_the_quick_starts_listener_hears_what_the_quick_start_says(broker: Broke
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "mosquitto_sub").write_text(f"-p {broker.port}\n")
     [listen] = [command for command in COMMANDS if command.startswith("mosquitto_sub -v -t 'fer-edge/desk/")]
-    [tell] = [command for command in COMMANDS if "--source demo --events mqtt" in command]
-    heard = tmp_path / "heard"
+    [publish] = [command for command in COMMANDS if "--source demo --events mqtt" in command]
+    received = tmp_path / "received"
     with (
-        heard.open("w") as output,
+        received.open("w") as output,
         subprocess.Popen(
             shlex.split(listen), env=environment(tmp_path), stdout=output, stderr=subprocess.STDOUT
         ) as listening,
     ):
-        done = typed(tell, tmp_path)
+        done = run_in_shell(publish, tmp_path)
         assert done.returncode == 0, done.stderr
-        wait_until(lambda: "availability offline" in heard.read_text(), 10)
+        wait_until(lambda: "availability offline" in received.read_text(), 10)
         listening.terminate()
-    kinds = re.findall(r'^fer-edge/desk/event .*?"kind":"(\w+)"', heard.read_text(), re.MULTILINE)
+    kinds = re.findall(r'^fer-edge/desk/event .*?"kind":"(\w+)"', received.read_text(), re.MULTILINE)
     assert kinds == ["appeared", "preset", "left"]
-    assert '"name":"smile"' in heard.read_text()
-    assert "fer-edge/desk/availability online" in heard.read_text()
+    assert '"name":"smile"' in received.read_text()
+    assert "fer-edge/desk/availability online" in received.read_text()

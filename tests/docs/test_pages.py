@@ -18,7 +18,7 @@ from tests.docs.pages import PAGES, Block, anchors, blocks, commands_of, links, 
 LANGUAGES = {"console", "json", "toml", "yaml", "text"}
 
 
-def of(language: str) -> list[Block]:
+def blocks_in(language: str) -> list[Block]:
     return [block for block in blocks() if block.language == language]
 
 
@@ -48,24 +48,28 @@ def test_pages_that_the_code_names_exist() -> None:
 
 def test_every_page_can_be_reached_from_the_index() -> None:
     index = ROOT / "docs" / "README.md"
-    listed = {(index.parent / link.partition("#")[0]).resolve() for link in links(index)} | {index, ROOT / "README.md"}
-    assert set(PAGES) - listed == set()
+    reached, waiting = set[Path](), [index]
+    while waiting:
+        page = waiting.pop()
+        reached.add(page)
+        linked = {(page.parent / link.partition("#")[0]).resolve() for link in links(page)} & set(PAGES)
+        waiting += linked - reached
+    assert set(PAGES) - reached - {ROOT / "README.md"} == set()
     assert index in {(ROOT / link).resolve() for link in links(ROOT / "README.md")}
 
 
 def test_every_code_block_says_what_it_is() -> None:
-    words = {"angry", "disgust"}  # the README's list of labels is the only block that is no code
-    unnamed = [
-        str(block) for block in blocks() if block.language not in LANGUAGES and not words <= set(block.text.split())
-    ]
+    unnamed = [str(block) for block in blocks() if block.language not in LANGUAGES]
     assert unnamed == []
     hidden = re.compile(r"^\s*(sudo|fer-(edge|train|export)|pip|make|python3?|pytest) ", re.MULTILINE)
-    assert [str(block) for block in (*of("text"), *of("console")) if hidden.search(block.text)] == [], "begin with $"
-    assert [command for block in of("console") for command in commands_of(block) if command.endswith("\\")] == []
-    assert [str(block) for block in of("console") if not commands_of(block)] == []
+    assert [str(block) for block in (*blocks_in("text"), *blocks_in("console")) if hidden.search(block.text)] == [], (
+        "begin with $"
+    )
+    assert [command for block in blocks_in("console") for command in commands_of(block) if command.endswith("\\")] == []
+    assert [str(block) for block in blocks_in("console") if not commands_of(block)] == []
 
 
-@pytest.mark.parametrize("block", of("json"), ids=str)
+@pytest.mark.parametrize("block", blocks_in("json"), ids=str)
 def test_json_is_json(block: Block) -> None:
     """One value, or one after another."""
     reader, text = json.JSONDecoder(), block.text.strip().removeprefix('"edgetpu":').strip()
@@ -74,7 +78,7 @@ def test_json_is_json(block: Block) -> None:
         text = text[end:].strip()
 
 
-@pytest.mark.parametrize("block", of("toml"), ids=str)
+@pytest.mark.parametrize("block", blocks_in("toml"), ids=str)
 def test_settings_in_the_pages_are_valid(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     for text in (block.text, re.sub(r"^#(?=\w+ =)", "", block.text, flags=re.MULTILINE)):
@@ -83,19 +87,19 @@ def test_settings_in_the_pages_are_valid(block: Block, tmp_path: Path) -> None:
         load_settings(file)
 
 
-def test_the_automation_for_home_assistant_hears_the_preset_that_it_names() -> None:
-    [block] = [block for block in of("yaml") if block.page == "docs/mqtt.md"]
+def test_the_home_assistant_automation_matches_its_preset() -> None:
+    [block] = [block for block in blocks_in("yaml") if block.page == "docs/mqtt.md"]
     [automation] = yaml.safe_load(block.text)["automation"]
     [trigger] = automation["triggers"]
     assert trigger["topic"].endswith("/event")
     template = jinja2.Template(trigger["value_template"])
-    told = [json.loads(line) for line in (ROOT / "tests" / "golden" / "events.jsonl").read_text().splitlines()]
-    heard = [event["name"] for event in told if template.render(value_json=event) == trigger["payload"]]
-    assert (heard, len(told) > 1) == ([trigger["payload"]], True)
+    events = [json.loads(line) for line in (ROOT / "tests" / "golden" / "events.jsonl").read_text().splitlines()]
+    matched = [event["name"] for event in events if template.render(value_json=event) == trigger["payload"]]
+    assert (matched, len(events) > 1) == ([trigger["payload"]], True)
 
 
-def test_prometheus_asks_at_the_port_of_the_settings() -> None:
-    [block] = [block for block in of("yaml") if block.page == "docs/metrics.md"]
+def test_the_prometheus_example_uses_the_default_port() -> None:
+    [block] = [block for block in blocks_in("yaml") if block.page == "docs/metrics.md"]
     [job] = yaml.safe_load(block.text)["scrape_configs"]
     targets = [target for group in job["static_configs"] for target in group["targets"]]
     assert {int(target.partition(":")[2]) for target in targets} == {MetricsSettings().port}
@@ -114,14 +118,50 @@ def test_keys_that_the_pages_name_exist() -> None:
     assert [name for name in wrong if not re.search(r"\.(py|md|jsonl?|toml|tflite)$", name)] == []
 
 
-@pytest.mark.parametrize("picture", sorted((ROOT / "docs" / "pictures").glob("*")), ids=lambda file: file.name)
-def test_pictures_are_drawings_and_are_shown(picture: Path) -> None:
-    """SVG without a pixel in it: no face can be there."""
+def test_decisions_are_in_their_history() -> None:
+    """In the order of their numbers; whatever names one by its number finds it there."""
+    numbers = [int(n) for n in re.findall(r"^(\d+)\. ", (ROOT / "docs/history/decisions.md").read_text(), re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    index = (ROOT / "docs" / "decisions.md").read_text()
+    named = [int(n) for group in re.findall(r"\((\d+(?:, \d+)*)\)$", index, re.MULTILINE) for n in group.split(", ")]
+    named += [int(n) for page in PAGES for n in re.findall(r"\bdecision (\d+)", page.read_text())]
+    assert len(named) > 100
+    assert set(named) - set(numbers) == set()
+
+
+def test_the_floors_are_those_that_import_linter_holds() -> None:
+    """The contracts named ``edge floors`` and so on have the highest floor first, the page the lowest."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    page = (ROOT / "docs" / "contributing.md").read_text()
+    for contract in project["tool"]["importlinter"]["contracts"]:
+        package, _, floors = contract["name"].partition(" ")
+        if floors == "floors":
+            held = [
+                sorted(room.strip().removeprefix(f"{package}.") for room in f.split("|")) for f in contract["layers"]
+            ]
+            [text] = re.findall(rf"^The floors of `{package}/`.*?\n\n```text\n(.*?)```", page, re.DOTALL | re.MULTILINE)
+            assert [floor.split(" | ") for floor in text.splitlines()] == held[::-1], package
+
+
+PICTURES = sorted((ROOT / "docs" / "pictures").glob("*"))
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda file: file.name)
+def test_pictures_are_shown(picture: Path) -> None:
+    assert picture in {(page.parent / link).resolve() for page in PAGES for link in links(page)}
+
+
+@pytest.mark.parametrize("picture", [file for file in PICTURES if file.name != "demo.jpg"], ids=lambda file: file.name)
+def test_pictures_are_drawings(picture: Path) -> None:
+    """SVG without a pixel in it: no face can be there. The demo's portrait alone is a photograph."""
     assert picture.suffix == ".svg"
     kinds = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(picture.read_text()).iter()}
     assert "svg" in kinds
     assert not kinds & {"image", "script", "foreignObject"}
-    assert picture in {(page.parent / link).resolve() for page in PAGES for link in links(page)}
+
+
+def test_the_picture_of_the_demo_is_small() -> None:
+    assert (ROOT / "docs" / "pictures" / "demo.jpg").stat().st_size < 150_000
 
 
 @pytest.mark.parametrize("name", ["student", "student-small"])

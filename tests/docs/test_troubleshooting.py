@@ -42,9 +42,9 @@ def test_exit_codes_are_documented_and_no_others() -> None:
 
 def test_help_names_no_code_that_is_not_documented() -> None:
     documented = {row[0] for row in rows(PAGE, "code")}
-    for room in ("edge", "export"):
-        _, _, told = (ROOT / room / "cli.py").read_text().partition("exit codes: ")
-        named = set(re.findall(r"(?:^|; )\s*(\d+) ", re.sub(r"\n\s*", " ", told.partition('"""')[0])))
+    for files in ((ROOT / "edge" / "cli").glob("*.py"), [ROOT / "export" / "cli.py"]):
+        _, _, listed = "".join(file.read_text() for file in files).partition("exit codes: ")
+        named = set(re.findall(r"(?:^|; )\s*(\d+) ", re.sub(r"\n\s*", " ", listed.partition('"""')[0])))
         assert len(named) > 5
         assert named <= documented
 
@@ -52,10 +52,8 @@ def test_help_names_no_code_that_is_not_documented() -> None:
 def findings() -> dict[str, set[str]]:
     """By name of each Finding that edge/diagnostics makes, the levels that its code can give it."""
     found: dict[str, set[str]] = {}
-    checks = [ast.parse(file.read_text()) for file in sorted((ROOT / "edge" / "diagnostics").glob("*.py"))]
-    for function in (node for tree in checks for node in ast.walk(tree)):
-        if not isinstance(function, ast.FunctionDef):
-            continue
+    modules = [ast.parse(file.read_text()) for file in (ROOT / "edge" / "diagnostics").glob("*.py")]
+    for function in [node for module in modules for node in ast.walk(module) if isinstance(node, ast.FunctionDef)]:
         given = {
             target.id: step.value
             for step in ast.walk(function)
@@ -84,8 +82,8 @@ def test_every_finding_of_the_doctor_is_documented_with_what_to_do() -> None:
 
 def test_every_check_of_the_doctor_is_in_its_example() -> None:
     """Those that only a device with an Edge TPU has may be missing."""
-    told = set(re.findall(r"^(?:ok|warn|fail) +(\w+(?: \w+)?)  ", PAGE.read_text(), re.MULTILINE))
-    assert set(findings()) - told == {"libedgetpu", "tpu trial"}
+    shown = set(re.findall(r"^(?:ok|warn|fail) +(\w+(?: \w+)?)  ", PAGE.read_text(), re.MULTILINE))
+    assert set(findings()) - shown == {"libedgetpu", "tpu trial"}
 
 
 def test_every_symptom_has_something_to_do() -> None:

@@ -14,7 +14,7 @@ from tests.conftest import wait_until
 
 
 class Listener:
-    """A subscriber that notes every message: (topic, payload, retained). With a ``name`` its session outlives it."""
+    """A subscriber that records every message: (topic, payload, retained). With a ``name`` its session outlives it."""
 
     def __init__(self, port: int, name: str = "", user: tuple[str, str] | None = None) -> None:
         self.messages: list[tuple[str, str, bool]] = []

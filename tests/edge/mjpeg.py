@@ -1,4 +1,4 @@
-"""A camera on the network, as far as a client can tell: an HTTP server that sends JPEG pictures one after another."""
+"""A stand-in for a network camera: an HTTP server that sends JPEG pictures one after another."""
 
 import threading
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def noisy_pictures() -> Iterator[bytes]:
 
 
 class Mjpeg:
-    """Serves ``pictures`` at 20 a second to each client; after the last it says nothing more, or hangs up."""
+    """Serves ``pictures`` at 20 a second to each client; after the last it sends nothing more, or disconnects."""
 
     def __init__(self, pictures: Any, *, hang_up: bool = False) -> None:
         self._pictures = pictures
@@ -61,7 +61,7 @@ class Mjpeg:
                 self.end_headers()
                 try:
                     server._send(self.wfile)
-                except OSError:  # the client has gone
+                except OSError:  # the client has disconnected
                     return
 
             def log_message(self, *_: object) -> None:

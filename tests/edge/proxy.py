@@ -1,4 +1,4 @@
-"""A TCP proxy before a real broker that notes which events a device publishes and which of them are acknowledged."""
+"""A TCP proxy before a real broker that records which events a device publishes and which of them are acknowledged."""
 
 import json
 import select
@@ -24,7 +24,7 @@ class Record:
 
 
 class _Packets:
-    """Cuts a stream of bytes into MQTT packets."""
+    """Splits a stream of bytes into MQTT packets."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -116,7 +116,7 @@ class Proxy:
         pair = (device, broker)
         with self._lock:
             self._pairs.add(pair)
-        flying: dict[int, str] = {}
+        in_flight: dict[int, str] = {}
         packets = {device: _Packets(), broker: _Packets()}
         try:
             while True:
@@ -125,7 +125,7 @@ class Proxy:
                     if not data:
                         return
                     for first, body in packets[one].feed(data):
-                        self._note(one is device, first, body, flying)
+                        self._note(one is device, first, body, in_flight)
                     (broker if one is device else device).sendall(data)
         except (OSError, ValueError):
             return
@@ -135,7 +135,7 @@ class Proxy:
             device.close()
             broker.close()
 
-    def _note(self, from_device: bool, first: int, body: bytes, flying: dict[int, str]) -> None:
+    def _note(self, from_device: bool, first: int, body: bytes, in_flight: dict[int, str]) -> None:
         kind = first >> 4
         if from_device and kind == _PUBLISH and first & 0x06:
             length = int.from_bytes(body[:2], "big")
@@ -147,10 +147,10 @@ class Proxy:
             if self._version == 5:
                 properties, at = _variable(body, at)
                 at += properties
-            flying[number] = json.loads(body[at:])["id"]
-            self.record.published.append(flying[number])
+            in_flight[number] = json.loads(body[at:])["id"]
+            self.record.published.append(in_flight[number])
         elif not from_device and kind == _PUBACK:
-            event = flying.pop(int.from_bytes(body[:2], "big"), None)
+            event = in_flight.pop(int.from_bytes(body[:2], "big"), None)
             if event:
                 refused = len(body) > 2 and body[2] >= 0x80
                 (self.record.refused if refused else self.record.acknowledged).append(event)

@@ -1,7 +1,7 @@
-"""Whatever a person, a broker or a damaged disk hands in: it is taken, or refused with a documented error.
+"""Fuzzing: any input from a person, a broker or a damaged disk is accepted, or rejected with a documented error.
 
-A few cases each by default; ``make fuzz`` (or FER_EDGE_FUZZ=20000, the cases of each target) tries many, others each
-time. Hypothesis shows and keeps the smallest input that breaks something. At the end stands how many were tried.
+By default each target gets a few fixed cases; ``make fuzz`` (or FER_EDGE_FUZZ=20000, the cases of each target) tries
+many random ones. Hypothesis shows the smallest input that breaks something. The end of the run reports the counts.
 """
 
 import contextlib
@@ -9,10 +9,7 @@ import gzip
 import io
 import json
 import lzma
-import os
 import shutil
-import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -22,109 +19,46 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.app.recording import events_of
 from edge.camera.sources import is_live, open_source, read_gray
 from edge.cli.reference import sample
-from edge.errors import BundleError, DataError, FerEdgeError, SettingsError, SourceError
+from edge.errors import BundleError, DataError, SettingsError, SourceError
 from edge.evaluation.fer2013 import read_data, read_faces
 from edge.events.factory import to_json
-from edge.model.archive import LARGEST, read_bundle_archive
+from edge.model.archive import MAX_BYTES, read_bundle_archive
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.verification import check_preparation
 from edge.mqtt.commands import Capabilities, CommandProcessor
 from edge.mqtt.messages import COMMANDS, Reply
-from edge.mqtt.publisher import base_topic
+from edge.mqtt.topics import base_topic
 from edge.settings import CameraSettings, DetectSettings, Section, Settings, load_settings
 from edge.system.state import StateStore
 from edge.vision.detector import FaceDetector
 from tests.conftest import PORTRAIT
+from tests.edge.fuzzing import RECORDING, SCALARS, VALUES, attempt, damaged, fuzzed, recordings, rejected, tried, zip_of
 
-# What breaks something is shown in full, however long it is.
+# An input that breaks something is shown in full, however long it is.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
-
-LONG = os.environ.get("FER_EDGE_FUZZ")
-fuzzed = settings(
-    max_examples=int(LONG or 40),
-    derandomize=not LONG,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-
-tried: Counter[str] = Counter()
-refused: Counter[str] = Counter()
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for what is handed in."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the inputs."""
     return tmp_path_factory.mktemp("fuzz")
 
 
 @pytest.fixture(autouse=True)
-def _told(record_property: Callable[[str, object], None]) -> Iterator[None]:
-    """Have the end of the run tell how many cases were tried."""
+def _report_counts(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Have the end of the run report how many cases were tried."""
     before = tried.copy()
     yield
     for target in tried - before:
-        cases, errors = tried[target] - before[target], refused[target]
-        record_property("fuzz", f"fuzz: {target}: {cases} cases, {errors} of them refused with a documented error")
+        cases, errors = tried[target] - before[target], rejected[target]
+        record_property("fuzz", f"fuzz: {target}: {cases} cases, {errors} of them rejected with a documented error")
 
-
-def attempt(target: str, kind: type[FerEdgeError], action: Callable[[], object]) -> None:
-    """Do it; an error must be of the documented kind, and say something."""
-    tried[target] += 1
-    try:
-        action()
-    except kind as error:
-        refused[target] += 1
-        sentence = str(error)
-    else:
-        sentence = "taken"
-    assert sentence
-
-
-def damaged(content: bytes) -> st.SearchStrategy[bytes]:
-    """Content with a few bytes changed, cut off, doubled or put in."""
-    position = st.integers(0, max(0, len(content) - 1))
-    change = st.one_of(
-        st.tuples(st.just("set"), position, st.binary(min_size=1, max_size=8)),
-        st.tuples(st.just("cut"), position, st.just(b"")),
-        st.tuples(st.just("drop"), position, st.binary(min_size=1, max_size=40)),
-        st.tuples(st.just("insert"), position, st.binary(min_size=1, max_size=40)),
-    )
-
-    def changed(changes: list[tuple[str, int, bytes]]) -> bytes:
-        made = bytearray(content)
-        for how, at, what in changes:
-            if how == "set":
-                made[at : at + len(what)] = what
-            elif how == "cut":
-                del made[at:]
-            elif how == "drop":
-                del made[at : at + len(what)]
-            else:
-                made[at:at] = what
-        return bytes(made)
-
-    return st.lists(change, min_size=1, max_size=4).map(changed)
-
-
-SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.integers(-3, 300),
-    st.floats(),
-    st.text(max_size=20),
-    st.sampled_from(["demo", "", "../..", "\0", "picamera2:x", "http://", "5", "😀", "/dev/null"]),
-)
-VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-)
 
 SECTIONS = {
     name: section.__struct_fields__
@@ -152,8 +86,8 @@ def _finite(value: Any) -> bool:
 
 @given(content=st.one_of(toml(), st.binary(max_size=200), damaged(sample().replace("#", "").encode())))
 @fuzzed
-def test_settings(place: Path, content: bytes) -> None:
-    file = place / "config.toml"
+def test_settings(folder: Path, content: bytes) -> None:
+    file = folder / "config.toml"
     file.write_bytes(content)
 
     def read() -> None:
@@ -166,8 +100,8 @@ def test_settings(place: Path, content: bytes) -> None:
 
 
 @pytest.fixture(scope="module")
-def copy(place: Path) -> Path:
-    return Path(shutil.copytree(find_bundle("student-small"), place / "copy"))
+def copy(folder: Path) -> Path:
+    return Path(shutil.copytree(find_bundle("student-small"), folder / "copy"))
 
 
 CARD = (find_bundle("student-small") / "card.json").read_bytes()
@@ -239,39 +173,31 @@ def test_goldens(copy: Path, content: bytes) -> None:
     attempt("golden", BundleError, prepare)
 
 
-def _zip(entries: list[tuple[str, bytes]]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in dict(entries).items():
-            archive.writestr(name, content)
-    return out.getvalue()
-
-
-SMALL_ZIP = _zip([(f"b/{name}", name.encode() * 40) for name in LARGEST])
+SMALL_ZIP = zip_of([(f"b/{name}", name.encode() * 40) for name in MAX_BYTES])
 NAMES = st.one_of(
-    st.sampled_from([*LARGEST, *(f"b/{name}" for name in LARGEST), "../x", "/x", "a/../../x", "C:\\x", "b/", "."]),
+    st.sampled_from([*MAX_BYTES, *(f"b/{name}" for name in MAX_BYTES), "../x", "/x", "a/../../x", "C:\\x", "b/", "."]),
     st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=20),
 )
 
 
 @given(
     content=st.one_of(
-        st.lists(st.tuples(NAMES, st.binary(max_size=50)), max_size=6).map(_zip),
+        st.lists(st.tuples(NAMES, st.binary(max_size=50)), max_size=6).map(zip_of),
         damaged(SMALL_ZIP),
         st.binary(max_size=300),
     )
 )
 @fuzzed
-def test_bundle_zips(place: Path, content: bytes) -> None:
-    file = place / "bundle.zip"
+def test_bundle_zips(folder: Path, content: bytes) -> None:
+    file = folder / "bundle.zip"
     file.write_bytes(content)
 
     def read() -> None:
-        assert set(read_bundle_archive(file)) <= set(LARGEST)
+        assert set(read_bundle_archive(file)) <= set(MAX_BYTES)
 
-    before = sorted(place.iterdir())
+    before = sorted(folder.iterdir())
     attempt("zip", BundleError, read)
-    assert sorted(place.iterdir()) == before
+    assert sorted(folder.iterdir()) == before
 
 
 @given(
@@ -281,7 +207,7 @@ def test_bundle_zips(place: Path, content: bytes) -> None:
             st.one_of(
                 st.binary(max_size=60),
                 st.dictionaries(st.sampled_from(["on", "id", "file"]) | st.text(max_size=5), VALUES, max_size=3).map(
-                    lambda told: json.dumps(told).encode()
+                    lambda payload: json.dumps(payload).encode()
                 ),
                 damaged(b'{"on":true,"id":"42"}'),
                 st.just(b"[" * 1024),
@@ -295,81 +221,35 @@ def test_bundle_zips(place: Path, content: bytes) -> None:
     )
 )
 @fuzzed
-def test_commands(place: Path, commands: list[tuple[str, bytes, bool]]) -> None:
+def test_commands(folder: Path, commands: list[tuple[str, bytes, bool]]) -> None:
     replies: list[Reply] = []
     now = iter(range(0, 10**9, 100))
-    abilities = Capabilities(True, lambda: None, lambda: open_bundle(find_bundle("")))
+    capabilities = Capabilities(True, lambda: None, lambda: open_bundle(find_bundle("")))
     command_processor = CommandProcessor(
-        StateStore(place / "kept", "kiosk"), abilities, replies.append, lambda: float(next(now))
+        StateStore(folder / "kept", "kiosk"), capabilities, replies.append, lambda: float(next(now))
     )
     for name, payload, retained in commands:
         tried["command"] += 1
         before = len(replies)
-        command_processor.received(name, payload, retained)
-        command_processor.seeing()
-        command_processor.resting()
-        refused["command"] += sum(not reply.ok for reply in replies[before:])
+        command_processor.receive(name, payload, retained)
+        command_processor.camera_is_open()
+        command_processor.camera_is_closed()
+        rejected["command"] += sum(not reply.ok for reply in replies[before:])
     for reply in replies:
         assert reply.ok or (reply.error and reply.sentence)
         msgspec.json.decode(msgspec.json.encode(reply), type=Reply)
 
 
-def _recording() -> bytes:
-    """A visitor who smiles and is blurred, in a few lines."""
-    begin = {
-        "line": "begin", "version": 1, "run": "0123456789ab", "model": "m", "sha256": "0",
-        "telling": {"smoothing": 0.2, "dwell": 0.2, "hysteresis": 0.2}, "threshold": 0.4,
-        "events": {}, "presets": [{"name": "smile", "expression": "happy", "for_seconds": 0.3}],
-    }  # fmt: skip
-    clock = {"origin": "2026-11-22T10:00:00+00:00", "synced": True}
-    frames = [
-        {"line": "frame", "t": n / 5, "boxes": {"1": [9, 9, 50, 50]}, "readings": {"1": shown}}
-        | ({"clock": clock} if n == 0 else {})
-        for n, shown in enumerate([[0, 0, 0, 4.5, 0, 0, 0]] * 6 + ["blurred"] * 7)
-    ]
-    return b"".join(
-        json.dumps(one).encode() + b"\n" for one in (begin, *frames, {"line": "end", "t": 3, "clock": clock})
-    )
-
-
-RECORDING = _recording()
-LINES = [json.loads(line) for line in RECORDING.splitlines()]
-
-
-SMALL = st.sampled_from([1e-300, 1e-9, 0.5, 0.99]) | st.floats(0, 1, exclude_min=True, exclude_max=True)
-OF_ITS_KIND = {
-    "t": st.sampled_from([1e-300, 1e9, 1e300, -1, 10**400]) | st.floats(0, 3),
-    "threshold": SMALL,
-    "telling": st.fixed_dictionaries(dict.fromkeys(("smoothing", "dwell", "hysteresis"), SMALL)),
-    "events": st.dictionaries(st.sampled_from(["smoothing", "dwell", "threshold", "uncertain_after"]), SMALL),
-    "readings": st.fixed_dictionaries({"1": st.lists(st.floats(-1e6, 1e6), min_size=7, max_size=7) | st.just("small")}),
-    "clock": st.fixed_dictionaries(
-        {"origin": st.datetimes().map(lambda at: f"{at.isoformat()}Z"), "synced": st.booleans()}
-    ),
-}
-
-
-@st.composite
-def recordings(draw: st.DrawFn) -> bytes:
-    """Lines of a recording, with values replaced by any others, mostly of the same kind."""
-    lines = [dict(line) for line in LINES]
-    for _ in range(draw(st.integers(1, 3))):
-        line = draw(st.sampled_from(lines))
-        key = draw(st.sampled_from([*sorted(line.keys() & OF_ITS_KIND) * 9, *line]))
-        line[key] = draw(OF_ITS_KIND.get(key, VALUES) if draw(st.integers(0, 9)) else VALUES)
-    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-
-
 @given(content=st.one_of(damaged(RECORDING), recordings()))
 @fuzzed
-def test_recordings(place: Path, content: bytes) -> None:
-    file = place / "visit.jsonl"
+def test_recordings(folder: Path, content: bytes) -> None:
+    file = folder / "visit.jsonl"
     file.write_bytes(content)
     attempt("recording", SourceError, lambda: [to_json(event) for event in events_of(file)])
 
 
-def test_the_recording_that_is_damaged_is_one(place: Path) -> None:
-    file = place / "whole.jsonl"
+def test_the_undamaged_recording_gives_its_events(folder: Path) -> None:
+    file = folder / "whole.jsonl"
     file.write_bytes(RECORDING)
     assert [event.kind for event in events_of(file)] == ["appeared", "preset", "uncertain", "left"]
 
@@ -386,23 +266,23 @@ PICTURES = [_encoded(form) for form in (".jpg", ".png", ".bmp", ".pgm", ".webp")
 
 @given(content=st.one_of(*map(damaged, PICTURES), st.binary(max_size=200)))
 @fuzzed
-def test_pictures(place: Path, content: bytes) -> None:
-    file = place / "picture.jpg"
+def test_pictures(folder: Path, content: bytes) -> None:
+    file = folder / "picture.jpg"
     file.write_bytes(content)
     detector = FaceDetector(DetectSettings(width=96))
 
-    def look() -> None:
+    def detect() -> None:
         gray = read_gray(file)
         assert (gray.ndim, gray.dtype) == (2, np.uint8)
-        if gray.size < 10**6:  # a damaged header may tell of any size
+        if gray.size < 10**6:  # a damaged header may state any size
             detector.detect(gray)
 
-    attempt("picture", SourceError, look)
+    attempt("picture", SourceError, detect)
 
 
 @pytest.fixture(scope="module")
-def video(place: Path) -> bytes:
-    file = place / "whole.avi"
+def video(folder: Path) -> bytes:
+    file = folder / "whole.avi"
     writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 72))
     for shade in range(0, 250, 50):
         writer.write(np.full((72, 96, 3), shade, np.uint8))
@@ -412,11 +292,11 @@ def video(place: Path) -> bytes:
 
 @given(data=st.data())
 @fuzzed
-def test_videos(place: Path, video: bytes, data: st.DataObject) -> None:
-    file = place / "video.avi"
+def test_videos(folder: Path, video: bytes, data: st.DataObject) -> None:
+    file = folder / "video.avi"
     file.write_bytes(data.draw(damaged(video) | st.binary(max_size=200)))
 
-    def watch() -> None:
+    def read_frames() -> None:
         source = open_source(CameraSettings(source=str(file)))
         try:
             times = [frame.time for frame in islice(source.frames(), 20)]
@@ -424,7 +304,7 @@ def test_videos(place: Path, video: bytes, data: st.DataObject) -> None:
             source.close()
         assert times == sorted(times)
 
-    attempt("video", SourceError, watch)
+    attempt("video", SourceError, read_frames)
 
 
 def _csv() -> bytes:
@@ -437,7 +317,7 @@ def _csv() -> bytes:
 
 
 CSV = _csv()
-PACKED = [gzip.compress(CSV), lzma.compress(CSV), _zip([("fer2013.csv", CSV)])]
+PACKED = [gzip.compress(CSV), lzma.compress(CSV), zip_of([("fer2013.csv", CSV)])]
 
 
 @given(
@@ -452,7 +332,7 @@ PACKED = [gzip.compress(CSV), lzma.compress(CSV), _zip([("fer2013.csv", CSV)])]
     everything=st.booleans(),
 )
 @fuzzed
-def test_labelled_data(place: Path, content: bytes, everything: bool) -> None:
-    file = place / "fer2013.csv"
+def test_labelled_data(folder: Path, content: bytes, everything: bool) -> None:
+    file = folder / "fer2013.csv"
     file.write_bytes(content)
     attempt("faces", DataError, lambda: read_data(file) if everything else read_faces(file, "PublicTest"))

@@ -19,7 +19,7 @@ def test_without_a_file_there_are_defaults() -> None:
     assert load_settings(None) == Settings()
 
 
-def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
+def test_a_file_changes_the_keys_that_it_has(tmp_path: Path) -> None:
     settings = load(tmp_path, '[mqtt]\nhost = "broker.local"\nport = 8883\n[events]\ndwell = 1\n')
     assert (settings.mqtt.host, settings.mqtt.port, settings.events.dwell) == ("broker.local", 8883, 1.0)
     assert settings.detect == Settings().detect
@@ -54,12 +54,12 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
         load(tmp_path, text)
 
 
-def test_presets_know_the_expressions_of_the_contract() -> None:
+def test_the_expressions_are_the_labels() -> None:
     assert EXPRESSIONS == LABELS
 
 
 @pytest.mark.parametrize("kind", get_args(EventKind))
-def test_a_preset_cannot_be_called_as_another_event(tmp_path: Path, kind: str) -> None:
+def test_a_preset_cannot_have_the_name_of_an_event_kind(tmp_path: Path, kind: str) -> None:
     with pytest.raises(SettingsError, match="is an event already"):
         load(tmp_path, f'[[preset]]\nname = "{kind}"\nexpression = "happy"\n')
 

@@ -1,4 +1,4 @@
-"""The soak's plan and its judgement, and a small version of ``python -m tests.soak``."""
+"""The soak's plan and checks, and a small version of ``python -m tests.soak``."""
 
 import dataclasses
 import shutil
@@ -10,7 +10,7 @@ import pytest
 
 from tests.soak.device import unit_environ
 from tests.soak.disk import can_be_mounted
-from tests.soak.ledger import Evidence, Found, balance
+from tests.soak.ledger import Evidence, OutboxContent, balance
 from tests.soak.plan import KINDS, storm
 from tests.soak.report import growth_violations
 from tests.soak.run import soak
@@ -43,67 +43,67 @@ def ids(run: str, first: int, last: int) -> list[str]:
     return [f"{run}-{number}" for number in range(first, last + 1)]
 
 
-def found(*waiting: str, acknowledged: int, dropped: int = 0, damaged: int = 0) -> Found:
-    return Found(frozenset(waiting), dropped, damaged, acknowledged)
+def content(*waiting: str, acknowledged: int, dropped: int = 0, damaged: int = 0) -> OutboxContent:
+    return OutboxContent(frozenset(waiting), dropped, damaged, acknowledged)
 
 
-TOLD = [*ids("b", 1, 4), *ids("a", 1, 6)]
+EVENTS = [*ids("b", 1, 4), *ids("a", 1, 6)]
 
 
-def judged(
-    published: Sequence[str] = TOLD, acknowledged: Sequence[str] = TOLD, files: Sequence[Found] = ()
+def violations(
+    published: Sequence[str] = EVENTS, acknowledged: Sequence[str] = EVENTS, files: Sequence[OutboxContent] = ()
 ) -> list[str]:
-    return balance(Evidence(published, acknowledged, [*files, found(acknowledged=len(acknowledged))])).wrong
+    return balance(Evidence(published, acknowledged, [*files, content(acknowledged=len(acknowledged))])).violations
 
 
 def test_what_is_acknowledged_in_order_is_as_promised() -> None:
-    assert judged() == []
-    assert judged([*ids("b", 1, 4), *ids("b", 3, 4), *ids("a", 1, 6)]) == [], "sent again"
+    assert violations() == []
+    assert violations([*ids("b", 1, 4), *ids("b", 3, 4), *ids("a", 1, 6)]) == [], "sent again"
 
 
 def test_an_event_that_is_neither_acknowledged_nor_counted_is_found() -> None:
     assert (
         "1 events were neither acknowledged nor wait (a-3), but 0 were"
-        in judged(acknowledged=[event for event in TOLD if event != "a-3"])[0]
+        in violations(acknowledged=[event for event in EVENTS if event != "a-3"])[0]
     )
-    gap = [event for event in TOLD if event != "a-3"]
-    assert "(a-3)" in judged(gap, gap)[0], "its number is missing"
-    died_with = found("a-7", "a-8", acknowledged=len(TOLD))
-    assert "2 events were neither" in judged(files=[died_with])[0], "it was on the disk"
+    gap = [event for event in EVENTS if event != "a-3"]
+    assert "(a-3)" in violations(gap, gap)[0], "its number is missing"
+    died_with = content("a-7", "a-8", acknowledged=len(EVENTS))
+    assert "2 events were neither" in violations(files=[died_with])[0], "it was on the disk"
 
 
 def test_a_drop_has_to_be_counted_and_a_count_has_to_be_a_drop() -> None:
-    gap = [event for event in TOLD if event != "a-1"]
-    last = found(acknowledged=len(gap), dropped=1)
-    assert balance(Evidence(gap, gap, [last])).wrong == []
+    gap = [event for event in EVENTS if event != "a-1"]
+    last = content(acknowledged=len(gap), dropped=1)
+    assert balance(Evidence(gap, gap, [last])).violations == []
     assert balance(Evidence(gap, gap, [last])).dropped == 1
     assert (
         "0 events were neither acknowledged nor wait (none), but 1 were"
-        in balance(Evidence(TOLD, TOLD, [last])).wrong[0]
+        in balance(Evidence(EVENTS, EVENTS, [last])).violations[0]
     )
 
 
 def test_an_acknowledgement_that_a_kill_has_undone_is_no_way_out_of_the_outbox() -> None:
-    again = found("a-6", acknowledged=len(TOLD))  # acknowledged, and still there after a kill
-    assert "(a-6)" in judged(files=[again])[0]
-    twice = [*TOLD, "a-6"]
-    assert judged(twice, twice, [again]) == []
-    dropped = found(acknowledged=len(TOLD), dropped=1)
-    assert balance(Evidence(TOLD, TOLD, [again, dropped])).wrong == []
+    again = content("a-6", acknowledged=len(EVENTS))  # acknowledged, and still there after a kill
+    assert "(a-6)" in violations(files=[again])[0]
+    twice = [*EVENTS, "a-6"]
+    assert violations(twice, twice, [again]) == []
+    dropped = content(acknowledged=len(EVENTS), dropped=1)
+    assert balance(Evidence(EVENTS, EVENTS, [again, dropped])).violations == []
 
 
 def test_what_waits_at_the_end_is_not_lost() -> None:
-    settled = balance(Evidence(TOLD, TOLD[:-1], [found("a-6", acknowledged=9)]))
-    assert (settled.wrong, settled.committed, settled.waiting) == ([], 10, 1)
+    settled = balance(Evidence(EVENTS, EVENTS[:-1], [content("a-6", acknowledged=9)]))
+    assert (settled.violations, settled.committed, settled.waiting) == ([], 10, 1)
 
 
 def test_a_changed_order_a_damaged_file_and_an_unknown_acknowledgement_are_found() -> None:
-    assert "order: a-1" in judged(["a-2", "a-1"], ["a-2", "a-1"])[0]
-    assert "order: b-2" in judged(["b-1", "a-1", "b-2"], ["b-1", "a-1", "b-2"])[0]
-    assert balance(Evidence(TOLD, TOLD, [found(acknowledged=10, damaged=1)])).wrong == [
+    assert "order: a-1" in violations(["a-2", "a-1"], ["a-2", "a-1"])[0]
+    assert "order: b-2" in violations(["b-1", "a-1", "b-2"], ["b-1", "a-1", "b-2"])[0]
+    assert balance(Evidence(EVENTS, EVENTS, [content(acknowledged=10, damaged=1)])).violations == [
         "the outbox's file was damaged 1 times"
     ]
-    assert "1 events were acknowledged and never published" in judged(acknowledged=[*TOLD, "c-1"])[0]
+    assert "1 events were acknowledged and never published" in violations(acknowledged=[*EVENTS, "c-1"])[0]
 
 
 def samples(slope: float, files: int = 0) -> list[Sample]:
@@ -149,5 +149,5 @@ def test_a_small_storm_is_weathered_and_a_lost_acknowledgement_would_have_been_f
     first, *others = report.evidence.acknowledged
     lost = next(event for event in others if event != first)
     tampered = [first if event == lost else event for event in report.evidence.acknowledged]
-    [wrong] = balance(dataclasses.replace(report.evidence, acknowledged=tampered)).wrong
-    assert f"1 events were neither acknowledged nor wait ({lost})" in wrong
+    [violation] = balance(dataclasses.replace(report.evidence, acknowledged=tampered)).violations
+    assert f"1 events were neither acknowledged nor wait ({lost})" in violation

@@ -1,4 +1,4 @@
-"""What a traced process wrote, and where: the lines of strace, understood."""
+"""Parses a trace of strace: what a process wrote, and where."""
 
 import ast
 import re
@@ -40,7 +40,7 @@ def strace(output: Path) -> tuple[str, ...]:
 
 @dataclass
 class Written:
-    """Where a process wrote: ``files`` opened for it, written, made, renamed or removed; and what went to sockets."""
+    """What a process wrote: ``files`` opened for writing, made, renamed or removed; and the bytes to each socket."""
 
     files: set[str] = field(default_factory=set)
     terminal: set[str] = field(default_factory=set)

@@ -17,15 +17,15 @@ pytestmark = pytest.mark.slow
 import tf_keras as keras  # noqa: E402
 
 from edge.errors import UsageError  # noqa: E402
+from edge.evaluation.accuracy import measure_accuracy  # noqa: E402
 from edge.evaluation.fer2013 import Split, read_faces  # noqa: E402
 from edge.model.bundle import open_bundle  # noqa: E402
 from edge.model.classifier import Classifier  # noqa: E402
 from edge.model.preprocessing import LABELS, encode  # noqa: E402
-from edge.model.verification import verify  # noqa: E402
 from export.build import _write  # noqa: E402
 from export.cli import CROP_MARGIN  # noqa: E402
 from export.golden import golden_faces  # noqa: E402
-from export.quantization.convert import ConversionError, gate  # noqa: E402
+from export.quantization.convert import ConversionError, check_int8  # noqa: E402
 from export.tflite_graph import read_graph  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
@@ -63,7 +63,7 @@ def test_the_bundle_opens_and_gives_its_goldens_and_its_accuracy(bundle: Path, b
     classifier = Classifier(opened)
     outputs = np.stack([classifier.logits(face) for face in opened.golden.faces])
     assert np.array_equal(outputs, opened.golden.outputs)
-    figures = verify(classifier, read_faces(blobs, "PublicTest")).figures
+    figures = measure_accuracy(classifier, read_faces(blobs, "PublicTest")).figures
     assert figures.accuracy == pytest.approx(opened.card.figures.accuracy, abs=1e-4)
     card = opened.card
     assert card.origin.training_sha256 == read_faces(blobs, "Training").sha256()
@@ -87,7 +87,7 @@ def test_the_same_run_gives_the_same_bytes(bundle: Path, run: Path, blobs: Path,
 
 def test_every_tensor_of_the_file_is_an_integer(bundle: Path) -> None:
     file = (bundle / "model.tflite").read_bytes()
-    gate(file)
+    check_int8(file)
     assert {tensor.dtype for tensor in read_graph(file, bundle).tensors} <= {"INT8", "INT32"}
 
 
@@ -97,7 +97,7 @@ def test_a_float_file_does_not_pass_the_gate() -> None:
     picture = keras.Input((48, 48, 1), batch_size=1)
     model = keras.Model(picture, keras.layers.Dense(7)(keras.layers.Flatten()(picture)))
     with pytest.raises(ConversionError, match="float32"):
-        gate(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+        check_int8(tf.lite.TFLiteConverter.from_keras_model(model).convert())
 
 
 def test_an_out_folder_in_use_and_other_data_are_refused(run: Path, bundle: Path, blobs: Path, tmp_path: Path) -> None:

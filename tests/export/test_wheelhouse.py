@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import UsageError
-from export.wheelhouse import SYSTEMS, WheelhouseError, build, table, target
+from export.wheelhouse import DEBIAN_RELEASES, WheelhouseError, build_wheelhouse, format_sizes, parse_target
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 )
 def test_what_cannot_be_made_is_said(arch: str, python: str, words: str) -> None:
     with pytest.raises(UsageError, match="=") as raised:
-        target(arch, python)
+        parse_target(arch, python)
     assert words in str(raised.value)
 
 
@@ -33,28 +33,28 @@ def test_the_program_ends_with_the_usage_code() -> None:
     assert done.stderr.startswith("wheelhouse: error: ARCH=armv7l")
 
 
-@pytest.mark.parametrize("python", SYSTEMS)
+@pytest.mark.parametrize("python", DEBIAN_RELEASES)
 def test_pip_is_given_every_tag_that_the_devices_c_library_takes(python: str) -> None:
     """numpy, LiteRT and OpenCV are tagged 2_17, 2_27 and 2_28; no newer pip derives the older tags by itself."""
-    options = target("aarch64", python).pip_options()
-    for glibc in (17, 27, 28, 34, SYSTEMS[python].glibc):
+    options = parse_target("aarch64", python).pip_options()
+    for glibc in (17, 27, 28, 34, DEBIAN_RELEASES[python].glibc):
         assert f"--platform=manylinux_2_{glibc}_aarch64" in options
-    assert f"--platform=manylinux_2_{SYSTEMS[python].glibc + 1}_aarch64" not in options
+    assert f"--platform=manylinux_2_{DEBIAN_RELEASES[python].glibc + 1}_aarch64" not in options
     assert f"--python-version={python}" in options
 
 
 def test_a_failed_build_leaves_the_old_wheelhouse_alone(tmp_path: Path) -> None:
-    wanted = target("aarch64", "3.11")
+    wanted = parse_target("aarch64", "3.11")
     old = tmp_path / "dist" / wanted.folder
     old.mkdir(parents=True)
     (old / "kept.whl").touch()
     with pytest.raises(WheelhouseError, match="pip wheel failed"):
-        build(wanted, tmp_path / "dist", project=tmp_path)
+        build_wheelhouse(wanted, tmp_path / "dist", project=tmp_path)
     assert (old / "kept.whl").exists()
 
 
 def test_the_table_is_ordered_and_summed() -> None:
-    assert table({"small": 1_000_000, "large": 20_500_000}).splitlines()[2:] == [
+    assert format_sizes({"small": 1_000_000, "large": 20_500_000}).splitlines()[2:] == [
         "| large | 20.5 |",
         "| small | 1.0 |",
         "| **all** | **21.5** |",

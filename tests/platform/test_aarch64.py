@@ -16,7 +16,7 @@ import cv2
 import pytest
 
 from edge.camera.sources import DemoSource
-from export.wheelhouse import LIMIT_MB, installed_sizes, table, target
+from export.wheelhouse import LIMIT_MB, format_sizes, installed_sizes, parse_target
 from tests.platform.roots import debian_root, require_root
 
 pytestmark = pytest.mark.slow
@@ -148,8 +148,8 @@ def reports(
 
 @pytest.mark.parametrize("board", [PI_4, PI_5], ids=["bookworm", "trixie"])
 def test_the_device_side_takes_at_most_300_mb(wheelhouses: dict[Board, Path], board: Board) -> None:
-    sizes = installed_sizes(target("aarch64", board.python), wheelhouses[board])
-    print(table(sizes))
+    sizes = installed_sizes(parse_target("aarch64", board.python), wheelhouses[board])
+    print(format_sizes(sizes))
     assert {"fer-edge", "numpy", "opencv-python-headless", "ai-edge-litert"} <= sizes.keys()
     assert all(size > 0 for size in sizes.values())
     assert sum(sizes.values()) <= LIMIT_MB * 1e6

@@ -201,7 +201,7 @@ def test_a_model_that_root_installs_runs_and_one_that_crashes_gives_way(
     installed.ready(after=running)
     events.wait(verified(DEFAULT), 10)
     fault = json.loads(events.wait(lambda topic, payload: topic.endswith("/fault") and bool(payload), 10))
-    assert (fault["code"], "without a word in its first minute" in fault["sentence"]) == (4, True)
+    assert (fault["code"], "without an error message in its first minute" in fault["sentence"]) == (4, True)
     assert "refused   mine-" in installed.fer_edge("model", "list")
     assert f"in use: {DEFAULT}" in installed.fer_edge("model", "rollback")
     events.wait(lambda topic, payload: topic.endswith("/fault") and not payload, 30)

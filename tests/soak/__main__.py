@@ -64,7 +64,7 @@ def main() -> int:
         for fault in faults:
             print(fault.number, fault.part, fault.lane, fault.kind, fault.pause, fault.hold, fault.variant)
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was mounted and started is to be put away
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that disks are unmounted and processes stopped
     with tempfile.TemporaryDirectory() as folder:
         if arguments.keep:
             arguments.keep.mkdir(parents=True)

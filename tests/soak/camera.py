@@ -1,4 +1,4 @@
-"""A camera on the network whose visitors come and go in seconds, and that fails as it is told."""
+"""A network camera whose visitors come and go in seconds, and which fails on demand."""
 
 import itertools
 import socket
@@ -18,13 +18,13 @@ Mode = Literal["works", "gone", "stalled", "frozen", "corrupt"]
 
 _FPS: Final = 10
 _SIZE: Final = (240, 320)  # rows, columns
-_SHADES: Final = 8  # of noise, for no picture to be like the one before
-# Who is there, and for how many frames: nobody, one on the left, both, one on the right.
-_FILM: Final = (("", 5), ("l", 5), ("lr", 6), ("r", 5), ("", 5), ("r", 5), ("lr", 5))
+_VARIANTS: Final = 8  # of each scene, with different noise, so that no picture equals the one before
+# The visitors and for how many frames they stay: nobody, one on the left, both, one on the right.
+_VISITS: Final = (("", 5), ("l", 5), ("lr", 6), ("r", 5), ("", 5), ("r", 5), ("lr", 5))
 
 
 def _pictures() -> dict[str, list[bytes]]:
-    """JPEG pictures of each scene, which differ by a sensor's noise."""
+    """JPEG pictures of each scene, which differ in sensor noise."""
     portrait = cv2.imread(str(PORTRAIT))
     assert portrait is not None
     rows, columns = portrait.shape[:2]
@@ -37,12 +37,12 @@ def _pictures() -> dict[str, list[bytes]]:
         for side, left in (("l", 10), ("r", 170)):
             if side in who:
                 scene[50:190, left : left + 140] = face if side == "l" else face[:, ::-1]
-        made[who] = [jpeg(cv2.add(scene, noise.integers(0, 12, scene.shape, np.uint8))) for _ in range(_SHADES)]
+        made[who] = [jpeg(cv2.add(scene, noise.integers(0, 12, scene.shape, np.uint8))) for _ in range(_VARIANTS)]
     return made
 
 
 class Camera:
-    """An HTTP server of MJPEG, which takes its ``mode`` anew with each frame; ``empty`` keeps visitors away."""
+    """An MJPEG server over HTTP that reads its ``mode`` for each frame; ``empty`` keeps visitors away."""
 
     def __init__(self) -> None:
         self.mode: Mode = "works"
@@ -65,16 +65,16 @@ class Camera:
         self._server.shutdown()
         self._server.server_close()
 
-    def _film(self) -> Iterator[bytes]:
-        shade = 0
-        for who, frames in itertools.cycle(_FILM):
+    def _visits(self) -> Iterator[bytes]:
+        variant = 0
+        for who, frames in itertools.cycle(_VISITS):
             for _ in range(frames):
-                shade = (shade + 1) % _SHADES
-                yield self._pictures["" if self.empty else who][shade]
+                variant = (variant + 1) % _VARIANTS
+                yield self._pictures["" if self.empty else who][variant]
 
     def _send(self, client: Any) -> None:
         picture = b""
-        for newest in self._film():
+        for newest in self._visits():
             if self._ended.wait(1 / _FPS) or self.mode == "gone":
                 return
             if self.mode == "stalled":
@@ -85,7 +85,7 @@ class Camera:
             client.write(head.encode() + sent + b"\r\n")
 
     def _damaged(self, picture: bytes) -> bytes:
-        """Cut off, overwritten, no picture at all, or as it was."""
+        """A picture that is cut off, partly overwritten, replaced by noise, or intact."""
         at = self._chance.randrange(len(picture))
         noise = self._chance.randbytes(64)
         return self._chance.choice((picture[:at], picture[:at] + noise + picture[at + 64 :], noise, picture))
@@ -103,7 +103,7 @@ class Camera:
                 self.end_headers()
                 try:
                     camera._send(self.wfile)
-                except OSError:  # the client has gone
+                except OSError:  # the client has disconnected
                     return
 
             def log_message(self, *_: object) -> None:
@@ -112,7 +112,7 @@ class Camera:
             def handle(self) -> None:
                 try:
                     super().handle()
-                except OSError:  # a client that went away while it asked
+                except OSError:  # the client disconnected during its request
                     return
 
         return Handler

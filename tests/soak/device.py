@@ -1,4 +1,4 @@
-"""The real program as a child, and around it what systemd does: starting it again, the watchdog, the runtime folder."""
+"""The real program as a child process, and what systemd does for it: restarts, watchdog, runtime folder."""
 
 import contextlib
 import re
@@ -23,13 +23,13 @@ _UNIT: Final = ROOT / "systemd" / "fer-edge.service"
 
 
 def unit_environ() -> dict[str, str]:
-    """What the unit puts into the environment."""
+    """The environment variables that the unit sets."""
     return dict(re.findall(r"^Environment=(\w+)=(\S+)$", _UNIT.read_text(), re.MULTILINE))
 
 
 @dataclass(frozen=True)
 class End:
-    """How a process ended: its exit code, negative for a signal; whether somebody had ``asked`` for it."""
+    """How a process ended: its exit code, negative for a signal, and whether it was ``asked`` to stop."""
 
     pid: int
     code: int
@@ -69,31 +69,31 @@ class Device:
         self._thread.start()
 
     def kill(self, *, boot: bool = False) -> None:
-        """SIGKILL, out of the blue; with ``boot`` what was in /run is gone before the next start."""
+        """Send SIGKILL; with ``boot`` the runtime folder is emptied before the next start."""
         self._boot = boot
         if self._process:
             self._process.kill()
 
     def stop(self, *, boot: bool = False) -> None:
-        """End it in order; it is started again."""
+        """Stop it in order; it is started again."""
         self._asked, self._boot = True, boot
         if self._process:
             self._process.terminate()
 
-    def forget(self) -> None:
-        """Let earlier failed starts be long ago: in a kiosk's life there are hours between two faults."""
+    def forget_failures(self) -> None:
+        """Forget earlier failed starts: in a kiosk's life there are hours between two faults."""
         with contextlib.suppress(FileNotFoundError):
             (self.runtime / "failures.json").unlink()
 
     def close(self) -> None:
-        """End it for good."""
+        """Stop it for good."""
         self._closing.set()
         self.stop()
         self._thread.join()
         self._notify.close()
 
     def metrics(self) -> dict[str, float]:
-        """Its page for Prometheus, values by names with labels; empty while it does not answer."""
+        """Its metrics, values by name with labels; empty while the page does not answer."""
         try:
             with urllib.request.urlopen(self._page, timeout=3) as page:
                 lines = page.read().decode().splitlines()
@@ -131,8 +131,8 @@ class Device:
 
     def _listen(self) -> None:
         with contextlib.suppress(TimeoutError):
-            told = self._notify.recv(4096).decode()
-            if "READY=1" in told:
+            message = self._notify.recv(4096).decode()
+            if "READY=1" in message:
                 self.ready_since = self._fed = time.monotonic()
-            if "WATCHDOG=1" in told:
+            if "WATCHDOG=1" in message:
                 self._fed = time.monotonic()

@@ -1,4 +1,4 @@
-"""Where the device keeps its state: a small file system of its own, which can be full, and can hang."""
+"""The device's state folder: a small file system of its own, which can be full and can hang."""
 
 import os
 import shutil
@@ -34,21 +34,21 @@ class Disk:
             while room >= 1024:
                 try:
                     os.posix_fallocate(ballast.fileno(), ballast.seek(0, os.SEEK_END), room)
-                except OSError:  # less was free than said
+                except OSError:  # less is free than statvfs reported
                     room //= 2
 
     def empty(self) -> None:
-        """Give the blocks back."""
+        """Free these blocks."""
         self._ballast.unlink(missing_ok=True)
 
     def hang(self) -> None:
-        """From now on whoever writes waits."""
+        """Block every writer (fsfreeze)."""
         subprocess.run(["fsfreeze", "-f", self.folder], check=True)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         subprocess.run(["fsfreeze", "-u", self.folder], check=False, stderr=subprocess.DEVNULL)
 
     def close(self) -> None:
-        self.go_on()
+        self.resume()
         subprocess.run(["umount", self.folder], check=True)
         self._image.unlink()

@@ -1,10 +1,9 @@
-"""Whether the outbox has kept its word: what was committed is acknowledged, or was dropped and counted. Pure.
+"""Checks the outbox's contract: a committed event is acknowledged, or dropped and counted. Pure.
 
-The word of nobody inside the device is taken for it. What was committed follows from the ids, whose numbers begin at
-1 in each run and have no gaps: an event that was published, or that is in the outbox's file when a process has ended,
-was committed, and so were those before it. How an event left follows from what the proxy before the broker saw: it was
-acknowledged after it was last found in the file, or it must have been dropped, and the outbox's own count says how
-many were.
+It relies on no report of the device itself. Which events were committed follows from their ids, whose numbers begin at
+1 in each run and have no gaps. An event was committed when it was published, or is in the outbox's file after a process
+has ended; so were all events before it. How an event left the outbox follows from the proxy's record: it was
+acknowledged after it was last in the file. Otherwise it must have been dropped, and be in the outbox's own count.
 """
 
 from collections import defaultdict
@@ -13,10 +12,10 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Found:
+class OutboxContent:
     """What the outbox's file held when a process had ended.
 
-    ``acknowledged`` is how many acknowledgements the proxy had seen by then.
+    ``acknowledged`` is how many acknowledgements the proxy had recorded by then.
     """
 
     ids: frozenset[str]
@@ -27,18 +26,18 @@ class Found:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Ids in the order in which the proxy saw them, repeats too, and the outbox's file after each process."""
+    """Ids in the proxy's order, repeats too, and the content of the outbox's file after each process."""
 
     published: Sequence[str]
     acknowledged: Sequence[str]
-    found: Sequence[Found]
+    outboxes: Sequence[OutboxContent]
 
 
 @dataclass(frozen=True)
 class Balance:
     """``committed`` events are ``acknowledged``, ``waiting`` at the end, or ``dropped``, which is the outbox's count.
 
-    ``sent_again`` counts repeats. ``wrong`` has a sentence for each promise that was not kept.
+    ``sent_again`` counts repeats. ``violations`` has a sentence for each part of the contract that was broken.
     """
 
     committed: int
@@ -46,33 +45,33 @@ class Balance:
     waiting: int
     dropped: int
     sent_again: int
-    wrong: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
 
 
 def balance(evidence: Evidence) -> Balance:
-    """Judge a whole soak."""
-    published, acknowledged, found = evidence.published, evidence.acknowledged, evidence.found
-    last = found[-1]
-    committed = _committed([*published, *(one for file in found for one in file.ids)])
-    since = {event: file.acknowledged for file in found for event in file.ids}  # the last file counts
+    """Check a whole soak."""
+    published, acknowledged, outboxes = evidence.published, evidence.acknowledged, evidence.outboxes
+    last = outboxes[-1]
+    committed = _committed([*published, *(one for file in outboxes for one in file.ids)])
+    since = {event: file.acknowledged for file in outboxes for event in file.ids}  # the last file counts
     left = {event for place, event in enumerate(acknowledged) if place >= since.get(event, 0)}
     unaccounted = committed - left - last.ids
     first = list(dict.fromkeys(published))
-    wrong = []
+    violations = []
     if len(unaccounted) != last.dropped:
         some = ", ".join(sorted(unaccounted)[:5]) or "none"
-        wrong.append(
+        violations.append(
             f"{len(unaccounted)} events were neither acknowledged nor wait ({some}), but {last.dropped} were counted "
             "as dropped"
         )
     if last.damaged:
-        wrong.append(f"the outbox's file was damaged {last.damaged} times")
+        violations.append(f"the outbox's file was damaged {last.damaged} times")
     if unknown := set(acknowledged) - set(published):
-        wrong.append(f"{len(unknown)} events were acknowledged and never published")
+        violations.append(f"{len(unknown)} events were acknowledged and never published")
     if late := _out_of_order(first):
-        wrong.append(f"first occurrences do not keep their order: {', '.join(late[:5])}")
+        violations.append(f"first occurrences do not keep their order: {', '.join(late[:5])}")
     repeats = len(published) - len(first)
-    return Balance(len(committed), len(set(acknowledged) & committed), len(last.ids), last.dropped, repeats, wrong)
+    return Balance(len(committed), len(set(acknowledged) & committed), len(last.ids), last.dropped, repeats, violations)
 
 
 def _committed(ids: Iterable[str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""What a soak does, and when: a storm of faults that follows from a seed and a number alone."""
+"""Plans a soak: a storm of faults that depends on a seed and a number alone."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ Lane = Literal["network", "device", "clock", "operator"]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault. Those of one lane come one after another, those of different lanes at the same time.
+    """A kind of fault. Faults of one lane come one after another, those of different lanes at the same time.
 
-    ``hold`` are the least and the most seconds that it lasts. ``calm`` and ``wild`` say how often it comes in the
-    storm's two parts, relative to the others: in the first part only what a process has to live through, so that its
-    memory can be watched; in the second one everything.
+    ``hold`` are the fewest and the most seconds that it lasts. ``calm`` and ``wild`` are its relative frequencies in
+    the storm's two parts. The first part has only faults that a process must survive, so that its memory can be
+    observed; the second part has all kinds.
     """
 
     lane: Lane
@@ -30,17 +30,17 @@ KINDS: Final[dict[str, Kind]] = {
     "broker-kill": Kind("network", (0.0, 2.0), 0.5, 3, "the broker is killed by SIGKILL, and starts again"),
     "wrong-password": Kind("network", (0.5, 3.0), 0.5, 2, "the broker refuses the device until its password is right"),
     "camera-gone": Kind("device", (0.5, 3.0), 0, 2, "the camera hangs up, and cannot be opened"),
-    "camera-stalled": Kind("device", (0.5, 2.0), 0, 1, "the camera says nothing more"),
+    "camera-stalled": Kind("device", (0.5, 2.0), 0, 1, "the camera sends nothing more"),
     "camera-frozen": Kind("device", (0.5, 2.0), 0, 1, "the camera sends one picture again and again"),
     "camera-corrupt": Kind("device", (0.5, 3.0), 0, 2.5, "the camera's pictures are damaged"),
     "tpu-vanishes": Kind("device", (0.2, 1.0), 0, 2, "the Edge TPU (a stand-in) fails while it computes"),
     "tpu-hangs": Kind("device", (0.0, 0.5), 0, 0.7, "the Edge TPU never returns: the watchdog ends the process"),
-    "tpu-crashes": Kind("device", (0.2, 1.0), 0, 0.8, "the Edge TPU's library aborts whoever opens it"),
+    "tpu-crashes": Kind("device", (0.2, 1.0), 0, 0.8, "the Edge TPU's library aborts the process that opens it"),
     "tpu-wrong": Kind("device", (0.2, 1.0), 0, 0.7, "the Edge TPU computes something else"),
-    "disk-full": Kind("device", (0.5, 3.0), 8, 4, "there is no byte left where the state is kept"),
-    "disk-hangs": Kind("device", (0.2, 3.0), 6, 3, "whoever writes to the disk waits"),
+    "disk-full": Kind("device", (0.5, 3.0), 8, 4, "no byte is left on the state's disk"),
+    "disk-hangs": Kind("device", (0.2, 3.0), 6, 3, "every write to the disk blocks"),
     "model-rots": Kind("device", (0.2, 1.0), 0, 1, "a bit of the deployed network flips before the next start"),
-    "kill": Kind("device", (0.0, 0.0), 0, 5, "SIGKILL; every other time what was in /run is gone too"),
+    "kill": Kind("device", (0.0, 0.0), 0, 5, "SIGKILL; every other time /run is emptied too"),
     "clock-back": Kind("clock", (0.2, 2.0), 15, 10, "the wall clock is set back, up to a year"),
     "clock-forward": Kind("clock", (0.2, 2.0), 15, 10, "the wall clock is set forward, up to a year"),
     "bad-command": Kind("operator", (0.0, 0.0), 30, 21, "MQTT commands that are unknown, malformed, huge or a flood"),
@@ -53,17 +53,17 @@ LANES: Final[tuple[Lane, ...]] = ("network", "device", "clock", "operator")
 _CALM_SHARE: Final = 0.4
 
 _PAUSE: Final = (0.0, 0.5)
-# A connection that lasts half a minute makes the device's next waiting short again; one that never lasts is most of the
-# time not there, for whoever sends commands.
+# A connection that lasts half a minute resets the device's back-off. Without such pauses it would mostly be
+# disconnected, and commands would not arrive.
 _NETWORK_PAUSES: Final = ((31.0, 33.0), (2.0, 4.0))
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: its place in the storm from 0, its part (0 calm, 1 wild), and what of it is up to chance.
+    """One fault: its number in the storm from 0, its part (0 calm, 1 wild), and its random values.
 
-    ``pause`` seconds pass before it, ``hold`` seconds until its cause is taken away; ``variant`` chooses among the ways
-    that its kind has.
+    ``pause`` seconds pass before it, ``hold`` seconds until its cause is taken away; ``variant`` selects among the
+    variants of its kind.
     """
 
     number: int
@@ -100,7 +100,7 @@ def storm(seed: int, faults: int, kinds: Collection[str] = tuple(KINDS)) -> tupl
 
 
 def _drawn(chance: Random, weights: dict[str, float], count: int, had: Collection[str] = ()) -> list[str]:
-    """So many kinds by their weights, in random order; each at least once if there is room, else those not ``had``."""
+    """``count`` kinds by their weights, in random order; each at least once if they fit, else those not in ``had``."""
     once = list(weights)
     if len(once) > count:
         new = [kind for kind in weights if kind not in had]

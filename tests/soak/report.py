@@ -1,4 +1,4 @@
-"""What came of a soak, for a person and for a machine; and what of it must not be."""
+"""The result of a soak as text and JSON, and the limits of growth."""
 
 import json
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ MOST_MORE_FILES: Final = 10
 _ENOUGH_FAULTS: Final = 200  # in the life of one process, half of them for a slope
 
 _EVENTS_AN_HOUR: Final = 200
-"""Of a kiosk, as docs/mqtt.md takes it."""
+"""Of a kiosk, as docs/mqtt.md assumes."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One fault: seconds from the end of its cause until the device had recovered, None if it did not; why not."""
+    """The outcome of one fault: seconds from the end of its cause to recovery; None and a ``problem`` without one."""
 
     number: int
     kind: str
     seconds: float | None
-    trouble: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that was found; ``violations`` is empty when all promises were kept.
+    """The whole result; ``violations`` is empty when all promises were kept.
 
     ``evidence`` is what ``balance`` was made from.
     """
@@ -47,13 +47,13 @@ class Report:
 
     @property
     def hours_of_a_kiosk(self) -> float:
-        """In which a kiosk has as many events."""
+        """The hours in which a kiosk has as many events."""
         return self.balance.committed / _EVENTS_AN_HOUR
 
     def as_json(self) -> str:
-        """One object for a machine."""
+        """The result as one JSON object."""
         kinds = {kind: _figures(self._of(kind)) for kind in KINDS if self._of(kind)}
-        told: dict[str, Any] = {
+        result: dict[str, Any] = {
             "seed": self.seed,
             "minutes": self.minutes,
             "faults": len(self.outcomes),
@@ -66,16 +66,16 @@ class Report:
             "hours_of_a_kiosk": round(self.hours_of_a_kiosk, 1),
             "violations": self.violations,
         }
-        return json.dumps(told, indent=2)
+        return json.dumps(result, indent=2)
 
     def as_text(self) -> str:
         """Tables for a terminal."""
         lines = [f"{'fault':16}{'injected':>9}{'recovered':>10}{'median s':>9}{'longest s':>10}"]
         for kind in KINDS:
             if outcomes := self._of(kind):
-                told = _figures(outcomes)
+                figures = _figures(outcomes)
                 lines.append(
-                    f"{kind:16}{told['injected']:>9}{told['recovered']:>10}{told['median_s']:>9}{told['longest_s']:>10}"
+                    f"{kind:16}{figures['injected']:>9}{figures['recovered']:>10}{figures['median_s']:>9}{figures['longest_s']:>10}"
                 )
         recovered = sum(outcome.seconds is not None for outcome in self.outcomes)
         lines.append(f"{'all':16}{len(self.outcomes):>9}{recovered:>10}")
@@ -108,7 +108,7 @@ class Report:
 
 
 def growth_violations(growth: Growth) -> list[str]:
-    """Memory or open files that grow."""
+    """A sentence for each figure that grew beyond its limit."""
     found = []
     slope = growth.rss_mb_per_1000_faults
     if growth.faults >= _ENOUGH_FAULTS and slope is not None and slope > MOST_MB_PER_1000_FAULTS:

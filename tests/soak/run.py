@@ -1,4 +1,4 @@
-"""A soak from its beginning to its end: lanes of faults beside each other, then quiet, then judgement."""
+"""Runs a soak: parallel lanes of faults, then a quiet time, then the checks."""
 
 import threading
 import time
@@ -8,99 +8,107 @@ from pathlib import Path
 from subprocess import SubprocessError
 from typing import Final
 
-from tests.soak.faults import PATIENCE, Broken, Hands
+from tests.soak.faults import FaultInjector
+from tests.soak.injection import PATIENCE, Broken
 from tests.soak.ledger import Evidence, balance
 from tests.soak.plan import LANES, Fault
 from tests.soak.report import Outcome, Report, growth_violations
 from tests.soak.watch import Sampler, growth, written
-from tests.soak.world import World, opened, steady
+from tests.soak.world import World, fulfilled, opened
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
-_TELL_SECONDS: Final = 10.0
+_LOG_SECONDS: Final = 10.0
 _START_SECONDS: Final = 120.0
 _LAST_STARTS: Final = 5
 
 
 class _Storm:
-    """The lanes of a storm, and what becomes of its faults."""
+    """A storm of faults: one thread for each lane, and the outcomes."""
 
     def __init__(self, world: World, faults: Sequence[Fault]) -> None:
         self.outcomes: list[Outcome] = []
-        self.ended = threading.Event()
+        self._abort = threading.Event()
         self._world = world
-        self._hands = Hands(world, self.ended)
+        self._injector = FaultInjector(world, self._abort)
         self._faults = faults
-        self._count = threading.Lock()
-        self._parts = threading.Barrier(len(LANES))
-        self.threads = [threading.Thread(target=self._lane, args=(lane,), name=lane) for lane in LANES]
+        self._count_lock = threading.Lock()
+        self._part_barrier = threading.Barrier(len(LANES))
+        self._threads = [threading.Thread(target=self._lane, args=(lane,), name=lane) for lane in LANES]
+
+    def run(self, log: Log) -> None:
+        """Inject all faults, and log the progress until the last one is over."""
+        try:
+            for thread in self._threads:
+                thread.start()
+            self._log_progress(log)
+        finally:
+            self._abort.set()
+            for thread in self._threads:
+                thread.join()
+
+    def _log_progress(self, log: Log) -> None:
+        began = logged_at = time.monotonic()
+        logged = 0
+        while any(thread.is_alive() for thread in self._threads):
+            time.sleep(0.1)
+            if time.monotonic() - logged_at < _LOG_SECONDS:
+                continue
+            logged_at = time.monotonic()
+            failed = [outcome for outcome in list(self.outcomes) if outcome.seconds is None]
+            log(
+                f"{(logged_at - began) / 60:6.1f} min  {len(self.outcomes)} of {len(self._faults)} faults, "
+                f"{len(failed)} not recovered  {len(self._world.proxy.record.acknowledged)} events acknowledged  "
+                f"{self._world.device.starts} starts"
+                + "".join(f"\n  {one.kind} (fault {one.number}): {one.problem}" for one in failed[logged:])
+            )
+            logged = len(failed)
 
     def _lane(self, lane: str) -> None:
         for part in (0, 1):
             for fault in self._faults:
-                if (fault.part, fault.lane) == (part, lane) and not self.ended.wait(fault.pause):
+                if (fault.part, fault.lane) == (part, lane) and not self._abort.wait(fault.pause):
                     self.outcomes.append(self._one(fault))
-            self._parts.wait()
+            self._part_barrier.wait()
 
     def _one(self, fault: Fault) -> Outcome:
-        with self._count:
+        with self._count_lock:
             self._world.injected += 1
         if fault.lane != "device":
-            return self._inflicted(fault)
-        self._world.device.forget()
+            return self._injected(fault)
+        self._world.device.forget_failures()
         with self._world.blaming(fault.kind):
-            return self._inflicted(fault)
+            return self._injected(fault)
 
-    def _inflicted(self, fault: Fault) -> Outcome:
+    def _injected(self, fault: Fault) -> Outcome:
         try:
-            recovered = self._hands.inflict(fault)
+            recovered = self._injector.inject(fault)
             began = time.monotonic()
-            if not steady(recovered, PATIENCE, self.ended):
+            if not fulfilled(recovered, PATIENCE, self._abort):
                 return Outcome(fault.number, fault.kind, None, f"did not recover within {PATIENCE:.0f} s")
-        except (Broken, AssertionError, OSError, SubprocessError) as broken:
-            return Outcome(fault.number, fault.kind, None, f"{type(broken).__name__}: {broken}")
+        except (Broken, AssertionError, OSError, SubprocessError) as error:
+            return Outcome(fault.number, fault.kind, None, f"{type(error).__name__}: {error}")
         return Outcome(fault.number, fault.kind, round(time.monotonic() - began, 3))
 
 
-def soak(faults: Sequence[Fault], folder: Path, seed: int, tell: Tell) -> Report:
-    """Inflict all faults, with all that is kept in ``folder``, which is empty; ``tell`` gets lines of progress."""
+def soak(faults: Sequence[Fault], folder: Path, seed: int, log: Log) -> Report:
+    """Inject all faults, with all files in ``folder``, which is empty; ``log`` takes lines of progress."""
     began = time.monotonic()
     with opened(folder) as world:
         sampler = Sampler(lambda: world.device.pid, lambda: world.injected)
-        if not steady(world.sees(), _START_SECONDS, threading.Event()):
-            raise SystemExit(f"the device does not begin: see\n{world.device.log.read_text()[-2000:]}")
+        if not fulfilled(world.sees_frames(), _START_SECONDS, threading.Event()):
+            raise SystemExit(f"the device does not start: see\n{world.device.log.read_text()[-2000:]}")
         sampler.start()
         storm = _Storm(world, faults)
-        try:
-            for thread in storm.threads:
-                thread.start()
-            _watch(storm, world, len(faults), tell)
-        finally:
-            storm.ended.set()
-            for thread in storm.threads:
-                thread.join()
-        quiet = _quiet(world)
-        sampler.look()
+        storm.run(log)
+        not_quiet = _wait_until_quiet(world)
+        sampler.sample()
         sampler.close()
         _deliver(world)
-        log = world.device.log.read_text(errors="replace")
         record = world.proxy.record
-        evidence = Evidence(record.published, record.acknowledged, world.found)
+        evidence = Evidence(record.published, record.acknowledged, world.outboxes)
         settled = balance(evidence)
         grown = growth(sampler.samples)
-        violations = [
-            *(f"{one.kind} (fault {one.number}): {one.trouble}" for one in storm.outcomes if one.seconds is None),
-            *settled.wrong,
-            *(
-                f"the process ended with {end.code} although no fault was under way that ends it"
-                for end, blamed in world.ends
-                if blamed is None and not end.asked
-            ),
-            *growth_violations(grown),
-            *quiet,
-        ]
-        if "Traceback (most recent call last)" in log:
-            violations.append(f"a traceback was written: {log[log.index('Traceback') :][:1500]}")
         return Report(
             seed,
             round((time.monotonic() - began) / 60, 2),
@@ -109,41 +117,47 @@ def soak(faults: Sequence[Fault], folder: Path, seed: int, tell: Tell) -> Report
             world.device.starts,
             grown,
             written(sampler.samples),
-            violations,
+            [
+                *_not_recovered(storm),
+                *settled.violations,
+                *_process_violations(world),
+                *growth_violations(grown),
+                *not_quiet,
+            ],
             evidence,
         )
 
 
-def _watch(storm: _Storm, world: World, faults: int, tell: Tell) -> None:
-    began = told = time.monotonic()
-    said = 0
-    while any(thread.is_alive() for thread in storm.threads):
-        time.sleep(0.1)
-        if time.monotonic() - told < _TELL_SECONDS:
-            continue
-        told = time.monotonic()
-        bad = [outcome for outcome in list(storm.outcomes) if outcome.seconds is None]
-        tell(
-            f"{(told - began) / 60:6.1f} min  {len(storm.outcomes)} of {faults} faults, {len(bad)} not recovered  "
-            f"{len(world.proxy.record.acknowledged)} events acknowledged  {world.device.starts} starts"
-            + "".join(f"\n  {one.kind} (fault {one.number}): {one.trouble}" for one in bad[said:])
-        )
-        said = len(bad)
+def _not_recovered(storm: _Storm) -> list[str]:
+    return [f"{one.kind} (fault {one.number}): {one.problem}" for one in storm.outcomes if one.seconds is None]
 
 
-def _quiet(world: World) -> list[str]:
-    """Wait until all is well for a subscriber too; says what is not."""
+def _process_violations(world: World) -> list[str]:
+    """Ends of the process that no fault explains, and tracebacks in its log."""
+    found = [
+        f"the process ended with {end.code} although no fault was active that ends it"
+        for end, blamed in world.ends
+        if blamed is None and not end.asked
+    ]
+    log = world.device.log.read_text(errors="replace")
+    if "Traceback (most recent call last)" in log:
+        found.append(f"a traceback was written: {log[log.index('Traceback') :][:1500]}")
+    return found
+
+
+def _wait_until_quiet(world: World) -> list[str]:
+    """Wait until a subscriber sees a device that is online without a fault; returns a violation otherwise."""
     world.camera.empty = True
 
     def well() -> bool:
         last = world.operator.last
-        # A retained fault is taken back by an empty payload; of one that never was nobody hears.
+        # A retained fault is cleared by an empty payload; a topic that never had one sends nothing.
         return last.get("availability") == "online" and not last.get("fault")
 
-    degraded = '"code":21'  # what was done to the Edge TPU last: it is tried again after minutes
-    if steady(lambda: well() or degraded in world.operator.last.get("fault", ""), PATIENCE, threading.Event()):
+    degraded = '"code":21'  # by the last fault of the Edge TPU, which is tried again only after minutes
+    if fulfilled(lambda: well() or degraded in world.operator.last.get("fault", ""), PATIENCE, threading.Event()):
         return []
-    return [f"in the end a subscriber knows: {world.operator.last}"]
+    return [f"in the end a subscriber sees: {world.operator.last}"]
 
 
 def _ended(world: World, times: int) -> bool:
@@ -151,12 +165,12 @@ def _ended(world: World, times: int) -> bool:
 
 
 def _deliver(world: World) -> None:
-    """Let the device end in order with everything delivered; what the broker had no time for, the next start sends."""
+    """Stop the device in order; start it again until everything is delivered."""
     for _ in range(_LAST_STARTS):
-        steady(lambda: world.device.metrics().get("fer_edge_outbox_waiting") == 0, PATIENCE, threading.Event())
+        fulfilled(lambda: world.device.metrics().get("fer_edge_outbox_waiting") == 0, PATIENCE, threading.Event())
         world.device.stop()
         wanted = len(world.ends) + 1
-        steady(partial(_ended, world, wanted), PATIENCE, threading.Event())
-        if not world.found[-1].ids:
+        fulfilled(partial(_ended, world, wanted), PATIENCE, threading.Event())
+        if not world.outboxes[-1].ids:
             break
     world.device.close()

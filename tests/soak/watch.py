@@ -1,4 +1,4 @@
-"""What is watched while the storm goes on: memory, open files, bytes written; and how it develops."""
+"""Samples memory, open files and bytes written during the soak, and computes their growth."""
 
 import contextlib
 import threading
@@ -16,7 +16,7 @@ _WARM_UP: Final = 20.0  # seconds in which a process still loads what it needs
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at a process: seconds since the soak began, faults injected so far, resident MB of 10^6 bytes."""
+    """A sample of a process: seconds since the soak began, faults injected so far, resident MB of 10^6 bytes."""
 
     at: float
     faults: int
@@ -28,7 +28,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Growth:
-    """How the longest-lived process developed after its warm-up; None where it lived too shortly to say.
+    """Growth of the longest-lived process after its warm-up; None where it lived too shortly for a slope.
 
     ``rss_mb_per_1000_faults`` and ``_per_hour`` are slopes of straight lines through the second half of its life: in
     the first one it meets each kind of fault for the first time, and keeps memory that it then uses again.
@@ -44,11 +44,11 @@ class Growth:
     files_last: int
     files_most: int
     rss_mb_course: list[float]
-    """At ten moments from its first to its last: something that is only filled once flattens out."""
+    """At ten moments from its first to its last: a cache that fills once flattens out."""
 
 
 class Sampler(threading.Thread):
-    """Looks once a second at whatever process the device has."""
+    """Samples the device's current process once a second."""
 
     def __init__(self, pid: Callable[[], int], faults: Callable[[], int]) -> None:
         super().__init__(name="sampler", daemon=True)
@@ -59,10 +59,10 @@ class Sampler(threading.Thread):
 
     def run(self) -> None:
         while not self._ended.wait(_EVERY):
-            self.look()
+            self.sample()
 
-    def look(self) -> None:
-        """One sample now; none when there is no process."""
+    def sample(self) -> None:
+        """Take one sample now; none when there is no process."""
         pid = self._pid()
         with contextlib.suppress(OSError, KeyError, ValueError):
             place = Path(f"/proc/{pid}")
@@ -79,7 +79,7 @@ class Sampler(threading.Thread):
 
 
 def growth(samples: Sequence[Sample]) -> Growth:
-    """Of the process that was seen for longest."""
+    """The growth of the process that lived longest."""
     by_pid: dict[int, list[Sample]] = {}
     for sample in samples:
         by_pid.setdefault(sample.pid, []).append(sample)
@@ -103,7 +103,7 @@ def growth(samples: Sequence[Sample]) -> Growth:
 
 
 def written(samples: Sequence[Sample]) -> int:
-    """Bytes that all processes together made the kernel write to disks, but for the last second of each."""
+    """Bytes that all processes made the kernel write to disks, without the last second of each."""
     last: dict[int, int] = {}
     for sample in samples:
         last[sample.pid] = sample.written

@@ -1,4 +1,4 @@
-"""The program and all that can fail around it: broker, proxy, camera, disk, clock, Edge TPU, operator."""
+"""The program and everything around it that can fail: broker, proxy, camera, disk, clock, Edge TPU, operator."""
 
 import json
 import os
@@ -25,11 +25,11 @@ from tests.edge.proxy import Proxy
 from tests.soak.camera import Camera
 from tests.soak.device import Device, End
 from tests.soak.disk import Disk, can_be_mounted
-from tests.soak.ledger import Found
+from tests.soak.ledger import OutboxContent
 
 PASSWORD: Final = "sesame"
 MOST_EVENTS: Final = 60
-"""So few may wait, for drops to come about."""
+"""The outbox holds so few events that some are dropped."""
 
 _FER_EDGE: Final = [sys.executable, "-c", "import sys; from edge.cli.main import main; sys.exit(main())"]
 
@@ -65,7 +65,7 @@ port = {metrics}
 
 
 class Operator:
-    """Somebody who sends commands past the proxy, and notes replies and what is retained."""
+    """Sends commands past the proxy, and records replies, availability and faults."""
 
     def __init__(self, port: int) -> None:
         self.replies: list[dict[str, object]] = []
@@ -93,8 +93,8 @@ class Operator:
             self.last[name] = message.payload.decode()
 
 
-class Watching(Proxy):
-    """A proxy that also counts every acknowledgement, of whatever was published."""
+class CountingProxy(Proxy):
+    """A proxy that also counts every acknowledgement, of any topic."""
 
     def __init__(self, target: int) -> None:
         self.answers = 0
@@ -111,10 +111,10 @@ class World:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder = folder
         self.ends: list[tuple[End, str | None]] = []
-        self.found: list[Found] = []
+        self.outboxes: list[OutboxContent] = []
         self.injected = 0
         self.blamed: str | None = None
-        """The fault that is under way and may end the process."""
+        """The fault that lasts now and may end the process."""
         self.added_seconds = 0
         self._password = folder / "password"
         self._clock = folder / "clock"
@@ -123,7 +123,7 @@ class World:
         self.broker = _broker(folder)
         self.broker.start()
         stack.callback(self.broker.stop)
-        self.proxy = stack.enter_context(closing(Watching(self.broker.port)))
+        self.proxy = stack.enter_context(closing(CountingProxy(self.broker.port)))
         self.operator = stack.enter_context(closing(Operator(self.broker.port)))
         self.camera = stack.enter_context(closing(Camera()))
         state = folder / "state"
@@ -151,7 +151,7 @@ class World:
         preloaded = {**self.environ, "LD_PRELOAD": str(clock), "SOAK_CLOCK": str(self._clock)}
         self.device = stack.enter_context(closing(Device(folder, run, preloaded, metrics_port, self._ended)))
         if self.disk:
-            stack.callback(self.disk.go_on)  # or nothing could end
+            stack.callback(self.disk.resume)  # otherwise no process could end
 
     def set_password(self, password: str) -> None:
         self._password.write_text(f"{password}\n")
@@ -163,26 +163,26 @@ class World:
             file.write(struct.pack("q", seconds))
 
     def fer_edge(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Another command on the device, as its technician runs it."""
+        """Run another command on the device, as a technician does."""
         command = [*_FER_EDGE, *words, "--config", str(self._config)]
         return subprocess.run(command, env=self.environ, capture_output=True, text=True, check=False, timeout=300)
 
     def choice(self) -> bytes:
-        """Which installed model is in use, as it is kept."""
+        """The file that says which installed model is in use."""
         file = self.state / "models" / "choice.json"
         return file.read_bytes() if file.exists() else b""
 
     @contextmanager
     def blaming(self, kind: str) -> Iterator[None]:
-        """While this lasts, the end of the process is this fault's doing."""
+        """While this lasts, an end of the process is attributed to this fault."""
         self.blamed = kind
         try:
             yield
         finally:
             self.blamed = None
 
-    def sees(self) -> Callable[[], bool]:
-        """Says whether frames have gone through the pipeline since now, be it in a new process."""
+    def sees_frames(self) -> Callable[[], bool]:
+        """A condition: frames have gone through the pipeline since this call, perhaps in a new process."""
         before, pid = self.device.metrics().get("fer_edge_frames_total", 0.0), self.device.pid
 
         def condition() -> bool:
@@ -191,45 +191,47 @@ class World:
 
         return condition
 
-    def is_heard(self) -> Callable[[], bool]:
-        """Says whether the broker has acknowledged anything since now."""
+    def is_acknowledged(self) -> Callable[[], bool]:
+        """A condition: the broker has acknowledged something since this call."""
         before = self.proxy.answers
         return lambda: self.proxy.answers > before
 
     @property
     def accelerator(self) -> str:
-        """What the device says it computes with."""
+        """The accelerator in the device's metrics."""
         name = next((name for name in self.device.metrics() if name.startswith("fer_edge_accelerator_info")), '""')
         return name.split('"')[1]
 
     def _ended(self, end: End) -> None:
-        """Look at what a process has left, once the proxy has seen the last of it."""
+        """Record what a process has left in the outbox, once the proxy has forwarded its last bytes."""
         blamed = self.blamed
         if self.disk:
-            self.disk.go_on()
+            self.disk.resume()
         wait_until(lambda: not self.proxy.busy, 10)
         acknowledged = len(self.proxy.record.acknowledged)
         with tempfile.TemporaryDirectory() as folder:
             for file in self.state.glob("*.outbox.db*"):
                 shutil.copy(file, folder)
             [file] = Path(folder).glob("*.db") if any(Path(folder).iterdir()) else [None]
-            self.found.append(_found(file, acknowledged) if file else Found(frozenset(), 0, 0, acknowledged))
+            self.outboxes.append(
+                _content_of(file, acknowledged) if file else OutboxContent(frozenset(), 0, 0, acknowledged)
+            )
         self.ends.append((end, blamed))
 
 
-def _found(file: Path, acknowledged: int) -> Found:
+def _content_of(file: Path, acknowledged: int) -> OutboxContent:
     with closing(sqlite3.connect(file)) as db:
         [version] = db.execute("PRAGMA user_version").fetchone()
-        if version == 0:  # killed before it was made
-            return Found(frozenset(), 0, 0, acknowledged)
+        if version == 0:  # the process was killed before it made the tables
+            return OutboxContent(frozenset(), 0, 0, acknowledged)
         ids = frozenset(json.loads(payload)["id"] for [payload] in db.execute("SELECT payload FROM events"))
         counters = dict(db.execute("SELECT name, value FROM counters"))
-    return Found(ids, counters.get("dropped", 0), counters.get("damaged", 0), acknowledged)
+    return OutboxContent(ids, counters.get("dropped", 0), counters.get("damaged", 0), acknowledged)
 
 
 @contextmanager
 def opened(folder: Path) -> Iterator[World]:
-    """A world in an empty folder, and its end."""
+    """A world in an empty folder; everything in it ends with the context."""
     with ExitStack() as stack:
         yield World(folder, stack)
 
@@ -244,7 +246,7 @@ def _broker(folder: Path) -> Broker:
 
 
 def _bad_bundles(folder: Path) -> list[Path]:
-    """Bundles that must not come into use: damaged, mixed up, incomplete, malicious."""
+    """Bundles that must be refused: damaged, mixed up, incomplete, malicious."""
     folder.mkdir()
     good = find_bundle("student-small")
     flipped, swapped, lacking = (
@@ -268,10 +270,10 @@ def _bad_bundles(folder: Path) -> list[Path]:
     return [flipped, swapped, lacking, cut, escaping]
 
 
-def steady(condition: Callable[[], object], seconds: float, ended: threading.Event) -> bool:
-    """Wait for a condition, at most so long, or until the soak is given up; returns whether it came about."""
+def fulfilled(condition: Callable[[], object], seconds: float, abort: threading.Event) -> bool:
+    """Wait for a condition, for ``seconds`` at most or until the soak is given up; returns whether it holds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        if time.monotonic() > deadline or ended.wait(0.1):
+        if time.monotonic() > deadline or abort.wait(0.1):
             return False
     return True

@@ -117,12 +117,17 @@ def make_bank(
 
 
 def find_bank(name: str) -> ViewBank:
-    """The bank of a name that ships with the program, or of a path. Raises DataError naming what is there."""
+    """The bank of a name in a checkout's train/banks, or of a path. Raises DataError naming what is there."""
     shipped = Path(str(resources.files("train"))) / "banks"
     for file in (shipped / f"{name}.npz", Path(name)):
         if file.is_file():
             return ViewBank.load(file)
     known = sorted(file.stem for file in shipped.glob("*.npz"))
+    if not known:
+        raise DataError(
+            f"teacher {name!r}: no view bank is installed. They come with a checkout of fer-edge, not with its wheel; "
+            "`fer-train bank` makes one of a trained run"
+        )
     raise DataError(f"teacher {name!r}: no view bank of that name or path; {nearest(name, known)}")
 
 

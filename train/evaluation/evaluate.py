@@ -81,7 +81,7 @@ def _view(pixels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
     return shifted[:, :, ::-1] if mirrored else shifted
 
 
-def table(told: Evaluation) -> str:
+def format_evaluation(told: Evaluation) -> str:
     """The evaluation for a person."""
     figures = told.figures
     how = "single crop" if told.views == 1 else f"WITH TEST-TIME AUGMENTATION ({told.views} views)"

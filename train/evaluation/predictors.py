@@ -13,9 +13,9 @@ from edge.model.bundle import CARD_FILE, find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from train.data.dataset import read_splits
 from train.data.view_bank import ViewBank, make_bank
-from train.init.from_bundle import provenance
+from train.init.from_bundle import bundle_provenance
 from train.run import Run
-from train.trainer import predict
+from train.trainer import predict_logits
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,10 @@ def open_predictor(path: Path) -> Predictor:
     run = Run.load(path)
     model = run.model(path)
     return Predictor(
-        f"run {path}, Keras float32", lambda pixels: predict(model, pixels), run.provenance(), run.training_sha256
+        f"run {path}, Keras float32",
+        lambda pixels: predict_logits(model, pixels),
+        run.provenance(),
+        run.training_sha256,
     )
 
 
@@ -52,7 +55,7 @@ def _bundle(path: Path) -> Predictor:
     return Predictor(
         f"bundle {path}, int8 on {classifier.runtime}",
         lambda pixels: np.array([classifier.read(face) for face in pixels], np.float32),
-        provenance(bundle.card),
+        bundle_provenance(bundle.card),
         bundle.card.origin.training_sha256,
     )
 

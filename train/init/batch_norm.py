@@ -23,7 +23,7 @@ def restore_batch_norms(
     norms begin with. In inference mode these cancel out: what the network computes does not depend on them. Raises
     what ``kernel`` and ``affine`` raise, and ValueError for values of another shape.
     """
-    chain = backbone(model)
+    chain = backbone_layers(model)
     x = keras.Model(model.input, chain[0].input)(faces)
     for layer in chain:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -35,7 +35,7 @@ def restore_batch_norms(
         x = layer(x)
 
 
-def backbone(model: Any) -> list[Any]:
+def backbone_layers(model: Any) -> list[Any]:
     """The layers from ``conv1`` to in front of ``pool``: a chain, each feeds the next."""
     ends = [model.layers.index(model.get_layer(name)) for name in ("conv1", "pool")]
     return list(model.layers[slice(*ends)])

@@ -21,12 +21,12 @@ _UPSAMPLING: Final = np.array([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25], [0.0, 0.25,
 _STORED: Final = {"float16": "<f2", "float32": "<f4", "int32": "<i4"}
 
 
-def load_backbone(model: Any, manifest: Path, faces: Values) -> None:
+def load_faceres(model: Any, manifest: Path, faces: Values) -> None:
     """Copy the published backbone into ``model``'s layers of the same names.
 
     ``faces`` is as of train.init.batch_norm.restore_batch_norms. Raises DataError when the files are not those weights.
     """
-    published = read_weights(manifest)
+    published = read_tfjs_weights(manifest)
     colour = model.get_layer("conv1").weights[0].shape[2] == 3  # the co-teacher takes the stem as published
 
     def kernel(name: str) -> Values:
@@ -64,7 +64,7 @@ def _grey_offset(stem: Values) -> Values:
     return offset
 
 
-def read_weights(manifest: Path) -> dict[str, Values]:
+def read_tfjs_weights(manifest: Path) -> dict[str, Values]:
     """Read the tensors that a TensorFlow.js weights manifest describes, all as float32.
 
     Raises DataError when the files cannot be read or do not hold what the manifest says.

@@ -18,7 +18,7 @@ _COMPUTED: Final = ("Relu6", "BiasAdd")  # in the names of a layer's results, no
 _WITH_KERNEL: Final = (Conv2D, DepthwiseConv2D, Dense)
 
 
-def provenance(card: Card) -> str:
+def bundle_provenance(card: Card) -> str:
     """Say for runs, view banks and cards what a bundle's weights are, and how they were made."""
     figures, origin = card.figures, card.origin
     return (
@@ -27,7 +27,7 @@ def provenance(card: Card) -> str:
     )
 
 
-def load_bundle(model: Any, bundle: Bundle, faces: Values) -> None:
+def load_bundle_weights(model: Any, bundle: Bundle, faces: Values) -> None:
     """Give ``model`` the weights of a bundle of the same network.
 
     ``faces`` is as of train.init.batch_norm.restore_batch_norms.

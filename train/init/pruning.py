@@ -12,17 +12,17 @@ import tf_keras as keras
 from numpy.typing import NDArray
 from tf_keras.layers import BatchNormalization, Conv2D, Dense, DepthwiseConv2D
 
-from train.init.batch_norm import Values, backbone
+from train.init.batch_norm import Values, backbone_layers
 
 
-def prune(model: Any, wide: Any, faces: Values) -> None:
+def prune_filters(model: Any, wide: Any, faces: Values) -> None:
     """Give ``model`` the most telling filters of ``wide``, a trained network of the same layers.
 
     ``faces`` is ``(n, 48, 48, 1)`` normalized training faces; a few hundred serve to see what filters contribute, and
     to measure the mean and variance of the batch norms, which make up for the inputs that are gone.
     """
-    telling = contributions(wide, faces)
-    chain = backbone(model)
+    telling = filter_contributions(wide, faces)
+    chain = backbone_layers(model)
     kept: NDArray[np.int64] = np.arange(1)  # of the channels that come in: those of the picture
     x = keras.Model(model.input, chain[0].input)(faces)
     for layer in chain:
@@ -42,7 +42,7 @@ def prune(model: Any, wide: Any, faces: Values) -> None:
     model.get_layer("logits").set_weights([kernel[kept], bias])
 
 
-def contributions(model: Any, faces: Values) -> dict[str, Values]:
+def filter_contributions(model: Any, faces: Values) -> dict[str, Values]:
     """By the name of each convolution that chooses its filters, how much each filter moves the next such layer.
 
     The standard deviation of what arrives there, times the length of the weights that read it.

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tf_keras import layers
 
-from train.models.layers import picture, with_logits
+from train.models.layers import face_input, with_logits
 
 SIZE: Final = 112
 """Height and width that faces are enlarged to. The weights were published for 160, at more than twice the work."""
@@ -18,7 +18,7 @@ _SINGLE: Final = ("1x1",)
 
 def facenet(dropout: float) -> Any:
     """The network up to its 1792 pooled features, on faces standardized one by one, as its publisher does it."""
-    face = picture()
+    face = face_input()
     x = layers.Resizing(SIZE, SIZE, "bilinear", name="resize")(face)
     x = layers.LayerNormalization((1, 2, 3), 1e-6, center=False, scale=False, name="standardize", dtype="float32")(x)
     x = _stem(layers.Concatenate(name="three_channels")([x, x, x]))

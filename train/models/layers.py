@@ -8,7 +8,7 @@ from tf_keras import layers
 from edge.model.preprocessing import INPUT_SIZE, LABELS
 
 
-def picture() -> Any:
+def face_input() -> Any:
     """The input: ``(batch, 48, 48, 1)`` float32 as ``edge.model.preprocessing.normalize`` makes it."""
     return keras.Input((INPUT_SIZE, INPUT_SIZE, 1), name="face")
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from tf_keras import layers
 
 from edge.model.preprocessing import INPUT_SIZE
-from train.models.layers import colour, picture, with_logits
+from train.models.layers import colour, face_input, with_logits
 
 CHANNEL_MEANS: Final = (103.939, 116.779, 123.68)
 """What the face-pretrained MobileNetV1 subtracts from its three channels, 0..255."""
@@ -47,7 +47,7 @@ def student(name: str, stem: int, blocks: tuple[Block, ...], dropout: float, siz
 
     A larger ``size`` enlarges the 48x48 face first: more positions for the same weights.
     """
-    face = x = picture()
+    face = x = face_input()
     if size != INPUT_SIZE:
         x = layers.Resizing(size, size, "bilinear", name="enlarge")(face)
     x = layers.Conv2D(stem, 3, padding="same", use_bias=False, name="conv1")(x)
@@ -61,7 +61,7 @@ def narrowed(parts: int) -> tuple[int, tuple[Block, ...]]:
 
 def co_teacher(dropout: float) -> Any:
     """MobileNetV1 as the published face-pretrained weights know it: 144x144, three channels, its own input range."""
-    face = picture()
+    face = face_input()
     x = colour(layers.UpSampling2D(3, interpolation="bilinear", name="upsample")(face), CHANNEL_MEANS)
     x = _norm_relu(layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="conv1")(x), "conv1")
     return _head("co-teacher", face, _separable(x, WHOLE), dropout)

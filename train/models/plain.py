@@ -5,12 +5,12 @@ from typing import Any
 import tf_keras as keras
 from tf_keras import layers
 
-from train.models.layers import picture, with_logits
+from train.models.layers import face_input, with_logits
 
 
 def paper(dropout: float) -> Any:
     """The four-convolution network of Alizadeh and Fazel 2017 (arXiv 1704.06756)."""
-    face = x = picture()
+    face = x = face_input()
     for filters, size, padding in ((64, 3, "same"), (128, 5, "same"), (512, 3, "same"), (512, 3, "valid")):
         x = _pooled(layers.Conv2D(filters, size, padding=padding)(x), dropout)
     x = layers.Flatten()(x)
@@ -21,7 +21,7 @@ def paper(dropout: float) -> Any:
 
 def shallow(dropout: float) -> Any:
     """Two convolution blocks and one hidden layer, the paper's baseline."""
-    face = x = picture()
+    face = x = face_input()
     for filters in (32, 64):
         x = _pooled(layers.Conv2D(filters, 3, padding="same")(x), dropout)
     return with_logits("shallow", face, _hidden(layers.Flatten()(x), 512, dropout))
@@ -33,7 +33,7 @@ def vgg16(dropout: float) -> Any:
     At 48x48 they end in one position of 512 channels. The two hidden layers are smaller than VGG's and carry an L2
     penalty of 1e-3 on kernels and biases.
     """
-    face = picture()
+    face = face_input()
     x = layers.GaussianNoise(0.01, name="noise")(layers.BatchNormalization(name="input_bn")(face))
     x = keras.applications.VGG16(include_top=False, weights=None, input_tensor=x).output
     x = layers.Flatten(name="flatten")(x)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import tf_keras as keras
 from tf_keras import layers
 
-from train.models.layers import colour, picture, with_logits
+from train.models.layers import colour, face_input, with_logits
 
 BACKBONE: Final = "resnet50"
 """The layer that published weights are for: the name that Keras gives its own."""
@@ -37,7 +37,7 @@ def teacher(dropout: float) -> Any:
     (gamma 0 in its last batch norm, Goyal et al. 2017, arXiv 1706.02677). Activations are ReLU6, so that it can start
     as a student (train/init/net2net.py).
     """
-    face = x = picture()
+    face = x = face_input()
     for number in (1, 2):
         x = layers.ReLU(CEILING)(_conv_norm(x, f"conv1_{number}_3x3", 32, 3, 1))
     x = _stages(x, first_stride=2, stride_at="3x3", last_gamma="zeros", ceiling=CEILING)
@@ -80,7 +80,7 @@ def freeze_vggface(model: Any, head_only: bool) -> None:
 
 def _features(backbone: Any, means: tuple[float, float, float]) -> tuple[Any, Any]:
     """The picture, and the 2048 pooled features that a published backbone sees in it."""
-    face = picture()
+    face = face_input()
     x = layers.Resizing(PUBLISHED_SIZE, PUBLISHED_SIZE, "bilinear", name="resize")(face)
     return face, layers.GlobalAveragePooling2D(name="pool")(backbone(colour(x, means), training=False))
 

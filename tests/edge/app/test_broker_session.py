@@ -1,4 +1,4 @@
-"""The whole program with a live camera (a server of MJPEG) and a real broker: what it publishes, and what it obeys."""
+"""The whole program with a live camera (an MJPEG server) and a real broker: what it publishes, and its commands."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def test_the_committed_schemas_are_the_codes() -> None:
 
 
 class Kiosk:
-    """A running ``fer-edge`` as systemd starts it, and what it says to the broker and to systemd."""
+    """A running ``fer-edge`` as systemd starts it, and its messages to the broker and to systemd."""
 
     def __init__(self, folder: Path, url: str, broker: Broker, more: str = "") -> None:
         self.folder = folder
@@ -62,8 +62,8 @@ class Kiosk:
         command = [*self.tracer, *FER_EDGE, "run", "--config", str(self.config), "--events", "mqtt"]
         self.process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
 
-    def hears(self, word: str) -> bool:
-        """Whether systemd was told this since it was last asked."""
+    def notified_of(self, word: str) -> bool:
+        """Whether systemd was notified of this since the last call."""
         try:
             while True:
                 self.notified += self._notify.recv(4096).decode().split("\n")
@@ -148,7 +148,7 @@ def test_everything_that_is_published_fits_its_schema_and_is_described(broker: B
         assert running.end() == 0
         wait_until(lambda: listener.last("availability") == "offline", 5)
         messages = list(listener.messages)
-    described = (ROOT / "docs" / "mqtt.md").read_text()
+    described = (ROOT / "docs" / "mqtt-reference.md").read_text()
     seen = set()
     for topic, payload, _ in messages:
         name = topic.removeprefix("fer-edge/kiosk/")
@@ -181,7 +181,7 @@ def test_everything_that_is_published_fits_its_schema_and_is_described(broker: B
 
 
 @pytest.mark.slow
-def test_pause_closes_the_camera_survives_kill_9_and_ends_when_it_is_told(
+def test_pause_closes_the_camera_survives_kill_9_and_ends_by_command(
     broker: Broker, kiosk: Starting, camera: Camera
 ) -> None:
     with listening(broker.port) as listener:
@@ -202,12 +202,12 @@ def test_pause_closes_the_camera_survives_kill_9_and_ends_when_it_is_told(
         assert listener.json("state")[-1]["faces"] == 0
         assert listener.json("event")[-1]["kind"] == "left"
         wait_until(lambda: not camera.watched, 3)  # what was under way on the network still counts
-        assert running.hears("STATUS=paused: the camera is closed")
-        wait_until(lambda: running.hears("WATCHDOG=1"), 5)
+        assert running.notified_of("STATUS=paused: the camera is closed")
+        wait_until(lambda: running.notified_of("WATCHDOG=1"), 5)
         running.end(kill=True)
         running.start()
-        wait_until(lambda: running.hears("READY=1"), 60)
-        wait_until(lambda: running.hears("WATCHDOG=1"), 5)
+        wait_until(lambda: running.notified_of("READY=1"), 60)
+        wait_until(lambda: running.notified_of("WATCHDOG=1"), 5)
         assert not camera.watched, "the next process has not opened it"
         wait_until(lambda: listener.json("statistics")[-1]["paused"], 10)
         listener.send("command/pause", '{"on":false,"id":"b"}')
@@ -215,7 +215,7 @@ def test_pause_closes_the_camera_survives_kill_9_and_ends_when_it_is_told(
         assert camera.watched
         wait_until(lambda: listener.json("state")[-1]["faces"] and listener.json("event")[-1]["kind"] == "appeared", 20)
         first, again = listener.json("event")[0], listener.json("event")[-1]
-        assert (first["track"], again["track"]) == (1, 1), "tracks begin anew: nobody is known again"
+        assert (first["track"], again["track"]) == (1, 1), "track ids start over"
         assert first["id"].split("-")[0] != again["id"].split("-")[0]
         assert running.end() == 0
 
@@ -295,8 +295,8 @@ def test_an_edge_tpu_that_fails_is_a_fault_while_the_device_goes_on(
     """A stand-in for Coral's library plays it; no Edge TPU is involved."""
 
     def computes(accelerator: str) -> bool:
-        running.hears("STATUS")  # a socket that nobody reads would hold up the service
-        return any(told["accelerator"] == accelerator and told["fps"] for told in listener.json("statistics")[-1:])
+        running.notified_of("STATUS")  # a socket that nobody reads would hold up the service
+        return any(sent["accelerator"] == accelerator and sent["fps"] for sent in listener.json("statistics")[-1:])
 
     with listening(broker.port) as listener:
         running = kiosk(f'[model]\nbundle = "{standin.bundle}"\nedgetpu_library = "{standin.library}"\n')

@@ -1,4 +1,4 @@
-"""Recordings: made by the real program, told again byte for byte, and what is said of those that are broken."""
+"""Recordings: made by the real program, replayed byte for byte, and errors for broken ones."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ HAPPY = (0.0, 0.0, 0.0, 5.0, 0.0, 0.0, 0.0)
 SAD = (0.0, 0.0, 0.0, 0.0, 5.0, 0.0, 0.0)
 
 
-def seen(at: float, track: Track, reading: Reading) -> FrameResult:
+def result(at: float, track: Track, reading: Reading) -> FrameResult:
     return FrameResult(Frame(np.zeros((4, 4), np.uint8), at), [track], [], {track.id: reading}, [])
 
 
@@ -41,7 +41,7 @@ def recording(tmp_path: Path) -> Path:
             reading = HAPPY if at < 2 else SAD if at < 4 else "blurred"
             right = at >= 3
             moment = Moment(STARTED + timedelta(hours=right), synced=right)
-            recorder.frame(seen(at, track, reading), moment)
+            recorder.frame(result(at, track, reading), moment)
         recorder.end(5.9, moment)
     return file
 
@@ -51,7 +51,7 @@ def kinds(file: Path, settings: Settings | None = None) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_demos_events_are_told_again_byte_for_byte(tmp_path: Path) -> None:
+def test_the_demos_events_are_replayed_byte_for_byte(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(
         '[events]\nsmoothing = 0.3\n[[preset]]\nname = "shown"\nexpression = "happy"\nfor_seconds = 0.5\n'
@@ -68,7 +68,7 @@ def test_the_demos_events_are_told_again_byte_for_byte(tmp_path: Path) -> None:
     )
 
 
-def test_a_recording_is_told_as_it_was_with_the_clock_of_then(recording: Path) -> None:
+def test_a_recording_is_replayed_as_it_was_with_the_clock_of_then(recording: Path) -> None:
     events = list(events_of(recording))
     assert [event.name or event.kind for event in events] == ["appeared", "smile", "changed", "uncertain", "left"]
     assert [event.id for event in events] == [f"0123456789ab-{number}" for number in range(1, 6)]
@@ -78,7 +78,7 @@ def test_a_recording_is_told_as_it_was_with_the_clock_of_then(recording: Path) -
     assert list(events_of(recording)) == events
 
 
-def test_other_settings_tell_it_otherwise_with_the_thresholds_of_its_model(recording: Path) -> None:
+def test_other_settings_give_other_events_with_the_thresholds_of_its_model(recording: Path) -> None:
     assert kinds(recording, Settings(events=EventSettings(dwell=3.0, uncertain_after=10.0))) == []
     sad = Settings(preset=(Preset(name="sorrow", expression="sad", for_seconds=0.5),))
     assert kinds(recording, sad) == ["appeared", "changed", "sorrow", "uncertain", "left"]
@@ -118,7 +118,7 @@ def test_what_is_broken_is_named_by_its_line(recording: Path, damage, words: str
         list(events_of(recording))
 
 
-def test_the_events_before_a_cut_are_told_and_the_exit_code_is_5(recording: Path) -> None:
+def test_the_events_before_a_cut_are_printed_and_the_exit_code_is_5(recording: Path) -> None:
     whole = fer_edge("replay", recording)
     recording.write_bytes(b"".join(lines_of(recording)[:40]))
     cut = fer_edge("replay", recording)
@@ -130,17 +130,17 @@ def test_the_events_before_a_cut_are_told_and_the_exit_code_is_5(recording: Path
     assert (absent.returncode, "cannot be read" in absent.stderr) == (5, True)
 
 
-def test_a_recording_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_recording_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     done = fer_edge("run", "--source", "demo", "--record", tmp_path / "absent" / "visit.jsonl")
     assert (done.returncode, "cannot be written" in done.stderr) == (5, True)
 
 
-def test_a_run_that_is_killed_leaves_what_can_be_told_up_to_there(tmp_path: Path) -> None:
+def test_a_run_that_is_killed_leaves_what_can_be_replayed_up_to_there(tmp_path: Path) -> None:
     file = tmp_path / "visit.jsonl"
     script = (
         "import os, sys; from pathlib import Path; from tests.edge.app.test_recording import *\n"
         "recorder = Recorder(Path(sys.argv[1])); recorder.begin('0123456789ab', CARD, Settings())\n"
-        "for number in range(5000): recorder.frame(seen(number / 10, Track(1, Box(1, 2, 3, 4), 0), HAPPY),"
+        "for number in range(5000): recorder.frame(result(number / 10, Track(1, Box(1, 2, 3, 4), 0), HAPPY),"
         " Moment(STARTED, False))\n"
         "os._exit(9)\n"
     )

@@ -229,7 +229,7 @@ def test_a_bug_in_reading_is_reported_at_once_and_not_as_a_stall() -> None:
 HUNG = """
 import sys
 import cv2
-from edge.system.shutdown import leave
+from edge.system.shutdown import exit_if_camera_hangs
 from edge.camera.live import LiveSource
 
 class Hung:
@@ -244,13 +244,13 @@ class Hung:
 live = LiveSource(Hung, "hung", 0.2)
 print("printed", end="")
 live.close()
-leave(10)
+exit_if_camera_hangs(10)
 sys.exit(10)
 """
 
 
 def test_a_process_whose_camera_hangs_ends_with_its_own_exit_code_and_all_it_printed(tmp_path: Path) -> None:
-    """Without ``leave``, Python's own ending aborts this program (exit code 134)."""
+    """Without ``exit_if_camera_hangs``, Python's own exit aborts this program (exit code 134)."""
     write_noise(tmp_path / "clip.avi")
     done = subprocess.run(
         [sys.executable, "-c", HUNG, tmp_path / "clip.avi"], capture_output=True, text=True, timeout=30, check=False

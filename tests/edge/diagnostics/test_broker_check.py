@@ -7,10 +7,11 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.diagnostics.broker_check import check_broker, with_password
+from edge.diagnostics.broker_check import check_broker
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.publisher import MqttPublisher
 from edge.settings import MqttSettings
+from edge.system.state import with_secret_files
 from tests.conftest import Broker, free_port, wait_until
 from tests.edge.diagnostics.findings import PYTHON, level_of
 
@@ -32,10 +33,10 @@ def test_a_missing_password_file(tmp_path: Path) -> None:
 
 def test_the_services_password_is_beside_its_settings(tmp_path: Path) -> None:
     config, secret = tmp_path / "config.toml", tmp_path / "mqtt-password"
-    assert not with_password(MqttSettings(), config).password_file
+    assert not with_secret_files(MqttSettings(), config).password_file
     secret.touch()
-    assert with_password(MqttSettings(), config).password_file == str(secret)
-    assert with_password(MqttSettings(password_file="own"), config).password_file == "own"
+    assert with_secret_files(MqttSettings(), config).password_file == str(secret)
+    assert with_secret_files(MqttSettings(password_file="own"), config).password_file == "own"
 
 
 @pytest.mark.slow

@@ -1,12 +1,20 @@
+"""The acceptance threshold against the definition of Fisher's exact test."""
+
 from math import ceil, comb
 
 import pytest
 
-from edge.evaluation.acceptance import RISK, acceptance_threshold, chance_of_so_few, faces_to_see, least_right
+from edge.evaluation.acceptance import (
+    SIGNIFICANCE_LEVEL,
+    acceptance_threshold,
+    faces_needed,
+    fisher_p_value,
+    min_correct,
+)
 from edge.model.bundle import find_bundle, open_bundle
 
 
-def by_counting(right: int, n: int, right_before: int, n_before: int) -> float:
+def p_value_by_counting(right: int, n: int, right_before: int, n_before: int) -> float:
     """The hypergeometric distribution, added up from its definition."""
     all_right = right + right_before
     ways = [
@@ -17,42 +25,46 @@ def by_counting(right: int, n: int, right_before: int, n_before: int) -> float:
 
 
 @pytest.mark.parametrize("right", range(10))
-def test_the_chance_is_that_of_the_hypergeometric_distribution(right: int) -> None:
-    assert chance_of_so_few(right, 15, 40, 60) == pytest.approx(by_counting(right, 15, 40, 60))
+def test_the_p_value_is_that_of_the_hypergeometric_distribution(right: int) -> None:
+    assert fisher_p_value(right, 15, 40, 60) == pytest.approx(p_value_by_counting(right, 15, 40, 60))
 
 
 @pytest.mark.parametrize(("n", "right", "before"), [(100, 66, 100), (3589, 2359, 3589), (7, 3589, 3589), (20000, 1, 9)])
-def test_the_least_that_passes_is_where_the_chance_crosses_the_risk(n: int, right: int, before: int) -> None:
-    least = least_right(n, right, before)
-    assert least == 0 or chance_of_so_few(least - 1, n, right, before) < RISK
-    assert chance_of_so_few(least, n, right, before) >= RISK
+def test_the_fewest_correct_are_where_the_p_value_crosses_the_significance_level(
+    n: int, right: int, before: int
+) -> None:
+    least = min_correct(n, right, before)
+    assert least == 0 or fisher_p_value(least - 1, n, right, before) < SIGNIFICANCE_LEVEL
+    assert fisher_p_value(least, n, right, before) >= SIGNIFICANCE_LEVEL
 
 
-def test_two_faces_prove_nothing() -> None:
-    assert least_right(2, 2359, 3589) == 0
+def test_two_faces_cannot_fail() -> None:
+    assert min_correct(2, 2359, 3589) == 0
     card = open_bundle(find_bundle("student-small")).card
-    promised = acceptance_threshold(card, 2, same_faces=False, runtime="any 1.0", machine="aarch64")
-    reached = f"the card's {card.figures.accuracy:.2%}"
-    assert promised.about(0.0, 2).startswith(f"0.00% is not clearly below {reached}: on 2 other faces everything")
+    threshold = acceptance_threshold(card, 2, same_faces=False, runtime="any 1.0", machine="aarch64")
+    stated = f"the card's {card.figures.accuracy:.2%}"
+    assert threshold.describe(0.0, 2).startswith(
+        f"0.00% is not clearly below {stated}: on 2 other faces, chance explains any result"
+    )
 
 
 @pytest.mark.parametrize(("less", "verdict"), [(0, "reaches"), (1, "is not clearly below"), (60, "is worse than")])
-def test_the_sentence_does_not_call_less_as_good(less: int, verdict: str) -> None:
+def test_the_sentence_says_how_the_accuracy_compares_with_the_card(less: int, verdict: str) -> None:
     card = open_bundle(find_bundle("student-small")).card
     right = ceil(card.figures.accuracy * 400) - less
-    promised = acceptance_threshold(card, 400, same_faces=False, runtime="any 1.0", machine="aarch64")
-    reached = f"the card's {card.figures.accuracy:.2%}"
-    assert promised.about(right / 400, 400).startswith(f"{right / 400:.2%} {verdict} {reached}: on 400 other")
+    threshold = acceptance_threshold(card, 400, same_faces=False, runtime="any 1.0", machine="aarch64")
+    stated = f"the card's {card.figures.accuracy:.2%}"
+    assert threshold.describe(right / 400, 400).startswith(f"{right / 400:.2%} {verdict} {stated}: on 400 other")
 
 
-def test_more_faces_show_smaller_losses_until_the_cards_own_faces_are_too_few() -> None:
+def test_smaller_losses_need_more_faces_until_the_cards_own_faces_are_too_few() -> None:
     accuracy, n_before = 0.657, 3589
-    needed = faces_to_see(0.03, accuracy, n_before)
+    needed = faces_needed(0.03, accuracy, n_before)
     assert needed is not None
-    assert accuracy - least_right(needed, round(accuracy * n_before), n_before) / needed == pytest.approx(
+    assert accuracy - min_correct(needed, round(accuracy * n_before), n_before) / needed == pytest.approx(
         0.03, abs=0.002
     )
-    assert faces_to_see(0.01, accuracy, n_before) is None
+    assert faces_needed(0.01, accuracy, n_before) is None
 
 
 @pytest.mark.parametrize(
@@ -63,10 +75,10 @@ def test_more_faces_show_smaller_losses_until_the_cards_own_faces_are_too_few() 
         ("something new 1.0", "aarch64", False),
     ],
 )
-def test_on_the_cards_own_faces_only_rounding_is_forgiven(runtime: str, machine: str, *, same: bool) -> None:
+def test_on_the_cards_own_faces_only_rounding_is_tolerated(runtime: str, machine: str, *, same: bool) -> None:
     card = open_bundle(find_bundle("student-small")).card
     [other] = card.tolerances
     loss = 0.001 if same else 1 - other.agreement
     assert 0.005 < 1 - other.agreement < 0.02
-    promised = acceptance_threshold(card, 3589, same_faces=True, runtime=runtime, machine=machine)
-    assert card.figures.accuracy - promised.lowest == pytest.approx(loss)
+    threshold = acceptance_threshold(card, 3589, same_faces=True, runtime=runtime, machine=machine)
+    assert card.figures.accuracy - threshold.lowest == pytest.approx(loss)

@@ -1,4 +1,4 @@
-"""CSV tables in every container that people have them in, and in none."""
+"""CSV tables, plain and in every container that is read."""
 
 import gzip
 import io
@@ -53,7 +53,7 @@ def container(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return file
 
 
-def test_rows_come_with_number_and_line_from_every_container_whatever_its_name(container: Path) -> None:
+def test_every_container_is_read_whatever_its_name(container: Path) -> None:
     for name in (container.name, "other.dat"):
         container = container.rename(container.with_name(name))
         rows = list(read_table(container, "names", ("name",)))
@@ -61,7 +61,7 @@ def test_rows_come_with_number_and_line_from_every_container_whatever_its_name(c
         assert [str(row) for row in rows] == ["data row 0 (line 2)", "data row 1 (line 4)"]
 
 
-def test_a_short_row_has_empty_values_and_a_long_one_no_more_than_the_header(tmp_path: Path) -> None:
+def test_a_short_row_has_empty_values_and_a_long_one_is_cut(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("name,value\na\nb,2,3\n")
     assert [dict(row.values) for row in read_table(file, "names", ())] == [
@@ -85,7 +85,7 @@ def test_an_archive_must_hold_one_csv_or_one_of_the_preferred_name(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", [name for name in CONTAINERS if not name.endswith(".csv")])
-def test_a_container_that_was_cut_short_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
+def test_the_error_for_a_truncated_container_names_it(tmp_path: Path, name: str) -> None:
     text = "name\n" + "".join(f"{number * 7919}\n" for number in range(20_000))
     whole = CONTAINERS[name](text)
     for size in (len(whole) // 2, 12):
@@ -102,7 +102,7 @@ def test_the_error_says_after_which_row_reading_failed(tmp_path: Path) -> None:
         list(read_table(file, "names", ("name",)))
 
 
-def test_what_is_no_table_is_refused_with_what_was_found(tmp_path: Path) -> None:
+def test_the_error_for_another_format_says_what_was_found(tmp_path: Path) -> None:
     file = tmp_path / "t.zip"
     for content, words in (
         (b"", "not a names CSV: no column name; found 'an empty file'"),
@@ -118,7 +118,7 @@ def test_what_is_no_table_is_refused_with_what_was_found(tmp_path: Path) -> None
         list(read_table(tmp_path, "names", ("name",)))
 
 
-def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
+def test_an_encrypted_zip_is_rejected(tmp_path: Path) -> None:
     content = bytearray(zipped(**{"t.csv": TEXT}))
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         content[content.index(signature) + offset] |= 1  # the flag for encryption

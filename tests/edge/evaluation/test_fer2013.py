@@ -1,4 +1,4 @@
-"""FER2013 in the forms that people have it in: CSVs and trees of pictures, made up here."""
+"""Synthetic data in every form of FER2013: CSV files and trees of pictures."""
 
 import gzip
 import io
@@ -103,13 +103,13 @@ def test_the_hash_is_of_the_content_not_of_the_compression(tmp_path: Path, csv: 
     assert read_faces(csv).sha256() == read_faces(packed).sha256() != read_faces(csv, "Training").sha256()
 
 
-def test_everything_at_once_keeps_the_order_of_the_rows(csv: Path) -> None:
+def test_reading_all_splits_keeps_the_order_of_the_rows(csv: Path) -> None:
     faces = read_faces(csv)
     assert faces.rows is not None
     assert (faces.labels.tolist(), faces.rows.tolist(), faces.split) == ([3, 0, 6, 1], [0, 1, 2, 3], None)
 
 
-def test_the_challenges_train_csv_is_all_training_and_says_where_the_rest_is(tmp_path: Path) -> None:
+def test_the_challenges_train_csv_is_all_training(tmp_path: Path) -> None:
     file = tmp_path / "train.csv"
     file.write_text(f"emotion,pixels\n3,{pixels(1)}\n4,{pixels(2)}\n")
     assert read_faces(file, "Training").labels.tolist() == [3, 4]
@@ -136,7 +136,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_a_bad_row_is_an_error_that_names_file_row_line_and_reason(tmp_path: Path, bad: str) -> None:
+def test_the_error_for_a_bad_row_names_file_row_line_and_reason(tmp_path: Path, bad: str) -> None:
     file = tmp_path / "fer2013.csv"
     file.write_text("emotion,pixels,Usage\n" + row(0, 1, "Training") + bad)
     with pytest.raises(DataError) as raised:
@@ -144,7 +144,7 @@ def test_a_bad_row_is_an_error_that_names_file_row_line_and_reason(tmp_path: Pat
     assert f"{file}, data row 1 (line 3): {BAD[bad]}" in str(raised.value)
 
 
-def test_reading_all_splits_collects_the_bad_rows_and_keeps_the_numbers_of_the_good(tmp_path: Path) -> None:
+def test_reading_all_splits_collects_bad_rows_and_keeps_row_numbers(tmp_path: Path) -> None:
     file = tmp_path / "fer2013.csv"
     file.write_text("emotion,pixels,Usage\n" + "".join(BAD) + row(5, 9, "PublicTest"))
     data = read_data(file)
@@ -156,7 +156,7 @@ def test_reading_all_splits_collects_the_bad_rows_and_keeps_the_numbers_of_the_g
     assert rows.tolist() == [len(BAD)]
 
 
-def test_one_split_does_not_look_into_the_rows_of_others_but_at_their_usage(tmp_path: Path) -> None:
+def test_reading_one_split_checks_only_the_usage_of_other_rows(tmp_path: Path) -> None:
     file = tmp_path / "fer2013.csv"
     file.write_text(TEXT + "9,1 2 3,Training\n")
     assert len(read_faces(file, "PublicTest")) == 1
@@ -186,7 +186,7 @@ def test_a_missing_file_an_unknown_split_and_an_empty_split_are_named(tmp_path: 
         read_faces(csv, "validation")
     csv.write_text("emotion,pixels,Usage\n")
     for read in (read_faces, read_data):
-        with pytest.raises(DataError, match="no labelled faces found; it is to have rows"):
+        with pytest.raises(DataError, match="no labelled faces found; it must have rows"):
             read(csv)
 
 
@@ -218,7 +218,7 @@ def test_any_bytes_are_faces_or_a_data_error(tmp_path: Path, content: bytes) -> 
         assert sum(map(len, data.splits.values())) == len(faces)
 
 
-def test_a_tree_is_read_by_the_names_of_its_folders_in_any_case(tmp_path: Path) -> None:
+def test_a_tree_is_read_by_its_folder_names_in_upper_or_lower_case(tmp_path: Path) -> None:
     draw(tmp_path / "Train" / "Happy" / "a.png", 200, size=96)
     draw(tmp_path / "Train" / "angry" / "b.jpg", 40)
     draw(tmp_path / "test" / "SURPRISED" / "a.PNG", 90)
@@ -232,7 +232,7 @@ def test_a_tree_is_read_by_the_names_of_its_folders_in_any_case(tmp_path: Path) 
     assert measured_split(tmp_path) is Split.TEST
 
 
-def test_file_names_tell_publictest_from_privatetest_below_test(tmp_path: Path) -> None:
+def test_file_names_distinguish_publictest_and_privatetest_below_test(tmp_path: Path) -> None:
     for number, name in enumerate(
         ("train/fear/Training_3908.jpg", "test/fear/PublicTest_87012441.jpg", "test/sad/PrivateTest_95094.jpg")
     ):
@@ -247,7 +247,7 @@ def test_file_names_tell_publictest_from_privatetest_below_test(tmp_path: Path) 
     assert measured_split(tmp_path / "test") is Split.PUBLIC
 
 
-def test_file_names_alone_and_folders_named_for_usage_tell_the_split(tmp_path: Path) -> None:
+def test_file_names_or_folders_named_for_usage_state_the_split(tmp_path: Path) -> None:
     draw(tmp_path / "a" / "happy" / "PrivateTest_1.png", 1)
     draw(tmp_path / "a" / "happy" / "training_2.png", 2)
     assert set(read_data(tmp_path / "a").splits) == {Split.PRIVATE, Split.TRAINING}
@@ -272,7 +272,7 @@ def test_a_tree_without_splits_is_measured_whole_and_has_no_training(tmp_path: P
         read_data(tmp_path).faces(Split.TRAINING)
 
 
-def test_a_tree_with_training_alone_is_not_measured_on_it_unasked(tmp_path: Path) -> None:
+def test_accuracy_is_not_measured_on_training_by_default(tmp_path: Path) -> None:
     draw(tmp_path / "train" / "angry" / "a.png", 1)
     with pytest.raises(DataError, match="split PublicTest: no labelled faces found, only 1 of Training"):
         read_faces(tmp_path, measured_split(tmp_path))
@@ -299,10 +299,10 @@ def test_foreign_labels_and_unreadable_pictures_of_a_tree_are_bad_rows(tmp_path:
         read_faces(tmp_path)
 
 
-def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "happy").mkdir()
     for read in (read_faces, read_data):
-        with pytest.raises(DataError, match="no labelled faces found; its folders are to be named angry"):
+        with pytest.raises(DataError, match="no labelled faces found; name its folders angry"):
             read(tmp_path)
 
 

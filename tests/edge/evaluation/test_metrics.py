@@ -19,7 +19,7 @@ def test_figures_of_a_case_worked_out_by_hand() -> None:
     assert figures.macro_f1 == pytest.approx((2 / 3 + 0.8 + 0.0) / 3)
 
 
-def test_no_faces_have_no_figures() -> None:
+def test_figures_of_no_faces_are_an_error() -> None:
     with pytest.raises(ValueError, match="at least one"):
         measure(np.array([], np.int64), np.array([], np.int64))
 

@@ -17,35 +17,35 @@ def change(track: int, kind: EventKind, label: str | None = None, name: str | No
 
 
 def test_people_are_counted_over_an_interval_also_those_who_came_before() -> None:
-    census = AggregateCounter(PRIVACY)
-    assert list(census.update([change(track, "appeared", "happy") for track in (1, 2, 3)], 10)) == []
-    assert list(census.update([change(1, "left", "happy")], 20)) == []
-    assert list(census.update([change(4, "appeared", "sad")], 59.9)) == []
-    assert list(census.update([], 60)) == [IntervalCounts(60, 60, 4, {"happy": 3}, {})]
-    assert list(census.update([], 120.5)) == [IntervalCounts(120, 60, 3, {}, {})], "two still happy: no count of them"
+    counter = AggregateCounter(PRIVACY)
+    assert list(counter.update([change(track, "appeared", "happy") for track in (1, 2, 3)], 10)) == []
+    assert list(counter.update([change(1, "left", "happy")], 20)) == []
+    assert list(counter.update([change(4, "appeared", "sad")], 59.9)) == []
+    assert list(counter.update([], 60)) == [IntervalCounts(60, 60, 4, {"happy": 3}, {})]
+    assert list(counter.update([], 120.5)) == [IntervalCounts(120, 60, 3, {}, {})], "two still happy: no count of them"
 
 
-def test_fewer_than_the_minimum_are_not_told_at_all() -> None:
-    census = AggregateCounter(PRIVACY)
-    list(census.update([change(1, "appeared", "happy"), change(2, "appeared", "happy")], 1))
-    assert list(census.update([], 61)) == []
-    assert list(census.end(90)) == []
+def test_fewer_than_the_minimum_are_not_reported_at_all() -> None:
+    counter = AggregateCounter(PRIVACY)
+    list(counter.update([change(1, "appeared", "happy"), change(2, "appeared", "happy")], 1))
+    assert list(counter.update([], 61)) == []
+    assert list(counter.end(90)) == []
 
 
 def test_presets_and_changes_count_people_and_not_times() -> None:
-    census = AggregateCounter(PRIVACY)
+    counter = AggregateCounter(PRIVACY)
     for track in (1, 2, 3):
-        told = [change(track, "appeared"), change(track, "changed", "happy"), change(track, "uncertain")]
+        first = [change(track, "appeared"), change(track, "changed", "happy"), change(track, "uncertain")]
         again = [change(track, "changed", "happy"), change(track, "preset", "happy", "smile")] * 2
-        list(census.update([*told, *again], 5))
-    assert list(census.end(30.5)) == [IntervalCounts(30.5, 30.5, 3, {"happy": 3}, {"smile": 3})]
+        list(counter.update([*first, *again], 5))
+    assert list(counter.end(30.5)) == [IntervalCounts(30.5, 30.5, 3, {"happy": 3}, {"smile": 3})]
 
 
 def test_after_a_long_silence_intervals_still_begin_on_time() -> None:
-    census = AggregateCounter(PRIVACY)
-    list(census.update([], 1000))
-    list(census.update([change(track, "appeared", "happy") for track in (1, 2, 3)], 1001))
-    assert list(census.update([], 1020.1)) == [IntervalCounts(1020, 60, 3, {"happy": 3}, {})]
+    counter = AggregateCounter(PRIVACY)
+    list(counter.update([], 1000))
+    list(counter.update([change(track, "appeared", "happy") for track in (1, 2, 3)], 1001))
+    assert list(counter.update([], 1020.1)) == [IntervalCounts(1020, 60, 3, {"happy": 3}, {})]
 
 
 @given(
@@ -59,11 +59,11 @@ def test_after_a_long_silence_intervals_still_begin_on_time() -> None:
     )
 )
 def test_no_count_is_ever_below_the_minimum(story: list[tuple[int, EventKind, str | None, int]]) -> None:
-    census = AggregateCounter(PRIVACY)
-    now, tallies = 0.0, []
+    counter = AggregateCounter(PRIVACY)
+    now, intervals = 0.0, []
     for track, kind, label, later in story:
         now += later
-        tallies += census.update([change(track, kind, label)], now)
-    tallies += census.end(now)
-    for tally in tallies:
+        intervals += counter.update([change(track, kind, label)], now)
+    intervals += counter.end(now)
+    for tally in intervals:
         assert min([tally.people, *tally.expressions.values(), *tally.presets.values()]) >= 3

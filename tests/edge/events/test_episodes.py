@@ -10,8 +10,8 @@ from edge.model.preprocessing import LABELS
 from edge.records import EventTuning, Logits, Reading
 from edge.settings import EventSettings, Preset
 
-TELLING = EventTuning(smoothing=0.3, dwell=0.4, hysteresis=0.1)
-CALM = EpisodeSettings(TELLING, threshold=0.4, uncertain_after=1.0)
+TUNING = EventTuning(smoothing=0.3, dwell=0.4, hysteresis=0.1)
+SETTINGS = EpisodeSettings(TUNING, threshold=0.4, uncertain_after=1.0)
 SMILE = Preset(name="smile", expression="happy", for_seconds=1.5)
 
 
@@ -40,8 +40,8 @@ def every(start: float, stop: float, shown: Reading | str | None) -> Script:
     return [(round(float(now), 3), reading) for now in np.arange(start, stop - 1e-9, 0.1)]
 
 
-def tell(script: Iterable[tuple[float, Reading | None]], wanted: EpisodeSettings = CALM) -> list[Change]:
-    episode_tracker = EpisodeTracker(wanted)
+def changes_of(script: Iterable[tuple[float, Reading | None]], settings: EpisodeSettings = SETTINGS) -> list[Change]:
+    episode_tracker = EpisodeTracker(settings)
     return [
         change
         for now, reading in script
@@ -56,14 +56,14 @@ def briefly(changes: list[Change]) -> list[tuple[str, str | None]]:
 
 
 def test_a_face_appears_changes_and_leaves() -> None:
-    told = tell(every(0, 2, "neutral") + every(2, 4, "happy") + [(4.9, None)])
-    assert briefly(told) == [("appeared", "neutral"), ("changed", "happy"), ("left", "happy")]
-    assert told[0].time == 0.4
-    assert 2.4 <= told[1].time <= 2.9
+    changes = changes_of(every(0, 2, "neutral") + every(2, 4, "happy") + [(4.9, None)])
+    assert briefly(changes) == [("appeared", "neutral"), ("changed", "happy"), ("left", "happy")]
+    assert changes[0].time == 0.4
+    assert 2.4 <= changes[1].time <= 2.9
 
 
 def test_changed_and_left_carry_the_episode_that_has_ended() -> None:
-    appeared, changed, left = tell(every(0, 2, "neutral") + every(2, 4, "happy") + [(4.9, None)])
+    appeared, changed, left = changes_of(every(0, 2, "neutral") + every(2, 4, "happy") + [(4.9, None)])
     assert appeared.episode is None
     assert changed.episode
     assert (changed.episode.label, changed.episode.start) == ("neutral", 0.0)
@@ -76,28 +76,28 @@ def test_changed_and_left_carry_the_episode_that_has_ended() -> None:
     assert left.episode.start + left.episode.duration == pytest.approx(3.9), "when it was last seen, not when given up"
 
 
-def test_a_face_that_goes_at_once_is_never_told() -> None:
-    assert tell([*every(0, 0.3, "happy"), (0.3, None)]) == []
+def test_a_face_that_leaves_before_its_first_event_produces_none() -> None:
+    assert changes_of([*every(0, 0.3, "happy"), (0.3, None)]) == []
 
 
-def test_a_flicker_is_not_told_and_does_not_end_the_episode() -> None:
-    told = tell(every(0, 2, "sad") + every(2, 2.2, "angry") + every(2.2, 4, "sad") + [(4.0, None)])
-    assert briefly(told) == [("appeared", "sad"), ("left", "sad")]
-    assert told[1].episode
-    assert told[1].episode.duration == pytest.approx(3.9)
+def test_a_flicker_is_not_reported_and_does_not_end_the_episode() -> None:
+    changes = changes_of(every(0, 2, "sad") + every(2, 2.2, "angry") + every(2.2, 4, "sad") + [(4.0, None)])
+    assert briefly(changes) == [("appeared", "sad"), ("left", "sad")]
+    assert changes[1].episode
+    assert changes[1].episode.duration == pytest.approx(3.9)
 
 
 def test_a_slight_lead_is_not_enough_however_long_it_lasts() -> None:
     slight = every(2, 8, between("sad", "angry", 0.54))
-    assert briefly(tell(every(0, 2, "sad") + slight)) == [("appeared", "sad")]
+    assert briefly(changes_of(every(0, 2, "sad") + slight)) == [("appeared", "sad")]
     bold = EpisodeSettings(EventTuning(0.3, 0.4, 0.0), 0.4, 1.0)
-    assert briefly(tell(every(0, 2, "sad") + slight, bold)) == [("appeared", "sad"), ("changed", "angry")]
+    assert briefly(changes_of(every(0, 2, "sad") + slight, bold)) == [("appeared", "sad"), ("changed", "angry")]
 
 
 def test_it_says_when_it_cannot_say_and_when_it_can_again() -> None:
-    told = tell(every(0, 2, "happy") + every(2, 6, UNSURE) + every(6, 8, "sad") + [(8.0, None)])
-    assert briefly(told) == [("appeared", "happy"), ("uncertain", "low margin"), ("changed", "sad"), ("left", "sad")]
-    uncertain, changed = told[1], told[2]
+    changes = changes_of(every(0, 2, "happy") + every(2, 6, UNSURE) + every(6, 8, "sad") + [(8.0, None)])
+    assert briefly(changes) == [("appeared", "happy"), ("uncertain", "low margin"), ("changed", "sad"), ("left", "sad")]
+    uncertain, changed = changes[1], changes[2]
     assert uncertain.expression is None
     assert uncertain.episode
     assert uncertain.episode.label == "happy"
@@ -106,47 +106,52 @@ def test_it_says_when_it_cannot_say_and_when_it_can_again() -> None:
 
 
 def test_a_face_that_leaves_uncertain_has_no_expression_left() -> None:
-    told = tell(every(0, 2, "happy") + every(2, 6, UNSURE) + [(6.0, None)])
-    assert (told[-1].kind, told[-1].expression, told[-1].reason, told[-1].episode) == ("left", None, "low margin", None)
+    changes = changes_of(every(0, 2, "happy") + every(2, 6, UNSURE) + [(6.0, None)])
+    assert (changes[-1].kind, changes[-1].expression, changes[-1].reason, changes[-1].episode) == (
+        "left",
+        None,
+        "low margin",
+        None,
+    )
 
 
 @pytest.mark.parametrize("flaw", ["small", "blurred", "low contrast"])
 def test_a_face_not_worth_reading_appears_without_a_guess(flaw: Reading) -> None:
-    told = tell(every(0, 3, flaw) + every(3, 4, "happy") + [(4.0, None)])
-    assert briefly(told) == [("appeared", flaw), ("changed", "happy"), ("left", "happy")]
-    assert told[0].time == 1.0
-    assert told[0].expression is None
+    changes = changes_of(every(0, 3, flaw) + every(3, 4, "happy") + [(4.0, None)])
+    assert briefly(changes) == [("appeared", flaw), ("changed", "happy"), ("left", "happy")]
+    assert changes[0].time == 1.0
+    assert changes[0].expression is None
 
 
-def test_a_short_blur_changes_nothing_and_a_long_one_is_told_once() -> None:
+def test_a_short_blur_changes_nothing_and_a_long_one_is_reported_once() -> None:
     short = every(0, 2, "happy") + every(2, 2.9, "blurred") + every(2.9, 4, "happy")
-    assert briefly(tell(short)) == [("appeared", "happy")]
+    assert briefly(changes_of(short)) == [("appeared", "happy")]
     long = every(0, 2, "happy") + every(2, 6, "blurred") + every(6, 7, "small") + every(7, 8, "happy")
-    told = tell(long)
-    assert briefly(told) == [("appeared", "happy"), ("uncertain", "blurred"), ("changed", "happy")]
-    assert told[1].time == 2.9, "a second after it was last read"
-    assert told[1].episode
-    assert told[1].episode.duration == 1.9
+    changes = changes_of(long)
+    assert briefly(changes) == [("appeared", "happy"), ("uncertain", "blurred"), ("changed", "happy")]
+    assert changes[1].time == 2.9, "a second after it was last read"
+    assert changes[1].episode
+    assert changes[1].episode.duration == 1.9
 
 
 def test_at_the_threshold_it_does_not_waver() -> None:
     """Back from uncertain takes more than not being so."""
     just_above = every(5, 10, shows("happy", 0.45))
-    told = tell(every(0, 2, "happy") + every(2, 5, UNSURE) + just_above)
-    assert briefly(told) == [("appeared", "happy"), ("uncertain", "low margin")]
-    assert briefly(tell(every(0, 2, "happy") + just_above)) == [("appeared", "happy")]
+    changes = changes_of(every(0, 2, "happy") + every(2, 5, UNSURE) + just_above)
+    assert briefly(changes) == [("appeared", "happy"), ("uncertain", "low margin")]
+    assert briefly(changes_of(every(0, 2, "happy") + just_above)) == [("appeared", "happy")]
 
 
 def test_without_a_threshold_it_always_guesses() -> None:
-    told = tell(every(0, 3, UNSURE), EpisodeSettings(TELLING, 0.0, 1.0))
-    assert briefly(told) == [("appeared", "happy")]
+    changes = changes_of(every(0, 3, UNSURE), EpisodeSettings(TUNING, 0.0, 1.0))
+    assert briefly(changes) == [("appeared", "happy")]
 
 
 def test_a_preset_comes_once_each_time_when_it_has_lasted() -> None:
-    wanted = EpisodeSettings(TELLING, 0.4, 1.0, (SMILE,))
+    settings = EpisodeSettings(TUNING, 0.4, 1.0, (SMILE,))
     smile = every(0, 4, "happy") + every(4, 6, "neutral") + every(6, 7, "happy") + every(7, 9, "neutral")
-    told = tell(smile + every(9, 12, "happy"), wanted)
-    presets = [change for change in told if change.kind == "preset"]
+    changes = changes_of(smile + every(9, 12, "happy"), settings)
+    presets = [change for change in changes if change.kind == "preset"]
     assert [preset.name for preset in presets] == ["smile", "smile"], "the second smile was too short"
     assert presets[0].time == 1.5
     assert presets[0].expression
@@ -158,26 +163,26 @@ def test_a_preset_comes_once_each_time_when_it_has_lasted() -> None:
 def test_a_preset_wants_its_confidence_all_the_time() -> None:
     sure = Preset(name="sure", expression="happy", for_seconds=1.0, min_confidence=0.8)
     script = every(0, 0.8, "happy") + every(0.8, 2, shows("happy", 0.6)) + every(2, 5, "happy")
-    told = tell(script, EpisodeSettings(TELLING, 0.4, 1.0, (sure,)))
-    assert briefly(told) == [("appeared", "happy"), ("preset", "sure")]
-    assert told[1].time > 3.0
+    changes = changes_of(script, EpisodeSettings(TUNING, 0.4, 1.0, (sure,)))
+    assert briefly(changes) == [("appeared", "happy"), ("preset", "sure")]
+    assert changes[1].time > 3.0
 
 
 def test_being_uncertain_starts_a_preset_anew() -> None:
-    wanted = EpisodeSettings(TELLING, 0.4, 1.0, (SMILE,))
-    told = tell(every(0, 2, "happy") + every(2, 5, "blurred") + every(5, 7, "happy"), wanted)
+    settings = EpisodeSettings(TUNING, 0.4, 1.0, (SMILE,))
+    changes = changes_of(every(0, 2, "happy") + every(2, 5, "blurred") + every(5, 7, "happy"), settings)
     kinds = ["appeared", "preset", "uncertain", "changed", "preset"]
-    assert [change.kind for change in told] == kinds
+    assert [change.kind for change in changes] == kinds
 
 
 def test_settings_come_before_the_card() -> None:
-    assert episode_settings(EventSettings(), (), TELLING, 0.4) == CALM
-    changed = episode_settings(EventSettings(dwell=0.0, threshold=0.1), (SMILE,), TELLING, 0.4)
+    assert episode_settings(EventSettings(), (), TUNING, 0.4) == SETTINGS
+    changed = episode_settings(EventSettings(dwell=0.0, threshold=0.1), (SMILE,), TUNING, 0.4)
     assert changed == EpisodeSettings(EventTuning(0.3, 0.0, 0.1), 0.1, 1.0, (SMILE,))
 
 
-def test_told_scores_are_named_and_add_up() -> None:
-    episode_tracker = EpisodeTracker(episode_settings(EventSettings(dwell=0.0), (), TELLING, 0.4))
+def test_reported_scores_are_named_and_add_up() -> None:
+    episode_tracker = EpisodeTracker(episode_settings(EventSettings(dwell=0.0), (), TUNING, 0.4))
     [change] = episode_tracker.update([1], {1: shows("disgust", 0.7)}, 0.0)
     assert change.expression
     assert change.expression.confidence == 0.7
@@ -194,15 +199,15 @@ readings = st.one_of(
 
 @given(st.lists(st.tuples(readings, st.integers(1, 20)), max_size=12))
 def test_whatever_is_read_the_story_of_a_face_holds_together(parts: list[tuple[Reading | None, int]]) -> None:
-    """Appeared first, left last, changes that change, and episodes of what was told that do not overlap."""
+    """Appeared first, left last, changes that change, and episodes that do not overlap."""
     shown = [reading for reading, frames in parts for _ in range(frames)]
     script = [(number / 10, reading) for number, reading in enumerate([*shown, None])]
-    wanted = EpisodeSettings(TELLING, 0.4, 1.0, (SMILE,))
-    told = tell(script, wanted)
-    assert told == tell(script, wanted), "the same frames tell the same"
+    settings = EpisodeSettings(TUNING, 0.4, 1.0, (SMILE,))
+    changes = changes_of(script, settings)
+    assert changes == changes_of(script, settings), "the same frames give the same changes"
     label: str | None = ""
     ended = -1.0
-    for change in told:
+    for change in changes:
         now = change.expression.label if change.expression else None
         assert (change.reason is None) == (now is not None)
         if change.kind == "appeared":

@@ -19,7 +19,7 @@ SAMPLES = ROOT / "tests" / "golden" / "events.jsonl"
 
 
 def made() -> list[bytes]:
-    maker = EventFactory(run_id="0123456789ab")
+    factory = EventFactory(run_id="0123456789ab")
     changes = [
         Change(1, "appeared", None, 0.5, "blurred"),
         Change(1, "changed", HAPPY, 62.25),
@@ -27,7 +27,7 @@ def made() -> list[bytes]:
         Change(1, "uncertain", None, 65.25, "low margin", EpisodeSpan("happy", 62.0, 2.25, 0.93456, 0.85)),
         Change(1, "left", None, 3600.0, "low margin"),
     ]
-    return [to_json(maker.event(change, Moment(STARTED, True))) for change in changes]
+    return [to_json(factory.event(change, Moment(STARTED, True))) for change in changes]
 
 
 def test_the_golden_samples_are_reproduced_byte_for_byte() -> None:
@@ -67,9 +67,9 @@ def test_a_cameras_second_0_stays_when_it_was_opened() -> None:
 
 def test_a_moment_tells_milliseconds_and_the_zone() -> None:
     exact = STARTED + timedelta(microseconds=999_999)
-    told = moment(media_time(exact))
-    assert told.origin == STARTED + timedelta(milliseconds=999)
-    assert told.text(1.0004) == "2026-11-22T10:00:01.999+01:00"
+    now = moment(media_time(exact))
+    assert now.origin == STARTED + timedelta(milliseconds=999)
+    assert now.text(1.0004) == "2026-11-22T10:00:01.999+01:00"
 
 
 def test_the_kernel_answers_whether_the_clock_is_set() -> None:

@@ -28,14 +28,14 @@ def change_card(folder: Path, **changes: object) -> None:
 
 @pytest.mark.parametrize("folder", BUNDLES, ids=lambda folder: folder.name)
 def test_shipped_bundles_give_their_golden_outputs(folder: Path) -> None:
-    """Exact on the runtime and machine that made them; elsewhere within what the card says was measured."""
+    """Exact on the runtime and machine that made them; elsewhere within the tolerance of the card."""
     bundle = open_bundle(folder)
     classifier = Classifier(bundle)
     outputs = np.stack([classifier.logits(face) for face in bundle.golden.faces])
     tolerance = bundle.card.allowed_lsb(classifier.runtime, platform.machine())
     assert np.abs(outputs.astype(int) - bundle.golden.outputs).max() <= tolerance
     assert bundle.golden.labels == LABELS
-    assert len(np.unique(bundle.golden.outputs, axis=0)) > 8  # golden inputs that all give the same would prove little
+    assert len(np.unique(bundle.golden.outputs, axis=0)) > 8  # equal outputs for all inputs would prove little
 
 
 @pytest.mark.parametrize("folder", BUNDLES, ids=lambda folder: folder.name)
@@ -47,7 +47,7 @@ def test_shipped_bundles_encode_as_pixel_minus_128_and_fit(folder: Path) -> None
     assert len(bundle.model) <= {"student": 4_000_000, "student-small": 1_600_000}[folder.name]
 
 
-def test_a_flipped_byte_is_found(copy: Path) -> None:
+def test_a_flipped_byte_is_detected(copy: Path) -> None:
     model = bytearray((copy / "model.tflite").read_bytes())
     model[len(model) // 2] ^= 1
     (copy / "model.tflite").write_bytes(model)
@@ -60,7 +60,7 @@ def test_a_flipped_byte_is_found(copy: Path) -> None:
     [
         ({"labels": sorted(LABELS)}, "its labels are angry, disgust, fear, happy, neutral"),
         ({"input_shape": [1, 64, 64, 1]}, "its input is"),
-        ({"schema_version": 2}, "a card of version 2, and this fer-edge reads 4: make the bundle anew"),
+        ({"schema_version": 2}, "a card of version 2, and this fer-edge reads 4: make the bundle again"),
         ({"schema_version": 5}, "a card of version 5, and this fer-edge reads 4: upgrade fer-edge"),
         ({"schema_version": "4"}, "not a card of version 4"),
         ({"temperature": "hot"}, "temperature"),
@@ -68,13 +68,13 @@ def test_a_flipped_byte_is_found(copy: Path) -> None:
         ({"surprise": 1}, "surprise"),
     ],
 )
-def test_a_card_that_differs_is_refused_with_what_differs(copy: Path, change: dict[str, object], words: str) -> None:
+def test_the_error_says_what_differs_from_the_card(copy: Path, change: dict[str, object], words: str) -> None:
     change_card(copy, **change)
     with pytest.raises(BundleError, match=words):
         open_bundle(copy)
 
 
-def test_a_network_whose_quantization_is_not_the_cards_is_refused(copy: Path) -> None:
+def test_a_network_with_another_quantization_than_the_cards_is_rejected(copy: Path) -> None:
     change_card(copy, input={"scale": 1 / 255, "zero_point": -128})
     with pytest.raises(BundleError, match="zero point 0, the card says"):
         Classifier(open_bundle(copy))
@@ -88,7 +88,7 @@ def test_an_empty_or_missing_file_is_named(copy: Path, name: str, damage: Callab
         open_bundle(copy)
 
 
-def test_goldens_with_swapped_labels_are_refused(copy: Path) -> None:
+def test_golden_outputs_with_swapped_labels_are_rejected(copy: Path) -> None:
     with np.load(copy / "golden.npz") as stored:
         parts = dict(stored)
     parts["labels"] = np.array(sorted(LABELS))
@@ -97,6 +97,6 @@ def test_goldens_with_swapped_labels_are_refused(copy: Path) -> None:
         open_bundle(copy)
 
 
-def test_an_unknown_bundle_names_those_that_are_there() -> None:
+def test_the_error_for_an_unknown_bundle_names_the_bundled_models() -> None:
     with pytest.raises(BundleError, match="student-small"):
         find_bundle("paper-cnn")

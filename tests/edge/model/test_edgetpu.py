@@ -1,4 +1,4 @@
-"""The Edge TPU's ways to be there, to fail, and to come back; played by a stand-in for its library, in real processes.
+"""The Edge TPU present, failing and recovering, simulated by a stand-in for its library in real processes.
 
 Nothing here has seen an Edge TPU.
 """
@@ -16,8 +16,8 @@ import pytest
 
 from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.model.edgetpu import EdgeTpu, TrialMark, wait_after
-from edge.model.edgetpu_trial import SECONDS, EdgeTpuTrial
+from edge.model.edgetpu import CrashMarker, EdgeTpu, retry_delay
+from edge.model.edgetpu_trial import TRIAL_SECONDS, EdgeTpuTrial
 from edge.model.loader import open_deployed
 from edge.settings import ModelSettings, Settings, StoreSettings
 from tests.conftest import StandIn, wait_until
@@ -38,34 +38,34 @@ def model(standin: StandIn, **more: str) -> ModelSettings:
 
 
 @pytest.mark.parametrize(
-    ("mode", "outcome", "words", "mend"),
+    ("mode", "outcome", "words", "remedy"),
     [
         ("present", "healthy", "largest difference 0 steps", ""),
-        ("absent", "absent", "finds none (stand-in: no device)", "plugged in"),
-        ("crashes", "crashed", "crashed with SIGABRT when it opened it", "fit the TFLite runtime"),
+        ("absent", "absent", "finds no device (stand-in: no device)", "plugged in"),
+        ("crashes", "crashed", "crashed with SIGABRT while opening it", "fit the TFLite runtime"),
         ("wrong", "wrong", "golden outputs", "compile"),
     ],
 )
-def test_a_trial_tells_what_is_there(standin: StandIn, mode: str, outcome: str, words: str, mend: str) -> None:
+def test_a_trial_reports_what_it_finds(standin: StandIn, mode: str, outcome: str, words: str, remedy: str) -> None:
     standin.plays(mode)
     verdict = EdgeTpuTrial(model(standin)).wait()
     assert verdict.outcome == outcome, verdict
     assert words in verdict.sentence
-    assert mend in verdict.mend
+    assert remedy in verdict.remedy
 
 
-def test_a_trial_that_hangs_is_ended_and_says_where(standin: StandIn) -> None:
+def test_a_hanging_trial_is_killed_and_reports_its_step(standin: StandIn) -> None:
     standin.plays("hangs")
     clock = Clock()
     trial = EdgeTpuTrial(model(standin), clock=clock)
-    wait_until(lambda: trial.doing == "computed with it", 60)
+    wait_until(lambda: trial.step == "computing with it", 60)
     assert trial.poll() is None
-    clock.now += SECONDS
+    clock.now += TRIAL_SECONDS
     verdict = trial.poll()
     assert verdict
     assert (verdict.outcome, verdict.sentence) == (
         "hung",
-        "the Edge TPU gave no answer within 30 s when a trial computed with it",
+        "a trial of the Edge TPU gave no answer within 30 s while computing with it",
     )
 
 
@@ -73,113 +73,115 @@ def test_a_trial_that_hangs_is_ended_and_says_where(standin: StandIn) -> None:
     ("library", "outcome", "words"),
     [
         ("libno-such-edgetpu.so.1", "absent", "the library libno-such-edgetpu.so.1 is not installed"),
-        ("libm.so.6", "unusable", "libm.so.6 is no library of an Edge TPU"),
+        ("libm.so.6", "unusable", "libm.so.6 is not a library for the Edge TPU"),
         (__file__, "unusable", "invalid ELF header"),
     ],
 )
-def test_a_library_that_is_not_the_one(standin: StandIn, library: str, outcome: str, words: str) -> None:
+def test_a_wrong_library_is_named(standin: StandIn, library: str, outcome: str, words: str) -> None:
     verdict = EdgeTpuTrial(ModelSettings(bundle=str(standin.bundle), edgetpu_library=library)).wait()
     assert verdict.outcome == outcome
     assert words in verdict.sentence
-    assert "docs/edge-tpu.md" in verdict.mend
+    assert "docs/edge-tpu.md" in verdict.remedy
 
 
 class Device:
-    """A classifier with an Edge TPU, its clock, and what it says."""
+    """A classifier with an Edge TPU, and its clock."""
 
     def __init__(self, standin: StandIn, *, wanted: bool = False, runtime: str | None = None) -> None:
         self.clock = Clock()
         self.bundle: Bundle = open_bundle(standin.bundle)
-        self.edgetpu = EdgeTpu(self.bundle, model(standin), TrialMark(runtime), wanted=wanted, clock=self.clock)
+        self.edgetpu = EdgeTpu(self.bundle, model(standin), CrashMarker(runtime), wanted=wanted, clock=self.clock)
         self.classifier = Classifier(self.bundle, accelerator=self.edgetpu)
 
     def after(self, seconds: float) -> str:
-        """Go on in time, and to the verdict of a trial if one is due; what computes then."""
+        """Advance the clock, and wait for a trial that is due; returns the accelerator that is used then."""
         self.clock.now += seconds
-        self.classifier.settle()
+        self.classifier.wait_for_accelerator()
         return self.classifier.accelerator
 
-    def right(self) -> bool:
-        """Whether a face is classified as where the model was made."""
+    def matches_golden(self) -> bool:
+        """Whether a face gives its golden output."""
         return np.array_equal(self.classifier.logits(self.bundle.golden.faces[0]), self.bundle.golden.outputs[0])
 
 
-def test_until_the_first_trial_the_cpu_computes_and_then_the_edge_tpu(standin: StandIn) -> None:
+def test_the_cpu_is_used_until_the_first_trial_succeeds(standin: StandIn) -> None:
     device = Device(standin)
     assert device.classifier.accelerator == "cpu"
-    assert device.right()
+    assert device.matches_golden()
     assert device.after(0) == "edgetpu"
-    assert device.right()
+    assert device.matches_golden()
     assert device.classifier.degraded is None
 
 
-def test_one_that_vanishes_costs_no_frame_and_comes_back(standin: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_device_that_vanishes_costs_no_frame_and_is_used_again(
+    standin: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
     device = Device(standin)
     device.after(0)
     standin.plays("vanished")
-    assert device.right(), "that very face is classified by the CPU"
+    assert device.matches_golden(), "the CPU classifies the face that failed"
     assert device.classifier.accelerator == "cpu (degraded)"
     assert "failed while it computed: stand-in: the device has vanished" in (device.classifier.degraded or "")
     assert device.after(29) == "cpu (degraded)"
-    assert "finds none" not in (device.classifier.degraded or ""), "not tried again yet"
+    assert "finds no device" not in (device.classifier.degraded or ""), "not tried again yet"
     assert device.after(1) == "cpu (degraded)"
-    assert "finds none" in (device.classifier.degraded or ""), "though absence alone would not be degraded"
+    assert "finds no device" in (device.classifier.degraded or ""), "though absence alone would not be degraded"
     standin.plays("present")
     assert device.after(59) == "cpu (degraded)"
     assert device.after(1) == "edgetpu"
     assert device.classifier.degraded is None
-    assert device.right()
+    assert device.matches_golden()
     assert "is tried again in 30 s" in caplog.text
     assert "is tried again in 60 s" in caplog.text
 
 
-def test_losses_are_forgotten_when_it_lasts(standin: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_are_forgotten_after_ten_minutes(standin: StandIn, caplog: pytest.LogCaptureFixture) -> None:
     device = Device(standin)
     device.after(0)
     for lasted in (599, 601):
         device.after(lasted)
         standin.plays("vanished")
-        device.right()
+        device.matches_golden()
         standin.plays("present")
         assert device.after(60) == "edgetpu"
         caplog.clear()
     device.after(601)
     standin.plays("vanished")
-    device.right()
+    device.matches_golden()
     assert "is tried again in 30 s" in caplog.text
 
 
-def test_a_trial_that_cannot_even_be_started_is_tried_again(standin: StandIn) -> None:
+def test_a_trial_that_cannot_be_started_is_a_failure(standin: StandIn) -> None:
     def no_python(settings: ModelSettings) -> EdgeTpuTrial:
         return EdgeTpuTrial(settings, python=("/no/such/python",))
 
-    edgetpu = EdgeTpu(open_bundle(standin.bundle), model(standin), TrialMark(None), wanted=False, trial=no_python)
-    edgetpu.settle()
+    edgetpu = EdgeTpu(open_bundle(standin.bundle), model(standin), CrashMarker(None), wanted=False, trial=no_python)
+    edgetpu.wait()
     assert not edgetpu.working
-    assert "cannot be tried out" in (edgetpu.degraded or "")
+    assert "no trial of the Edge TPU can be started" in (edgetpu.degraded or "")
 
 
 @pytest.mark.parametrize(("wanted", "accelerator"), [(False, "cpu"), (True, "cpu (degraded)")])
-def test_absence_is_degraded_only_where_it_is_wanted(standin: StandIn, wanted: bool, accelerator: str) -> None:
+def test_a_missing_device_is_degraded_only_where_it_is_wanted(standin: StandIn, wanted: bool, accelerator: str) -> None:
     standin.plays("absent")
     device = Device(standin, wanted=wanted)
     assert device.after(0) == accelerator
-    assert device.right()
+    assert device.matches_golden()
     standin.plays("present")
     assert device.after(3600) == ("edgetpu" if wanted else "cpu"), "one that is not wanted is looked for at starts only"
 
 
 @pytest.mark.parametrize("mode", ["crashes", "wrong"])
-def test_one_that_is_there_but_not_well_is_not_used(standin: StandIn, mode: str) -> None:
+def test_a_device_that_does_not_work_is_not_used(standin: StandIn, mode: str) -> None:
     standin.plays(mode)
     device = Device(standin)
     assert device.after(0) == "cpu (degraded)"
-    assert device.right()
+    assert device.matches_golden()
 
 
-def test_one_that_is_lost_between_trial_and_use(standin: StandIn) -> None:
+def test_a_device_that_vanishes_between_trial_and_use_is_not_used(standin: StandIn) -> None:
     device = Device(standin)
-    device.edgetpu.tend()
+    device.edgetpu.poll()
     trial = device.edgetpu._trial
     assert trial
     wait_until(lambda: trial._process.poll() is not None, 60)
@@ -187,50 +189,52 @@ def test_one_that_is_lost_between_trial_and_use(standin: StandIn) -> None:
     assert device.after(0) == "cpu (degraded)"
 
 
-def test_a_bundle_that_has_nothing_for_it_is_degraded_and_stays_so(standin: StandIn) -> None:
+def test_a_bundle_without_a_compiled_network_stays_degraded(standin: StandIn) -> None:
     bundle = open_bundle(find_bundle("student-small"))
-    edgetpu = EdgeTpu(bundle, model(standin), TrialMark(None), wanted=True, clock=Clock())
-    edgetpu.settle()
+    edgetpu = EdgeTpu(bundle, model(standin), CrashMarker(None), wanted=True, clock=Clock())
+    edgetpu.wait()
     assert not edgetpu.working
     assert "has no model_edgetpu.tflite" in (edgetpu.degraded or "")
 
 
 @pytest.mark.parametrize(
-    ("losses", "deaths", "seconds"),
+    ("failures", "crashes", "seconds"),
     [(1, 0, 30), (2, 0, 60), (3, 0, 120), (8, 0, 3600), (10_000, 0, 3600), (1, 1, 600), (1, 2, 1200), (1, 255, 3600)],
 )
-def test_patience_grows_to_a_bound(losses: int, deaths: int, seconds: float) -> None:
-    assert wait_after(losses, deaths) == seconds
+def test_retry_delays_double_up_to_an_hour(failures: int, crashes: int, seconds: float) -> None:
+    assert retry_delay(failures, crashes) == seconds
 
 
-def test_a_process_that_died_inside_is_remembered_until_it_lasts(standin: StandIn, tmp_path: Path) -> None:
+def test_a_crash_is_remembered_until_the_device_has_worked_for_long(standin: StandIn, tmp_path: Path) -> None:
     runtime = tmp_path / "run"
     runtime.mkdir()
-    for deaths in (1, 2):
-        TrialMark(str(runtime)).__enter__()  # and never comes back
-        mark = TrialMark(str(runtime))
-        assert (mark.died, mark.deaths) == (True, deaths)
-    assert not TrialMark(str(runtime)).died, "the mark that was found is not found again"
-    TrialMark(str(runtime)).__enter__()
+    for crashes in (1, 2):
+        CrashMarker(str(runtime)).__enter__()  # and never leaves it
+        marker = CrashMarker(str(runtime))
+        assert (marker.crashed, marker.crashes) == (True, crashes)
+    assert not CrashMarker(str(runtime)).crashed, "the mark that was found is not found again"
+    CrashMarker(str(runtime)).__enter__()
     device = Device(standin, runtime=str(runtime))
     assert device.classifier.accelerator == "cpu (degraded)"
     assert "crash or the watchdog" in (device.classifier.degraded or "")
     assert device.after(2399) == "cpu (degraded)"
     assert device.after(1) == "edgetpu"
-    assert TrialMark(str(runtime)).deaths == 3
+    assert CrashMarker(str(runtime)).crashes == 3
     device.after(600)
-    assert TrialMark(str(runtime)).deaths == 0
+    assert CrashMarker(str(runtime)).crashes == 0
 
 
 @pytest.mark.parametrize(
     ("accelerator", "mode", "computes"),
     [("auto", "present", "edgetpu"), ("cpu", "present", "cpu"), ("edgetpu", "absent", "cpu (degraded)")],
 )
-def test_the_settings_choose(standin: StandIn, tmp_path: Path, accelerator: str, mode: str, computes: str) -> None:
+def test_the_settings_choose_the_accelerator(
+    standin: StandIn, tmp_path: Path, accelerator: str, mode: str, computes: str
+) -> None:
     standin.plays(mode)
     settings = Settings(model=model(standin, accelerator=accelerator), store=StoreSettings(str(tmp_path)))
     classifier, _ = open_deployed(settings, os.environ)
-    classifier.settle()
+    classifier.wait_for_accelerator()
     assert classifier.accelerator == computes
 
 
@@ -254,9 +258,7 @@ def systemd(tmp_path: Path) -> Iterator[Systemd]:
 
 
 @pytest.mark.slow
-def test_after_a_hang_that_the_watchdog_ended_the_next_start_uses_the_cpu(
-    standin: StandIn, tmp_path: Path, systemd: Systemd
-) -> None:
+def test_the_start_after_a_watchdog_kill_uses_the_cpu(standin: StandIn, tmp_path: Path, systemd: Systemd) -> None:
     runtime = tmp_path / "run"
     runtime.mkdir()
     config = configured(standin, tmp_path)
@@ -276,7 +278,7 @@ def test_after_a_hang_that_the_watchdog_ended_the_next_start_uses_the_cpu(
 
 
 @pytest.mark.slow
-def test_verify_computes_all_faces_on_it_and_says_so(standin: StandIn, tmp_path: Path, blobs: Path) -> None:
+def test_verify_computes_all_faces_on_the_edge_tpu(standin: StandIn, tmp_path: Path, blobs: Path) -> None:
     command = [sys.executable, "-c", "import sys; from edge.cli.main import main; sys.exit(main())", "verify", "--json"]
     config = configured(standin, tmp_path)
     done = subprocess.run(

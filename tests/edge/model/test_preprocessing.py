@@ -12,11 +12,11 @@ def ramp(width: int, height: int) -> np.ndarray:
     return np.add.outer(np.arange(height), np.arange(width)).astype(np.uint8)
 
 
-def test_the_labels_are_fer2013s_in_its_order() -> None:
+def test_the_labels_have_fer2013s_order() -> None:
     assert LABELS == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 
-def test_a_48_pixel_box_without_margin_is_cut_unchanged() -> None:
+def test_a_48_pixel_box_without_margin_is_cropped_unchanged() -> None:
     picture = ramp(100, 80)
     assert np.array_equal(crop(picture, Box(10, 20, 48, 48), 0.0), picture[20:68, 10:58])
 
@@ -26,7 +26,7 @@ def test_the_margin_is_added_on_each_side() -> None:
     assert np.array_equal(crop(picture, Box(60, 60, 32, 32), 0.25), picture[52:100, 52:100])
 
 
-def test_beyond_the_picture_the_border_is_repeated() -> None:
+def test_the_border_is_repeated_outside_the_picture() -> None:
     picture = np.zeros((60, 60), np.uint8)
     picture[:, :2] = 200
     cut = crop(picture, Box(-24, 0, 48, 48), 0.0)
@@ -40,7 +40,7 @@ def test_a_wide_box_becomes_the_square_around_its_centre() -> None:
 
 
 @pytest.mark.parametrize("box", [Box(0, 0, 0, 10), Box(500, 500, 20, 20), Box(-90, 0, 20, 20)])
-def test_a_box_with_nothing_in_it_is_refused(box: Box) -> None:
+def test_an_empty_box_is_an_error(box: Box) -> None:
     with pytest.raises(ValueError, match="box"):
         crop(ramp(100, 100), box, 0.0)
 
@@ -58,18 +58,18 @@ def test_quantizing_saturates_instead_of_wrapping() -> None:
     assert quantize(real, 1 / 128, 0).tolist() == [-128, -128, 0, 127, 127]
 
 
-def test_decoding_undoes_the_quantization() -> None:
+def test_dequantizing_inverts_quantizing() -> None:
     stored = np.array([10, -20, 30, 40, 0, 0, 0], np.int8)
     np.testing.assert_allclose(dequantize(stored, 0.1, 5), (stored.astype(float) - 5) * 0.1, rtol=1e-12)
 
 
-def test_without_slope_and_curve_there_is_one_temperature_for_all() -> None:
+def test_without_slope_and_curve_all_faces_have_one_temperature() -> None:
     logits = np.array([[1.0, 2, 3, 4, 5, 6, 7], [0, 0, 0, 9, 0, 0, 0]])
     flat = Temperature(level=float(np.log(1.6)), slope=0.0, curve=0.0)
     np.testing.assert_allclose(flat.calibrated(logits), logits / 1.6, rtol=1e-12)
 
 
-def test_a_face_is_judged_by_how_much_its_likeliest_label_leads_and_nobody_changes_the_label() -> None:
+def test_the_temperature_depends_on_the_lead_and_keeps_the_likeliest_label() -> None:
     unsure, sure = np.array([0.3, 0, 0, 0, 0, 0, 0]), np.array([0, 0, 2.0, 0, 0, 0, -5])
     temperature = Temperature(level=0.2, slope=0.1, curve=-0.15)
     faces = temperature.calibrated(np.stack([unsure, sure]))
@@ -80,14 +80,14 @@ def test_a_face_is_judged_by_how_much_its_likeliest_label_leads_and_nobody_chang
 
 
 @pytest.mark.parametrize(("curve", "factor"), [(-0.1, 3.0), (0.1, 1 / 3)])
-def test_a_face_that_nobody_doubts_keeps_logits_that_can_be_averaged(curve: float, factor: float) -> None:
+def test_the_temperature_is_bounded(curve: float, factor: float) -> None:
     """A temperature near 0 would make one frame outweigh all others, a huge one would make it count for nothing."""
     certain = np.array([90.0, 0, 0, 0, 0, 0, 0])
     np.testing.assert_allclose(Temperature(0.0, 0.3, curve).calibrated(certain), certain * factor)
 
 
 def test_the_golden_crops_and_tensors_are_reproduced() -> None:
-    """The committed file is what trained models were prepared with; a difference here changes every model."""
+    """The committed file records how pictures were prepared for training; a difference here affects every model."""
     with np.load(GOLDEN, allow_pickle=False) as golden:
         for box, face, tensor in zip(golden["boxes"], golden["faces"], golden["tensors"], strict=True):
             cut = crop(golden["picture"], Box(*map(int, box)), float(golden["margin"]))

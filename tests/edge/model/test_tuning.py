@@ -1,9 +1,6 @@
-"""What is chosen, for how long that holds, and that it is used; times come from a clock that the test sets."""
+"""Tuning: which choice is made, when it is void, and that it is used; the tests set the clock."""
 
-import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +15,8 @@ from edge.model.tuning import (
     RuntimeChoice,
     Tuning,
     choose,
-    in_use,
     load_tuning,
     measure,
-    table,
     tuning_conditions,
 )
 from edge.settings import ModelSettings, Settings, StoreSettings
@@ -52,7 +47,7 @@ def test_the_simplest_that_is_nearly_the_fastest_is_chosen(
 
 @dataclass
 class Board:
-    """A board whose time passes as its ways of classifying take it; in its second half it is three times slower."""
+    """A board on which classifying advances the clock; in the second half it is three times slower."""
 
     now: float = 0.0
     faces: int = 0
@@ -60,7 +55,7 @@ class Board:
     def clock(self) -> float:
         return self.now
 
-    def way(self, threads: int, ms: float) -> RuntimeChoice:
+    def choice(self, threads: int, ms: float) -> RuntimeChoice:
         def run(_face: object) -> None:
             self.faces += 1
             self.now += ms / 1000 * (3 if self.faces > 300 else 1)
@@ -68,10 +63,10 @@ class Board:
         return RuntimeChoice("cpu", threads, run)
 
 
-def test_a_board_that_slows_down_meanwhile_slows_all_ways_alike() -> None:
+def test_a_board_that_slows_down_meanwhile_slows_all_choices_alike() -> None:
     board = Board()
     faces = [np.zeros((48, 48), np.uint8)]
-    fast, slow, slower = measure([board.way(1, 1.0), board.way(2, 2.0), board.way(3, 3.0)], faces, board.clock)
+    fast, slow, slower = measure([board.choice(1, 1.0), board.choice(2, 2.0), board.choice(3, 3.0)], faces, board.clock)
     assert slow.ms / fast.ms == pytest.approx(2, rel=0.01)
     assert slower.ms / fast.ms == pytest.approx(3, rel=0.01)
 
@@ -96,7 +91,7 @@ def keep(folder: Path, what: Tuning) -> None:
         {"cores": 99},
     ],
 )
-def test_a_choice_of_something_else_is_ignored(
+def test_a_choice_made_under_other_conditions_is_ignored(
     standin: StandIn, tmp_path: Path, change: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     bundle, choice = open_bundle(standin.bundle), tuned(standin, cpu(2, 0.5))
@@ -108,7 +103,7 @@ def test_a_choice_of_something_else_is_ignored(
 
 
 @pytest.mark.parametrize("stored", [None, b"", b"{", b'{"holds_for": 1}', b"\xff"])
-def test_no_choice_and_a_damaged_one_are_none(standin: StandIn, tmp_path: Path, stored: bytes | None) -> None:
+def test_a_missing_and_a_damaged_choice_are_none(standin: StandIn, tmp_path: Path, stored: bytes | None) -> None:
     if stored is not None:
         (tmp_path / "tuned.json").write_bytes(stored)
     assert load_tuning(tmp_path, open_bundle(standin.bundle)) is None
@@ -128,7 +123,7 @@ EDGE_TPU = MeasuredSpeed("edgetpu", 1, 0.2)
         ({}, (), 1, "edgetpu"),
     ],
 )
-def test_the_choice_is_used_where_the_settings_leave_it_free(
+def test_the_choice_is_used_unless_the_settings_override_it(
     standin: StandIn,
     tmp_path: Path,
     settings: dict[str, str | int],
@@ -140,53 +135,14 @@ def test_the_choice_is_used_where_the_settings_leave_it_free(
         keep(tmp_path, tuned(standin, *choice))
     model = ModelSettings(bundle=str(standin.bundle), edgetpu_library=str(standin.library), **settings)
     classifier = open_deployed(Settings(model=model, store=StoreSettings(str(tmp_path))), os.environ)[0]
-    classifier.settle()
+    classifier.wait_for_accelerator()
     assert (classifier.threads, classifier.accelerator) == (threads, accelerator)
 
 
-def test_an_edge_tpu_that_was_chosen_and_is_gone_is_degraded(standin: StandIn, tmp_path: Path) -> None:
+def test_a_chosen_edge_tpu_that_is_missing_is_degraded(standin: StandIn, tmp_path: Path) -> None:
     keep(tmp_path, tuned(standin, EDGE_TPU, cpu(1, 0.5)))
     standin.plays("absent")
     model = ModelSettings(bundle=str(standin.bundle), edgetpu_library=str(standin.library))
     classifier = open_deployed(Settings(model=model, store=StoreSettings(str(tmp_path))), os.environ)[0]
-    classifier.settle()
+    classifier.wait_for_accelerator()
     assert classifier.accelerator == "cpu (degraded)"
-
-
-def test_the_table_marks_the_choice_and_says_what_became_of_the_edge_tpu(standin: StandIn) -> None:
-    without = msgspec.structs.replace(tuned(standin, cpu(1, 0.5), cpu(2, 0.49)), edgetpu="absent: no device")
-    lines = table(without).splitlines()[1:]
-    assert [line.split("  ")[1] for line in lines] == ["CPU, 1 thread", "CPU, 2 threads", "Edge TPU"]
-    assert ["chosen" in line for line in lines] == [True, False, False]
-    assert lines[-1].endswith("absent: no device")
-
-
-def test_settings_that_win_over_the_choice_are_named() -> None:
-    assert in_use(ModelSettings()) == "used from the next start on"
-    assert in_use(ModelSettings(threads=2, accelerator="cpu")) == (
-        'but the settings say model.threads = 2 and model.accelerator = "cpu"'
-    )
-
-
-@pytest.mark.slow
-def test_the_command_measures_keeps_and_prints(standin: StandIn, tmp_path: Path) -> None:
-    config = tmp_path / "config.toml"
-    config.write_text(
-        f'[model]\nbundle = "{standin.bundle}"\nedgetpu_library = "{standin.library}"\n[store]\nfolder = "{tmp_path}"\n'
-    )
-    fer_edge = [sys.executable, "-c", "import sys; from edge.cli.main import main; sys.exit(main())"]
-    done = subprocess.run(
-        [*fer_edge, "bench", "--autotune", "--json", "--config", config], capture_output=True, text=True, check=True
-    )
-    told = json.loads(done.stdout)
-    cores = len(os.sched_getaffinity(0))
-    assert [(way["accelerator"], way["threads"]) for way in told["measured"]] == [
-        *(("cpu", threads) for threads in range(1, min(cores, 8) + 1)),
-        ("edgetpu", 1),
-    ]
-    assert all(way["ms"] > 0 for way in told["measured"])
-    assert told["file"] == str(tmp_path / "tuned.json")
-    choice = load_tuning(tmp_path, open_bundle(standin.bundle))
-    assert choice
-    del told["file"]
-    assert json.loads(msgspec.json.encode(choice)) == told

@@ -1,4 +1,4 @@
-"""MetricsSettings as Prometheus reads them, from a real process, and the dashboard that shows them."""
+"""Metrics as Prometheus reads them, from a real process, and the dashboard that shows them."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from tests.conftest import ROOT, free_port, wait_until
 from tests.edge.cli.test_main import PROGRAM
 
 DASHBOARD = ROOT / "docs" / "grafana-dashboard.json"
-# Not every board tells these; a Raspberry Pi does.
+# Not every board reports these; a Raspberry Pi does.
 OF_THE_BOARD = {"fer_edge_temperature_celsius", "fer_edge_throttled"}
 
 
@@ -39,7 +39,7 @@ def scrape(port: int) -> dict[str, list[tuple[dict[str, str], float]]]:
 
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[tuple[dict[str, str], float]]]]:
-    """What a real service tells after a visitor has come: it plays the demo, and its broker is away."""
+    """The metrics of a real service after a visitor has come. It plays the demo, and its broker is away."""
     folder, port = tmp_path_factory.mktemp("metrics"), free_port()
     config = folder / "config.toml"
     config.write_text(
@@ -53,7 +53,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
         process.terminate()
 
 
-def test_a_running_service_tells_what_it_does(scraped: dict[str, list[tuple[dict[str, str], float]]]) -> None:
+def test_a_running_service_reports_its_figures(scraped: dict[str, list[tuple[dict[str, str], float]]]) -> None:
     def value(name: str) -> float:
         [(_, one)] = scraped[f"fer_edge_{name}"]
         return one

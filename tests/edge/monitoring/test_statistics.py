@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 
 from edge.monitoring.statistics import KernelFiles, StatisticsCollector, StatisticsInput
-from edge.mqtt.outbox import OutboxFigures
+from edge.mqtt.figures import DeliveryFigures, OutboxFigures
 from edge.system import hardware
 
 FIGURES = OutboxFigures(waiting=3, most=100, dropped=1, damaged=0, failed=0, durable=True)
+DELIVERY = DeliveryFigures(FIGURES, refused=2, fault=None)
 
 
 class Clock:
@@ -18,8 +19,8 @@ class Clock:
         return self.now
 
 
-def told(*, paused: bool = False) -> StatisticsInput:
-    return StatisticsInput(paused, 5, "student-small", "cpu", FIGURES, refused=2, commands_ignored=4, fault=None)
+def given(*, paused: bool = False) -> StatisticsInput:
+    return StatisticsInput(paused, 5, "student-small", "cpu", DELIVERY, commands_ignored=4)
 
 
 def pi(folder: Path, throttled: str = "50001", temperature: str = "61234") -> KernelFiles:
@@ -35,21 +36,21 @@ def pi(folder: Path, throttled: str = "50001", temperature: str = "61234") -> Ke
 
 def test_statistics_are_of_the_time_since_the_last_ones(tmp_path: Path) -> None:
     clock = Clock()
-    vitals = StatisticsCollector(60, pi(tmp_path), clock)
-    assert not vitals.due
+    collector = StatisticsCollector(60, pi(tmp_path), clock)
+    assert not collector.due
     for _ in range(600):
-        vitals.frame()
+        collector.frame()
     clock.now += 60
-    assert vitals.due
-    first = vitals.statistics({"detect": 6.0, "classify": 0.6}, told())
+    assert collector.due
+    first = collector.collect({"detect": 6.0, "classify": 0.6}, given())
     assert (first.uptime, first.fps, first.stage_ms) == (60.0, 10.0, {"detect": 10.0, "classify": 1.0})
     assert (first.temperature, first.throttled) == (61.234, ["under-voltage"])
-    assert not vitals.due
+    assert not collector.due
     for _ in range(30):
-        vitals.frame()
+        collector.frame()
     clock.now += 60
     (tmp_path / "io").write_text("write_bytes: 6000\n")
-    second = vitals.statistics({"detect": 6.6, "classify": 0.6}, told())
+    second = collector.collect({"detect": 6.6, "classify": 0.6}, given())
     assert (second.uptime, second.fps, second.stage_ms) == (120.0, 0.5, {"detect": 20.0, "classify": 0.0})
     assert second.bytes_written_last_hour == 5000
     assert (second.outbox, second.refused, second.commands_ignored) == (FIGURES, 2, 4)
@@ -57,22 +58,22 @@ def test_statistics_are_of_the_time_since_the_last_ones(tmp_path: Path) -> None:
 
 def test_paused_there_are_no_frames_and_nothing_is_divided_by_them(tmp_path: Path) -> None:
     clock = Clock()
-    vitals = StatisticsCollector(60, pi(tmp_path), clock)
+    collector = StatisticsCollector(60, pi(tmp_path), clock)
     clock.now += 60
-    statistics = vitals.statistics({"detect": 0.0}, told(paused=True))
+    statistics = collector.collect({"detect": 0.0}, given(paused=True))
     assert (statistics.paused, statistics.fps, statistics.stage_ms) == (True, 0.0, {"detect": 0.0})
 
 
-def test_a_board_that_tells_nothing(tmp_path: Path) -> None:
+def test_a_board_that_reports_nothing(tmp_path: Path) -> None:
     clock = Clock()
-    vitals = StatisticsCollector(1, KernelFiles(tmp_path / "none", tmp_path / "none", tmp_path / "none"), clock)
+    collector = StatisticsCollector(1, KernelFiles(tmp_path / "none", tmp_path / "none", tmp_path / "none"), clock)
     clock.now += 1
-    statistics = vitals.statistics({}, told())
+    statistics = collector.collect({}, given())
     assert (statistics.temperature, statistics.throttled, statistics.bytes_written_last_hour) == (None, None, None)
 
 
 @pytest.mark.parametrize("stored", ["", "not a number", "0x"])
-def test_a_firmware_that_tells_nonsense(tmp_path: Path, stored: str) -> None:
+def test_a_firmware_that_reports_nonsense(tmp_path: Path, stored: str) -> None:
     (tmp_path / "get_throttled").write_text(stored)
     assert hardware.throttled_now(tmp_path / "get_throttled") is None
 

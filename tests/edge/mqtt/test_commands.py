@@ -20,17 +20,17 @@ class Clock:
         return self.now
 
 
-class Desk:
-    """A Remote with all that it needs, the replies that it gave, and how often it wanted to start anew."""
+class CommandDesk:
+    """A command processor with what it needs, its replies, and how often it asked for a reload."""
 
     def __init__(self, folder: Path, *, pausable: bool = True, managed: bool = True) -> None:
         self.clock = Clock()
         self.replies: list[Reply] = []
         self.reloads = 0
         self.bundle: Callable[[], Bundle] = lambda: open_bundle(find_bundle("student-small"))
-        abilities = Capabilities(pausable, self._reload if managed else None, self._open)
+        capabilities = Capabilities(pausable, self._reload if managed else None, self._open)
         self.state_store = StateStore(folder, "kiosk")
-        self.command_processor = CommandProcessor(self.state_store, abilities, self.replies.append, self.clock)
+        self.command_processor = CommandProcessor(self.state_store, capabilities, self.replies.append, self.clock)
 
     def _reload(self) -> None:
         self.reloads += 1
@@ -42,13 +42,13 @@ class Desk:
         """Send a command long after the last one; returns the reply that came at once."""
         self.clock.now += 100
         before = len(self.replies)
-        self.command_processor.received(name, payload, retained)
+        self.command_processor.receive(name, payload, retained)
         return self.replies[-1] if len(self.replies) > before else None
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def desk(tmp_path: Path) -> CommandDesk:
+    return CommandDesk(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def desk(tmp_path: Path) -> Desk:
         ("reload", b" " * 2000, "malformed", "more than 1024 bytes"),
     ],
 )
-def test_what_is_no_command_is_answered_by_an_error(
-    desk: Desk, name: str, payload: bytes, error: str, words: str
+def test_an_invalid_command_is_answered_by_an_error(
+    desk: CommandDesk, name: str, payload: bytes, error: str, words: str
 ) -> None:
     reply = desk.send(name, payload)
     assert reply
@@ -90,22 +90,24 @@ def test_what_is_no_command_is_answered_by_an_error(
         (b"\xff", ""),
     ],
 )
-def test_a_refusal_names_the_command_by_its_id_when_that_can_be_read(desk: Desk, payload: bytes, known: str) -> None:
+def test_a_refusal_names_the_command_by_its_id_when_that_can_be_read(
+    desk: CommandDesk, payload: bytes, known: str
+) -> None:
     for reply in (desk.send("fly", payload), desk.send("reload", payload)):
         assert reply
         assert (reply.ok, reply.id) == (False, known)
 
 
-def test_a_retained_command_is_refused(desk: Desk) -> None:
+def test_a_retained_command_is_refused(desk: CommandDesk) -> None:
     reply = desk.send("pause", b'{"on":true,"id":"7"}', retained=True)
     assert reply
     assert (reply.error, reply.id) == ("retained", "7")
     assert not desk.command_processor.paused
 
 
-def test_a_flood_is_ignored_counted_and_answered_seldom(desk: Desk) -> None:
+def test_a_flood_is_ignored_counted_and_answered_seldom(desk: CommandDesk) -> None:
     for _ in range(100):
-        desk.command_processor.received("fly", b"", False)
+        desk.command_processor.receive("fly", b"", False)
         desk.clock.now += 0.01
     assert desk.command_processor.ignored == 95
     assert [reply.error for reply in desk.replies] == ["unknown"] * 5 + ["too-fast"]
@@ -117,67 +119,67 @@ def test_commands_are_limited_over_time() -> None:
     assert [limiter.allows(at) for at in (1.0, 2.0, 2.1, 4.0)] == [False, True, False, True]
 
 
-def test_pause_is_kept_at_once_and_answered_when_the_camera_is_closed(desk: Desk, tmp_path: Path) -> None:
+def test_pause_is_kept_at_once_and_answered_when_the_camera_is_closed(desk: CommandDesk, tmp_path: Path) -> None:
     assert desk.send("pause", b'{"on":true,"id":"7"}') is None
     assert desk.command_processor.paused
-    assert StateStore(tmp_path, "kiosk").kept.paused, "whatever happens to this process"
-    desk.command_processor.seeing()
+    assert StateStore(tmp_path, "kiosk").state.paused, "whatever happens to this process"
+    desk.command_processor.camera_is_open()
     assert desk.replies == []
-    desk.command_processor.resting()
+    desk.command_processor.camera_is_closed()
     assert desk.replies == [Reply(command="pause", id="7", ok=True, result={"paused": True})]
     desk.send("pause", b'{"on":false,"id":"8"}')
-    desk.command_processor.resting()
+    desk.command_processor.camera_is_closed()
     assert len(desk.replies) == 1
-    desk.command_processor.seeing()
+    desk.command_processor.camera_is_open()
     assert desk.replies[1] == Reply(command="pause", id="8", ok=True, result={"paused": False})
-    assert not StateStore(tmp_path, "kiosk").kept.paused
+    assert not StateStore(tmp_path, "kiosk").state.paused
 
 
-def test_a_pause_that_a_later_command_takes_back_is_told_so(desk: Desk) -> None:
+def test_a_pause_that_a_later_command_takes_back_gets_a_refusal(desk: CommandDesk) -> None:
     desk.send("pause", b'{"on":true,"id":"a"}')
     desk.send("pause", b'{"on":false,"id":"b"}')
-    desk.command_processor.seeing()
+    desk.command_processor.camera_is_open()
     assert [(reply.id, reply.ok) for reply in desk.replies] == [("a", False), ("b", True)]
 
 
-def test_pausing_what_is_paused_is_fine(desk: Desk) -> None:
+def test_pausing_what_is_paused_is_fine(desk: CommandDesk) -> None:
     for correlation in (b"1", b"2"):
         desk.send("pause", b'{"on":true,"id":"' + correlation + b'"}')
-        desk.command_processor.resting()
+        desk.command_processor.camera_is_closed()
     assert [reply.ok for reply in desk.replies] == [True, True]
 
 
-def test_a_device_stays_paused_from_one_process_to_the_next(desk: Desk, tmp_path: Path) -> None:
+def test_a_device_stays_paused_from_one_process_to_the_next(desk: CommandDesk, tmp_path: Path) -> None:
     desk.send("pause", b'{"on":true}')
-    assert Desk(tmp_path).command_processor.paused
-    assert not Desk(tmp_path, pausable=False).command_processor.paused, "a file is no camera"
+    assert CommandDesk(tmp_path).command_processor.paused
+    assert not CommandDesk(tmp_path, pausable=False).command_processor.paused, "a file is no camera"
 
 
-def test_what_cannot_be_kept_is_done_and_told(desk: Desk, tmp_path: Path) -> None:
+def test_a_pause_that_cannot_be_stored_is_done_and_reported(desk: CommandDesk, tmp_path: Path) -> None:
     (tmp_path / "kiosk.state.new").mkdir()
     desk.send("pause", b'{"on":true}')
-    desk.command_processor.resting()
+    desk.command_processor.camera_is_closed()
     assert desk.command_processor.paused
     assert (desk.replies[0].error, "a restart will not know" in str(desk.replies[0].sentence)) == ("failed", True)
 
 
 def test_a_file_cannot_be_paused(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, pausable=False)
+    desk = CommandDesk(tmp_path, pausable=False)
     reply = desk.send("pause", b'{"on":true}')
     assert reply
     assert reply.error == "impossible"
 
 
-def test_verify_runs_a_little_between_frames_with_the_classifier_of_the_loop(desk: Desk) -> None:
+def test_verify_runs_a_little_between_frames_with_the_classifier_of_the_loop(desk: CommandDesk) -> None:
     classifier = Classifier(desk.bundle())
-    desk.command_processor.step(classifier)
+    desk.command_processor.continue_verification(classifier)
     assert desk.send("verify", b'{"id":"9"}') is None
     busy = desk.send("verify")
     assert busy
     assert busy.error == "busy"
     steps = 0
     while len(desk.replies) < 2:
-        desk.command_processor.step(classifier)
+        desk.command_processor.continue_verification(classifier)
         steps += 1
     assert steps == 9
     reply = desk.replies[1]
@@ -188,7 +190,7 @@ def test_verify_runs_a_little_between_frames_with_the_classifier_of_the_loop(des
     assert desk.send("verify") is None, "and again"
 
 
-def test_verify_of_a_damaged_bundle_fails_and_says_why(desk: Desk) -> None:
+def test_verify_of_a_damaged_bundle_fails_and_says_why(desk: CommandDesk) -> None:
     def damaged() -> Bundle:
         raise BundleError("model.tflite: the file was damaged or replaced")
 
@@ -199,8 +201,8 @@ def test_verify_of_a_damaged_bundle_fails_and_says_why(desk: Desk) -> None:
 
 
 def test_reload_waits_for_half_a_minute_of_life(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
-    desk.command_processor.received("reload", b"", False)
+    desk = CommandDesk(tmp_path)
+    desk.command_processor.receive("reload", b"", False)
     assert (desk.replies[0].error, desk.reloads) == ("too-fast", 0)
     assert "try again in 30 s" in (desk.replies[0].sentence or "")
     reply = desk.send("reload", b'{"id":"r"}')
@@ -214,15 +216,15 @@ def test_reload_with_settings_that_cannot_be_read_changes_nothing(tmp_path: Path
 
     replies: list[Reply] = []
     clock = Clock()
-    abilities = Capabilities(pausable=True, reload=wrong, bundle=lambda: open_bundle(find_bundle("student-small")))
-    command_processor = CommandProcessor(StateStore(tmp_path, "kiosk"), abilities, replies.append, clock)
+    capabilities = Capabilities(pausable=True, reload=wrong, bundle=lambda: open_bundle(find_bundle("student-small")))
+    command_processor = CommandProcessor(StateStore(tmp_path, "kiosk"), capabilities, replies.append, clock)
     clock.now += 100
-    command_processor.received("reload", b"", False)
+    command_processor.receive("reload", b"", False)
     assert (replies[0].ok, replies[0].error) == (False, "failed")
     assert "mqtt.hots" in (replies[0].sentence or "")
 
 
 def test_by_hand_there_is_no_reload(tmp_path: Path) -> None:
-    reply = Desk(tmp_path, managed=False).send("reload")
+    reply = CommandDesk(tmp_path, managed=False).send("reload")
     assert reply
     assert reply.error == "impossible"

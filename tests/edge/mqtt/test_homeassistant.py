@@ -59,13 +59,13 @@ def test_the_golden_description_is_reproduced(aggregate_only: bool) -> None:
 
 
 def test_with_aggregates_only_no_entity_tells_of_one_person() -> None:
-    told, counted = payload()["cmps"], payload(aggregate_only=True)["cmps"]
-    assert told.keys() == counted.keys(), "what one has and the other has not is taken back"
-    taken = {name for name, component in counted.items() if component.keys() == {"p"}}
+    people, counts = payload()["cmps"], payload(aggregate_only=True)["cmps"]
+    assert people.keys() == counts.keys(), "each removes the entities that only the other has"
+    taken = {name for name, component in counts.items() if component.keys() == {"p"}}
     assert taken == {"expression", "occupancy", "faces", "event"}
-    topics = {component["state_topic"].rpartition("/")[2] for component in entities({"cmps": counted})}
+    topics = {component["state_topic"].rpartition("/")[2] for component in entities({"cmps": counts})}
     assert topics == {"aggregate", "statistics", "paused"}
-    assert told["people"] == {"p": "sensor"}
+    assert people["people"] == {"p": "sensor"}
 
 
 def test_every_name_is_one_that_home_assistant_knows() -> None:
@@ -123,8 +123,10 @@ def test_the_event_template_gives_what_home_assistant_wants(event: dict, kind: s
     environment = jinja2.Environment(autoescape=False)
     environment.filters["to_json"] = json.dumps  # as Home Assistant adds it
     template = environment.from_string(payload()["cmps"]["event"]["value_template"])
-    told = json.loads(template.render(value_json={"id": "a-1", "track": 1, "reason": None, "episode": None, **event}))
-    assert (told["event_type"], told["expression"]) == (kind, label)
+    rendered = json.loads(
+        template.render(value_json={"id": "a-1", "track": 1, "reason": None, "episode": None, **event})
+    )
+    assert (rendered["event_type"], rendered["expression"]) == (kind, label)
 
 
 def test_values_that_go_stale_expire() -> None:

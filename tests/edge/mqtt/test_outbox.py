@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from edge.errors import StoreError
-from edge.mqtt.outbox import Committer, Outbox
+from edge.mqtt.committer import Committer
+from edge.mqtt.outbox import Outbox
 from tests.conftest import wait_until
 
 
@@ -76,7 +77,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     outbox.close()
 
 
-def test_what_was_given_back_comes_again_before_what_is_newer(file: Path) -> None:
+def test_an_event_that_was_given_back_comes_again_before_what_is_newer(file: Path) -> None:
     outbox = Outbox(file, 100)
     outbox.add(payloads(1, 2, 3, 4))
     first, second, third = outbox.take(3)
@@ -89,10 +90,10 @@ def test_what_was_given_back_comes_again_before_what_is_newer(file: Path) -> Non
     outbox.close()
 
 
-def test_what_is_left_comes_again_only_after_starting_over(file: Path) -> None:
+def test_a_skipped_event_comes_again_only_after_starting_over(file: Path) -> None:
     outbox = Outbox(file, 100)
     outbox.add(payloads(1, 2))
-    outbox.leave(outbox.take(1)[0].id)
+    outbox.skip(outbox.take(1)[0].id)
     assert names(outbox) == ["2"]
     outbox.start_over()
     assert names(outbox) == ["1", "2"]
@@ -116,9 +117,9 @@ def test_beyond_the_bound_the_oldest_are_dropped_and_counted_for_ever(file: Path
 def test_what_is_on_its_way_is_not_dropped(file: Path) -> None:
     outbox = Outbox(file, 3)
     outbox.add(payloads(1, 2, 3))
-    [flying] = outbox.take(1)
+    [in_flight] = outbox.take(1)
     outbox.add(payloads(4))
-    outbox.acknowledge(flying.id)
+    outbox.acknowledge(in_flight.id)
     assert (outbox.figures.waiting, outbox.figures.dropped) == (2, 1)
     assert names(outbox) == ["3", "4"]
     outbox.close()
@@ -140,7 +141,7 @@ def test_ids_only_grow_while_the_outbox_is_emptied_again_and_again(file: Path) -
         outbox.add(payloads(number))
         ids.append(outbox.take(1)[0].id)
         outbox.acknowledge(ids[-1])
-        outbox.settle()
+        outbox.flush()
     assert ids == sorted(set(ids))
     outbox.close()
 
@@ -175,7 +176,7 @@ def test_a_damaged_file_is_set_aside_and_counted(file: Path, damage: str, caplog
     assert again.add(payloads(1)) == (damage != "folder")
     assert names(again) == ["1"]
     if damage == "folder":
-        assert "cannot be written" in again.trouble
+        assert "cannot be written" in again.disk.error
     else:
         assert (again.figures.damaged, again.figures.durable) == (1, True)
         assert file.with_name("outbox.db.damaged").exists()
@@ -186,7 +187,7 @@ def test_a_damaged_file_is_set_aside_and_counted(file: Path, damage: str, caplog
     again.close()
 
 
-def test_a_full_disk_is_told_and_events_go_on_from_memory_until_there_is_room(small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_events_go_on_from_memory_until_there_is_room(small_disk: Path) -> None:
     clock = Clock()
     outbox = Outbox(small_disk / "outbox.db", 10_000, clock)
     assert outbox.add(payloads(0))
@@ -195,7 +196,7 @@ def test_a_full_disk_is_told_and_events_go_on_from_memory_until_there_is_room(sm
         ballast.write_bytes(b"x" * 1_000_000)
     for number in range(1, 200):
         outbox.add([b"%d %s" % (number, b"x" * 2000)])
-    assert "cannot be written: database or disk is full" in outbox.trouble
+    assert "cannot be written: database or disk is full" in outbox.disk.error
     assert (outbox.figures.durable, outbox.figures.failed) == (False, 1)
     assert outbox.figures.waiting == 200
     taken = outbox.take(1000)
@@ -203,11 +204,11 @@ def test_a_full_disk_is_told_and_events_go_on_from_memory_until_there_is_room(sm
     for stored in taken[:150]:
         outbox.acknowledge(stored.id)
     ballast.unlink()
-    outbox.settle()
-    assert outbox.trouble, "not tried again at once"
+    outbox.flush()
+    assert outbox.disk.error, "not tried again at once"
     clock.now += 60
-    outbox.settle()
-    assert (outbox.trouble, outbox.figures.durable, outbox.figures.waiting) == ("", True, 50)
+    outbox.flush()
+    assert (outbox.disk.error, outbox.figures.durable, outbox.figures.waiting) == ("", True, 50)
     outbox.close()
     again = Outbox(small_disk / "outbox.db", 10_000)
     assert again.figures.failed == 1, "counted for ever"
@@ -215,7 +216,7 @@ def test_a_full_disk_is_told_and_events_go_on_from_memory_until_there_is_room(sm
     again.close()
 
 
-def test_a_read_only_disk_is_told_and_used_once_it_can_be_written(small_disk: Path) -> None:
+def test_a_read_only_disk_is_reported_and_used_once_it_can_be_written(small_disk: Path) -> None:
     clock = Clock()
     file = small_disk / "outbox.db"
     outbox = Outbox(file, 10, clock)
@@ -224,17 +225,17 @@ def test_a_read_only_disk_is_told_and_used_once_it_can_be_written(small_disk: Pa
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     outbox = Outbox(file, 10, clock)
     assert not outbox.add(payloads(3))
-    assert "cannot be written" in outbox.trouble
-    [flying] = outbox.take(10)
-    assert flying.payload == b"3"
+    assert "cannot be written" in outbox.disk.error
+    [in_flight] = outbox.take(10)
+    assert in_flight.payload == b"3"
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     clock.now += 60
     outbox.add(payloads(4))
-    assert outbox.trouble, "an event on its way keeps its id"
-    outbox.acknowledge(flying.id)
+    assert outbox.disk.error, "an event on its way keeps its id"
+    outbox.acknowledge(in_flight.id)
     clock.now += 60
-    outbox.settle()
-    assert (outbox.trouble, outbox.figures.waiting) == ("", 3)
+    outbox.flush()
+    assert (outbox.disk.error, outbox.figures.waiting) == ("", 3)
     assert names(outbox) == ["1", "2", "4"]
     outbox.close()
 
@@ -246,16 +247,16 @@ def test_attempts_on_a_broken_disk_become_rarer(file: Path) -> None:
     attempts = []
     for second in range(300):
         clock.now = 100.0 + second
-        before = outbox._retry_at
+        before = outbox.disk.retry_at
         outbox.add(payloads(second))
-        if outbox._retry_at != before:
+        if outbox.disk.retry_at != before:
             attempts.append(second)
     assert attempts == [1, 3, 7, 15, 31, 63, 123, 183, 243]
     assert (outbox.figures.waiting, outbox.figures.dropped) == (10, 290)
     assert outbox.figures.failed == 1 + len(attempts), "the first when it was opened"
 
 
-def test_events_that_are_lost_with_the_process_are_said_to_be(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_events_that_are_lost_with_the_process_are_logged(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     file.mkdir(parents=True)
     outbox = Outbox(file, 10)
     outbox.add(payloads(1, 2))
@@ -279,7 +280,7 @@ class SlowDisk(Outbox):
         return super().add(payloads)
 
 
-def test_whoever_tells_does_not_wait_for_a_disk_that_hangs(file: Path) -> None:
+def test_putting_an_event_does_not_wait_for_a_disk_that_hangs(file: Path) -> None:
     outbox = SlowDisk(file, 10_000)
     moved = threading.Event()
     committer = Committer(outbox, moved.set)
@@ -290,9 +291,9 @@ def test_whoever_tells_does_not_wait_for_a_disk_that_hangs(file: Path) -> None:
     for _ in range(1000):
         committer.put(b"more")
     assert time.monotonic() - began < 0.5
-    assert committer.waiting == 1001
+    assert committer.uncommitted == 1001
     outbox.go_on.set()
-    wait_until(lambda: not committer.waiting, 5)
+    wait_until(lambda: not committer.uncommitted, 5)
     committer.close(5)
     assert outbox.batches == [1, 1000], "what came meanwhile is one commit"
     assert outbox.figures.waiting == 1001
@@ -324,9 +325,9 @@ def test_no_event_is_counted_twice_on_its_way_into_the_outbox(file: Path) -> Non
     assert committer.undelivered == 2
     assert outbox.entered.wait(5)
     committer.put(b"3")
-    assert (committer.undelivered, committer.waiting, outbox.figures.waiting) == (3, 1, 2)
+    assert (committer.undelivered, committer.uncommitted, outbox.figures.waiting) == (3, 1, 2)
     outbox.go_on.set()
-    wait_until(lambda: not committer.waiting, 5)
+    wait_until(lambda: not committer.uncommitted, 5)
     assert committer.undelivered == outbox.figures.waiting == 3
     committer.close(5)
     outbox.close()

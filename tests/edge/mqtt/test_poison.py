@@ -1,61 +1,61 @@
 from edge.mqtt.poison import PoisonMessageDetector
 
 
-def test_messages_under_way_when_a_cable_is_pulled_once_are_not_suspected() -> None:
-    suspects = PoisonMessageDetector()
-    assert suspects.lost(range(20), 0.0, blamed=False) is None
-    assert not suspects.alone
+def test_messages_in_flight_when_a_cable_is_pulled_once_are_not_suspected() -> None:
+    detector = PoisonMessageDetector()
+    assert detector.lost(range(20), 0.0, blamed=False) is None
+    assert not detector.one_by_one
 
 
-def test_the_guilty_one_is_found_among_many_and_held_back_while_others_go_on() -> None:
-    suspects, waiting, now = PoisonMessageDetector(), list(range(30)), 0.0
+def test_the_poison_message_is_found_among_many_and_held_back_while_others_go_on() -> None:
+    detector, waiting, now = PoisonMessageDetector(), list(range(30)), 0.0
     found, losses = None, 0
     while waiting and found is None:
-        free = [name for name in waiting if not suspects.held(name)]
-        under_way = free[: 1 if suspects.alone else 20]
-        if 7 in under_way:
-            found, losses, now = suspects.lost(under_way, now, blamed=True), losses + 1, now + 1
+        free = [name for name in waiting if not detector.is_held(name)]
+        in_flight = free[: 1 if detector.one_by_one else 20]
+        if 7 in in_flight:
+            found, losses, now = detector.lost(in_flight, now, blamed=True), losses + 1, now + 1
         else:
-            waiting = [name for name in waiting if name not in under_way]
-            for name in under_way:
-                suspects.answered(name)
+            waiting = [name for name in waiting if name not in in_flight]
+            for name in in_flight:
+                detector.answered(name)
     assert (found, losses) == (7, 4)
-    assert suspects.held(7)
+    assert detector.is_held(7)
     for name in range(20):
-        suspects.answered(name) if name != 7 else None
-    assert not suspects.alone, "the others may go together again"
+        detector.answered(name) if name != 7 else None
+    assert not detector.one_by_one, "the others may go together again"
 
 
-def test_without_a_word_of_the_broker_more_losses_are_needed() -> None:
-    suspects = PoisonMessageDetector()
-    assert [suspects.lost([1], 0.0, blamed=False) for _ in range(10)] == [None] * 9 + [1]
+def test_without_a_reason_from_the_broker_more_losses_are_needed() -> None:
+    detector = PoisonMessageDetector()
+    assert [detector.lost([1], 0.0, blamed=False) for _ in range(10)] == [None] * 9 + [1]
 
 
 def test_it_is_tried_again_later_each_time() -> None:
-    suspects, now, holds = PoisonMessageDetector(), 0.0, []
+    detector, now, holds = PoisonMessageDetector(), 0.0, []
     for _ in range(5):
-        while suspects.lost([1], now, blamed=True) is None:
+        while detector.lost([1], now, blamed=True) is None:
             pass
         began = now
-        while not suspects.released(now):
+        while not detector.released(now):
             now += 1
         holds.append(now - began)
     assert holds == [600, 1200, 2400, 3600, 3600]
 
 
-def test_whatever_is_answered_is_innocent() -> None:
-    suspects = PoisonMessageDetector()
+def test_an_answered_message_is_cleared() -> None:
+    detector = PoisonMessageDetector()
     for _ in range(9):
-        suspects.lost([1], 0.0, blamed=False)
-    suspects.answered(1)
-    assert suspects.lost([1], 0.0, blamed=False) is None
+        detector.lost([1], 0.0, blamed=False)
+    detector.answered(1)
+    assert detector.lost([1], 0.0, blamed=False) is None
 
 
 def test_what_is_suspected_and_never_comes_again_is_forgotten() -> None:
-    suspects = PoisonMessageDetector()
-    suspects.lost([1, 2], 0.0, blamed=True)
-    assert suspects.alone
-    suspects.released(599.0)
-    assert suspects.alone
-    suspects.released(600.0)
-    assert not suspects.alone
+    detector = PoisonMessageDetector()
+    detector.lost([1, 2], 0.0, blamed=True)
+    assert detector.one_by_one
+    detector.released(599.0)
+    assert detector.one_by_one
+    detector.released(600.0)
+    assert not detector.one_by_one

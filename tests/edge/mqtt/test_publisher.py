@@ -2,7 +2,6 @@
 
 import json
 import logging
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,22 +17,23 @@ from edge.events.factory import EventFactory, schema
 from edge.model.preprocessing import LABELS, expression
 from edge.monitoring.statistics import StatisticsCollector
 from edge.mqtt.outbox import Outbox
-from edge.mqtt.publisher import Announcement, MqttPublisher, client_id, device_id
+from edge.mqtt.publisher import MqttPublisher
+from edge.mqtt.retained import Announcement
 from edge.records import Event, EventKind, Fault
 from edge.settings import MqttSettings
 from edge.system.clock import live_time, moment
 from tests.conftest import Broker, free_port, wait_until
 from tests.edge.listener import listening
-from tests.edge.monitoring.test_statistics import pi, told
+from tests.edge.monitoring.test_statistics import given, pi
 from tests.edge.proxy import proxied
 
 pytestmark = pytest.mark.slow
 
-MAKER, ORIGIN = EventFactory(), live_time()
+FACTORY, ORIGIN = EventFactory(), live_time()
 
 
 def event(kind: EventKind, track: int = 1, label: str = "happy") -> Event:
-    return MAKER.event(Change(track, kind, expression(np.eye(7)[LABELS.index(label)]), 0.0), moment(ORIGIN))
+    return FACTORY.event(Change(track, kind, expression(np.eye(7)[LABELS.index(label)]), 0.0), moment(ORIGIN))
 
 
 def settings(port: int, **more: str | int) -> MqttSettings:
@@ -45,7 +45,7 @@ Start = Callable[..., MqttPublisher]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts sinks that share an outbox file, and tries again quickly; closes what a test leaves open."""
+    """Starts publishers that share an outbox file, and tries again quickly; closes what a test leaves open."""
     made: list[MqttPublisher] = []
 
     def starting(mqtt: MqttSettings, *announcements: Announcement, most: int = 1000) -> MqttPublisher:
@@ -56,7 +56,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield starting
     for publisher in made:
-        if publisher._link.is_alive():
+        if publisher._connection.is_alive():
             publisher.close(1)
 
 
@@ -66,7 +66,7 @@ def test_events_state_and_availability_reach_a_subscriber(broker: Broker, start:
         publisher = start(settings(broker.port, protocol=protocol))
         sent = [event("appeared"), event("appeared", 2, "sad"), event("changed", 1, "neutral"), event("left", 1)]
         for one in sent:
-            publisher.tell(one)
+            publisher.publish_event(one)
         wait_until(lambda: len(listener.of("event")) == 4 and listener.json("state")[-1]["faces"] == 1, 5)
         states = listener.json("state")
         assert publisher.close(5) == 0
@@ -80,19 +80,19 @@ def test_events_state_and_availability_reach_a_subscriber(broker: Broker, start:
 
 def test_state_is_retained_and_events_are_not(broker: Broker, start: Start) -> None:
     publisher = start(settings(broker.port))
-    publisher.tell(event("appeared"))
-    wait_until(lambda: not publisher.undelivered(), 5)
+    publisher.publish_event(event("appeared"))
+    wait_until(lambda: not publisher.undelivered, 5)
     with listening(broker.port) as late:
         wait_until(lambda: late.of("availability") == ["online"] and bool(late.of("state")), 5)
         assert late.of("event") == []
         assert late.json("state")[-1]["expression"] == "happy"
 
 
-def test_whoever_ends_leaves_nobody_in_the_retained_state(broker: Broker, start: Start) -> None:
+def test_a_device_that_stops_leaves_no_faces_in_the_retained_state(broker: Broker, start: Start) -> None:
     """After a fault it used to name the last faces until the next connection."""
     publisher = start(settings(broker.port))
-    publisher.tell(event("appeared"))
-    publisher.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
+    publisher.publish_event(event("appeared"))
+    publisher.faults.set("service", Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
     assert publisher.close(5) == 0
     with listening(broker.port) as late:
         wait_until(lambda: late.of("availability") == ["offline"] and bool(late.of("fault")), 5)
@@ -106,7 +106,7 @@ def test_availability_comes_after_the_state_on_every_connection(broker: Broker, 
         wait_until(lambda: listener.last("availability") == "online", 5)
         proxy.cut()
         wait_until(lambda: listener.last("availability") == "offline", 5)
-        publisher.tell(event("appeared"))
+        publisher.publish_event(event("appeared"))
         proxy.mend()
         wait_until(lambda: listener.last("availability") == "online", 5)
         order = [topic.rpartition("/")[2] for topic, _, _ in listener.messages]
@@ -119,9 +119,9 @@ def test_the_same_state_is_not_sent_again(broker: Broker, start: Start) -> None:
     with listening(broker.port) as listener:
         publisher = start(settings(broker.port))
         for _ in range(50):
-            publisher.paused(False)
-            publisher.fault(None)
-        publisher.paused(True)
+            publisher.set_paused(False)
+            publisher.faults.set("service", None)
+        publisher.set_paused(True)
         wait_until(lambda: listener.last("paused") == "ON", 5)
         assert len(listener.of("paused")) <= 2
         assert len(listener.of("fault")) <= 1
@@ -135,7 +135,7 @@ def test_a_device_whose_connection_breaks_is_offline_by_its_last_will(broker: Br
         wait_until(lambda: listener.of("availability") == ["online", "offline"], 5)
 
 
-def test_events_told_while_the_broker_is_absent_arrive_when_it_comes(
+def test_events_published_while_the_broker_is_absent_arrive_when_it_comes(
     broker: Broker, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker.stop()
@@ -143,12 +143,12 @@ def test_events_told_while_the_broker_is_absent_arrive_when_it_comes(
         publisher = start(settings(broker.port))
         sent = [event("appeared"), event("left")]
         for one in sent:
-            publisher.tell(one)
+            publisher.publish_event(one)
         wait_until(lambda: "no MQTT broker answers" in caplog.text, 5)
-    assert publisher.undelivered() == 2
+    assert publisher.undelivered == 2
     broker.start()
     with listening(broker.port) as listener:
-        wait_until(lambda: not publisher.undelivered(), 15)
+        wait_until(lambda: not publisher.undelivered, 15)
         assert publisher.close(5) == 0
         assert set(listener.ids()) <= {one.id for one in sent}
 
@@ -163,14 +163,14 @@ def test_a_broker_that_refuses_is_not_connected_and_says_why(
     password.write_text("secret\n")
     with caplog.at_level(logging.WARNING):
         publisher = start(settings(broker.port, username="kiosk", password_file=str(password)))
-        publisher.tell(event("appeared"))
+        publisher.publish_event(event("appeared"))
         wait_until(lambda: "refuses the connection" in caplog.text, 5)
         assert publisher.close(0.2) == 1
     assert "Not authorized" in caplog.text
     assert "secret" not in caplog.text
 
 
-def test_the_same_failure_over_and_over_is_said_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_failure_over_and_over_is_logged_once(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         publisher = start(settings(free_port()))
         attempts: list[int] = []
@@ -183,16 +183,16 @@ HINT = "Does another device have the same name?"
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_two_devices_with_one_name_are_told_so(
+def test_two_devices_with_one_name_are_reported(
     broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture, protocol: str
 ) -> None:
     mqtt = settings(broker.port, protocol=protocol)
-    sinks = [MqttPublisher(mqtt, Outbox(tmp_path / f"{n}.db", 10), longest_wait=0.5) for n in range(2)]
+    publishers = [MqttPublisher(mqtt, Outbox(tmp_path / f"{n}.db", 10), longest_wait=0.5) for n in range(2)]
     with caplog.at_level(logging.WARNING):
-        for publisher in sinks:
+        for publisher in publishers:
             publisher.start()
         wait_until(lambda: HINT in caplog.text, 10)
-        for publisher in sinks:
+        for publisher in publishers:
             publisher.close(1)
 
 
@@ -206,7 +206,7 @@ def test_a_network_that_breaks_again_and_again_is_not_taken_for_another_device(
         for breaks in range(1, 6):
             wait_until(lambda: caplog.text.count("connected to the MQTT broker") >= breaks, 10)  # noqa: B023
             proxy.cut()
-            wait_until(lambda: caplog.text.count("ends the connection without a word") >= breaks, 10)  # noqa: B023
+            wait_until(lambda: caplog.text.count("closes the connection without a reason") >= breaks, 10)  # noqa: B023
             proxy.mend()
         assert caplog.text.count("lost the MQTT broker") == 5
         publisher.close(1)
@@ -245,15 +245,6 @@ def test_an_unusable_password_or_certificate_file_is_a_settings_error(tmp_path: 
         outbox.close()
 
 
-def test_the_device_is_named_by_the_settings_else_by_its_serial_else_by_its_host(tmp_path: Path) -> None:
-    serial = tmp_path / "serial-number"
-    assert device_id(MqttSettings(), serial) == socket.gethostname()
-    serial.write_bytes(b"10000000abcdef01\0")  # as a Raspberry Pi's kernel gives it
-    assert device_id(MqttSettings(), serial) == "10000000abcdef01"
-    assert device_id(MqttSettings(device="kiosk"), serial) == "kiosk"
-    assert client_id(MqttSettings(prefix="house/hall", device="kiosk")) == "house-hall-kiosk"
-
-
 def certificates(folder: Path) -> None:
     """Two authorities, and of the first a certificate of the broker and one of the device, as openssl makes them."""
 
@@ -284,9 +275,9 @@ def test_a_broker_that_wants_the_devices_certificate(
     ours = {"cert_file": str(tmp_path / "device.pem"), "key_file": str(tmp_path / "device.key")} if own else {}
     with caplog.at_level(logging.WARNING):
         publisher = start(settings(broker.port, ca_file=str(tmp_path / "ca.pem"), **ours))
-        publisher.tell(event("appeared"))
+        publisher.publish_event(event("appeared"))
         if own:
-            wait_until(lambda: not publisher.undelivered(), 5)
+            wait_until(lambda: not publisher.undelivered, 5)
         else:
             wait_until(lambda: "Does it want a certificate of this device (mqtt.cert_file)?" in caplog.text, 5)
             assert publisher.close(0.5) == 1
@@ -294,7 +285,7 @@ def test_a_broker_that_wants_the_devices_certificate(
 
 # paho leaves closing a socket whose handshake has failed to the garbage collector, which does so at once.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_broker_with_a_strangers_certificate_is_told_nothing(
+def test_a_broker_with_a_strangers_certificate_gets_nothing(
     broker: Broker, start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     certificates(tmp_path)
@@ -303,12 +294,12 @@ def test_a_broker_with_a_strangers_certificate_is_told_nothing(
     broker.start()
     with caplog.at_level(logging.WARNING):
         publisher = start(settings(broker.port, ca_file=str(tmp_path / "stranger.pem")))
-        publisher.tell(event("appeared"))
+        publisher.publish_event(event("appeared"))
         wait_until(lambda: "TLS failed" in caplog.text, 5)
         assert "certificate verify failed" in caplog.text
         descriptors = len(list(Path("/proc/self/fd").iterdir()))
-        attempts = publisher._link._backoff._failures
-        wait_until(lambda: publisher._link._backoff._failures > attempts + 5, 10)
+        attempts = publisher._connection._backoff._failures
+        wait_until(lambda: publisher._connection._backoff._failures > attempts + 5, 10)
         assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors + 2, "they are not used up"
         assert publisher.close(0.5) == 1
 
@@ -318,34 +309,34 @@ def test_of_all_but_events_only_the_newest_is_sent(broker: Broker, start: Start,
     with proxied(broker.port) as proxy, listening(broker.port) as listener:
         proxy.cut()
         publisher = start(settings(proxy.port))
-        vitals = StatisticsCollector(1.0, pi(tmp_path))
+        collector = StatisticsCollector(1.0, pi(tmp_path))
         for number, label in enumerate(labels):
-            publisher.tell(event("changed", 1, label))
-            publisher.paused(number % 2 == 0)
-            publisher.statistics(vitals.statistics({}, replace(told(), frames_dropped=number)))
-        wait_until(lambda: publisher._outbox.figures.waiting == 5 and not publisher._committer.waiting, 5)
+            publisher.publish_event(event("changed", 1, label))
+            publisher.set_paused(number % 2 == 0)
+            publisher.publish_statistics(collector.collect({}, replace(given(), frames_dropped=number)))
+        wait_until(lambda: publisher._outbox.figures.waiting == 5 and not publisher._committer.uncommitted, 5)
         proxy.mend()
         wait_until(lambda: len(listener.of("event")) == 5 and listener.of("statistics"), 10)
         assert publisher.close(5) == 0
         assert [one["frames_dropped"] for one in listener.json("statistics")] == [4]
         assert listener.of("paused") == ["ON"]
-        # The last one says that nobody is there any more.
+        # The last one has no face.
         assert [one["expression"] for one in listener.json("state")] == ["neutral", None]
         assert [one["expression"]["label"] for one in listener.json("event")] == labels
 
 
-def test_the_fault_that_began_first_is_told_until_it_ends(broker: Broker, start: Start) -> None:
+def test_the_fault_that_began_first_is_published_until_it_ends(broker: Broker, start: Start) -> None:
     with listening(broker.port) as listener:
         publisher = start(settings(broker.port))
-        publisher.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
-        publisher._set_fault("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
+        publisher.faults.set("service", Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
+        publisher.faults.set("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
         wait_until(lambda: listener.of("fault") != [], 5)
-        assert publisher.fault_code == 5
-        publisher.fault(None)
+        assert publisher.figures().fault == 5
+        publisher.faults.set("service", None)
         wait_until(lambda: json.loads(listener.last("fault") or "{}").get("code") == 18, 5)
-        publisher._set_fault("outbox", None)
+        publisher.faults.set("outbox", None)
         wait_until(lambda: listener.last("fault") == "", 5)
-        assert publisher.fault_code is None
+        assert publisher.figures().fault is None
 
 
 @pytest.mark.parametrize("ends_with", [None, 5])
@@ -355,10 +346,10 @@ def test_with_offline_the_fault_says_why_it_ended_and_nothing_else(
     """It used to name a full disk for ever, though the process had ended in order."""
     with listening(broker.port) as listener:
         publisher = start(settings(broker.port))
-        publisher._set_fault("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
+        publisher.faults.set("outbox", Fault(18, "no disk", "2026-11-22T11:00:01+00:00"))
         wait_until(lambda: listener.json("fault"), 5)
         if ends_with:
-            publisher.fault(Fault(ends_with, "no camera", "2026-11-22T11:00:02+00:00"))
+            publisher.faults.set("service", Fault(ends_with, "no camera", "2026-11-22T11:00:02+00:00"))
         assert publisher.close(5) == 0
         wait_until(lambda: listener.last("availability") == "offline", 5)
         assert json.loads(listener.last("fault") or "{}").get("code") == ends_with
@@ -371,11 +362,11 @@ def test_a_thread_that_ends_with_a_bug_is_noticed(broker: Broker, tmp_path: Path
 
     publisher = MqttPublisher(settings(broker.port), Outbox(tmp_path / "outbox.db", 10))
     publisher.start(bug)
-    publisher.check()
+    publisher.check_threads()
     with listening(broker.port) as listener:
         wait_until(lambda: listener.last("availability") == "online", 5)
         listener.send("command/verify")
-        wait_until(lambda: not publisher._link.is_alive(), 5)
+        wait_until(lambda: not publisher._connection.is_alive(), 5)
     with pytest.raises(DeliveryError, match="ended with a bug"):
-        publisher.check()
+        publisher.check_threads()
     publisher.close(0.5)

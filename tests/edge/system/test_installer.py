@@ -1,4 +1,4 @@
-"""What `fer-edge service` would do to a machine, and what it says about one. The real thing is in tests/platform."""
+"""The steps of `fer-edge service` and its status, without a real systemd. That one is in tests/platform."""
 
 import json
 import re
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli.reference import reference, sample
+from edge.cli.service import install_service, service_status, uninstall_service
 from edge.errors import FerEdgeError, SettingsError, SystemCommandError, UsageError, exit_meanings
 from edge.settings import Preset, Settings, load_settings
 from edge.system.installer import (
@@ -20,10 +21,7 @@ from edge.system.installer import (
     USERS_FILE,
     Machine,
     describe,
-    install,
     run_command,
-    status,
-    uninstall,
 )
 from tests.conftest import ROOT
 
@@ -74,7 +72,7 @@ def files(machine: Machine) -> dict[str, str]:
 
 def test_install_writes_the_files_and_runs_the_commands(machine: Machine) -> None:
     commands = Commands()
-    assert install(arguments("install"), machine, commands) == 0
+    assert install_service(arguments("install"), machine, commands) == 0
     assert files(machine) == {
         CONFIG_FILE: (SHIPPED / "config.toml").read_text(),
         PASSWORD_FILE: "",
@@ -97,15 +95,15 @@ def test_install_writes_the_files_and_runs_the_commands(machine: Machine) -> Non
 
 def test_the_user_is_made_before_the_service_starts_and_the_unit_is_read_before(machine: Machine) -> None:
     commands = Commands()
-    install(arguments("install"), machine, commands)
+    install_service(arguments("install"), machine, commands)
     assert commands.run[-1].endswith("--no-block fer-edge.service")
 
 
 def test_installing_twice_writes_nothing_the_second_time(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    install(arguments("install"), machine, Commands())
+    install_service(arguments("install"), machine, Commands())
     before = files(machine)
     capsys.readouterr()
-    install(arguments("install"), machine, Commands())
+    install_service(arguments("install"), machine, Commands())
     assert files(machine) == before
     assert not [line for line in capsys.readouterr().out.splitlines() if line.startswith("write")]
 
@@ -116,17 +114,17 @@ def test_a_dry_run_says_the_same_and_does_nothing(
 ) -> None:
     commands = Commands()
     plain = Machine(machine.root, machine.prefix, machine.base_prefix, superuser=superuser)
-    assert install(arguments("install", dry_run=True), plain, commands) == 0
-    said = capsys.readouterr().out
+    assert install_service(arguments("install", dry_run=True), plain, commands) == 0
+    output = capsys.readouterr().out
     assert files(machine) == {}
     assert commands.run == []
-    install(arguments("install"), machine, commands)
-    assert capsys.readouterr().out.startswith(said)
-    uninstall(arguments("uninstall", dry_run=True), plain, commands)
-    said = capsys.readouterr().out
+    install_service(arguments("install"), machine, commands)
+    assert capsys.readouterr().out.startswith(output)
+    uninstall_service(arguments("uninstall", dry_run=True), plain, commands)
+    output = capsys.readouterr().out
     assert UNIT_FILE in files(machine)
-    uninstall(arguments("uninstall"), machine, commands)
-    assert capsys.readouterr().out.startswith(said)
+    uninstall_service(arguments("uninstall"), machine, commands)
+    assert capsys.readouterr().out.startswith(output)
 
 
 def test_settings_and_password_are_never_overwritten(machine: Machine) -> None:
@@ -134,7 +132,7 @@ def test_settings_and_password_are_never_overwritten(machine: Machine) -> None:
     (machine.root / "etc/fer-edge").mkdir(parents=True)
     (machine.root / CONFIG_FILE).write_text(own)
     (machine.root / PASSWORD_FILE).write_text("sesame")
-    install(arguments("install"), machine, Commands())
+    install_service(arguments("install"), machine, Commands())
     assert files(machine)[CONFIG_FILE] == own
     assert files(machine)[PASSWORD_FILE] == "sesame"
     assert files(machine)[f"{CONFIG_FILE}.new"] == sample()
@@ -145,23 +143,23 @@ def test_settings_from_an_old_version_stop_an_upgrade_before_it_begins(machine: 
     (machine.root / CONFIG_FILE).write_text('[mqtt]\nuser = "kiosk"\n')
     commands = Commands()
     with pytest.raises(SettingsError, match=r"unknown key mqtt\.user; did you mean mqtt\.username\?"):
-        install(arguments("install"), machine, commands)
+        install_service(arguments("install"), machine, commands)
     assert commands.run == []
     assert list(files(machine)) == [CONFIG_FILE]
 
 
 def test_uninstall_leaves_settings_password_and_user(machine: Machine) -> None:
-    install(arguments("install"), machine, Commands())
+    install_service(arguments("install"), machine, Commands())
     commands = Commands()
-    assert uninstall(arguments("uninstall"), machine, commands) == 0
+    assert uninstall_service(arguments("uninstall"), machine, commands) == 0
     assert set(files(machine)) == {CONFIG_FILE, PASSWORD_FILE}
     assert commands.run[0] == "systemctl disable --now fer-edge.service"
     again = Commands()
-    assert uninstall(arguments("uninstall"), machine, again) == 0
+    assert uninstall_service(arguments("uninstall"), machine, again) == 0
     assert "systemctl disable --now fer-edge.service" not in again.run
 
 
-@pytest.mark.parametrize(("action", "command"), [("install", install), ("uninstall", uninstall)])
+@pytest.mark.parametrize(("action", "command"), [("install", install_service), ("uninstall", uninstall_service)])
 def test_without_root_the_command_to_use_is_named(machine: Machine, action: str, command) -> None:  # noqa: ANN001
     plain = Machine(machine.root, machine.prefix, machine.base_prefix, superuser=False)
     with pytest.raises(UsageError, match=f"sudo /srv/fer/bin/fer-edge service {action}") as raised:
@@ -169,7 +167,7 @@ def test_without_root_the_command_to_use_is_named(machine: Machine, action: str,
     assert raised.value.exit_code == 2
 
 
-@pytest.mark.parametrize("command", [install, uninstall, status])
+@pytest.mark.parametrize("command", [install_service, uninstall_service, service_status])
 def test_without_systemd_it_says_so(tmp_path: Path, command) -> None:  # noqa: ANN001
     with pytest.raises(UsageError, match="systemd does not run here"):
         command(
@@ -182,10 +180,10 @@ def test_a_program_that_the_sandbox_would_hide_is_refused(machine: Machine, pref
     for pair in ((prefix, "/usr"), ("/opt/fer-edge", prefix)):
         hidden = Machine(machine.root, Path(pair[0]), Path(pair[1]), superuser=True)
         with pytest.raises(UsageError, match=prefix):
-            install(arguments("install", dry_run=True), hidden, Commands())
+            install_service(arguments("install", dry_run=True), hidden, Commands())
 
 
-def test_a_command_that_fails_is_told_with_what_it_said() -> None:
+def test_a_command_that_fails_is_reported_with_its_stderr() -> None:
     with pytest.raises(SystemCommandError, match=r"sh -c .* failed \(3\): no such unit"):
         run_command(("sh", "-c", "echo no such unit >&2; exit 3"))
     with pytest.raises(SystemCommandError, match="cannot be run: No such file"):
@@ -195,7 +193,7 @@ def test_a_command_that_fails_is_told_with_what_it_said() -> None:
 
 def test_status_of_a_service_that_works(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     shown = Commands("\n".join(f"{name}={value}" for name, value in SHOWN.items()))
-    assert status(arguments("status"), machine, shown) == 0
+    assert service_status(arguments("status"), machine, shown) == 0
     assert json.loads(capsys.readouterr().out) == {
         "state": "active",
         "sub_state": "running",
@@ -213,7 +211,7 @@ def test_status_of_a_service_that_works(machine: Machine, capsys: pytest.Capture
     [
         ({"Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "5"}, 5, "camera"),
         ({"Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "3"}, 3, "configuration file"),
-        ({"Result": "success", "ExecMainCode": "1", "ExecMainStatus": "0"}, 0, "as it should"),
+        ({"Result": "success", "ExecMainCode": "1", "ExecMainStatus": "0"}, 0, "ended normally"),
         ({"Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "217"}, 217, "systemd could not run it"),
         ({"Result": "watchdog", "ExecMainCode": "2", "ExecMainStatus": "6"}, None, "watchdog"),
         ({"Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9"}, None, "SIGKILL"),
@@ -221,15 +219,15 @@ def test_status_of_a_service_that_works(machine: Machine, capsys: pytest.Capture
     ],
 )
 def test_status_says_what_the_last_end_means(changes: dict[str, str], code: int | None, meaning: str) -> None:
-    told = describe({**SHOWN, **changes})
-    assert told["exit_code"] == code
-    assert meaning in told["exit_meaning"]
+    service = describe({**SHOWN, **changes})
+    assert service["exit_code"] == code
+    assert meaning in service["exit_meaning"]
 
 
 def test_status_without_an_installed_service(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     absent = {**SHOWN, "LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
     shown = Commands("\n".join(f"{name}={value}" for name, value in absent.items()))
-    assert status(Namespace(json=False), machine, shown) == 1
+    assert service_status(Namespace(json=False), machine, shown) == 1
     assert "not installed" in capsys.readouterr().out
 
 

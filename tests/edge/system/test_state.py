@@ -23,7 +23,7 @@ from edge.system.state import (
         ("", {}, str(Path.home() / ".local/state/fer-edge")),
     ],
 )
-def test_where_things_are_kept(store: str, environ: dict[str, str], folder: str) -> None:
+def test_the_state_folder(store: str, environ: dict[str, str], folder: str) -> None:
     assert store_folder(StoreSettings(folder=store), environ) == Path(folder)
 
 
@@ -37,37 +37,37 @@ def test_a_technicians_command_takes_the_services_settings_and_state(tmp_path: P
         assert store_folder(StoreSettings(), service_environ(config, {"XDG_STATE_HOME": "/x"})) == state
 
 
-def test_what_is_kept_is_there_for_the_next_process_and_written_only_when_it_changes(tmp_path: Path) -> None:
+def test_the_state_is_there_for_the_next_process_and_written_only_when_it_changes(tmp_path: Path) -> None:
     state_store = StateStore(tmp_path / "state", "kiosk")
-    assert state_store.kept == DeviceState()
-    assert state_store.keep(paused=True)
+    assert state_store.state == DeviceState()
+    assert state_store.update(paused=True)
     [file] = (tmp_path / "state").iterdir()
     assert file.name == "kiosk.state.json"
     written = file.stat().st_mtime_ns
-    assert state_store.keep(paused=True)
+    assert state_store.update(paused=True)
     assert file.stat().st_mtime_ns == written
-    assert StateStore(tmp_path / "state", "kiosk").kept == DeviceState(paused=True)
+    assert StateStore(tmp_path / "state", "kiosk").state == DeviceState(paused=True)
 
 
 @pytest.mark.parametrize("stored", [b"", b"{", b'{"paused": 3}', b"\xff"])
-def test_what_cannot_be_read_is_as_if_it_had_never_been(tmp_path: Path, stored: bytes) -> None:
+def test_a_file_that_cannot_be_read_gives_an_empty_state(tmp_path: Path, stored: bytes) -> None:
     (tmp_path / "kiosk.state.json").write_bytes(stored)
-    assert StateStore(tmp_path, "kiosk").kept == DeviceState()
+    assert StateStore(tmp_path, "kiosk").state == DeviceState()
 
 
-def test_what_cannot_be_written_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state").write_text("a file")
-    assert not StateStore(tmp_path / "state" / "deeper", "kiosk").keep(paused=True)
+    assert not StateStore(tmp_path / "state" / "deeper", "kiosk").update(paused=True)
     assert "kiosk.state.json cannot be written" in caplog.text
 
 
-def test_what_could_not_be_written_is_written_when_it_is_said_again(tmp_path: Path) -> None:
+def test_a_failed_update_is_written_when_it_is_repeated(tmp_path: Path) -> None:
     """A pause that is ended while the disk is full must not come back with the next start."""
     folder = tmp_path / "state"
     folder.write_text("a file")
     state_store = StateStore(folder, "kiosk")
-    assert not state_store.keep(paused=True)
-    assert not state_store.keep(paused=True), "it still is not on the disk"
+    assert not state_store.update(paused=True)
+    assert not state_store.update(paused=True), "it still is not on the disk"
     folder.unlink()
-    assert state_store.keep(paused=True)
-    assert StateStore(folder, "kiosk").kept == DeviceState(paused=True)
+    assert state_store.update(paused=True)
+    assert StateStore(folder, "kiosk").state == DeviceState(paused=True)

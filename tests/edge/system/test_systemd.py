@@ -1,4 +1,4 @@
-"""What systemd is told, when, and how a process under it ends; against real sockets, signals and a real broker."""
+"""Notifications to systemd, and how a process under it ends; against real sockets, signals and a real broker."""
 
 import json
 import os
@@ -88,57 +88,59 @@ def test_waits_grow_to_a_bound(failures: int, seconds: float) -> None:
 
 
 def test_the_first_frame_makes_it_ready_and_only_once() -> None:
-    progress = Progress(None, "cpu")
-    assert progress.frame(100.0)["READY"] == "1"
-    assert progress.frame(100.1) == {}
+    progress = Progress(None)
+    assert progress.frame(100.0, "cpu")["READY"] == "1"
+    assert progress.frame(100.1, "cpu") == {}
 
 
 def test_the_watchdog_is_fed_by_frames_about_twice_in_its_time() -> None:
-    progress = Progress(20.0, "cpu")
-    fed = [tenth / 10 for tenth in range(605) if "WATCHDOG" in progress.frame(tenth / 10)]
+    progress = Progress(20.0)
+    fed = [tenth / 10 for tenth in range(605) if "WATCHDOG" in progress.frame(tenth / 10, "cpu")]
     assert fed == [0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
 
 
 def test_slow_frames_feed_the_watchdog_each_time() -> None:
-    progress = Progress(20.0, "cpu")
-    assert all("WATCHDOG" in progress.frame(at) for at in (0.0, 15.0, 30.0))
+    progress = Progress(20.0)
+    assert all("WATCHDOG" in progress.frame(at, "cpu") for at in (0.0, 15.0, 30.0))
 
 
 def test_without_a_watchdog_none_is_fed() -> None:
-    progress = Progress(None, "cpu")
-    assert not any("WATCHDOG" in progress.frame(float(at)) for at in range(1, 100))
+    progress = Progress(None)
+    assert not any("WATCHDOG" in progress.frame(float(at), "cpu") for at in range(1, 100))
 
 
 def test_the_status_says_how_fast_on_what() -> None:
-    progress = Progress(None, "cpu")
-    told = [message["STATUS"] for frame in range(1000) if "STATUS" in (message := progress.frame(frame / 25))]
-    assert told[1:] == ["25.0 frames/s on cpu"] * (len(told) - 1)
-    assert len(told) == 4
+    progress = Progress(None)
+    statuses = [
+        message["STATUS"] for frame in range(1000) if "STATUS" in (message := progress.frame(frame / 25, "cpu"))
+    ]
+    assert statuses[1:] == ["25.0 frames/s on cpu"] * (len(statuses) - 1)
+    assert len(statuses) == 4
 
 
 def test_a_start_lasts_after_a_minute_of_frames() -> None:
-    progress = Progress(None, "cpu")
+    progress = Progress(None)
     assert not progress.lasts(1000.0)
-    progress.frame(1000.0)
+    progress.frame(1000.0, "cpu")
     assert not progress.lasts(1059.9)
     assert progress.lasts(1060.0)
 
 
 def test_resting_makes_it_ready_and_feeds_the_watchdog() -> None:
-    progress = Progress(20.0, "cpu")
+    progress = Progress(20.0)
     assert progress.rest(0.0) == {"READY": "1", "STATUS": "paused: the camera is closed", "WATCHDOG": "1"}
-    told = [at / 5 for at in range(1, 301) if progress.rest(at / 5)]
-    assert told == [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
+    notified = [at / 5 for at in range(1, 301) if progress.rest(at / 5)]
+    assert notified == [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
     assert progress.lasts(60.0), "a device that is paused has not failed"
-    assert progress.frame(61.0) == {"STATUS": "seeing again, on cpu"}
+    assert progress.frame(61.0, "cpu") == {"STATUS": "the camera is open again, on cpu"}
 
 
 def test_the_status_after_a_rest_counts_only_what_was_seen() -> None:
-    progress = Progress(None, "cpu")
-    progress.frame(0.0)
+    progress = Progress(None)
+    progress.frame(0.0, "cpu")
     progress.rest(1.0)
-    told = [message["STATUS"] for n in range(301) if "STATUS" in (message := progress.frame(1000 + n / 25))]
-    assert told == ["seeing again, on cpu", "25.0 frames/s on cpu"]
+    statuses = [message["STATUS"] for n in range(301) if "STATUS" in (message := progress.frame(1000 + n / 25, "cpu"))]
+    assert statuses == ["the camera is open again, on cpu", "25.0 frames/s on cpu"]
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -169,7 +171,7 @@ def test_a_socket_that_nobody_reads_holds_up_nothing_for_long(tmp_path: Path, ca
     while not systemd.silent():
         pass
     Notifier(systemd.address).send(WATCHDOG="1")
-    assert systemd.next() == {"WATCHDOG": "1"}, "what is read again is told again"
+    assert systemd.next() == {"WATCHDOG": "1"}, "it works again once the socket is read"
     systemd.close()
 
 
@@ -225,9 +227,9 @@ def test_each_start_counts_until_one_lasts(tmp_path: Path) -> None:
 
 
 def test_only_the_first_frame_of_a_service_makes_it_ready(systemd: Systemd) -> None:
-    by_hand, service = Service({}), Service({"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "20000000"})
-    assert [by_hand.frame("cpu") for _ in range(2)] == [False, False]
-    assert [service.frame("cpu") for _ in range(2)] == [True, False]
+    service = Service({"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "20000000"})
+    for _ in range(2):
+        service.frame("cpu")
     assert systemd.next().keys() == {"READY", "STATUS", "WATCHDOG"}
     assert systemd.silent()
 
@@ -240,9 +242,9 @@ def test_waiting_is_announced_and_ends_at_once_when_asked_to_stop(tmp_path: Path
     began = time.monotonic()
     assert not service.wait_for_turn()
     assert time.monotonic() - began < 5
-    told = systemd.next()
-    assert told["STATUS"] == "waiting 40 s after 5 failures in a row; the last: no camera"
-    assert int(told["EXTEND_TIMEOUT_USEC"]) >= 40_000_000
+    message = systemd.next()
+    assert message["STATUS"] == "waiting 40 s after 5 failures in a row; the last: no camera"
+    assert int(message["EXTEND_TIMEOUT_USEC"]) >= 40_000_000
     assert log.read() == Failures(0)
 
 
@@ -295,7 +297,7 @@ def test_a_main_thread_that_hangs_is_left_behind(systemd: Systemd) -> None:
 import os, threading
 from edge.system.systemd import Service
 with Service(os.environ) as service:
-    service.farewell = lambda: print("farewell", flush=True)
+    service.before_forced_exit(lambda: print("offline", flush=True))
     service.frame("cpu")
     lock = threading.Lock()
     lock.acquire()
@@ -306,9 +308,9 @@ with Service(os.environ) as service:
         systemd.until("READY")
         began = time.monotonic()
         process.terminate()
-        said, _ = process.communicate(timeout=10)
+        output, _ = process.communicate(timeout=10)
         assert time.monotonic() - began < 5
-    assert (process.returncode, said) == (0, "farewell\n")
+    assert (process.returncode, output) == (0, "offline\n")
 
 
 def test_an_error_is_the_status_and_is_remembered(tmp_path: Path, systemd: Systemd) -> None:
@@ -381,14 +383,14 @@ def test_by_hand_no_fault_is_published(tmp_path: Path, broker: Broker) -> None:
 
 @pytest.mark.parametrize("listening", [False, True])
 def test_a_fault_waits_no_longer_than_two_seconds_for_a_broker(tmp_path: Path, listening: bool) -> None:
-    # A socket that accepts and then says nothing is worse than a closed port: paho waits for its CONNACK.
+    # A socket that accepts and then sends nothing is worse than a closed port: paho waits for its CONNACK.
     with socket.create_server(("127.0.0.1", 0)) as mute:
         port = mute.getsockname()[1] if listening else free_port()
-        sink = MqttPublisher(
+        publisher = MqttPublisher(
             MqttSettings(host="127.0.0.1", port=port, device="kiosk"), Outbox(tmp_path / "outbox.db", 10)
         )
-        sink.start()
+        publisher.start()
         began = time.monotonic()
-        sink.fault(Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
-        assert sink.close(STOP_SECONDS) == 0, "a fault is no event, and not kept"
+        publisher.faults.set("service", Fault(5, "no camera", "2026-11-22T11:00:00+00:00"))
+        assert publisher.close(STOP_SECONDS) == 0, "a fault is no event, and not stored"
         assert time.monotonic() - began < 2.2

@@ -12,8 +12,8 @@ import pytest
 from edge.errors import BundleError
 from edge.model.bundle import MODEL_FILE, find_bundle, open_bundle
 from edge.model.classifier import find_runtime
-from export.edgetpu.predict import Prediction, predict, table
-from export.edgetpu.rules import RULES, Status
+from export.edgetpu.predict import Prediction, format_prediction, predict_mapping
+from export.edgetpu.rules import RULES, OpStatus
 from export.tflite_graph import read_graph
 from tests.export.tiny import CONV, DENSE, MEAN, POOL, Net, as_compiled, indices, schema, single, tiny
 
@@ -22,7 +22,7 @@ STUDENT = find_bundle("student-small")
 
 
 def predicted(file: bytes) -> Prediction:
-    return predict(read_graph(file, "the test's file"))
+    return predict_mapping(read_graph(file, "the test's file"))
 
 
 def check(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -120,29 +120,29 @@ BATCH_OF_2 = {"face": (2, 8, 8, 1), "features": (2, 8, 8, 4), "pooled": (2, 4, 4
 @pytest.mark.parametrize(
     ("edit", "op", "status", "words"),
     [
-        (retype("features", "FLOAT32"), CONV, Status.DTYPE, "features is FLOAT32"),
-        (retype("kernel", "INT4"), CONV, Status.DTYPE, "kernel is INT4"),
-        (rescale("features", [0.5] * 4), CONV, Status.DTYPE, "one scale a channel"),
-        (rescale("pooled", []), POOL, Status.DTYPE, "no scale"),
-        (reshape(BATCH_OF_2), CONV, Status.RANK, "2x8x8x1: only the three innermost"),
-        (unfreeze("kernel"), CONV, Status.NOT_CONSTANT, "kernel is computed"),
-        (unfreeze("offset"), DENSE, Status.NOT_CONSTANT, "offset is computed"),
-        (option(CONV, dilationWFactor=2), CONV, Status.UNSPECIFIED, "dilation is 2 in x and 1 in y"),
-        (option(POOL, fusedActivationFunction=1), POOL, Status.UNSPECIFIED, "fused activation"),
-        (option(DENSE, weightsFormat=1), DENSE, Status.UNSPECIFIED, "not in the default format"),
-        (reshape({"logits": (7, 1)}), DENSE, Status.UNSPECIFIED, "more than one dimension"),
-        (version(CONV, 4), CONV, Status.VERSION, "version 4; int8 ones that map are of version 3"),
-        (version(POOL, 1), POOL, Status.VERSION, "ai-edge-quantizer"),
-        (version(CONV, 1), CONV, Status.VERSION, "marked version 1 instead of 3"),
-        (kind(POOL, "LEAKY_RELU"), POOL, Status.UNSUPPORTED, "use ReLU, ReLU6 or PReLU"),
-        (kind(POOL, "HARD_SWISH"), POOL, Status.UNSUPPORTED, "use ReLU6"),
-        (kind(POOL, "TRANSPOSE", 2), POOL, Status.UNSUPPORTED, "rules that nobody published"),
-        (kind(DENSE, "ARG_MAX", 2), DENSE, Status.UNSUPPORTED, "arg max"),
-        (kind(MEAN, "BIDIRECTIONAL_SEQUENCE_LSTM"), MEAN, Status.UNSUPPORTED, "only a unidirectional"),
+        (retype("features", "FLOAT32"), CONV, OpStatus.DTYPE, "features is FLOAT32"),
+        (retype("kernel", "INT4"), CONV, OpStatus.DTYPE, "kernel is INT4"),
+        (rescale("features", [0.5] * 4), CONV, OpStatus.DTYPE, "one scale a channel"),
+        (rescale("pooled", []), POOL, OpStatus.DTYPE, "no scale"),
+        (reshape(BATCH_OF_2), CONV, OpStatus.RANK, "2x8x8x1: only the three innermost"),
+        (unfreeze("kernel"), CONV, OpStatus.NOT_CONSTANT, "kernel is computed"),
+        (unfreeze("offset"), DENSE, OpStatus.NOT_CONSTANT, "offset is computed"),
+        (option(CONV, dilationWFactor=2), CONV, OpStatus.UNSPECIFIED, "dilation is 2 in x and 1 in y"),
+        (option(POOL, fusedActivationFunction=1), POOL, OpStatus.UNSPECIFIED, "fused activation"),
+        (option(DENSE, weightsFormat=1), DENSE, OpStatus.UNSPECIFIED, "not in the default format"),
+        (reshape({"logits": (7, 1)}), DENSE, OpStatus.UNSPECIFIED, "more than one dimension"),
+        (version(CONV, 4), CONV, OpStatus.VERSION, "version 4; int8 ones that map are of version 3"),
+        (version(POOL, 1), POOL, OpStatus.VERSION, "ai-edge-quantizer"),
+        (version(CONV, 1), CONV, OpStatus.VERSION, "marked version 1 instead of 3"),
+        (kind(POOL, "LEAKY_RELU"), POOL, OpStatus.UNSUPPORTED, "use ReLU, ReLU6 or PReLU"),
+        (kind(POOL, "HARD_SWISH"), POOL, OpStatus.UNSUPPORTED, "use ReLU6"),
+        (kind(POOL, "TRANSPOSE", 2), POOL, OpStatus.UNSUPPORTED, "rules that nobody published"),
+        (kind(DENSE, "ARG_MAX", 2), DENSE, OpStatus.UNSUPPORTED, "arg max"),
+        (kind(MEAN, "BIDIRECTIONAL_SEQUENCE_LSTM"), MEAN, OpStatus.UNSUPPORTED, "only a unidirectional"),
     ],
 )
 def test_an_op_that_breaks_a_rule_and_all_after_it_stay_on_the_cpu(
-    edit: Callable[[Net], None], op: int, status: Status, words: str
+    edit: Callable[[Net], None], op: int, status: OpStatus, words: str
 ) -> None:
     prediction = predicted(tiny(edit))
     assert prediction.refused is None
@@ -158,7 +158,7 @@ def test_an_op_that_breaks_a_rule_and_all_after_it_stay_on_the_cpu(
 
 def test_ops_after_the_first_failure_say_which_one_it_was() -> None:
     last = predicted(tiny(kind(POOL, "LEAKY_RELU"))).ops[DENSE]
-    assert (last.status, last.reason) == (Status.SUBGRAPH, "it comes after op 1, which stays on the CPU")
+    assert (last.status, last.reason) == (OpStatus.SUBGRAPH, "it comes after op 1, which stays on the CPU")
 
 
 def test_a_leading_op_on_the_cpu_does_not_keep_the_rest_from_mapping() -> None:
@@ -197,7 +197,7 @@ def test_a_file_that_the_compiler_cannot_work_on_maps_nothing_and_says_why(file:
     assert words in prediction.refused
     assert {op.mapping for op in prediction.ops} == {"none"}
     assert (prediction.mapped_ops, prediction.cpu_ops, prediction.partition) == (0, 0, None)
-    assert "PREDICTED" in table(prediction, "x")
+    assert "PREDICTED" in format_prediction(prediction, "x")
 
 
 def test_a_reshape_to_a_shape_from_run_time_is_dynamic() -> None:

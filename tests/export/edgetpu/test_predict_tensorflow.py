@@ -19,9 +19,9 @@ import tf_keras as keras  # noqa: E402
 from tf_keras import layers  # noqa: E402
 
 from edge.evaluation.fer2013 import LabelledFaces  # noqa: E402
-from export.edgetpu.predict import Prediction, predict  # noqa: E402
-from export.edgetpu.rules import Status  # noqa: E402
-from export.quantization.convert import ConversionError, convert, gate, post_training  # noqa: E402
+from export.edgetpu.predict import Prediction, predict_mapping  # noqa: E402
+from export.edgetpu.rules import OpStatus  # noqa: E402
+from export.quantization.convert import ConversionError, check_int8, convert, quantize_post_training  # noqa: E402
 from export.tflite_graph import read_graph  # noqa: E402
 
 Layers = Callable[[Any], Any]
@@ -56,12 +56,12 @@ def quantized(build: Layers, batch: int | None = 1, io: Any = tf.int8, per_chann
 
 
 def predicted(file: bytes) -> Prediction:
-    return predict(read_graph(file, "converted"))
+    return predict_mapping(read_graph(file, "converted"))
 
 
 def test_an_int8_network_is_predicted_to_map_and_passes_the_gate() -> None:
     file = quantized(plain)
-    gate(file)
+    check_int8(file)
     prediction = predicted(file)
     assert prediction.all_mapped
     assert [op.op for op in prediction.ops] == ["CONV_2D", "MAX_POOL_2D", "RESHAPE", "FULLY_CONNECTED"]
@@ -82,7 +82,7 @@ def test_both_ways_of_quantizing_leave_dense_layers_one_scale() -> None:
     model = keras.Model(face, layers.Dense(7)(layers.ReLU()(layers.Dense(16)(x))))
     pixels = np.random.default_rng(1).integers(0, 256, (8, 48, 48), np.uint8)
     faces = LabelledFaces(pixels, np.zeros(8, np.int64), None)
-    for file in (convert(tfmot.quantization.keras.quantize_model(model)), post_training(model, faces)):
+    for file in (convert(tfmot.quantization.keras.quantize_model(model)), quantize_post_training(model, faces)):
         prediction = predicted(file)
         assert [op.op for op in prediction.ops].count("FULLY_CONNECTED") == 2
         assert not any("FULLY_CONNECTED" in warning for warning in prediction.warnings)
@@ -97,24 +97,24 @@ def test_per_channel_dense_weights_as_tensorflow_writes_them_are_warned_of() -> 
 def test_a_leaky_relu_ends_the_partition() -> None:
     prediction = predicted(quantized(leaky))
     assert prediction.partition == (0, 1)
-    assert (prediction.ops[1].op, prediction.ops[1].status) == ("LEAKY_RELU", Status.UNSUPPORTED)
+    assert (prediction.ops[1].op, prediction.ops[1].status) == ("LEAKY_RELU", OpStatus.UNSUPPORTED)
 
 
 def test_a_batch_of_two_maps_nothing_and_an_open_one_is_warned_of() -> None:
     prediction = predicted(quantized(plain, batch=2))
     assert prediction.mapped_ops == 0
-    assert prediction.ops[0].status == Status.RANK
+    assert prediction.ops[0].status == OpStatus.RANK
     file = quantized(plain, batch=None)
     assert any("the batch is left open" in warning for warning in predicted(file).warnings)
     with pytest.raises(ConversionError, match="dynamic"):
-        gate(file)
+        check_int8(file)
 
 
 def test_float_inputs_and_outputs_stay_on_the_cpu_around_what_maps() -> None:
     prediction = predicted(quantized(plain, io=tf.float32))
     assert [op.mapping for op in prediction.ops] == ["cpu", "tpu", "tpu", "tpu", "tpu", "cpu"]
     assert {prediction.ops[0].op, prediction.ops[-1].op} == {"QUANTIZE", "DEQUANTIZE"}
-    assert prediction.ops[-1].status == Status.DTYPE
+    assert prediction.ops[-1].status == OpStatus.DTYPE
 
 
 def test_uint8_inputs_and_outputs_cost_two_more_ops() -> None:

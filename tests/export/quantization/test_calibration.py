@@ -5,7 +5,7 @@ pytest.importorskip("scipy", reason="the export extra is not installed")
 
 from edge.evaluation.metrics import reliability_diagram
 from edge.model.preprocessing import Temperature, softmax
-from export.quantization.calibration import abstain, calibrate, fit_temperature
+from export.quantization.calibration import calibrate, choose_threshold, fit_temperature
 
 
 def honest(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -35,17 +35,17 @@ def test_the_temperature_undoes_what_one_number_cannot() -> None:
 
 def test_calibrating_brings_an_overconfident_model_below_the_noise_of_a_perfect_one() -> None:
     logits, labels = honest(3_589, 2)
-    judged = calibrate(logits * 2, labels, seed=1).judged
-    assert judged.ece_before > 3 * judged.perfect_p95
-    assert judged.ece < judged.perfect_p95
-    assert judged.nll < judged.nll_before - 0.1
-    assert 0.01 < judged.perfect_p95 < 0.04
+    assessed = calibrate(logits * 2, labels, seed=1).assessed
+    assert assessed.ece_before > 3 * assessed.perfect_p95
+    assert assessed.ece < assessed.perfect_p95
+    assert assessed.nll < assessed.nll_before - 0.1
+    assert 0.01 < assessed.perfect_p95 < 0.04
 
 
 def test_abstaining_speaks_for_the_share_that_was_asked_for_and_is_right_more_often() -> None:
     logits, labels = honest(5_000, 4)
     probabilities = softmax(logits)
-    everything, most = abstain(probabilities, labels, 1.0), abstain(probabilities, labels, 0.8)
+    everything, most = choose_threshold(probabilities, labels, 1.0), choose_threshold(probabilities, labels, 0.8)
     assert everything.coverage == 1
     assert most.coverage == pytest.approx(0.8, abs=0.01)
     assert most.accuracy > everything.accuracy + 0.03

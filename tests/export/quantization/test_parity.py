@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from export.quantization.parity import Form, ParityError, compare, gate
+from export.quantization.parity import NetworkForm, ParityError, check_parity, compare_forms
 
 LABELS = np.arange(200) % 7
 
@@ -17,11 +17,11 @@ def logits(top: int, second: int) -> np.ndarray:
 def test_a_swap_of_two_nearly_equal_logits_is_rounding() -> None:
     here, there = logits(10, 7), logits(10, 7)
     there[0] = np.roll(there[0], 1)
-    forms = [Form("a", here), Form("b", there)]
-    [pair] = compare(forms, LABELS)
+    forms = [NetworkForm("a", here), NetworkForm("b", there)]
+    [pair] = compare_forms(forms, LABELS)
     assert (pair.agreement, pair.clear, pair.ties) == (0.995, 0, 0)
     assert pair.points == pytest.approx(-0.5)
-    gate(forms, [pair])
+    check_parity(forms, [pair])
 
 
 def test_a_swap_of_two_clearly_different_logits_is_not() -> None:
@@ -29,9 +29,9 @@ def test_a_swap_of_two_clearly_different_logits_is_not() -> None:
     there[:2] = np.roll(there[:2], 2, axis=1)
     labels = LABELS.copy()
     labels[1] = there[1].argmax()  # the accuracies are the same
-    forms = [Form("a", here), Form("b", there)]
+    forms = [NetworkForm("a", here), NetworkForm("b", there)]
     with pytest.raises(ParityError, match=r"a and b: agree on 99\.00% of the 200 faces that are clear"):
-        gate(forms, compare(forms, labels))
+        check_parity(forms, compare_forms(forms, labels))
 
 
 def test_a_network_that_was_trained_on_is_only_held_to_its_accuracy() -> None:
@@ -39,15 +39,15 @@ def test_a_network_that_was_trained_on_is_only_held_to_its_accuracy() -> None:
     there[:2] = np.roll(there[:2], 2, axis=1)
     labels = LABELS.copy()
     labels[1] = there[1].argmax()
-    forms = [Form("float", here.astype(np.float32), same_weights=False), Form("int8", there)]
-    gate(forms, compare(forms, labels))
+    forms = [NetworkForm("float", here.astype(np.float32), same_weights=False), NetworkForm("int8", there)]
+    check_parity(forms, compare_forms(forms, labels))
     with pytest.raises(ParityError, match=r"accuracies differ by -1\.00 points"):
-        gate(forms, compare(forms, LABELS))
+        check_parity(forms, compare_forms(forms, LABELS))
 
 
 def test_differences_are_counted_in_steps_and_ties_are_seen() -> None:
     here, there = logits(10, 10), logits(10, 10)
     there[0, LABELS[0]] += 3
-    [pair] = compare([Form("a", here), Form("b", there)], LABELS)
+    [pair] = compare_forms([NetworkForm("a", here), NetworkForm("b", there)], LABELS)
     assert pair.histogram == (1399, 0, 0, 1)
     assert pair.ties == 200

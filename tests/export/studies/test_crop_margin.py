@@ -17,7 +17,14 @@ from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.records import Box
 from export.cli import CROP_MARGIN
-from export.studies.crop_margin import fit_margin, following, mcnemar, pasted, put_margin, scanning
+from export.studies.crop_margin import (
+    mcnemar_p_value,
+    paste_face,
+    scan_finder,
+    study_margins,
+    tracking_finder,
+    write_margin,
+)
 from tests.conftest import PORTRAIT
 
 rng = np.random.default_rng
@@ -25,15 +32,15 @@ PROGRAM = Path(sys.executable).with_name("fer-export")
 
 
 def test_mcnemars_test_is_the_exact_one() -> None:
-    assert mcnemar(0, 0) == 1.0
-    assert mcnemar(5, 5) == 1.0
-    assert mcnemar(1, 9) == mcnemar(9, 1) == pytest.approx(2 * 11 / 1024)
+    assert mcnemar_p_value(0, 0) == 1.0
+    assert mcnemar_p_value(5, 5) == 1.0
+    assert mcnemar_p_value(1, 9) == mcnemar_p_value(9, 1) == pytest.approx(2 * 11 / 1024)
 
 
 def test_a_face_is_pasted_where_it_is_said_and_its_surroundings_go_on() -> None:
     face = np.full((48, 48), 40, np.uint8)
     face[12:36, 12:36] = 220
-    scene = pasted(face, Box(200, 100, 144, 144))
+    scene = paste_face(face, Box(200, 100, 144, 144))
     assert scene.shape == (480, 640)
     assert scene[172, 272] == pytest.approx(220, abs=12)
     assert scene[60, 60] == pytest.approx(40, abs=12)
@@ -42,15 +49,15 @@ def test_a_face_is_pasted_where_it_is_said_and_its_surroundings_go_on() -> None:
 def test_noise_in_which_there_is_no_face_measures_nothing(blobs: Path) -> None:
     faces = read_faces(blobs, "PublicTest")
     with pytest.raises(DataError, match="none of the 28 faces was found"):
-        fit_margin(Classifier(open_bundle(find_bundle("student-small"))), faces, [0.0], 1, scanning())
+        study_margins(Classifier(open_bundle(find_bundle("student-small"))), faces, [0.0], 1, scan_finder())
 
 
 def test_a_face_is_found_and_followed_in_a_scene_that_moves() -> None:
     gray = read_gray(PORTRAIT)
     face = cv2.resize(gray[65:164, 115:214], (48, 48), interpolation=cv2.INTER_AREA)
-    find = following(Classifier(open_bundle(find_bundle("student-small"))))
+    find = tracking_finder(Classifier(open_bundle(find_bundle("student-small"))))
     for x, moved in ((100, 111), (400, 389)):
-        picture, square, boxes = find(pasted(face, Box(x, 150, 144, 144)), Box(x, 150, 144, 144), rng(1))
+        picture, square, boxes = find(paste_face(face, Box(x, 150, 144, 144)), Box(x, 150, 144, 144), rng(1))
         assert picture.shape == (480, 640)
         assert square == Box(moved, 150, 144, 144)
         assert [box.overlap(square) > 0.6 for box in boxes] == [True]
@@ -64,8 +71,8 @@ def test_only_the_margin_of_a_card_changes_and_the_bundle_still_opens(tmp_path: 
     folder = tmp_path / "mine"
     shutil.copytree(find_bundle("student-small"), folder)
     before = open_bundle(folder)
-    put_margin(before, 0.05)
-    put_margin(open_bundle(folder), 0.075)
+    write_margin(before, 0.05)
+    write_margin(open_bundle(folder), 0.075)
     after = open_bundle(folder)
     assert after.card.crop_margin == 0.075
     assert after.card.origin.chosen.count("crop margin by PublicTest") == 1

@@ -13,9 +13,19 @@ from edge.model.classifier import Classifier
 from edge.model.preprocessing import LABELS
 from edge.records import Logits
 from edge.settings import EventSettings, ModelSettings
-from export.studies.event_tuning import FPS, USUAL, Take, autoregression, film, judge, report, sequences, tune
+from export.studies.event_tuning import (
+    DEFAULT_TUNING,
+    SEQUENCE_FPS,
+    ReadingSequence,
+    autoregression,
+    format_stability,
+    make_sequences,
+    measure_events,
+    simulate_frames,
+    tune_events,
+)
 
-CONSTANT = Take(((0.0,) * 6 + (4.0,),) * 60)
+CONSTANT = ReadingSequence(((0.0,) * 6 + (4.0,),) * 60)
 
 
 def shipped(card: Card) -> EpisodeSettings:
@@ -35,19 +45,19 @@ def noisy(rng: np.random.Generator, labels: list[int]) -> tuple[Logits, ...]:
 
 
 @pytest.fixture(scope="module")
-def takes() -> list[Take]:
+def takes() -> list[ReadingSequence]:
     """Twenty faces that show the same for ten seconds, and twenty that change after four."""
     rng = np.random.default_rng(5)
-    made = [Take(noisy(rng, [number % 7] * int(10 * FPS))) for number in range(20)]
-    half = int(4 * FPS)
+    made = [ReadingSequence(noisy(rng, [number % 7] * int(10 * SEQUENCE_FPS))) for number in range(20)]
+    half = int(4 * SEQUENCE_FPS)
     for number in range(20):
         first, then = number % 7, (number + 1 + number // 7) % 7
-        made.append(Take(noisy(rng, [first] * half + [then] * half), 4.0, LABELS[then]))
+        made.append(ReadingSequence(noisy(rng, [first] * half + [then] * half), 4.0, LABELS[then]))
     return made
 
 
-def test_on_modelled_noise_events_are_calm_and_quick(takes: list[Take]) -> None:
-    calm = judge(takes, shipped(small()))
+def test_on_modelled_noise_events_are_calm_and_quick(takes: list[ReadingSequence]) -> None:
+    calm = measure_events(takes, shipped(small()))
     assert calm.raw_per_minute > 60, "or there is nothing to smooth"
     assert calm.ratio >= 20
     assert calm.delay <= 0.6
@@ -57,48 +67,50 @@ def test_on_modelled_noise_events_are_calm_and_quick(takes: list[Take]) -> None:
 @pytest.mark.slow
 def test_on_real_faces_and_the_real_network_events_are_calm_and_quick(fer2013: Path) -> None:
     classifier = Classifier(open_bundle(find_bundle(ModelSettings().bundle)))
-    made = sequences(classifier, read_faces(fer2013, "PublicTest"), 8)
-    calm = judge(made, shipped(classifier.card))
+    made = make_sequences(classifier, read_faces(fer2013, "PublicTest"), 8)
+    calm = measure_events(made, shipped(classifier.card))
     assert calm.raw_per_minute > 30
     assert calm.ratio >= 20
     assert calm.delay <= 0.6
 
 
-def test_without_smoothing_every_flicker_would_be_told(takes: list[Take]) -> None:
+def test_without_smoothing_every_flicker_would_be_told(takes: list[ReadingSequence]) -> None:
     """What the measure itself is worth."""
-    jumpy = episode_settings(EventSettings(smoothing=0.001, dwell=0.0, hysteresis=0.0, threshold=0.0), (), USUAL, 0.0)
-    assert judge(takes, jumpy).ratio == pytest.approx(1.0, abs=0.01)
+    jumpy = episode_settings(
+        EventSettings(smoothing=0.001, dwell=0.0, hysteresis=0.0, threshold=0.0), (), DEFAULT_TUNING, 0.0
+    )
+    assert measure_events(takes, jumpy).ratio == pytest.approx(1.0, abs=0.01)
 
 
-def test_sluggish_telling_is_seen_as_such(takes: list[Take]) -> None:
-    sluggish = episode_settings(EventSettings(dwell=2.0), (), USUAL, 0.0)
-    assert judge(takes, sluggish).delay > 2.0
+def test_sluggish_telling_is_seen_as_such(takes: list[ReadingSequence]) -> None:
+    sluggish = episode_settings(EventSettings(dwell=2.0), (), DEFAULT_TUNING, 0.0)
+    assert measure_events(takes, sluggish).delay > 2.0
 
 
 def test_a_change_that_is_not_told_is_counted_by_its_reason() -> None:
     """Four seconds of one thing, then four of another that is not told, each for another reason."""
-    half = int(4 * FPS)
+    half = int(4 * SEQUENCE_FPS)
     happy, weak, slight = (np.zeros(len(LABELS)) for _ in range(3))
     happy[3], weak[4] = 4.0, 0.5  # of sad, some 0.2
     slight[[3, 4]] = 3.0, 3.2  # sad, but hardly more than happy
 
-    def take(then: NDArray[np.float64], truth: str) -> Take:
-        return Take((tuple(happy.tolist()),) * half + (tuple(then.tolist()),) * half, 4.0, truth)
+    def take(then: NDArray[np.float64], truth: str) -> ReadingSequence:
+        return ReadingSequence((tuple(happy.tolist()),) * half + (tuple(then.tolist()),) * half, 4.0, truth)
 
-    calm = judge([take(happy, "fear"), take(weak, "sad"), take(slight, "sad"), CONSTANT], shipped(small()))
+    calm = measure_events([take(happy, "fear"), take(weak, "sad"), take(slight, "sad"), CONSTANT], shipped(small()))
     assert (calm.another, calm.unsure, calm.held, calm.missed, calm.delays) == (1, 1, 1, 3, ())
 
 
-def test_tuning_takes_the_calmest_that_is_quick_enough(takes: list[Take]) -> None:
+def test_tuning_takes_the_calmest_that_is_quick_enough(takes: list[ReadingSequence]) -> None:
     few = takes[:3] + takes[-5:]
-    telling, calm = tune(few, small())
-    assert calm == judge(few, episode_settings(EventSettings(), (), telling, small().abstention.threshold))
+    telling, calm = tune_events(few, small())
+    assert calm == measure_events(few, episode_settings(EventSettings(), (), telling, small().abstention.threshold))
     assert calm.delay <= 0.5
 
 
 def test_a_film_moves_a_little_and_is_the_same_for_the_same_seed() -> None:
     face = np.random.default_rng(1).integers(0, 256, (6, 6)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
-    first, again = (film(face, 30, np.random.default_rng(2)) for _ in range(2))
+    first, again = (simulate_frames(face, 30, np.random.default_rng(2)) for _ in range(2))
     assert np.array_equal(first, again)
     assert first.shape == (30, 48, 48)
     middle = np.median(first, axis=0)
@@ -110,8 +122,8 @@ def test_a_film_moves_a_little_and_is_the_same_for_the_same_seed() -> None:
 def test_the_report_has_words_where_there_is_no_number() -> None:
     """A tree of three pictures has no change to tell; "inf" and "nan" would say nothing to anybody."""
     card = small()
-    calm = judge([CONSTANT], shipped(card))
-    told = report(card, card.events, calm)
+    calm = measure_events([CONSTANT], shipped(card))
+    told = format_stability(card, card.events, calm)
     assert (calm.told_per_minute, calm.delays) == (0, ())
     assert "0.00 events (none was told)" in told
     assert "real changes: none told; 0 not told" in told

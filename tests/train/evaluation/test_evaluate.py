@@ -122,12 +122,13 @@ def test_kept_answers_are_about_the_faces_that_were_asked(run: Path, blobs: Path
 def test_the_docs_tell_the_accuracy_of_all_kept_answers_and_of_their_ensemble(fer2013: Path) -> None:
     docs = Path(__file__).parents[3] / "docs"
     kept = sorted((docs / "answers").glob("*.npz"))
-    page, faces = (docs / "accuracy.md").read_text(), read_faces(fer2013, "PublicTest")
+    runs, ensembles = ((docs / "experiments" / name).read_text() for name in ("training-runs.md", "teachers.md"))
+    faces = read_faces(fer2013, "PublicTest")
     for file in kept:
-        rows = [line for line in page.splitlines() if f"| `fer-train run {file.stem} " in line]
+        rows = [line for line in runs.splitlines() if f"| `fer-train run {file.stem} " in line]
         figure = f"{evaluate([file], faces).figures.accuracy:.2%}".replace("%", " %")
         assert any(figure in row for row in rows), f"{file.stem} has {figure}"
-        together = page.split("| together, with mirror images |")[1]
+        together = ensembles.split("| together, with mirror images |")[1]
         assert f"| `{file.stem}` | {evaluate([file], faces, 2).figures.accuracy:.2%}".replace("%", " %") in together
     pair = [docs / "answers" / f"{name}.npz" for name in ("facenet", "student-72")]
     assert (

@@ -15,7 +15,7 @@ from edge.errors import UsageError  # noqa: E402
 from edge.model.bundle import find_bundle, open_bundle  # noqa: E402
 from edge.model.preprocessing import dequantize, normalize  # noqa: E402
 from tests.train.brief import brief_run  # noqa: E402
-from train.init.from_bundle import load_bundle  # noqa: E402
+from train.init.from_bundle import load_bundle_weights  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
 from train.trainer import predict  # noqa: E402
 
@@ -27,7 +27,7 @@ def test_a_network_gets_the_weights_of_its_bundle(name: str) -> None:
     keras.utils.set_random_seed(1)  # random weights may agree with a network by chance
     model = MODELS[name].build(0.0)
     before = predict(model, bundle.golden.faces)
-    load_bundle(model, bundle, normalize(bundle.golden.faces)[..., np.newaxis])
+    load_bundle_weights(model, bundle, normalize(bundle.golden.faces)[..., np.newaxis])
     said = predict(model, bundle.golden.faces)
     golden = dequantize(bundle.golden.outputs, bundle.card.output.scale, bundle.card.output.zero_point)
     assert np.corrcoef(said.ravel(), golden.ravel())[0, 1] > 0.98
@@ -39,7 +39,7 @@ def test_a_network_gets_the_weights_of_its_bundle(name: str) -> None:
 def test_a_bundle_of_another_network_is_refused() -> None:
     bundle = open_bundle(find_bundle("student"))
     with pytest.raises(UsageError, match="not the weights of student-small"):
-        load_bundle(MODELS["student-small"].build(0.0), bundle, np.zeros((4, 48, 48, 1), np.float32))
+        load_bundle_weights(MODELS["student-small"].build(0.0), bundle, np.zeros((4, 48, 48, 1), np.float32))
 
 
 def test_a_run_goes_on_from_a_bundle_and_says_so(blobs: Path, tmp_path: Path) -> None:

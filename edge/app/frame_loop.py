@@ -1,0 +1,105 @@
+"""Takes the frames of a source through the pipeline, shows the results to observers, and pauses on command."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from threading import Event
+from typing import Final
+
+from edge.camera.sources import Source, open_source, paced
+from edge.errors import CameraStalled
+from edge.monitoring.observer import FrameObserver, LoopStatus
+from edge.pipeline import Pipeline
+from edge.records import Frame
+from edge.settings import Settings
+from edge.system.clock import TimeOrigin, live_time, media_time, now
+from edge.system.shutdown import is_camera_hanging
+
+_log = logging.getLogger(__name__)
+
+_PAUSED_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True)
+class LoopControl:
+    """What interrupts the loop: ``stopping`` ends it, and the source is closed while ``pause_requested`` gives True."""
+
+    stopping: Event
+    pause_requested: Callable[[], bool]
+
+
+class FrameLoop:
+    """Runs until the source ends or a stop is asked for.
+
+    ``open_reporter`` makes an observer for one opening of the source, which is called before the ``observers``. With
+    ``realtime`` a file is read at its own pace.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pipeline: Pipeline,
+        observers: Sequence[FrameObserver],
+        open_reporter: Callable[[TimeOrigin], FrameObserver],
+        control: LoopControl,
+        *,
+        realtime: bool,
+    ) -> None:
+        self.pipeline = pipeline
+        self.frames_dropped = 0
+        """By all openings of the source that have ended."""
+        self._settings = settings
+        self._observers = observers
+        self._open_reporter = open_reporter
+        self._stopping = control.stopping
+        self._pause_requested = control.pause_requested
+        self._realtime = realtime
+
+    def run(self) -> None:
+        """Raises SourceError when the source fails, CameraStalled when it hangs, and what the observers raise."""
+        while not self._stopping.is_set():
+            if self._pause_requested():
+                self._pause()
+                continue
+            with contextlib.closing(open_source(self._settings.camera)) as source:
+                self._watch(source)
+            self.frames_dropped += source.dropped
+            if not self._pause_requested():
+                break
+            if is_camera_hanging():
+                raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
+            self.pipeline = self.pipeline.for_new_source(
+                self._settings
+            )  # times and track ids start over with the source
+
+    def _watch(self, source: Source) -> None:
+        origin = live_time() if source.live else media_time(now())
+        observers = [self._open_reporter(origin), *self._observers]
+        try:
+            for result in self.pipeline.run(self._frames(source)):
+                self.pipeline.classifier.poll_accelerator()
+                status = self._status(source.dropped)
+                for observer in observers:
+                    observer.frame(result, status)
+                if self._stopping.is_set() or self._pause_requested():
+                    break
+        finally:  # every track has left, whatever the reason
+            changes = self.pipeline.finish()
+            for observer in observers:
+                observer.closed(changes)
+
+    def _pause(self) -> None:
+        _log.warning('the camera is paused; .../command/pause with {"on":false} opens it again')
+        while self._pause_requested() and not self._stopping.is_set():
+            self.pipeline.classifier.poll_accelerator()
+            status = self._status(frames_dropped=0)
+            for observer in self._observers:
+                observer.paused(status)
+            self._stopping.wait(_PAUSED_SECONDS)
+
+    def _frames(self, source: Source) -> Iterator[Frame]:
+        return paced(source.frames()) if self._realtime and not source.live else source.frames()
+
+    def _status(self, frames_dropped: int) -> LoopStatus:
+        return LoopStatus(self.pipeline.classifier, self.pipeline.stage_seconds, frames_dropped)

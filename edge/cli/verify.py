@@ -1,0 +1,89 @@
+"""``fer-edge verify``: whether the deployed model works on this device as its card states.
+
+Without data, only the golden outputs are checked (edge.model.verification). With labelled faces, the accuracy is
+measured and compared with the card's (edge.evaluation.accuracy).
+"""
+
+import json
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge.errors import VerificationError
+from edge.evaluation.accuracy import MeasuredAccuracy, judge_accuracy, measure_accuracy
+from edge.evaluation.fer2013 import measured_split, read_faces
+from edge.evaluation.metrics import Figures
+from edge.model.loader import open_deployed
+from edge.model.registry import ModelRegistry, state_folder
+from edge.model.verification import MAX_CROP_DIFFERENCE, MAX_LUMA_DIFFERENCE, verify_golden
+from edge.mqtt.connection import publish_retained
+from edge.mqtt.topics import base_topic, client_id
+from edge.records import Accuracy, Verification
+from edge.settings import Settings, load_settings
+from edge.system.state import device_config, service_environ, with_secret_files
+
+
+def verify(arguments: Namespace) -> int:
+    """Carry out ``fer-edge verify``. Raises VerificationError when the model does not work as its card states."""
+    config = device_config(arguments.config)
+    settings = load_settings(config)
+    faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data)) if arguments.data else None
+    environ = service_environ(config, os.environ)
+    if not settings.model.bundle:
+        ModelRegistry(state_folder(settings.store, environ)).require_readable()
+    classifier, bundle = open_deployed(settings, environ)
+    classifier.wait_for_accelerator()
+    golden = verify_golden(classifier, bundle.golden)
+    measured = measure_accuracy(classifier, faces) if faces else None
+    accuracy = judge_accuracy(classifier, faces, measured) if faces and measured else None
+    if arguments.json:
+        print(json.dumps(_as_json(golden, accuracy, measured.figures if measured else None)))
+    else:
+        print(_as_text(golden, accuracy, measured))
+    if arguments.publish:
+        _publish(config, settings, golden, accuracy)
+    failures = [result.sentence for result in (golden, accuracy) if result and not result.ok]
+    if failures:
+        raise VerificationError("; ".join(failures))
+    return 0
+
+
+def _publish(config: Path | None, settings: Settings, golden: Verification, accuracy: Accuracy | None) -> None:
+    mqtt = with_secret_files(settings.mqtt, config)
+    results = {"verification": golden, **({"accuracy": accuracy} if accuracy else {})}
+    payloads = {f"{base_topic(mqtt)}/{name}": msgspec.json.encode(result) for name, result in results.items()}
+    # A client id of its own: with the service's, the broker would disconnect the running service.
+    publish_retained(mqtt, f"{client_id(mqtt)}-verify", payloads)
+
+
+def _as_json(golden: Verification, accuracy: Accuracy | None, figures: Figures | None) -> dict[str, Any]:
+    report = {"golden": msgspec.to_builtins(golden)}
+    if accuracy and figures:
+        report |= msgspec.to_builtins(accuracy) | figures.as_json()
+    return report
+
+
+def _as_text(golden: Verification, accuracy: Accuracy | None, measured: MeasuredAccuracy | None) -> str:
+    lines = [
+        f"{golden.model} ({golden.sha256[:12]}) on {golden.runtime}, {golden.accelerator}",
+        f"golden     {_mark(golden.ok)}  {golden.n} outputs differ by {golden.largest_lsb} steps "
+        f"(up to {golden.allowed_lsb} is rounding); luma by {golden.luma_levels} levels (up to {MAX_LUMA_DIFFERENCE}), "
+        f"crops by {golden.crop_levels} (up to {MAX_CROP_DIFFERENCE})",
+    ]
+    if accuracy and measured:
+        lines += [
+            f"accuracy   {_mark(accuracy.ok)}  {accuracy.sentence}",
+            f"           {accuracy.n} faces{', ' + accuracy.split if accuracy.split else ''}; macro-F1 "
+            f"{accuracy.macro_f1:.2%}; calibration error {accuracy.ece:.3f}, NLL {accuracy.nll:.3f}; "
+            f"{accuracy.ms_p50} ms a face (p99 {accuracy.ms_p99})",
+            "",
+            *measured.figures.rows(),
+        ]
+    return "\n".join(lines)
+
+
+def _mark(ok: bool) -> str:
+    return "ok  " if ok else "FAIL"

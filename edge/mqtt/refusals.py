@@ -1,0 +1,76 @@
+"""What the broker refuses: events, which stay in the outbox, and retained topics."""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from edge.errors import DeliveryError
+from edge.mqtt.connection import Backoff
+from edge.mqtt.faults import FaultBoard
+from edge.system.clock import now
+from edge.system.systemd import fault_of
+
+_log = logging.getLogger(__name__)
+
+_SOURCE: Final = "broker"
+
+
+class RefusedEvents:
+    """Which events the broker refuses, and when to go on. Reports a fault while there are any. Times are in seconds."""
+
+    def __init__(self, topic: str, faults: FaultBoard, backoff: Backoff) -> None:
+        self.count = 0
+        """Refusals since the start; each event counts once a connection."""
+        self.one_by_one = False
+        """Whether the broker refuses whatever this device sends: a permission granted amid many would reorder them."""
+        self.resume_at = 0.0
+        self._topic = topic
+        self._faults = faults
+        self._backoff = backoff
+        self._ids: set[int] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._ids)
+
+    def add(self, event: int, reason: str) -> None:
+        """The broker will not take this event."""
+        if event not in self._ids:
+            self._ids.add(event)
+            self.count += 1
+        sentence = f"the MQTT broker refuses events: {reason}. May this device publish to {self._topic}?"
+        self._faults.set(_SOURCE, fault_of(DeliveryError(sentence), now()))
+
+    def pause(self, at: float, *, everything: bool) -> None:
+        """Send nothing for a while after a refusal at ``at``; ``everything`` when it concerns the device itself."""
+        self.one_by_one = self.one_by_one or everything
+        self.resume_at = at + self._backoff.next()
+
+    def accepted(self, event: int) -> None:
+        """The broker has acknowledged this event."""
+        self.one_by_one = False
+        self._backoff.reset()
+        self._ids.discard(event)
+        if not self._ids:
+            self._faults.set(_SOURCE, None)
+
+    def keep(self, condition: Callable[[int], bool]) -> None:
+        """On a new connection: forget the events that will be tried again, which do not fulfil the condition."""
+        self._ids = {event for event in self._ids if condition(event)}
+
+    def clear(self) -> None:
+        """No event is left that could be refused."""
+        self._ids.clear()
+        self._faults.set(_SOURCE, None)
+
+
+class RefusedTopics:
+    """Logs each topic that the broker refuses, once."""
+
+    def __init__(self) -> None:
+        self._topics: set[str] = set()
+
+    def add(self, topic: str, reason: str) -> None:
+        """The broker will not take what is published on this topic."""
+        if topic not in self._topics:
+            self._topics.add(topic)
+            _log.warning("the MQTT broker refuses %s: %s", topic, reason)

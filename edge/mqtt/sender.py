@@ -1,0 +1,206 @@
+"""What is sent to the broker, in which order and when again, and what its answers mean."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from edge.mqtt.connection import BrokerConnection, Limits
+from edge.mqtt.messages import Reply, Statistics
+from edge.mqtt.outbox import Outbox
+from edge.mqtt.poison import PoisonMessageDetector
+from edge.mqtt.refusals import RefusedEvents, RefusedTopics
+from edge.mqtt.retained import RetainedTopics
+
+_log = logging.getLogger(__name__)
+
+_ANSWER_SECONDS: Final = 30.0
+_MOST_REPLIES: Final = 20
+_PACKET_OVERHEAD: Final = 16  # bytes around topic and payload, generously
+
+CommandHandler = Callable[[str, bytes, bool], None]
+"""Takes a command: its name, its payload, and whether the broker had retained it."""
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The topics that are not retained: where to publish, and ``commands``, the prefix of those that are received."""
+
+    events: str
+    statistics: str
+    replies: str
+    commands: str
+
+
+@dataclass(frozen=True)
+class _InFlight:
+    """A message that the broker has not answered yet, sent at ``at``; ``event`` is its id in the outbox if it is one.
+
+    Times here are monotonic, in seconds.
+    """
+
+    at: float
+    topic: str
+    event: int | None = None
+
+    @property
+    def key(self) -> int | str:
+        """The same for the same message on every connection."""
+        return self.topic if self.event is None else self.event
+
+
+class MessageSender:
+    """Sends events, retained topics, replies and statistics on a connection (edge.mqtt.connection.ConnectionListener).
+
+    Events leave the outbox when the broker acknowledges them; then ``acknowledged`` is called. ``handle_command`` is
+    called with commands. Only :meth:`put_statistics`, :meth:`put_reply` and ``busy`` are for other threads than the
+    connection's.
+    """
+
+    def __init__(
+        self,
+        topics: Topics,
+        outbox: Outbox,
+        retained: RetainedTopics,
+        refused: RefusedEvents,
+        *,
+        acknowledged: Callable[[], None],
+        handle_command: CommandHandler,
+    ) -> None:
+        self._topics = topics
+        self._outbox = outbox
+        self._retained = retained
+        self._refused = refused
+        self._acknowledged = acknowledged
+        self._handle_command = handle_command
+        self._refused_topics = RefusedTopics()
+        self._poison = PoisonMessageDetector()
+        self._limits = Limits()
+        self._in_flight: dict[int, _InFlight] = {}
+        self._statistics: Statistics | None = None
+        self._replies: deque[Reply] = deque(maxlen=_MOST_REPLIES)
+
+    @property
+    def busy(self) -> bool:
+        """Whether retained topics or replies are still to be sent."""
+        return self._retained.pending or bool(self._replies)
+
+    def put_statistics(self, statistics: Statistics) -> None:
+        """Send statistics next; without a connection only the newest are kept."""
+        self._statistics = statistics
+
+    def put_reply(self, reply: Reply) -> None:
+        """Send the reply to a command next."""
+        self._replies.append(reply)
+
+    def connected(self, limits: Limits) -> None:
+        """Start over: send again what was in flight, and every retained topic as it is now."""
+        self._limits = limits
+        self._refused.keep(self._poison.is_held)  # the others are tried again
+        self._outbox.start_over()
+        self._retained.start_over()
+
+    def lost(self, *, blamed: bool) -> None:
+        """Forget what was in flight: it may have arrived or not."""
+        keys = [message.key for message in self._in_flight.values()]
+        self._in_flight.clear()
+        poison = self._poison.lost(keys, time.monotonic(), blamed=blamed)
+        if isinstance(poison, int):
+            self._refused.add(poison, "it ends the connection whenever one of them comes")
+        elif poison:
+            _log.warning("the MQTT broker ends the connection whenever %s comes; it is not sent for a while", poison)
+
+    def send_due(self, connection: BrokerConnection) -> float:
+        """Send what is due and fits the broker's limits."""
+        at = time.monotonic()
+        for key in self._poison.released(at):
+            if isinstance(key, int):
+                self._outbox.give_back(key)
+        if self._refused and not self._outbox.figures.waiting:  # they were dropped
+            self._refused.clear()
+        if any(at - message.at > _ANSWER_SECONDS for message in self._in_flight.values()):
+            connection.drop(f"no acknowledgement in {_ANSWER_SECONDS:.0f} s")
+            return 0.0
+        self._retained.resend_announcements(at)
+        self._send_retained(connection, at)
+        while self._room and self._replies:
+            self._send(connection, _InFlight(at, self._topics.replies), msgspec.json.encode(self._replies.popleft()))
+        if statistics := self._statistics:
+            self._statistics = None
+            connection.publish(self._topics.statistics, msgspec.json.encode(statistics), qos=0)
+        if at >= self._refused.resume_at:
+            self._send_events(connection, at)
+        due = (self._retained.resend_at, self._refused.resume_at)
+        return min((then - at for then in due if then and then > at), default=1.0)
+
+    def answered(self, mid: int, refusal: str, *, everything: bool) -> None:
+        """Take the broker's answer to a message."""
+        message = self._in_flight.pop(mid, None)
+        if message is None:
+            return
+        self._poison.answered(message.key)
+        if message.event is not None:
+            self._event_answered(message.event, refusal, everything=everything)
+            return
+        if refusal:
+            self._retained.given_up(message.topic)
+            self._refused_topics.add(message.topic, refusal)
+        else:
+            self._retained.accepted(message.topic)
+
+    def received(self, topic: str, payload: bytes, retained: bool) -> None:
+        """Take a command, or the message with which the reader of an announcement says that it has started."""
+        if topic.startswith(self._topics.commands):
+            self._handle_command(topic.removeprefix(self._topics.commands), payload, retained)
+        elif payload == b"online" and not retained:
+            self._retained.reader_started(time.monotonic())
+
+    @property
+    def _room(self) -> int:
+        """How many messages may be sent before the next answer."""
+        window = 1 if self._poison.one_by_one else self._limits.window
+        return max(0, window - len(self._in_flight))
+
+    def _send_retained(self, connection: BrokerConnection, at: float) -> None:
+        while self._room and (newest := self._retained.take()):
+            topic, payload = newest
+            if self._poison.is_held(topic) or self._too_large(topic, payload):
+                self._retained.given_up(topic)
+                self._refused_topics.add(topic, "too large for it")
+            else:
+                self._send(connection, _InFlight(at, topic), payload, retain=True)
+
+    def _send_events(self, connection: BrokerConnection, at: float) -> None:
+        topic, room = self._topics.events, self._room
+        if self._refused.one_by_one:
+            room = min(room, 0 if any(message.event is not None for message in self._in_flight.values()) else 1)
+        for stored in self._outbox.take(room):
+            if self._poison.is_held(stored.id):
+                self._outbox.skip(stored.id)
+            elif self._too_large(topic, stored.payload):
+                # It would end this connection, again and again. Another connection may allow more.
+                self._outbox.skip(stored.id)
+                self._refused.add(stored.id, f"Packet too large: this broker takes {self._limits.packet} bytes")
+            else:
+                self._send(connection, _InFlight(at, topic, stored.id), stored.payload)
+
+    def _send(self, connection: BrokerConnection, message: _InFlight, payload: bytes, *, retain: bool = False) -> None:
+        self._in_flight[connection.publish(message.topic, payload, retain=retain)] = message
+
+    def _event_answered(self, event: int, refusal: str, *, everything: bool) -> None:
+        if refusal:
+            self._outbox.give_back(event)
+            self._refused.pause(time.monotonic(), everything=everything)
+            self._refused.add(event, refusal)
+            return
+        self._outbox.acknowledge(event)
+        self._refused.accepted(event)
+        self._acknowledged()
+
+    def _too_large(self, topic: str, payload: bytes) -> bool:
+        most = self._limits.packet
+        return most is not None and len(topic) + len(payload) + _PACKET_OVERHEAD > most

@@ -1,0 +1,64 @@
+from collections.abc import Sequence
+from threading import Event
+
+from edge.app.frame_loop import FrameLoop, LoopControl
+from edge.events.episodes import Change
+from edge.model.bundle import find_bundle, open_bundle
+from edge.model.classifier import Classifier
+from edge.monitoring.observer import FrameObserver, LoopStatus
+from edge.pipeline import FrameResult, make_pipeline
+from edge.settings import CameraSettings, DetectSettings, Settings
+
+SETTINGS = Settings(camera=CameraSettings(source="demo"), detect=DetectSettings(width=160))
+
+
+class Visit(FrameObserver):
+    """Notes its calls; pauses after 3 frames, goes on in the pause, and stops after 3 frames more."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.stopping = Event()
+        self.pause_requested = False
+
+    def frame(self, result: FrameResult, status: LoopStatus) -> None:
+        self.calls.append("frame")
+        self.pause_requested = self.calls.count("frame") == 3
+        if self.calls.count("frame") == 6:
+            self.stopping.set()
+
+    def paused(self, status: LoopStatus) -> None:
+        assert status.frames_dropped == 0
+        self.calls.append("paused")
+        self.pause_requested = False
+
+    def closed(self, changes: Sequence[Change]) -> None:
+        self.calls.append("closed")
+
+
+class Reporter(FrameObserver):
+    """Notes how many frames it took before the source was closed."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.is_closed = False
+
+    def frame(self, result: FrameResult, status: LoopStatus) -> None:
+        assert not self.is_closed
+        self.frames += 1
+
+    def closed(self, changes: Sequence[Change]) -> None:
+        self.is_closed = True
+
+
+def test_observers_are_called_for_frames_pauses_and_ends_and_each_opening_has_a_reporter() -> None:
+    visit, reporters = Visit(), []
+
+    def open_reporter(_origin: object) -> Reporter:
+        reporters.append(Reporter())
+        return reporters[-1]
+
+    pipeline = make_pipeline(SETTINGS, Classifier(open_bundle(find_bundle("student-small"))))
+    control = LoopControl(visit.stopping, lambda: visit.pause_requested)
+    FrameLoop(SETTINGS, pipeline, [visit], open_reporter, control, realtime=False).run()
+    assert visit.calls == [*["frame"] * 3, "closed", "paused", *["frame"] * 3, "closed"]
+    assert [(reporter.frames, reporter.is_closed) for reporter in reporters] == [(3, True), (3, True)]

@@ -1,0 +1,105 @@
+"""Measured accuracy against the card's: what is accepted, and which faults of the data are named."""
+
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.evaluation.accuracy import judge_accuracy, measure_accuracy
+from edge.evaluation.fer2013 import LabelledFaces
+from edge.model.bundle import Bundle, find_bundle, open_bundle
+from edge.model.classifier import Classifier
+from edge.model.preprocessing import LABELS
+from edge.records import Accuracy
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return open_bundle(find_bundle("student-small"))
+
+
+@pytest.fixture(scope="module")
+def classifier(bundle: Bundle) -> Classifier:
+    return Classifier(bundle)
+
+
+@pytest.fixture(scope="module")
+def blobs_and_predictions(classifier: Classifier) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Blobs of all sizes, for which either bundled network predicts several labels, and these predictions."""
+    rng = np.random.default_rng(5)
+    sides = [(2, 3, 4, 6, 8, 12, 16, 24)[number % 8] for number in range(400)]
+    blobs = [np.kron(rng.uniform(0, 255, (side, side)), np.ones((48 // side,) * 2)) for side in sides]
+    pixels = np.stack(blobs).astype(np.uint8)
+    predictions = np.array([classifier.logits(face).argmax() for face in pixels])
+    assert len(np.unique(predictions)) >= 4
+    return pixels, predictions
+
+
+def labelled(blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]], accuracy: float) -> LabelledFaces:
+    """Labels for which the network has exactly this accuracy."""
+    pixels, predictions = blobs_and_predictions
+    labels = predictions.copy()
+    wrong = round(len(labels) * (1 - accuracy))
+    labels[:wrong] = (labels[:wrong] + 1) % len(LABELS)
+    return LabelledFaces(pixels, labels, None)
+
+
+def judged(classifier: Classifier, faces: LabelledFaces) -> Accuracy:
+    return judge_accuracy(classifier, faces, measure_accuracy(classifier, faces))
+
+
+@pytest.mark.parametrize(("lost", "ok"), [(-0.2, True), (0.01, True), (0.05, True), (0.12, False), (0.5, False)])
+def test_a_loss_on_other_faces_fails_only_when_chance_does_not_explain_it(
+    classifier: Classifier,
+    bundle: Bundle,
+    blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    lost: float,
+    ok: bool,
+) -> None:
+    accuracy = bundle.card.figures.accuracy - lost
+    found = judged(classifier, labelled(blobs_and_predictions, accuracy))
+    assert (found.ok, found.same_faces) == (ok, False), found.sentence
+    assert found.accuracy == pytest.approx(accuracy, abs=0.5 / found.n)
+    assert "Fisher" in found.sentence
+    assert "faces would show a loss of 5%" in found.sentence
+
+
+def test_a_small_loss_on_the_cards_own_faces_fails(
+    bundle: Bundle, blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]]
+) -> None:
+    faces = labelled(blobs_and_predictions, 0.66)
+
+    def classifier_stating(accuracy: float) -> Classifier:
+        figures = msgspec.structs.replace(bundle.card.figures, accuracy=accuracy, n=len(faces))
+        origin = msgspec.structs.replace(bundle.card.origin, public_sha256=faces.sha256())
+        return Classifier(replace(bundle, card=msgspec.structs.replace(bundle.card, figures=figures, origin=origin)))
+
+    assert judged(classifier_stating(0.66), faces).ok
+    worse = judged(classifier_stating(0.6725), faces)  # five faces of 400: too few to be significant on other faces
+    assert not worse.ok
+    assert "the card's own faces" in worse.sentence
+
+
+def test_swapped_labels_of_the_data_are_detected_and_named(
+    classifier: Classifier, blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]]
+) -> None:
+    pixels, predictions = blobs_and_predictions
+    first, second = (int(label) for label in np.argsort(np.bincount(predictions, minlength=7))[-2:])
+    labels = np.where(predictions == first, second, np.where(predictions == second, first, predictions))
+    found = judged(classifier, LabelledFaces(pixels, labels, None))
+    assert not found.ok
+    assert "look swapped" in found.sentence
+    assert LABELS[first] in found.sentence
+
+
+def test_limited_range_pictures_of_a_data_set_are_detected(
+    classifier: Classifier, blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]]
+) -> None:
+    pixels, predictions = blobs_and_predictions
+    limited = (16 + pixels.astype(float) * 219 / 255).round().astype(np.uint8)
+    found = judged(classifier, LabelledFaces(limited, predictions, None))
+    assert not found.ok
+    assert "limited-range luma" in found.sentence
+    assert judged(classifier, LabelledFaces(limited[:20], predictions[:20], None)).ok, "a few pictures may be pale"

@@ -1,0 +1,63 @@
+"""Events that the broker does not take: they wait, and do not hold up others."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from edge.events.episodes import Change
+from tests.conftest import Broker, wait_until
+from tests.edge.mqtt.delivery import HAPPY, MOMENT, device, first_occurrences, persistent_session
+from tests.edge.proxy import proxied
+
+pytestmark = pytest.mark.slow
+
+
+def test_refused_events_stay_and_are_delivered_once_they_may(persistent_broker: Broker, tmp_path: Path) -> None:
+    rights = tmp_path / "rights"
+    rights.write_text("topic read #\ntopic write fer-edge/kiosk/fault\n")
+    persistent_broker.stop()
+    persistent_broker.options += f"\nacl_file {rights}"
+    persistent_broker.start()
+    with (
+        proxied(persistent_broker.port) as proxy,
+        persistent_session(persistent_broker) as listener,
+        device(tmp_path, proxy.port) as kiosk,
+    ):
+        kiosk.publish(100)
+        wait_until(lambda: len(proxy.record.refused) > 25, 10)
+        wait_until(lambda: listener.json("fault"), 5)
+        assert "refuses events: Not authorized" in listener.json("fault")[-1]["sentence"]
+        assert listener.json("fault")[-1]["code"] == kiosk.publisher.figures().fault == 8
+        assert (proxy.record.acknowledged, kiosk.publisher.undelivered) == ([], 100)
+        refused = len(proxy.record.refused)
+        time.sleep(0.5)
+        assert len(proxy.record.refused) - refused < 20, "tried with pauses, not in a storm"
+        rights.write_text("topic readwrite #\n")
+        persistent_broker.reread()
+        kiosk.wait_until_delivered()
+        assert set(proxy.record.acknowledged) == set(kiosk.published)
+        wait_until(lambda: first_occurrences(listener.ids()) == kiosk.published and listener.last("fault") == "", 5)
+
+
+@pytest.mark.parametrize("option", ["message_size_limit 350", "max_packet_size 390"])
+def test_an_event_that_is_too_large_for_the_broker_does_not_hold_up_the_others(
+    persistent_broker: Broker, tmp_path: Path, option: str
+) -> None:
+    persistent_broker.stop()
+    persistent_broker.options += f"\n{option}"
+    persistent_broker.start()
+    with proxied(persistent_broker.port) as proxy, device(tmp_path, proxy.port) as kiosk:
+        kiosk.publish(50)
+        large = kiosk.factory.event(Change(1, "changed", HAPPY.__class__("x" * 400, 1.0, {}), 0.0), MOMENT)
+        kiosk.publisher.publish_event(large)
+        kiosk.publish(50)
+        wait_until(lambda: set(kiosk.published) <= set(proxy.record.acknowledged), 10)
+        wait_until(lambda: kiosk.publisher.figures().refused, 5)
+        sent = len(proxy.record.published)
+        time.sleep(0.5)
+        assert len(proxy.record.published) - sent < 20, "no storm"
+        assert proxy.connections <= 6, "found by a few lost connections, or stated by the broker beforehand"
+        assert (kiosk.publisher.undelivered, kiosk.publisher.figures().fault) == (1, 8), (
+            "it is kept, reported as a fault, and not counted as sent"
+        )
