@@ -1,4 +1,4 @@
-"""The loop: frame, faces, tracks, readings, changes. Everything it needs is passed in."""
+"""The frame loop: from a frame to faces, tracks, readings and changes. Its parts are passed in."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -18,10 +18,14 @@ from edge.vision.search import SearchScheduler
 from edge.vision.tracker import Tracker
 
 STAGES: Final = ("detect", "track", "plan", "crop", "classify", "tell")
-"""What the time of a frame goes to, as statistics and metrics name it.
+"""The stages of a frame, as statistics and metrics name them.
 
-The cascades; following known faces; choosing search regions; crops and their quality; the network; and the changes
-that events are made of.
+- ``detect``: the cascades.
+- ``track``: following known faces.
+- ``plan``: choosing search regions.
+- ``crop``: cropping faces and judging their quality.
+- ``classify``: the network.
+- ``tell``: finding the changes that are published as events.
 """
 
 

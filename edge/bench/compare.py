@@ -31,7 +31,7 @@ _Result = TypeVar("_Result")
 
 
 def bench_clip(settings: Settings, clip: Path, truth: GroundTruth | None) -> ClipResult:
-    """Run fer-edge and the baseline on every frame of a clip. Raises DataError when the truth is of another clip."""
+    """Run fer-edge and the baseline on every frame of a clip. Raises DataError when the truth is for another clip."""
     settings = msgspec.structs.replace(
         settings,
         camera=msgspec.structs.replace(settings.camera, source=str(clip)),

@@ -1,1 +1,1 @@
-"""Where frames come from: files, folders, the demo, streams, and live cameras."""
+"""Sources of frames: files, folders, the demo, network streams, and cameras."""

@@ -1,6 +1,6 @@
-"""What live frames come from: a V4L2 camera, a network stream, or a Raspberry Pi camera by picamera2.
+"""Camera devices: V4L2 cameras, network streams, and Raspberry Pi cameras (picamera2).
 
-Every device gives grey pictures of its own: full-range luma, in memory that nobody else writes to.
+Every device returns grey pictures in full-range luma, in memory that belongs to the caller.
 """
 
 import contextlib
@@ -20,49 +20,49 @@ _CONNECT_SECONDS: Final = 10
 _LUMA_FIRST: Final = frozenset(
     {"YUV420", "YVU420", "NV12", "NV21", "YUV422", "YVU422", "NV16", "NV61", "YUV444", "YVU444", "NV24", "NV42", "R8"}
 )
-"""libcamera's names of the 8-bit formats whose first plane is luma and nothing else."""
+"""libcamera's names of the 8-bit formats whose first plane is luma only."""
 
-_INSTALL_PICAMERA2: Final = (
-    "picamera2 cannot be imported ({}). It comes from apt, not from pip: sudo apt install -y --no-install-recommends "
-    "python3-picamera2, and fer-edge's virtual environment must see it: python3 -m venv --system-site-packages ..."
+_PICAMERA2_MISSING: Final = (
+    "picamera2 cannot be imported ({}). Install it with apt, not with pip: sudo apt install -y --no-install-recommends "
+    "python3-picamera2. fer-edge's virtual environment must see it: python3 -m venv --system-site-packages ..."
 )
 
-_MEND_NUMPY: Final = (
+_PICAMERA2_INCOMPATIBLE: Final = (
     "picamera2 cannot be imported ({}): Raspberry Pi OS built it for another numpy than the {} of fer-edge's virtual "
     "environment. On Bookworm: pip install 'numpy<2' 'opencv-python-headless<4.12'"
 )
 
 
 def to_gray(picture: object) -> Gray:
-    """Grey of a picture that OpenCV decoded: ``(h, w, 3)`` BGR or already grey ``(h, w)``, uint8."""
+    """Convert a picture that OpenCV decoded, ``(h, w, 3)`` BGR or ``(h, w)`` grey uint8, to grey."""
     pixels = np.asarray(picture, np.uint8)
     return pixels if pixels.ndim == 2 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 class OpenCvDevice:
-    """A camera that OpenCV reads."""
+    """A camera or stream that OpenCV reads. ``end_message`` is the error when it ends."""
 
-    def __init__(self, capture: cv2.VideoCapture, gone: str) -> None:
+    def __init__(self, capture: cv2.VideoCapture, end_message: str) -> None:
         self._capture = capture
-        self._gone = gone
+        self._end_message = end_message
 
     def read(self) -> Gray:
-        """Wait for the next picture. Raises SourceError when OpenCV says that there is none."""
+        """Wait for the next picture, ``(h, w)`` uint8. Raises SourceError when there are no more."""
         ok, picture = self._capture.read()
         if not ok:
-            raise SourceError(self._gone)
+            raise SourceError(self._end_message)
         return to_gray(picture)
 
     def close(self) -> None:
-        """Let go of the camera."""
+        """Release the camera."""
         self._capture.release()
 
 
 def open_v4l2(device: Path, size: tuple[int, int]) -> OpenCvDevice:
-    """Open a V4L2 (USB) camera near the wanted ``(width, height)``."""
+    """Open a V4L2 (USB) camera; it may use the nearest ``(width, height)`` that it supports. Raises SourceError."""
     if not device.exists():
-        found = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*"))) or "none"
-        raise SourceError(f"{device}: no such camera (video devices here: {found}). Is it plugged in?")
+        devices = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*"))) or "none"
+        raise SourceError(f"{device}: no such camera (video devices here: {devices}). Is it plugged in?")
     capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
     if not capture.isOpened():
         raise SourceError(
@@ -74,21 +74,21 @@ def open_v4l2(device: Path, size: tuple[int, int]) -> OpenCvDevice:
 
 
 def open_stream(url: str, stall_seconds: float) -> OpenCvDevice:
-    """Connect to an MJPEG or RTSP stream."""
-    shown = without_password(url)
+    """Connect to an MJPEG or RTSP stream. Raises SourceError when it does not start within ten seconds."""
+    safe_url = without_password(url)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _CONNECT_SECONDS * 1000]
-    # A stall is told, as what it is, by whoever waits for frames; this later limit only ends the call.
+    # The reader of the frames reports a stall first; this later limit only ends the call.
     limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, round((stall_seconds + 1) * 1000)]
     capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
     if not capture.isOpened():
         raise SourceError(
-            f"{shown}: no video stream within {_CONNECT_SECONDS} s. Is the server running, and the address right?"
+            f"{safe_url}: no video stream within {_CONNECT_SECONDS} s. Is the server running, and the address right?"
         )
-    return OpenCvDevice(capture, f"{shown}: the stream ended. Is the server running?")
+    return OpenCvDevice(capture, f"{safe_url}: the stream ended. Is the server running?")
 
 
 def without_password(url: str) -> str:
-    """The address as messages may show it."""
+    """The address without user and password, for messages."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
@@ -111,24 +111,24 @@ class Picamera2Device:
             undo.pop_all()
 
     def read(self) -> Gray:
-        """Wait, for ever if need be, for the next picture."""
+        """Wait for the next picture without a time limit."""
         request = self._camera.capture_request()
         try:
             with self._mapped(request, "lores", reshape=False, write=False) as mapped:
-                return luma(mapped.array, self._size, self._stride).copy()  # the buffer goes back to the camera
+                return luma(mapped.array, self._size, self._stride).copy()  # the buffer is returned to the camera
         finally:
             request.release()
 
     def close(self) -> None:
-        """Stop the camera and let go of it."""
+        """Stop and release the camera."""
         self._camera.close()
 
     def _open(self, camera: Any, number: int) -> Any:
-        found = [info.get("Model", info["Id"]) for info in camera.global_camera_info()]
-        if number >= len(found):
+        cameras = [info.get("Model", info["Id"]) for info in camera.global_camera_info()]
+        if number >= len(cameras):
             raise SourceError(
-                f"{self._name}: no such camera (cameras here: {', '.join(found) or 'none'}). "
-                "Check the cable; rpicam-hello --list-cameras shows what is found."
+                f"{self._name}: no such camera (cameras here: {', '.join(cameras) or 'none'}). "
+                "Check the cable; rpicam-hello --list-cameras lists the cameras."
             )
         try:
             return camera(number)
@@ -136,7 +136,7 @@ class Picamera2Device:
             raise SourceError(f"{self._name}: cannot be opened: {error}. Is another program using it?") from error
 
     def _start(self, colour_space: Any, size: tuple[int, int]) -> None:
-        # picamera2 insists on a main stream. Nobody reads it, so it is in the smallest format.
+        # picamera2 requires a main stream. It is not read, so it has the smallest format.
         stream = {"format": "YUV420", "size": size}
         try:
             self._camera.configure(
@@ -145,8 +145,9 @@ class Picamera2Device:
                 )
             )
             # camera_configuration() replaces the colour space by a well-known one, whatever its range: ask libcamera.
-            given = self._camera.libcamera_config.at(self._camera.lores_index).color_space
-            require_full_range(self._name, given is not None and given.range == colour_space.Range.Full, str(given))
+            granted = self._camera.libcamera_config.at(self._camera.lores_index).color_space
+            is_full = granted is not None and granted.range == colour_space.Range.Full
+            require_full_range(self._name, is_full, str(granted))
             lores = self._camera.camera_configuration()["lores"]
             require_luma(self._name, lores["format"])
             self._size, self._stride = lores["size"], lores["stride"]
@@ -157,35 +158,38 @@ class Picamera2Device:
 
 def _import_picamera2() -> tuple[Any, Any]:
     try:
-        # They come from apt, and are there on a Raspberry Pi only.
+        # apt installs them, and only on a Raspberry Pi.
         import libcamera  # noqa: PLC0415
         import picamera2  # noqa: PLC0415
     except ImportError as error:
-        raise SourceError(_INSTALL_PICAMERA2.format(error)) from error
+        raise SourceError(_PICAMERA2_MISSING.format(error)) from error
     except ValueError as error:  # "numpy.dtype size changed": picamera2 issues 1088, 1170
-        raise SourceError(_MEND_NUMPY.format(error, np.__version__)) from error
+        raise SourceError(_PICAMERA2_INCOMPATIBLE.format(error, np.__version__)) from error
     return libcamera, picamera2
 
 
 def luma(buffer: NDArray[np.uint8], size: tuple[int, int], stride: int) -> Gray:
-    """View of the first plane of a camera's buffer: rows of ``stride`` bytes, of which ``size[0]`` are pixels."""
+    """A view of the first plane of a camera's buffer, ``(height, width)`` uint8.
+
+    ``size`` is width and height; a row has ``stride`` bytes, of which the first ``width`` are pixels.
+    """
     width, height = size
     return buffer.reshape(-1)[: height * stride].reshape(height, stride)[:, :width]
 
 
 def require_full_range(name: str, full: bool, colour_space: str) -> None:
-    """Raise SourceError unless black is 0 and white 255: the network was trained on such pictures."""
+    """Raise SourceError unless black is 0 and white is 255, as in the pictures that the network was trained on."""
     if not full:
         raise SourceError(
             f"{name}: the camera gives limited-range pictures ({colour_space}) although full range (sYCC) was asked "
-            "for; the model would see them paler than it was trained on. Update libcamera, or use another source."
+            "for. They are paler than those that the model was trained on. Update libcamera, or use another source."
         )
 
 
 def require_luma(name: str, pixel_format: str) -> None:
-    """Raise SourceError unless the format's first plane is luma."""
+    """Raise SourceError unless the first plane of a libcamera format is luma."""
     if pixel_format not in _LUMA_FIRST:
         raise SourceError(
-            f"{name}: the camera gives {pixel_format}, which has no plane of its own for luma. "
-            "A USB camera is better opened as /dev/video0."
+            f"{name}: the camera gives {pixel_format}, which has no separate luma plane. "
+            "Open a USB camera as /dev/video0 instead."
         )

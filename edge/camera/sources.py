@@ -1,7 +1,7 @@
-"""Where frames come from: the built-in demo, a video file, a folder of pictures, or a live camera (edge.camera.live).
+"""Sources of frames: the built-in demo, a video file, a folder of pictures, or a live camera (edge.camera.live).
 
-Every source yields grey frames with the time they stand for. A file's frames carry media time and come as fast as
-they are asked for; a camera's carry the time at which they were taken.
+Every source yields grey frames with a time. A file's frames have media time and come as fast as they are asked for. A
+camera's frames have the time at which they were captured.
 """
 
 import functools
@@ -37,12 +37,12 @@ class Source(Protocol):
 
     @property
     def live(self) -> bool:
-        """Whether frames come in real time by themselves."""
+        """Whether frames come in real time, from a camera or a stream."""
         ...
 
     @property
     def dropped(self) -> int:
-        """How many frames of a live source were replaced by newer ones before they were wanted."""
+        """How many frames of a live source were replaced by newer ones before they were taken."""
         ...
 
     def frames(self) -> Iterator[Frame]:
@@ -50,12 +50,12 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the source; returns within about a second even when it hangs."""
+        """Release the source; returns within about a second, even when it hangs."""
         ...
 
 
 def open_source(camera: CameraSettings) -> Source:
-    """Open what ``camera.source`` names. Raises SourceError with what to do when it can't be opened."""
+    """Open the source that the settings name. Raises SourceError, which says what to do, when it cannot be opened."""
     source = _open(camera)
     return RotatedSource(source, camera.rotation, camera.mirror) if camera.rotation or camera.mirror else source
 
@@ -65,9 +65,9 @@ def _open(camera: CameraSettings) -> Source:
     path = Path(name)
     if name == "demo":
         return DemoSource()
-    opening = _live_device(camera)
-    if opening:
-        return LiveSource(opening, without_password(name), camera.stall_seconds)
+    open_device = _live_device(camera)
+    if open_device:
+        return LiveSource(open_device, without_password(name), camera.stall_seconds)
     if path.is_dir():
         return FolderSource(path, camera.folder_fps)
     if path.is_file():
@@ -79,12 +79,12 @@ def _open(camera: CameraSettings) -> Source:
 
 
 def is_live(camera: CameraSettings) -> bool:
-    """Whether the settings name a camera or a stream, and not a file."""
+    """Whether the settings name a camera or a stream, and not files."""
     return _live_device(camera) is not None
 
 
 def _live_device(camera: CameraSettings) -> Callable[[], Device] | None:
-    """What opens the live camera that the settings name; None when they name something else."""
+    """The function that opens the live camera of the settings; None when they name something else."""
     name = camera.source
     kind, _, number = name.partition(":")
     if kind == "picamera2":
@@ -99,7 +99,7 @@ def _live_device(camera: CameraSettings) -> Callable[[], Device] | None:
 
 
 def read_gray(file: Path) -> Gray:
-    """Read a picture file as full-range luma. Raises SourceError naming the file."""
+    """Read a picture file as full-range luma, ``(h, w)`` uint8. Raises SourceError, which names the file."""
     try:
         stored = np.frombuffer(file.read_bytes(), np.uint8)
     except OSError as error:
@@ -111,12 +111,12 @@ def read_gray(file: Path) -> Gray:
 
 
 class DemoSource:
-    """Ten seconds of 640x480 video made in memory: a view that wanders over a portrait and zooms into it."""
+    """Ten seconds of 640x480 video, rendered in memory: a view that pans over a portrait and zooms into it."""
 
     live = False
     dropped = 0
 
-    # second, and of the view: centre x, centre y, width, in fractions of the portrait's size.
+    # Each row: the second, and the view's centre x, centre y and width in fractions of the portrait's size.
     _PATH = np.array(
         [
             (0.0, 0.80, 0.75, 0.40),
@@ -136,14 +136,14 @@ class DemoSource:
     def frames(self) -> Iterator[Frame]:
         """Yield the 250 frames."""
         for number in range(int(_DEMO_SECONDS * _DEMO_FPS)):
-            at = number / _DEMO_FPS
-            yield Frame(self._view(at), at)
+            seconds = number / _DEMO_FPS
+            yield Frame(self._view(seconds), seconds)
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """There is nothing to release."""
 
-    def _view(self, at: float) -> Gray:
-        x, y, part = (float(np.interp(at, self._PATH[:, 0], self._PATH[:, column])) for column in (1, 2, 3))
+    def _view(self, seconds: float) -> Gray:
+        x, y, part = (float(np.interp(seconds, self._PATH[:, 0], self._PATH[:, column])) for column in (1, 2, 3))
         height, width = self._portrait.shape
         view_width = part * width
         view_height = view_width * _DEMO_SIZE[1] / _DEMO_SIZE[0]
@@ -155,7 +155,7 @@ class DemoSource:
 
 
 class FolderSource:
-    """The pictures of a folder in the order of their names, ``fps`` of them a second."""
+    """The pictures of a folder in the order of their names, at ``fps`` frames a second."""
 
     live = False
     dropped = 0
@@ -170,7 +170,7 @@ class FolderSource:
             raise SourceError(f"{folder}: no pictures in it ({', '.join(sorted(PICTURES))})")
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the readable pictures; an unreadable one is named on stderr and skipped."""
+        """Yield the readable pictures; log and skip the others."""
         readable = 0
         for number, file in enumerate(self._files):
             try:
@@ -184,11 +184,11 @@ class FolderSource:
             raise SourceError(f"{self._files[0].parent}: none of its {len(self._files)} pictures can be decoded")
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """There is nothing to release."""
 
 
 class VideoSource:
-    """A video file, in media time."""
+    """A video file. Its frames have media time."""
 
     live = False
     dropped = 0
@@ -201,14 +201,14 @@ class VideoSource:
 
     def frames(self) -> Iterator[Frame]:
         """Yield every frame of the file."""
-        at, number = 0.0, 0
+        seconds, number = 0.0, 0
         while True:
             ok, picture = self._capture.read()
             if not ok:
                 break
-            # Some containers state no time for their last frames: time must not go back.
-            at = max(at, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-            yield Frame(to_gray(picture), at)
+            # Some containers have no time for their last frames, and time must not decrease.
+            seconds = max(seconds, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            yield Frame(to_gray(picture), seconds)
             number += 1
         if not number:
             raise SourceError(f"{self._file}: holds no frame that can be decoded")
@@ -219,14 +219,14 @@ class VideoSource:
 
 
 class RotatedSource:
-    """Another source's pictures, turned clockwise by ``rotation`` degrees and then, if asked, mirrored left to right.
+    """Another source, rotated clockwise by ``rotation`` degrees (a multiple of 90), and then mirrored if asked.
 
-    They are views: nothing is copied.
+    Its pictures are views: nothing is copied.
     """
 
     def __init__(self, source: Source, rotation: int, mirror: bool) -> None:
         self._source = source
-        self._quarters = rotation // 90
+        self._quarter_turns = rotation // 90
         self._mirror = mirror
 
     @property
@@ -240,18 +240,18 @@ class RotatedSource:
         return self._source.dropped
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the other source's frames, turned."""
+        """Yield the other source's frames, rotated and mirrored."""
         for frame in self._source.frames():
-            gray = np.rot90(frame.gray, -self._quarters)
+            gray = np.rot90(frame.gray, -self._quarter_turns)
             yield Frame(gray[:, ::-1] if self._mirror else gray, frame.time)
 
     def close(self) -> None:
-        """Let go of the other source."""
+        """Release the other source."""
         self._source.close()
 
 
 def paced(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """Hold a file's frames back until their media time, as if a camera gave them."""
+    """Delay a file's frames until their media time, as if they came from a camera."""
     started = time.monotonic()
     for frame in frames:
         time.sleep(max(0.0, started + frame.time - time.monotonic()))

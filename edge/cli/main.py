@@ -183,7 +183,7 @@ def _add_verify(commands: Commands) -> None:
 def _add_doctor(commands: Commands) -> None:
     examples = ("fer-edge doctor", "fer-edge doctor --config /etc/fer-edge/config.toml --json")
     summary = "check this device: one line per check, and how to repair what is faulty"
-    doctor = _add(commands, "doctor", ("edge.diagnostics.doctor", "doctor"), summary, _epilog(examples))
+    doctor = _add(commands, "doctor", ("edge.cli.doctor", "doctor"), summary, _epilog(examples))
     _add_config(doctor)
     _add_json(doctor, "print a JSON list")
 

@@ -1,1 +1,1 @@
-"""``fer-edge doctor`` and the probes that it runs in child processes."""
+"""``fer-edge doctor``: the checks of this device, and the probes that run in child processes."""

@@ -1,7 +1,7 @@
-"""What the doctor does in a child process, because a camera or network may hang and a library may crash.
+"""Probes: what the doctor runs in a child process, because a camera or network may hang and a library may crash.
 
-``python -m edge.diagnostics.probes NAME ARGUMENT`` prints one JSON object a line. An error of ours ends it with its
-exit code and its sentence on stderr.
+``python -m edge.diagnostics.probes NAME ARGUMENT`` runs the function of that name. It prints one JSON object a line. A
+FerEdgeError ends it with the error's exit code, and with its sentence on stderr.
 """
 
 import ctypes
@@ -41,28 +41,33 @@ _DISTRIBUTIONS: Final = {
 
 
 def imports(_argument: str) -> None:
-    """Import what is there into this one process; each is named before, so that a crash has a name, and told after."""
+    """Import all installed packages into this process.
+
+    Each is printed before the import, so that a crash has a name, and with its version after it.
+    """
     for module, distribution in _DISTRIBUTIONS.items():
         package = module.partition(".")[0]
         if importlib.util.find_spec(package) and not (package == "tflite_runtime" and _has_litert()):
-            _tell({"importing": distribution})
+            _print_json({"importing": distribution})
             importlib.import_module(module)
-            _tell({"imported": distribution, "version": _version(distribution)})
+            _print_json({"imported": distribution, "version": _version(distribution)})
 
 
 def frame(argument: str) -> None:
-    """Open the source of these camera settings and take a frame; not the first, which many cameras give too dark."""
-    from edge.camera.sources import open_source  # noqa: PLC0415  OpenCV may be what is broken; `imports` must get that far
+    """Open the source of these camera settings and take the tenth frame, because many cameras begin too dark."""
+    from edge.camera.sources import open_source  # noqa: PLC0415  `imports` must run when OpenCV is broken
 
     frames = open_source(msgspec.json.decode(argument, type=CameraSettings)).frames()
-    *_, last = itertools.islice(frames, _SETTLING_FRAMES)
-    gray = last.gray
-    _tell({"width": gray.shape[1], "height": gray.shape[0], "darkest": int(gray.min()), "brightest": int(gray.max())})
+    *_, settled = itertools.islice(frames, _SETTLING_FRAMES)
+    gray = settled.gray
+    _print_json(
+        {"width": gray.shape[1], "height": gray.shape[0], "darkest": int(gray.min()), "brightest": int(gray.max())}
+    )
     os._exit(0)  # closing a camera that hangs may never return
 
 
 def golden(argument: str) -> None:
-    """Open the bundle of these model settings and compare its golden outputs."""
+    """Open the bundle of these model settings and compare its outputs with the golden outputs."""
     from edge.model.bundle import find_bundle, open_bundle  # noqa: PLC0415
     from edge.model.classifier import Classifier  # noqa: PLC0415
     from edge.model.verification import check_golden  # noqa: PLC0415
@@ -70,60 +75,59 @@ def golden(argument: str) -> None:
     settings = msgspec.json.decode(argument, type=ModelSettings)
     bundle = open_bundle(find_bundle(settings.bundle))
     classifier = Classifier(bundle, settings.threads or 1)
-    agreed = asdict(check_golden(classifier, bundle.golden))
+    agreement = asdict(check_golden(classifier, bundle.golden))
     allowed = bundle.card.allowed_lsb(classifier.runtime, platform.machine())
-    _tell({"name": bundle.card.name, "runtime": classifier.runtime, "allowed_lsb": allowed, **agreed})
+    _print_json({"name": bundle.card.name, "runtime": classifier.runtime, "allowed_lsb": allowed, **agreement})
 
 
 def edgetpu(argument: str) -> None:
-    """Try the Edge TPU out with the bundle of these model settings."""
+    """Try the Edge TPU with the bundle of these model settings."""
     from edge.model.bundle import find_bundle, open_bundle  # noqa: PLC0415
     from edge.model.edgetpu import run_trial  # noqa: PLC0415
 
-    signal.alarm(
-        2 * TRIAL_SECONDS
-    )  # whoever waits may have ended; a driver that hangs would keep this process for ever
+    signal.alarm(2 * TRIAL_SECONDS)  # the parent may be gone, and a driver that hangs would keep this process for ever
     settings = msgspec.json.decode(argument, type=ModelSettings)
-    run_trial(open_bundle(find_bundle(settings.bundle)), settings.edgetpu_library, _tell)
-    os._exit(0)  # letting go of a device may hang as well
+    run_trial(open_bundle(find_bundle(settings.bundle)), settings.edgetpu_library, _print_json)
+    os._exit(0)  # closing a device may hang as well
 
 
 def coral(argument: str) -> None:
-    """What the library of this name and pycoral, where it is installed, say of themselves."""
+    """Load the Edge TPU library of this name. Print its version, and the devices that pycoral lists, if installed."""
     try:
         library = ctypes.CDLL(argument)
     except OSError as error:
         raise AcceleratorError(str(error)) from error
-    _tell({})
+    _print_json({})
     if hasattr(library, "edgetpu_version"):
         library.edgetpu_version.restype = ctypes.c_char_p
-        _tell({"version": library.edgetpu_version().decode()})
+        _print_json({"version": library.edgetpu_version().decode()})
     if importlib.util.find_spec("pycoral"):
         try:
             listing = importlib.import_module("pycoral.utils.edgetpu")
         except ImportError:  # PyPI's pycoral is another program
             return
-        _tell({"devices": [str(device["path"]) for device in listing.list_edge_tpus()]})
+        _print_json({"devices": [str(device["path"]) for device in listing.list_edge_tpus()]})
 
 
 def broker(argument: str) -> None:
-    """Connect to the broker of these MQTT settings and tell how it answers."""
+    """Connect to the broker of these MQTT settings and print the outcome."""
     from edge.mqtt.connection import new_client  # noqa: PLC0415
     from edge.mqtt.topics import client_id  # noqa: PLC0415
 
     settings = msgspec.json.decode(argument, type=MqttSettings)
-    # Its own client id: with the service's, the broker would throw the running service out.
+    # It needs its own client id: with the service's, the broker would disconnect the running service.
     client = new_client(settings, f"{client_id(settings)}-doctor")
     outcome, detail = _connect(client, settings)
-    _tell({"outcome": outcome, "detail": detail})
+    _print_json({"outcome": outcome, "detail": detail})
 
 
 def _connect(client: paho.Client, settings: MqttSettings) -> tuple[str, str]:
+    """Connect and disconnect. Returns the outcome (accepted, refused, silent, tls or unreachable) and its detail."""
     reasons: list[ReasonCode] = []
     client.on_connect = lambda _client, _data, _flags, reason, _properties: reasons.append(reason)
     client.connect_timeout = _ANSWER_SECONDS
     try:
-        client.connect(settings.host, settings.port, keepalive=_ANSWER_SECONDS)  # which bounds the TLS handshake too
+        client.connect(settings.host, settings.port, keepalive=_ANSWER_SECONDS)  # limits the TLS handshake too
     except (ssl.SSLError, ConnectionResetError) as error:
         return "tls", str(error)
     except OSError as error:
@@ -138,19 +142,19 @@ def _connect(client: paho.Client, settings: MqttSettings) -> tuple[str, str]:
 
 
 def _has_litert() -> bool:
-    """Whether the runtime is there that edge.model.classifier prefers."""
+    """Whether the runtime that edge.model.classifier prefers is installed."""
     return importlib.util.find_spec("ai_edge_litert") is not None
 
 
 def _version(distribution: str) -> str:
     try:
         return metadata.version(distribution)
-    except metadata.PackageNotFoundError:  # Debian's OpenCV, for one, is no Python distribution
+    except metadata.PackageNotFoundError:  # a package of Debian's, such as its OpenCV, is no Python distribution
         return "?"
 
 
-def _tell(told: dict[str, object]) -> None:
-    print(json.dumps(told), flush=True)
+def _print_json(values: dict[str, object]) -> None:
+    print(json.dumps(values), flush=True)
 
 
 def _main(name: str, argument: str) -> int:

@@ -1,4 +1,4 @@
-"""Short clips for tests: copies of the demo's portrait go over a still background, with a sensor's noise."""
+"""Short clips for tests: copies of the demo's portrait move over a still background, with a sensor's noise."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _FACE = (42, 62, 96)  # left, top and side of the face in the head
 
 @dataclass(frozen=True)
 class Actor:
-    """Somebody: her face's centre and side at a time in seconds, or None while she is away."""
+    """A person. ``path`` gives the face's centre and side (x, y, side) at a time in seconds, or None if she is away."""
 
     path: Callable[[float], tuple[float, float, float] | None]
     mirrored: bool = False
@@ -35,7 +35,7 @@ class Actor:
 def walk(
     begin: tuple[float, float, float], end: tuple[float, float, float], seconds: float
 ) -> Callable[[float], tuple[float, float, float] | None]:
-    """A straight way from one place and size to another."""
+    """A straight path from one position and size to another."""
 
     def path(time: float) -> tuple[float, float, float] | None:
         part = time / seconds
@@ -46,7 +46,7 @@ def walk(
 
 
 def room(seed: int = 1) -> NDArray[np.float32]:
-    """Pictures on a wall."""
+    """A background: pictures on a wall."""
     rng = np.random.default_rng(seed)
     wall = np.full((SIZE[1], SIZE[0]), 130, np.float32) + np.linspace(-30, 30, SIZE[0], dtype=np.float32)
     for _ in range(40):
@@ -56,7 +56,7 @@ def room(seed: int = 1) -> NDArray[np.float32]:
 
 
 def film(actors: Sequence[Actor], seconds: float, noise: float = 3.0, fps: float = FPS) -> Iterator[Frame]:
-    """The frames; later actors are in front of earlier ones."""
+    """Render the frames; later actors are in front of earlier ones."""
     rng, wall = np.random.default_rng(7), room()
     head, alpha = _head()
     for number in range(round(seconds * fps)):

@@ -39,13 +39,13 @@ def visit_results() -> tuple[Pipeline, list[FrameResult]]:
 def test_faces_that_the_baseline_detects_have_a_track() -> None:
     cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"))
     found = covered = tracks = false = 0
-    for seen in visit_results()[1]:
-        true = [box for actor in PEOPLE if (box := actor.box(seen.frame.time))]
-        boxes = [track.box for track in seen.tracks]
+    for result in visit_results()[1]:
+        true = [box for actor in PEOPLE if (box := actor.box(result.frame.time))]
+        boxes = [track.box for track in result.tracks]
         tracks += len(boxes)
         false += sum(max(box.overlap(face) for face in true) < 0.5 for box in boxes)
-        if round(seen.frame.time * FPS) % 4 == 0:
-            scanned = [Box(*map(int, face)) for face in cascade.detectMultiScale(seen.frame.gray, 1.1, 5)]
+        if round(result.frame.time * FPS) % 4 == 0:
+            scanned = [Box(*map(int, face)) for face in cascade.detectMultiScale(result.frame.gray, 1.1, 5)]
             faces = [box for box in scanned if max(box.overlap(face) for face in true) >= 0.5]
             found += len(faces)
             covered += sum(any(box.overlap(face) >= 0.5 for box in boxes) for face in faces)
@@ -56,15 +56,17 @@ def test_faces_that_the_baseline_detects_have_a_track() -> None:
 
 def test_the_same_frames_give_the_same_ids_boxes_and_readings() -> None:
     again = run(visit())[1]
-    assert [(seen.tracks, seen.readings) for seen in again] == [(s.tracks, s.readings) for s in visit_results()[1]]
-    assert {track.id for seen in again for track in seen.tracks} == {1, 2}
+    assert [(result.tracks, result.readings) for result in again] == [
+        (result.tracks, result.readings) for result in visit_results()[1]
+    ]
+    assert {track.id for result in again for track in result.tracks} == {1, 2}
 
 
 def test_each_face_is_classified_at_the_rate_and_faces_take_turns() -> None:
-    seen = visit_results()[1]
-    for one in (1, 2):
-        assert sum(one in frame.readings for frame in seen) == pytest.approx(1.6 * 12.5, abs=2)
-    assert np.mean([len(frame.readings) for frame in seen]) == pytest.approx(1.0, abs=0.1)
+    results = visit_results()[1]
+    for face in (1, 2):
+        assert sum(face in result.readings for result in results) == pytest.approx(1.6 * 12.5, abs=2)
+    assert np.mean([len(result.readings) for result in results]) == pytest.approx(1.0, abs=0.1)
 
 
 def test_every_stage_has_its_time() -> None:
@@ -75,22 +77,22 @@ def test_every_stage_has_its_time() -> None:
 
 def test_a_flawed_face_is_followed_and_not_classified() -> None:
     strict = msgspec.structs.replace(Settings(), quality=QualitySettings(min_size=500))
-    _, seen = run(visit()[:5], strict)
-    assert {track.id for track in seen[-1].tracks} == {1, 2}
-    assert {reading for frame in seen for reading in frame.readings.values()} == {"small"}
+    _, results = run(visit()[:5], strict)
+    assert {track.id for track in results[-1].tracks} == {1, 2}
+    assert {reading for result in results for reading in result.readings.values()} == {"small"}
 
 
 def test_a_face_that_comes_where_motion_is_expected_is_detected_within_two_seconds() -> None:
     """A child in front of an adult's body, whose motion is not searched."""
     adult = Actor(walk((320, 120, 90), (320, 120, 90), 1))
     child = Actor(lambda time: (330, 330, 66) if time >= 0.6 else None, mirrored=True)
-    _, seen = run(film([adult, child], 2.7))
-    assert any(track.box.overlap(Box(297, 297, 66, 66)) > 0.5 for track in seen[-1].tracks)
+    _, results = run(film([adult, child], 2.7))
+    assert any(track.box.overlap(Box(297, 297, 66, 66)) > 0.5 for track in results[-1].tracks)
 
 
 def test_an_empty_room_has_no_tracks() -> None:
-    _, seen = run(film([], 1.0))
-    assert all(not frame.tracks and not frame.readings for frame in seen)
+    _, results = run(film([], 1.0))
+    assert all(not result.tracks and not result.readings for result in results)
 
 
 def test_a_new_source_begins_without_known_faces() -> None:

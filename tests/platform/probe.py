@@ -1,6 +1,6 @@
-"""Run on both sides of the aarch64 test: prints, as JSON, what this machine makes of the bundles and of a clip.
+"""Runs on both sides of the aarch64 test: prints this machine's results on the bundles and on a clip, as JSON.
 
-Arguments: a folder of pictures, and how many of them a second. The clip is left out when none are given.
+Arguments: a folder of pictures and their frame rate. Without arguments there is no clip.
 """
 
 import json
@@ -22,16 +22,16 @@ def goldens() -> dict[str, dict[str, float]]:
     agreements = {}
     for folder in sorted((Path(str(resources.files("edge"))) / "bundles").iterdir()):
         bundle = open_bundle(folder)
-        agreed = check_golden(Classifier(bundle), bundle.golden)
-        agreements[folder.name] = {"n": agreed.n, "lsb": agreed.largest_lsb, "top1": agreed.top1}
+        agreement = check_golden(Classifier(bundle), bundle.golden)
+        agreements[folder.name] = {"n": agreement.n, "lsb": agreement.largest_lsb, "top1": agreement.top1}
     return agreements
 
 
 def changes(folder: str, fps: float) -> list[tuple[float, int, str, str, float]]:
     pipeline: Pipeline = make_pipeline(Settings(), open_deployed(Settings(), {})[0])
     frames = open_source(CameraSettings(source=folder, folder_fps=fps)).frames()
-    told = [change for seen in pipeline.run(frames) for change in seen.changes] + pipeline.finish()
-    return [(c.time, c.track, c.kind, c.expression.label, c.expression.confidence) for c in told]
+    found = [change for seen in pipeline.run(frames) for change in seen.changes] + pipeline.finish()
+    return [(c.time, c.track, c.kind, c.expression.label, c.expression.confidence) for c in found]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Debian root file systems, and what else platform tests build once and keep in a cache outside the repository."""
+"""Debian root file systems and other things that platform tests build once, in a cache outside the repository."""
 
 import fcntl
 import hashlib
@@ -15,7 +15,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fer-
 
 
 def require_root(*programs: str) -> None:
-    """Skip where a platform test cannot run: without root, or without the Debian packages that it needs."""
+    """Skip the test without root, or without the programs that it needs."""
     if os.getuid() != 0:
         pytest.skip("needs root")
     missing = [program for program in programs if not shutil.which(program)]
@@ -24,7 +24,7 @@ def require_root(*programs: str) -> None:
 
 
 def debian_root(suite: str, packages: tuple[str, ...], *, variant: str = "minbase", arch: str = "amd64") -> Path:
-    """A pristine root of these packages, built once; treat it as read-only and work on a copy or an overlay."""
+    """A root file system with these packages, built once. Treat it as read-only, and work on a copy or an overlay."""
 
     def make(folder: Path) -> list[str | Path]:
         command = ["mmdebstrap", f"--variant={variant}", f"--arch={arch}", f"--include={','.join(packages)}"]
@@ -33,17 +33,17 @@ def debian_root(suite: str, packages: tuple[str, ...], *, variant: str = "minbas
     return cached(f"{suite}-{arch}", (suite, variant, arch, *sorted(packages)), make)
 
 
-def cached(name: str, wanted: tuple[str, ...], make: Callable[[Path], list[str | Path]]) -> Path:
-    """The folder that holds what is wanted, filled by a command at its first use, by one process at a time."""
-    folder = CACHE / f"{name}-{hashlib.sha256(chr(10).join(wanted).encode()).hexdigest()[:12]}"
+def cached(name: str, contents: tuple[str, ...], make: Callable[[Path], list[str | Path]]) -> Path:
+    """A folder of the cache for a list of contents. A command fills it at its first use, in one process at a time."""
+    folder = CACHE / f"{name}-{hashlib.sha256(chr(10).join(contents).encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            making = folder.with_suffix(".part")
-            shutil.rmtree(making, ignore_errors=True)
-            subprocess.run(make(making), check=True, capture_output=True, timeout=600)
-            making.rename(folder)
+            unfinished = folder.with_suffix(".part")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            subprocess.run(make(unfinished), check=True, capture_output=True, timeout=600)
+            unfinished.rename(folder)
     return folder
 
 

@@ -1,6 +1,6 @@
-"""The device side on a Raspberry Pi's architecture: real arm64 Debian, Python, pip and wheels, under qemu's emulation.
+"""The device side on a Raspberry Pi's architecture: real arm64 Debian, Python, pip and wheels, emulated by qemu.
 
-It shows that the wheels resolve and that the numbers agree; it says nothing about speed.
+It shows that the wheels resolve and that the results agree. It does not measure speed.
 """
 
 import json
@@ -25,13 +25,13 @@ ROOT = Path(__file__).parents[2]
 PROBE = Path(__file__).with_name("probe.py")
 PACKAGES = ("libc-bin", "libstdc++6", "python3", "python3-pip")
 EVERY = 5  # of the demo's 25 frames a second: emulated detection takes half a second a frame
-# So late or early: a face is lost one frame later there. Bookworm's OpenCV is older (4.11, for its numpy), which is the
-# likely cause; the network's golden outputs are the same.
+# Allowed difference of times: a face is lost one frame later there, probably because Bookworm's OpenCV is older (4.11,
+# for its numpy). The network's golden outputs are the same.
 ONE_FRAME = EVERY / 25
 
 # LiteRT reads /proc/cpuinfo to choose its kernels. That of the x86-64 machine below crashes its arm64 build (2.2 and
 # later), and with qemu's `-cpu max`, which has vector extensions that no Pi has, the outputs differ by many steps (from
-# 2.1.6 on). So each run is told to be a certain board, as far as that goes.
+# 2.1.6 on). So each run imitates a certain board as far as possible.
 CORE = """processor\t: {core}
 BogoMIPS\t: 108.00
 Features\t: fp asimd evtstrm crc32 cpuid
@@ -45,7 +45,7 @@ CPU revision\t: 3
 
 @dataclass(frozen=True)
 class Board:
-    """A Raspberry Pi with the system on it: qemu's and the kernel's names of its processor, Debian, Python."""
+    """A Raspberry Pi and its system: the processor's names in qemu and in the kernel, Debian, and Python."""
 
     cpu: str
     part: str
@@ -67,7 +67,7 @@ class Device:
     def prepare(self, pristine: Path) -> None:
         """Lay out what qemu shows in place of this machine's files: arm64 programs, and a processor's description.
 
-        Not /tmp: a program would be shown it under two names.
+        It must not be in /tmp, which a program would see under two names.
         """
         root = self.folder / "root"
         root.mkdir()
@@ -102,14 +102,14 @@ class Device:
         return done.stdout
 
     def install(self, wheelhouse: Path) -> None:
-        """Install from the wheelhouse alone, by the board's own pip and with the words of docs/install.md."""
+        """Install from the wheelhouse only, with the board's own pip and the command of docs/install.md."""
         offline = ("--no-index", "--find-links", wheelhouse, "--target", self.folder / "site")
         self.run("-m", "pip", "install", *offline, "--no-compile", "--quiet", "fer-edge[litert]")
 
 
 @pytest.fixture(scope="module")
 def wheelhouses() -> dict[Board, Path]:
-    """What `make wheelhouse` builds; it is asked to use the environment that runs this test where it can."""
+    """What `make wheelhouse` builds, if possible from the environment that runs this test."""
     here = [f"DEVICE={sys.prefix}"] if (Path(sys.prefix) / ".ready").exists() else []
     made = {}
     for board in (PI_4, PI_5):
@@ -121,7 +121,7 @@ def wheelhouses() -> dict[Board, Path]:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The part of the demo in which the face comes and goes, as pictures, thinned out."""
+    """Every fifth frame of the part of the demo in which the face comes and goes, as pictures."""
     folder = tmp_path_factory.mktemp("clip")
     for number, frame in enumerate(DemoSource().frames()):
         if number % EVERY == 0 and 2 <= frame.time < 10:
@@ -130,20 +130,20 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(
+def reports(
     tmp_path_factory: pytest.TempPathFactory, wheelhouses: dict[Board, Path], clip: Path
 ) -> dict[Board, dict[str, Any]]:
-    """What probe.py prints on each board, both emulated at the same time. Only the Pi 4 is shown the clip."""
+    """What probe.py prints on each board; both are emulated at the same time. Only the Pi 4 gets the clip."""
     require_root("qemu-aarch64-static", "mmdebstrap")
 
-    def ask(board: Board) -> dict[str, Any]:
+    def run_probe(board: Board) -> dict[str, Any]:
         device = Device(board, tmp_path_factory.mktemp(board.cpu))
         device.prepare(debian_root(board.suite, PACKAGES, variant="extract", arch="arm64"))
         device.install(wheelhouses[board])
         return json.loads(device.run(PROBE, *((clip, str(25 / EVERY)) if board == PI_4 else ())))
 
     with ThreadPoolExecutor() as pool:
-        return dict(zip((PI_4, PI_5), pool.map(ask, (PI_4, PI_5)), strict=True))
+        return dict(zip((PI_4, PI_5), pool.map(run_probe, (PI_4, PI_5)), strict=True))
 
 
 @pytest.mark.parametrize("board", [PI_4, PI_5], ids=["bookworm", "trixie"])
@@ -157,31 +157,31 @@ def test_the_device_side_takes_at_most_300_mb(wheelhouses: dict[Board, Path], bo
 
 @pytest.mark.parametrize("board", [PI_4, PI_5], ids=["pi4-bookworm", "pi5-trixie"])
 def test_the_boards_own_pip_resolves_and_golden_outputs_are_identical(
-    told: dict[Board, dict[str, Any]], board: Board
+    reports: dict[Board, dict[str, Any]], board: Board
 ) -> None:
-    assert told[board]["machine"] == "aarch64"
+    assert reports[board]["machine"] == "aarch64"
     shipped = {folder.name for folder in (ROOT / "edge" / "bundles").iterdir() if folder.is_dir()}
-    assert set(told[board]["goldens"]) == shipped
-    for name, agreed in told[board]["goldens"].items():
-        assert agreed["n"] > 0
-        assert (agreed["lsb"], agreed["top1"]) == (0, 1.0), name
+    assert set(reports[board]["goldens"]) == shipped
+    for name, agreement in reports[board]["goldens"].items():
+        assert agreement["n"] > 0
+        assert (agreement["lsb"], agreement["top1"]) == (0, 1.0), name
 
 
-def test_bookworm_gets_the_numpy_that_its_picamera2_needs(told: dict[Board, dict[str, Any]]) -> None:
-    assert told[PI_4]["versions"]["numpy"].startswith("1.")
+def test_bookworm_gets_the_numpy_that_its_picamera2_needs(reports: dict[Board, dict[str, Any]]) -> None:
+    assert reports[PI_4]["versions"]["numpy"].startswith("1.")
 
 
-def test_a_clip_gives_the_same_events_as_on_x86_64(told: dict[Board, dict[str, Any]], clip: Path) -> None:
+def test_a_clip_gives_the_same_events_as_on_x86_64(reports: dict[Board, dict[str, Any]], clip: Path) -> None:
     command = [sys.executable, PROBE, clip, str(25 / EVERY)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
     here = json.loads(done.stdout)
     assert here["machine"] == "x86_64"
-    assert here["changes"], "a clip without events shows nothing"
-    there = told[PI_4]["changes"]
+    assert here["changes"], "a clip without events would test nothing"
+    there = reports[PI_4]["changes"]
     print(here["changes"], there)
     assert [change[1:4] for change in there] == [change[1:4] for change in here["changes"]]
     for theirs, ours in zip(there, here["changes"], strict=True):
         assert abs(theirs[0] - ours[0]) <= 1.01 * ONE_FRAME
         assert abs(theirs[4] - ours[4]) <= 0.02, (
-            "the smoothed confidence: some ten int8 outputs, each rounded otherwise there"
+            "the smoothed confidence is of some ten int8 outputs, each rounded differently there"
         )

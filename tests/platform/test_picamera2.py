@@ -1,7 +1,7 @@
-"""The picamera2 source on the real picamera2 and libcamera's virtual camera, in a Debian 13 root file system.
+"""The picamera2 source with the real picamera2 and libcamera's virtual camera, in a Debian 13 root file system.
 
-What this cannot show: a real sensor, and rows with padding (the virtual camera has none;
-tests/edge/camera/test_devices.py covers them).
+Not covered: a real sensor, and rows with padding, which the virtual camera does not have
+(tests/edge/camera/test_devices.py covers them).
 """
 
 import os
@@ -32,7 +32,7 @@ TUNABLES = "glibc.malloc.tcache_count=0:glibc.malloc.perturb=255"
 STALL = 2.0
 SLACK = 4.0
 
-# In a mount namespace of its own, so that every mount is gone with the last process and the root stays as it was.
+# In a mount namespace of its own, every mount ends with the last process, and the root stays unchanged.
 ENTER = """
 set -e
 mount -t tmpfs tmpfs "$ROOT/tmp"; mkdir "$ROOT/tmp/wheels" "$ROOT/tmp/fer-edge" "$ROOT/tmp/work"
@@ -64,7 +64,7 @@ def wheels() -> Path:
 
 
 class Guest:
-    """Runs programs in the root file system, with a folder that both sides see."""
+    """Runs programs in the root file system, with a folder that is shared with the test."""
 
     def __init__(self, root: Path, wheels: Path, work: Path) -> None:
         self.work = work
@@ -79,10 +79,10 @@ class Guest:
         (work / "frames").mkdir()
         (work / "config.toml").write_text(f"[camera]\nstall_seconds = {STALL}\n")
 
-    def film(self, count: int) -> list[np.ndarray]:
-        """Give the camera this many pictures to show again and again; returns them."""
+    def write_frames(self, count: int) -> list[np.ndarray]:
+        """Write so many pictures for the camera, which repeats them; returns them."""
         portrait = cv2.resize(cv2.imread(str(PORTRAIT), cv2.IMREAD_GRAYSCALE), (640, 480), interpolation=cv2.INTER_AREA)
-        portrait[:40, :40], portrait[:40, -80:] = 0, 255  # one corner black, the other white: is range kept, and side?
+        portrait[:40, :40], portrait[:40, -80:] = 0, 255  # a black and a white corner show range and sides
         noise = np.random.default_rng(1)
         for number in range(count):
             grain = noise.integers(0, 12, portrait.shape, np.uint8)
@@ -105,11 +105,11 @@ def guest(root: Path, wheels: Path, tmp_path: Path) -> Guest:
 
 
 @pytest.mark.parametrize(("rotation", "mirror"), [(0, False), (90, True)])
-def test_pictures_are_the_camera_s_luma_in_full_range(guest: Guest, rotation: int, mirror: bool) -> None:
-    shown = guest.film(4)
-    looking = guest.start("/tmp/work/look.py", "picamera2:1", str(rotation), "mirror" if mirror else "as it is")
-    said = looking.communicate(timeout=70)[1]
-    assert looking.returncode == 0, said
+def test_pictures_are_the_cameras_luma_in_full_range(guest: Guest, rotation: int, mirror: bool) -> None:
+    shown = guest.write_frames(4)
+    process = guest.start("/tmp/work/look.py", "picamera2:1", str(rotation), "mirror" if mirror else "as it is")
+    _, stderr = process.communicate(timeout=70)
+    assert process.returncode == 0, stderr
     seen = np.load(guest.work / "out.npz")
     pictures = seen["pictures"]
     expected = [np.rot90(picture, -rotation // 90) for picture in shown]
@@ -117,11 +117,11 @@ def test_pictures_are_the_camera_s_luma_in_full_range(guest: Guest, rotation: in
     assert pictures.dtype == np.uint8
     assert pictures.shape == (12, *expected[0].shape)
     for picture in pictures.astype(int):
-        # libcamera decodes the JPEG with libyuv's fast transform. One pixel of shift would be 7 on average, limited
-        # range 15, another of the four pictures 4.
-        apart = min((np.abs(picture - other) for other in expected), key=np.mean)
-        assert apart.mean() <= 1.5
-        assert apart.max() <= 20
+        # libcamera decodes the JPEG with libyuv's fast transform. A shift by one pixel would differ by 7 on average,
+        # limited range by 15, and another of the four pictures by 4.
+        difference = min((np.abs(picture - other) for other in expected), key=np.mean)
+        assert difference.mean() <= 1.5
+        assert difference.max() <= 20
     assert pictures.min() <= 2
     assert pictures.max() >= 253
     assert len({picture.tobytes() for picture in pictures}) > 1
@@ -133,27 +133,29 @@ def test_pictures_are_the_camera_s_luma_in_full_range(guest: Guest, rotation: in
 
 
 def test_a_camera_that_hangs_ends_the_run_as_stalled_though_it_can_never_be_stopped(guest: Guest) -> None:
-    guest.film(4)
+    guest.write_frames(4)
     process = guest.fer_edge("picamera2:1")
     assert '"kind":"appeared"' in process.stdout.readline()
     (guest.work / "hang").touch()
     hung = time.monotonic()
-    _, said = process.communicate(timeout=70)
-    assert process.returncode == 10, said
-    assert "fer-edge: error: picamera2:1: the camera has stalled: no new picture in 2 s" in said
+    _, stderr = process.communicate(timeout=70)
+    assert process.returncode == 10, stderr
+    assert "fer-edge: error: picamera2:1: the camera has stalled: no new picture in 2 s" in stderr
     assert STALL - 0.5 < time.monotonic() - hung < STALL + SLACK
 
 
 def test_a_camera_that_repeats_one_picture_ends_the_run_as_stalled(guest: Guest) -> None:
-    guest.film(1)
-    _, said = (process := guest.fer_edge("picamera2:1")).communicate(timeout=70)
-    assert process.returncode == 10, said
-    assert "picamera2:1: the camera has stalled: no new picture in 2 s, only the last one again" in said
+    guest.write_frames(1)
+    process = guest.fer_edge("picamera2:1")
+    _, stderr = process.communicate(timeout=70)
+    assert process.returncode == 10, stderr
+    assert "picamera2:1: the camera has stalled: no new picture in 2 s, only the last one again" in stderr
 
 
-def test_a_camera_that_is_not_there_is_said_with_those_that_are(guest: Guest) -> None:
-    guest.film(1)
-    _, said = (process := guest.fer_edge("picamera2:7")).communicate(timeout=70)
-    assert process.returncode == 5, said
-    assert "picamera2:7: no such camera (cameras here: " in said
-    assert "Pictures" in said
+def test_the_error_of_a_missing_camera_names_the_existing_ones(guest: Guest) -> None:
+    guest.write_frames(1)
+    process = guest.fer_edge("picamera2:7")
+    _, stderr = process.communicate(timeout=70)
+    assert process.returncode == 5, stderr
+    assert "picamera2:7: no such camera (cameras here: " in stderr
+    assert "Pictures" in stderr

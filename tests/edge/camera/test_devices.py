@@ -17,7 +17,7 @@ def test_luma_is_the_first_plane_without_the_padding_of_its_rows(stride: int) ->
     assert np.shares_memory(gray, buffer)
 
 
-def test_a_buffer_with_rows_longer_than_it_is_does_not_pass() -> None:
+def test_a_buffer_that_is_too_short_is_refused() -> None:
     with pytest.raises(ValueError, match="reshape"):
         luma(np.zeros(30, np.uint8), (5, 4), 8)
 
@@ -29,7 +29,7 @@ def test_limited_range_is_refused() -> None:
 
 
 @pytest.mark.parametrize("pixel_format", ["YUYV", "MJPEG", "XBGR8888"])
-def test_only_a_format_with_a_plane_of_luma_passes(pixel_format: str) -> None:
+def test_only_a_format_with_a_luma_plane_is_accepted(pixel_format: str) -> None:
     for good in ("YUV420", "NV12", "R8"):
         require_luma("picamera2:0", good)
     with pytest.raises(SourceError, match=rf"picamera2:0: the camera gives {pixel_format}"):
@@ -44,7 +44,7 @@ def test_gray_of_a_colour_picture_is_its_luma() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "safe_url"),
     [
         ("rtsp://user:p@ss@10.0.0.9:554/live?a=1", "rtsp://10.0.0.9:554/live?a=1"),
         ("http://cam/stream", "http://cam/stream"),
@@ -52,5 +52,5 @@ def test_gray_of_a_colour_picture_is_its_luma() -> None:
         ("picamera2:1", "picamera2:1"),
     ],
 )
-def test_messages_never_show_a_password(url: str, shown: str) -> None:
-    assert without_password(url) == shown
+def test_messages_never_show_a_password(url: str, safe_url: str) -> None:
+    assert without_password(url) == safe_url

@@ -71,7 +71,7 @@ def test_the_newest_frame_wins_and_the_lost_ones_are_counted() -> None:
     assert newest.dropped == 4
 
 
-def test_taking_waits_for_a_frame_but_not_longer_than_it_may() -> None:
+def test_taking_waits_for_a_frame_up_to_its_time_limit() -> None:
     newest = LatestFrame()
     started = time.monotonic()
     assert newest.take(0.05) is None
@@ -93,48 +93,48 @@ def test_the_last_frame_is_given_before_the_failure() -> None:
 
 def test_no_frame_for_long_enough_is_a_stall() -> None:
     clock = Clock()
-    watch = StallDetector(5, clock)
+    detector = StallDetector(5, clock)
     clock.now += 4.9
-    assert watch.left() == pytest.approx(0.1)
-    watch.saw(picture(1))
-    assert watch.left() == pytest.approx(5)
+    assert detector.seconds_left() == pytest.approx(0.1)
+    detector.add(picture(1))
+    assert detector.seconds_left() == pytest.approx(5)
     clock.now += 5
-    assert watch.left() <= 0
+    assert detector.seconds_left() <= 0
 
 
 def test_a_repeated_picture_is_a_stall_even_in_other_memory() -> None:
     clock = Clock()
-    watch = StallDetector(5, clock)
+    detector = StallDetector(5, clock)
     for _ in range(6):
-        watch.saw(picture(7))
+        detector.add(picture(7))
         clock.now += 1
-    assert watch.left() <= 0
-    assert watch.repeats == 5
+    assert detector.seconds_left() <= 0
+    assert detector.repeats == 5
 
 
 @pytest.mark.parametrize("position", list(itertools.product((0, 3, 8, 15), (0, 15))))
 def test_one_pixel_that_differs_by_one_is_a_new_picture(position: tuple[int, int]) -> None:
     clock = Clock()
-    watch = StallDetector(5, clock)
-    watch.saw(picture(7))
+    detector = StallDetector(5, clock)
+    detector.add(picture(7))
     clock.now += 4
     changed = picture(7)
     changed[position] = 8
-    watch.saw(changed)
-    assert watch.left() == 5
-    assert watch.repeats == 0
+    detector.add(changed)
+    assert detector.seconds_left() == 5
+    assert detector.repeats == 0
 
 
 def test_a_picture_of_another_size_is_a_new_picture() -> None:
     clock = Clock()
-    watch = StallDetector(5, clock)
-    watch.saw(picture(7))
+    detector = StallDetector(5, clock)
+    detector.add(picture(7))
     clock.now += 4
-    watch.saw(np.full((8, 8), 7, np.uint8))
-    assert watch.left() == 5
+    detector.add(np.full((8, 8), 7, np.uint8))
+    assert detector.seconds_left() == 5
 
 
-def test_a_live_camera_gives_the_newest_frame_with_the_time_since_the_first_was_wanted() -> None:
+def test_a_live_camera_gives_the_newest_frame_with_the_time_since_the_first_call() -> None:
     camera, clock = FakeCamera(), Clock()
     live = LiveSource(lambda: camera, "fake", 5, clock)
     frames = live.frames()
@@ -196,32 +196,32 @@ def test_closing_does_not_wait_for_a_camera_that_hangs() -> None:
     assert camera.closed.wait(5)
 
 
-def test_a_camera_that_cannot_be_opened_says_so_at_once() -> None:
-    def opening() -> FakeCamera:
+def test_a_camera_that_cannot_be_opened_raises_at_once() -> None:
+    def open_device() -> FakeCamera:
         raise SourceError("no such camera")
 
     with pytest.raises(SourceError, match="no such camera"):
-        LiveSource(opening, "fake", 5)
+        LiveSource(open_device, "fake", 5)
 
 
 def test_a_camera_whose_opening_hangs_is_given_up() -> None:
     release = threading.Event()
 
-    def opening() -> FakeCamera:
+    def open_device() -> FakeCamera:
         release.wait()
         raise SourceError("too late")
 
     with pytest.raises(SourceError, match=r"fake: did not open within 0\.1 s"):
-        LiveSource(opening, "fake", 5, open_seconds=0.1)
+        LiveSource(open_device, "fake", 5, open_seconds=0.1)
     release.set()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_bug_in_reading_is_told_at_once_and_not_as_a_stall() -> None:
+def test_a_bug_in_reading_is_reported_at_once_and_not_as_a_stall() -> None:
     camera = FakeCamera()
     live = LiveSource(lambda: camera, "fake", 60)
     camera.pictures.put(ValueError("a bug"))
-    with pytest.raises(SourceError, match=r"fake: reading it failed in a way .* see the traceback"):
+    with pytest.raises(SourceError, match=r"fake: reading it failed unexpectedly; see the traceback"):
         next(live.frames())
     live.close()
 
@@ -242,7 +242,7 @@ class Hung:
         pass
 
 live = LiveSource(Hung, "hung", 0.2)
-print("told", end="")
+print("printed", end="")
 live.close()
 exit_if_camera_hangs(10)
 sys.exit(10)
@@ -250,12 +250,12 @@ sys.exit(10)
 
 
 def test_a_process_whose_camera_hangs_ends_with_its_own_exit_code_and_all_it_printed(tmp_path: Path) -> None:
-    """Without ``leave``, Python's own ending aborts this program (exit code 134)."""
+    """Without ``exit_if_camera_hangs``, Python's own exit aborts this program (exit code 134)."""
     write_noise(tmp_path / "clip.avi")
     done = subprocess.run(
         [sys.executable, "-c", HUNG, tmp_path / "clip.avi"], capture_output=True, text=True, timeout=30, check=False
     )
-    assert (done.returncode, done.stdout, done.stderr) == (10, "told", "")
+    assert (done.returncode, done.stdout, done.stderr) == (10, "printed", "")
 
 
 def write_noise(file: Path) -> None:

@@ -17,7 +17,7 @@ from edge.vision.detector import FaceDetector
 from tests.conftest import PORTRAIT
 
 SMALL = np.arange(6, dtype=np.uint8).reshape(2, 3)
-TURNED = {
+ROTATED = {
     (0, False): [[0, 1, 2], [3, 4, 5]],
     (90, False): [[3, 0], [4, 1], [5, 2]],
     (180, False): [[5, 4, 3], [2, 1, 0]],
@@ -108,20 +108,20 @@ def test_the_demo_is_ten_seconds_of_video() -> None:
     assert {frame.gray.shape for frame in frames} == {(480, 640)}
 
 
-@pytest.mark.parametrize(("rotation", "mirror"), TURNED)
-def test_pictures_are_turned_clockwise_then_mirrored(rotation: int, mirror: bool) -> None:
+@pytest.mark.parametrize(("rotation", "mirror"), ROTATED)
+def test_pictures_are_rotated_clockwise_then_mirrored(rotation: int, mirror: bool) -> None:
     still = Still(SMALL)
-    turned = RotatedSource(still, rotation, mirror)
-    [frame] = turned.frames()
-    assert frame.gray.tolist() == TURNED[rotation, mirror]
+    rotated = RotatedSource(still, rotation, mirror)
+    [frame] = rotated.frames()
+    assert frame.gray.tolist() == ROTATED[rotation, mirror]
     assert frame.time == 0.5
     assert np.shares_memory(frame.gray, SMALL)
-    turned.close()
+    rotated.close()
     assert still.closed
 
 
-@pytest.mark.parametrize(("rotation", "mirror"), TURNED)
-def test_faces_and_crops_of_a_turned_view_are_those_of_the_upright_picture(rotation: int, mirror: bool) -> None:
+@pytest.mark.parametrize(("rotation", "mirror"), ROTATED)
+def test_faces_and_crops_of_a_rotated_view_are_those_of_the_upright_picture(rotation: int, mirror: bool) -> None:
     upright = read_gray(PORTRAIT)
     hung = np.ascontiguousarray(np.rot90(upright[:, ::-1] if mirror else upright, rotation // 90))
     [frame] = RotatedSource(Still(hung), rotation, mirror).frames()
@@ -132,10 +132,10 @@ def test_faces_and_crops_of_a_turned_view_are_those_of_the_upright_picture(rotat
     assert np.array_equal(crop(frame.gray, boxes[0], 0.1), crop(upright, boxes[0], 0.1))
 
 
-def test_the_settings_turn_any_source(tmp_path: Path) -> None:
+def test_the_settings_rotate_any_source(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), SMALL)
     [frame] = open_source(CameraSettings(source=str(tmp_path), rotation=90, mirror=True)).frames()
-    assert frame.gray.tolist() == TURNED[90, True]
+    assert frame.gray.tolist() == ROTATED[90, True]
 
 
 def test_a_rotation_that_is_no_quarter_turn_is_refused(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_rotation_that_is_no_quarter_turn_is_refused(tmp_path: Path) -> None:
         ("picamera2:front", r"source 'picamera2:front': give picamera2, or picamera2:1"),
     ],
 )
-def test_a_source_that_is_not_there_is_refused_with_what_to_do(name: str, message: str) -> None:
+def test_the_error_of_a_missing_source_says_what_to_do(name: str, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         open_source(CameraSettings(source=name))
 
@@ -164,7 +164,7 @@ def test_without_picamera2_the_error_says_how_to_install_it() -> None:
         open_source(CameraSettings(source="picamera2"))
 
 
-def test_a_picamera2_built_for_another_numpy_is_said_with_what_mends_it(tmp_path: Path) -> None:
+def test_the_error_of_a_picamera2_for_another_numpy_says_what_to_do(tmp_path: Path) -> None:
     """As on Raspberry Pi OS Bookworm with numpy 2 in the virtual environment."""
     (tmp_path / "libcamera.py").touch()
     (tmp_path / "picamera2.py").write_text("raise ValueError('numpy.dtype size changed')")
@@ -205,7 +205,7 @@ def test_an_empty_picture_is_refused_by_name(tmp_path: Path) -> None:
         read_gray(tmp_path / "a.jpg")
 
 
-def test_demo_pictures_are_full_of_contrast() -> None:
+def test_demo_pictures_have_full_contrast() -> None:
     middle = list(DemoSource().frames())[125].gray
     assert middle.min() < 40
     assert middle.max() > 200

@@ -1,4 +1,4 @@
-"""`fer-edge run` as a user runs it, on a network camera that misbehaves: what it returns, when, and what it says."""
+"""`fer-edge run` as a user runs it, on a network camera that misbehaves: exit code, output, and time."""
 
 import itertools
 import signal
@@ -21,16 +21,16 @@ from tests.edge.mjpeg import Mjpeg, noisy_pictures
 pytestmark = pytest.mark.slow
 
 STALL = 2.0
-SLACK = 3.0  # letting go of a camera that hangs takes a second; the rest is for a busy machine
+SLACK = 3.0  # giving up a camera that hangs takes a second; the rest is for a busy machine
 FER_EDGE = Path(sys.executable).with_name("fer-edge")
 
 
 class Ending(NamedTuple):
-    """How a run ended; ``seconds`` after the camera stopped being lively."""
+    """How a run ended, and how many seconds after the camera stopped showing new pictures."""
 
     code: int
-    told: str
-    said: str
+    stdout: str
+    stderr: str
     seconds: float
 
 
@@ -44,51 +44,51 @@ def start(folder: Path, url: str, *options: str) -> subprocess.Popen[str]:
 def end(process: subprocess.Popen[str], seconds: float) -> tuple[int, str, str]:
     """Exit code, stdout and stderr; a process that doesn't end in time is killed and the test fails."""
     try:
-        told, said = process.communicate(timeout=seconds)
+        stdout, stderr = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
         raise
-    return process.returncode, told, said
+    return process.returncode, stdout, stderr
 
 
 def frozen_after(count: int) -> Iterator[bytes]:
     """Pictures of a camera that repeats one for ever after the first ``count``."""
-    lively = list(itertools.islice(noisy_pictures(), count))
-    yield from lively
+    changing = list(itertools.islice(noisy_pictures(), count))
+    yield from changing
     while True:
-        yield lively[-1]
+        yield changing[-1]
 
 
-def watch(folder: Path, pictures: Callable[[], Iterator[bytes]], *, hang_up: bool = False) -> Ending:
-    """Run on a stream that is lively for 60 pictures."""
+def run_on_stream(folder: Path, pictures: Callable[[], Iterator[bytes]], *, hang_up: bool = False) -> Ending:
+    """Run on a stream that is changing for 60 pictures."""
     with Mjpeg(pictures, hang_up=hang_up) as camera:
         process = start(folder, camera.url)
         wait_until(lambda: camera.sent >= 60, 30)
         since = time.monotonic()
-        code, told, said = end(process, 30)
-        return Ending(code, told, said.replace(camera.url, "URL"), time.monotonic() - since)
+        code, stdout, stderr = end(process, 30)
+        return Ending(code, stdout, stderr.replace(camera.url, "URL"), time.monotonic() - since)
 
 
 def test_a_stream_that_falls_silent_ends_the_run_as_stalled(tmp_path: Path) -> None:
-    ending = watch(tmp_path, lambda: itertools.islice(noisy_pictures(), 60))
+    ending = run_on_stream(tmp_path, lambda: itertools.islice(noisy_pictures(), 60))
     assert ending.code == 10
-    assert ending.said.endswith("error: URL: the camera has stalled: no new picture in 2 s\n")
-    assert '"kind":"appeared"' in ending.told
+    assert ending.stderr.endswith("error: URL: the camera has stalled: no new picture in 2 s\n")
+    assert '"kind":"appeared"' in ending.stdout
     assert STALL - 0.5 < ending.seconds < STALL + SLACK
 
 
 def test_a_stream_that_repeats_one_picture_ends_the_run_as_stalled(tmp_path: Path) -> None:
-    ending = watch(tmp_path, lambda: frozen_after(60))
+    ending = run_on_stream(tmp_path, lambda: frozen_after(60))
     assert ending.code == 10
-    assert "error: URL: the camera has stalled: no new picture in 2 s, only the last one again" in ending.said
+    assert "error: URL: the camera has stalled: no new picture in 2 s, only the last one again" in ending.stderr
     assert STALL - 0.5 < ending.seconds < STALL + SLACK
 
 
 def test_a_stream_whose_server_hangs_up_ends_the_run_as_unreadable(tmp_path: Path) -> None:
-    ending = watch(tmp_path, lambda: itertools.islice(noisy_pictures(), 60), hang_up=True)
+    ending = run_on_stream(tmp_path, lambda: itertools.islice(noisy_pictures(), 60), hang_up=True)
     assert ending.code == 5
-    assert ending.said.endswith("error: URL: the stream ended. Is the server running?\n")
+    assert ending.stderr.endswith("error: URL: the stream ended. Is the server running?\n")
     assert ending.seconds < SLACK
 
 
@@ -97,21 +97,21 @@ def test_a_server_that_accepts_and_says_nothing_does_not_hang_the_start(tmp_path
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"{kind}://127.0.0.1:{mute.getsockname()[1]}/live"
         started = time.monotonic()
-        code, _, said = end(start(tmp_path, url.replace("//", "//user:secret@")), 40)
+        code, _, stderr = end(start(tmp_path, url.replace("//", "//user:secret@")), 40)
         took = time.monotonic() - started
     assert code == 5
-    assert f"{url}: no video stream within 10 s" in said
-    assert "secret" not in said
+    assert f"{url}: no video stream within 10 s" in stderr
+    assert "secret" not in stderr
     assert took < 10 + 10
 
 
-def test_a_server_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+def test_a_missing_server_is_reported_at_once(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     started = time.monotonic()
-    code, _, said = end(start(tmp_path, f"http://127.0.0.1:{port}/live"), 40)
+    code, _, stderr = end(start(tmp_path, f"http://127.0.0.1:{port}/live"), 40)
     assert code == 5
-    assert "no video stream" in said
+    assert "no video stream" in stderr
     assert time.monotonic() - started < 10
 
 
@@ -130,7 +130,7 @@ def test_ctrl_c_ends_the_run_in_time_whether_the_camera_works_or_hangs(tmp_path:
 
 
 def test_frames_that_come_too_fast_are_dropped_and_counted() -> None:
-    """What the source gives in time is looked at; nothing queues up behind a slow detector."""
+    """Only the newest frame is processed; nothing queues up behind a slow detector."""
     with Mjpeg(noisy_pictures) as camera:
         source = open_source(CameraSettings(source=camera.url))
         frames = source.frames()

@@ -1,0 +1,26 @@
+"""Check of the MQTT broker."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from edge.diagnostics.finding import Finding
+from edge.diagnostics.probe_runner import run_probe
+from edge.settings import MqttSettings
+
+
+def check_broker(python: Sequence[str], settings: MqttSettings, *, needed: bool, seconds: float = 20) -> Finding:
+    """Whether the broker can be reached, uses TLS if it should, and accepts this device. Nothing is published."""
+    probe = run_probe(python, "broker", msgspec.json.encode(settings).decode(), seconds)
+    outcome, detail = next(((line["outcome"], line["detail"]) for line in probe.output), ("", probe.problem))
+    address = f"{settings.host}:{settings.port}"
+    user = f"user {settings.username}" if settings.username else "a device without a user name"
+    if outcome == "accepted":
+        return Finding("broker", "ok", f"{address} accepts {user}, {'TLS' if settings.encrypted else 'without TLS'}")
+    sentence, remedy = {
+        "unreachable": (f"{address} cannot be reached: {detail}", "is it running? check mqtt.host and mqtt.port"),
+        "tls": (f"{address}: TLS failed: {detail}", "check mqtt.ca_file, mqtt.host and mqtt.port"),
+        "silent": (f"{address} gives no MQTT answer", "does it need TLS (mqtt.ca_file)? check mqtt.host and mqtt.port"),
+        "refused": (f"{address} refuses {user}: {detail}", "check mqtt.username and mqtt.password_file"),
+    }.get(outcome, (detail, "check mqtt.password_file and mqtt.ca_file, and who may read them"))
+    return Finding("broker", "fail" if needed else "warn", sentence, remedy)

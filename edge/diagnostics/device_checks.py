@@ -1,0 +1,80 @@
+"""Checks of the camera and of the deployed model."""
+
+import os
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from edge.diagnostics.finding import Finding
+from edge.diagnostics.package_check import install_command
+from edge.diagnostics.probe_runner import run_probe
+from edge.settings import CameraSettings, ModelSettings, Settings
+
+_MIN_CONTRAST: Final = 8  # grey levels between the darkest and the brightest pixel; a covered lens gives less
+_MIN_TOP1: Final = 0.9  # share of golden outputs with the same expression; tflite-runtime 2.14 differs in fewer
+
+
+def check_camera(python: Sequence[str], camera: CameraSettings, seconds: float = 20) -> Finding:
+    """Whether the configured source gives a frame within the time limit."""
+    source = describe_source(camera.source)
+    probe = run_probe(python, "frame", msgspec.json.encode(camera).decode(), seconds)
+    if probe.problem or not probe.output:
+        return Finding("camera", "fail", probe.problem or f"{source}: no frame", _camera_remedy(camera))
+    frame = probe.output[0]
+    sentence = f"{source}: a frame of {frame['width']}x{frame['height']}"
+    if frame["brightest"] - frame["darkest"] < _MIN_CONTRAST:
+        return Finding(
+            "camera", "warn", f"{sentence}, but it is blank", "take the cap off the lens, or turn on a light"
+        )
+    return Finding("camera", "ok", sentence)
+
+
+def describe_source(source: str) -> str:
+    """The kind of a camera source, and its name without a stream's password."""
+    scheme, separator, address = source.partition("://")
+    if separator:
+        return f"stream {scheme}://{address.rpartition('@')[2]}"
+    if source.startswith("picamera2"):
+        return f"Raspberry Pi camera {source}"
+    if source.startswith("/dev/"):
+        return f"V4L2 camera {source}"
+    return f"source {source}"
+
+
+def _camera_remedy(camera: CameraSettings) -> str:
+    if camera.source.startswith("picamera2"):
+        return "rpicam-hello --list-cameras (is it plugged in?); sudo systemctl stop fer-edge (is it in use?)"
+    if camera.source.startswith("/dev/"):
+        return "ls -l /dev/video* (is it plugged in?); sudo systemctl stop fer-edge (is it in use?)"
+    return "check camera.source"
+
+
+def check_model(python: Sequence[str], model: ModelSettings, seconds: float = 60) -> Finding:
+    """Whether the bundle opens, and its network gives the golden outputs on this device."""
+    probe = run_probe(python, "golden", msgspec.json.encode(model).decode(), seconds)
+    if probe.problem or not probe.output:
+        return Finding("model", "fail", probe.problem or "no answer", f"check model.bundle ({model.bundle})")
+    golden = probe.output[0]
+    sentence = (
+        f"{golden['name']} on {golden['runtime']}: {golden['n']} golden outputs, largest difference "
+        f"{golden['largest_lsb']} steps (up to {golden['allowed_lsb']} is rounding), {golden['top1']:.0%} the same "
+        "expression"
+    )
+    reinstall = install_command("ai-edge-litert")
+    if golden["top1"] < _MIN_TOP1:
+        return Finding("model", "fail", sentence, reinstall)
+    if golden["top1"] < 1 or golden["largest_lsb"] > golden["allowed_lsb"]:
+        return Finding("model", "warn", sentence, reinstall)
+    return Finding("model", "ok", sentence)
+
+
+def deployed_model(settings: Settings) -> ModelSettings:
+    """The settings of the model, with the folder of the bundle that ``fer-edge run`` would use."""
+    if settings.model.bundle:
+        return settings.model
+    try:
+        from edge.model.registry import deployed_folder  # noqa: PLC0415  doctor must work when numpy does not import
+    except ImportError:
+        return settings.model
+    return msgspec.structs.replace(settings.model, bundle=str(deployed_folder(settings, os.environ)))

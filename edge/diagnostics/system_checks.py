@@ -1,0 +1,126 @@
+"""Checks of the operating system, the board, the settings, and the user that fer-edge runs as."""
+
+import grp
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Final
+
+from edge.diagnostics.finding import Finding, Level
+from edge.errors import SettingsError
+from edge.settings import CameraSettings, PrivacySettings, Settings, load_settings
+from edge.system.hardware import text_of, throttling
+
+_TESTED_PYTHONS: Final = {"3.11": "Bookworm", "3.13": "Trixie"}
+_DISK_FAIL_MB: Final = 50
+_DISK_WARN_MB: Final = 500
+
+
+def check_system(os_release: Path, model: Path, machine: str) -> Finding:
+    """The operating system and the board. ``model`` is the device tree's file that names the board."""
+    fields = dict(line.split("=", 1) for line in text_of(os_release).splitlines() if "=" in line)
+    system = fields.get("PRETTY_NAME", "an unknown system").strip('"')
+    sentence = f"{system}, {machine}, {text_of(model) or 'not a Raspberry Pi'}"
+    if machine not in ("aarch64", "x86_64"):
+        remedy = "use 64-bit Raspberry Pi OS"
+        return Finding("system", "warn", f"{sentence}: there are wheels for aarch64 and x86_64 only", remedy)
+    return Finding("system", "ok", sentence)
+
+
+def check_python(version: str, environment: str | None) -> Finding:
+    """The Python version, and whether it is in a virtual environment (``environment``), as PEP 668 requires."""
+    tested = ", ".join(f"{python} ({system})" for python, system in _TESTED_PYTHONS.items())
+    if version.rpartition(".")[0] not in _TESTED_PYTHONS:
+        sentence = f"{version} is not tested; tested versions are {tested}"
+        return Finding("python", "warn", sentence, "create the virtual environment with a tested version")
+    if environment is None:
+        remedy = "python3 -m venv --system-site-packages /opt/fer-edge, and install there"
+        return Finding("python", "warn", f"{version}, outside a virtual environment", remedy)
+    return Finding("python", "ok", f"{version} in {environment}")
+
+
+def check_clock(synced: bool) -> Finding:
+    """Whether the times of events can be trusted."""
+    if synced:
+        return Finding("clock", "ok", "set by a time server")
+    sentence = "not set by a time server: events carry clock_synced false"
+    return Finding("clock", "warn", sentence, "sudo timedatectl set-ntp true; then check timedatectl timesync-status")
+
+
+def check_throttling(file: Path, command: Sequence[str]) -> Finding:
+    """What the firmware reports about power and heat: the kernel's ``file``, else the output of ``command``."""
+    flags = text_of(file)
+    try:
+        if not flags and shutil.which(command[0]):
+            flags = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
+        now, since_boot = throttling(flags)
+    except (ValueError, subprocess.TimeoutExpired):
+        return Finding("throttling", "ok", "this board does not report it")
+    remedy = "use the board's official power supply and a heat sink or fan"
+    if now:
+        return Finding("throttling", "fail", f"now: {', '.join(now)}", remedy)
+    if since_boot:
+        return Finding("throttling", "warn", f"since boot: {', '.join(since_boot)}", remedy)
+    return Finding("throttling", "ok", "full power and full speed since boot")
+
+
+def check_disk(state: Path) -> Finding:
+    """Free space for the state, which must survive a restart."""
+    existing = next(folder for folder in (state, *state.parents) if folder.is_dir())
+    return judge_disk(state, shutil.disk_usage(existing).free // 1_000_000)
+
+
+def judge_disk(state: Path, free_mb: int) -> Finding:
+    """Whether so many free megabytes are enough."""
+    level: Level = "fail" if free_mb < _DISK_FAIL_MB else "warn" if free_mb < _DISK_WARN_MB else "ok"
+    remedy = "" if level == "ok" else "sudo apt clean; sudo journalctl --vacuum-size=50M"
+    return Finding("disk", level, f"{free_mb:,} MB free for {state}", remedy)
+
+
+def check_config(file: Path | None, installed: Path) -> tuple[Finding, Settings | None]:
+    """The settings file, and its settings if they are valid."""
+    try:
+        settings = load_settings(file)
+    except SettingsError as error:
+        return Finding("config", "fail", str(error), f"sudoedit {file}"), None
+    if file is None and installed.exists():
+        sentence = f"the built-in defaults were checked, not {installed}"
+        return Finding("config", "warn", sentence, f"fer-edge doctor --config {installed}"), settings
+    return Finding("config", "ok", f"{file}: valid" if file else "no file: the built-in defaults"), settings
+
+
+def check_privacy(privacy: PrivacySettings) -> Finding:
+    """What is published, and whether the operator has declared the purpose of this device."""
+    published = "only counts are published" if privacy.aggregate_only else "events of single visitors are published"
+    if not privacy.declared_use:
+        remedy = "set privacy.declared_use to one sentence that says what visitors are told about the purpose"
+        return Finding("privacy", "warn", f"{published}; the purpose is not declared", remedy)
+    return Finding("privacy", "ok", f"{published}; declared use: {privacy.declared_use}")
+
+
+def check_groups(user: str, has: AbstractSet[str], existing: AbstractSet[str], camera: CameraSettings) -> Finding:
+    """Whether the user that fer-edge runs as may open cameras, the GPU's buffers and a Coral stick."""
+    missing = sorted({"video", "render", "plugdev"} & existing - has)
+    if user == "root" or not missing:
+        return Finding("groups", "ok", f"{user} may open cameras and accelerators")
+    needed = "video" in missing and camera.source.startswith(("/dev/", "picamera2"))
+    sentence = f"{user} is not in {', '.join(missing)}"
+    return Finding("groups", "fail" if needed else "warn", sentence, f"sudo usermod -aG {','.join(missing)} {user}")
+
+
+def service_user(service: str) -> str:
+    """The service's own user once that exists, else the current user."""
+    try:
+        return pwd.getpwnam(service).pw_name
+    except KeyError:
+        return pwd.getpwuid(os.getuid()).pw_name
+
+
+def groups_of(user: str) -> set[str]:
+    """Names of the groups that a user is in, by the system's own records."""
+    ids = os.getgrouplist(user, pwd.getpwnam(user).pw_gid)
+    return {group.gr_name for group in grp.getgrall() if group.gr_gid in ids}

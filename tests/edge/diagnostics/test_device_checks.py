@@ -1,0 +1,64 @@
+"""Checks of camera and model, with real child processes."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.diagnostics.device_checks import check_camera, check_model, describe_source
+from edge.model.bundle import find_bundle
+from edge.settings import CameraSettings, ModelSettings
+from tests.edge.diagnostics.findings import PYTHON, level_of
+
+
+def test_camera() -> None:
+    found = check_camera(PYTHON, CameraSettings(source="demo"))
+    assert (found.level, found.sentence) == ("ok", "source demo: a frame of 640x480")
+    assert "no answer within 0.01 s" in check_camera(PYTHON, CameraSettings(source="demo"), seconds=0.01).sentence
+
+
+def test_a_source_is_described_by_its_kind_and_without_its_password() -> None:
+    assert describe_source("rtsp://kiosk:secret@10.0.0.7/live") == "stream rtsp://10.0.0.7/live"
+    assert describe_source("/dev/video0") == "V4L2 camera /dev/video0"
+    assert describe_source("picamera2:1") == "Raspberry Pi camera picamera2:1"
+
+
+def test_a_missing_camera() -> None:
+    found = check_camera(PYTHON, CameraSettings(source="/dev/video99"))
+    assert level_of(found) == "fail"
+    assert "no such camera" in found.sentence
+
+
+def test_a_covered_lens(tmp_path: Path) -> None:
+    (tmp_path / "dark.pgm").write_bytes(b"P5 64 48 255\n" + bytes(64 * 48))
+    assert level_of(check_camera(PYTHON, CameraSettings(source=str(tmp_path)))) == "warn"
+
+
+def test_model() -> None:
+    found = check_model(PYTHON, ModelSettings())
+    assert level_of(found) == "ok", found
+    assert "golden outputs" in found.sentence
+
+
+def test_a_damaged_model(tmp_path: Path) -> None:
+    folder = shutil.copytree(find_bundle("student-small"), tmp_path / "damaged")
+    (folder / "model.tflite").write_bytes((folder / "model.tflite").read_bytes() + b"\0")
+    found = check_model(PYTHON, ModelSettings(bundle=str(folder)))
+    assert level_of(found) == "fail"
+    assert "sha256" in found.sentence
+
+
+@pytest.mark.parametrize(("change", "level"), [("steps", "warn"), ("labels", "fail")])
+def test_other_outputs_than_the_golden_ones(tmp_path: Path, change: str, level: str) -> None:
+    folder = shutil.copytree(find_bundle("student-small"), tmp_path / "other")
+    with np.load(folder / "golden.npz") as stored:
+        parts = dict(stored)
+    outputs = parts["outputs"].astype(int)
+    if change == "labels":
+        outputs = np.roll(outputs, 1, axis=1)
+    else:  # the lowest logit only, so that the expression stays
+        outputs[0, outputs[0].argmin()] = max(-128, outputs[0].min() - 40)
+    np.savez(folder / "golden.npz", **{**parts, "outputs": outputs.astype(np.int8)})
+    found = check_model(PYTHON, ModelSettings(bundle=str(folder)))
+    assert level_of(found) == level, found

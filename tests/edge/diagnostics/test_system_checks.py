@@ -1,0 +1,119 @@
+"""Checks of system, board, settings and groups; what a Raspberry Pi reports is in files given as arguments."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edge.diagnostics.finding import Finding
+from edge.diagnostics.system_checks import (
+    check_clock,
+    check_config,
+    check_disk,
+    check_groups,
+    check_python,
+    check_system,
+    check_throttling,
+    groups_of,
+    judge_disk,
+    service_user,
+)
+from edge.settings import CameraSettings
+from tests.edge.diagnostics.findings import level_of
+
+
+def test_the_system_and_the_board_are_named(tmp_path: Path) -> None:
+    (tmp_path / "os-release").write_text('NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n')
+    (tmp_path / "model").write_text("Raspberry Pi 4 Model B Rev 1.4\0")
+    found = check_system(tmp_path / "os-release", tmp_path / "model", "aarch64")
+    assert found == Finding("system", "ok", "Debian GNU/Linux 12 (bookworm), aarch64, Raspberry Pi 4 Model B Rev 1.4")
+    absent = check_system(tmp_path / "none", tmp_path / "none", "armv7l")
+    assert level_of(absent) == "warn"
+    assert "not a Raspberry Pi" in absent.sentence
+
+
+@pytest.mark.parametrize(
+    ("version", "environment", "level"),
+    [("3.11.2", "/opt/fer-edge", "ok"), ("3.13.5", "/opt/fer-edge", "ok"), ("3.11.2", None, "warn")],
+)
+def test_python(version: str, environment: str | None, level: str) -> None:
+    assert level_of(check_python(version, environment)) == level
+
+
+def test_an_untested_python_is_a_warning() -> None:
+    assert level_of(check_python("3.14.0", "/opt/fer-edge")) == "warn"
+
+
+def test_clock() -> None:
+    assert level_of(check_clock(synced=True)) == "ok"
+    assert level_of(check_clock(synced=False)) == "warn"
+
+
+@pytest.mark.parametrize(
+    ("flags", "level", "words"),
+    [
+        ("0\n", "ok", "full power"),
+        ("50000\n", "warn", "since boot: under-voltage, throttled"),
+        ("50005\n", "fail", "now: under-voltage, throttled"),
+        ("", "ok", "does not report"),
+    ],
+)
+def test_throttling_from_the_kernel(tmp_path: Path, flags: str, level: str, words: str) -> None:
+    (tmp_path / "get_throttled").write_text(flags)
+    found = check_throttling(tmp_path / "get_throttled", ("no-such-vcgencmd",))
+    assert level_of(found) == level
+    assert words in found.sentence
+
+
+def test_throttling_from_vcgencmd(tmp_path: Path) -> None:
+    command = tmp_path / "vcgencmd"
+    command.write_text("#!/bin/sh\necho throttled=0x8\n")
+    command.chmod(0o755)
+    found = check_throttling(tmp_path / "none", (str(command), "get_throttled"))
+    assert (found.level, found.sentence) == ("fail", "now: soft temperature limit")
+
+
+@pytest.mark.parametrize(("free", "level"), [(20, "fail"), (100, "warn"), (5000, "ok")])
+def test_disk(free: int, level: str) -> None:
+    assert level_of(judge_disk(Path("/var/lib/fer-edge"), free)) == level
+
+
+def test_disk_of_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:
+    assert str(tmp_path / "a" / "b") in check_disk(tmp_path / "a" / "b").sentence
+
+
+def test_config(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_text('[camera]\nsource = "demo"\n')
+    bad.write_text('[camera]\nsauce = "demo"\n')
+    found, settings = check_config(good, tmp_path / "none")
+    assert level_of(found) == "ok"
+    assert settings
+    assert settings.camera.source == "demo"
+    found, settings = check_config(bad, tmp_path / "none")
+    assert level_of(found) == "fail"
+    assert "did you mean camera.source?" in found.sentence
+    assert settings is None
+
+
+def test_checking_the_defaults_beside_an_installed_config_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").touch()
+    assert level_of(check_config(None, tmp_path / "config.toml")[0]) == "warn"
+    assert level_of(check_config(None, tmp_path / "none")[0]) == "ok"
+
+
+def test_groups() -> None:
+    groups, usb = {"video", "plugdev", "fer-edge"}, CameraSettings(source="/dev/video0")
+    assert level_of(check_groups("fer-edge", groups, groups, usb)) == "ok", "no group render here"
+    lacking = check_groups("fer-edge", {"plugdev"}, groups, usb)
+    assert level_of(lacking) == "fail"
+    assert lacking.remedy == "sudo usermod -aG video fer-edge"
+    assert level_of(check_groups("fer-edge", {"plugdev"}, groups, CameraSettings(source="demo"))) == "warn"
+    assert level_of(check_groups("root", set(), groups, usb)) == "ok"
+
+
+def test_the_groups_of_the_current_user() -> None:
+    user = service_user("no-such-user")
+    assert subprocess.run(["id", "-gn", user], capture_output=True, text=True, check=True).stdout.strip() in (
+        groups_of(user)
+    )
