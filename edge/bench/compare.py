@@ -68,8 +68,8 @@ class _Comparison:
     def __init__(self, settings: Settings) -> None:
         self.scorer = Scorer()
         self._result = ClipResult()
-        self._baseline = BaselineLoop(open_classifier(settings))
-        self._pipeline, self._profiled = (make_pipeline(settings, open_classifier(settings)) for _ in range(2))
+        self._baseline = BaselineLoop(configured_classifier(settings))
+        self._pipeline, self._profiled = (make_pipeline(settings, configured_classifier(settings)) for _ in range(2))
         self._baseline_profile, self._pipeline_profile = (cProfile.Profile(time.thread_time) for _ in range(2))
 
     def step(self, number: int, frame: Frame, truth: FrameTruth | None) -> None:
@@ -118,7 +118,7 @@ class _Comparison:
         result.covered += sum(is_at(box, tracks) for box in boxes)
 
 
-def open_classifier(settings: Settings) -> Classifier:
+def configured_classifier(settings: Settings) -> Classifier:
     """The deployed model's classifier, as ``fer-edge run`` would use it."""
     return open_deployed(settings, os.environ)[0]
 

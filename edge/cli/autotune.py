@@ -21,11 +21,11 @@ def autotune(arguments: Namespace) -> int:
     if arguments.json:
         print(json.dumps(msgspec.to_builtins(tuning) | {"file": str(file)}))
     else:
-        print(f"{as_text(tuning)}\nkept in {file}; {describe_use(settings.model)}")
+        print(f"{format_tuning(tuning)}\nkept in {file}; {describe_use(settings.model)}")
     return 0
 
 
-def as_text(tuning: Tuning) -> str:
+def format_tuning(tuning: Tuning) -> str:
     """The measurements as a table for a terminal."""
     lines = [f"{tuning.holds_for.runtime}; milliseconds a face, median of {SAMPLES}, measured in turn"]
     for speed in tuning.measured:

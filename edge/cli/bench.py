@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import msgspec
 
-from edge.bench.compare import bench_clip, open_classifier
+from edge.bench.compare import bench_clip, configured_classifier
 from edge.bench.ground_truth import GroundTruth, read_truth, truth_beside
 from edge.bench.report import make_report, report_text
 from edge.bench.startup import measure_starts
@@ -26,7 +26,7 @@ def bench(arguments: Namespace) -> int:
     with_events = (clip for clip, result in zip(clips, results, strict=True) if result.first_event is not None)
     start = measure_starts(next(with_events, clips[0]), arguments.config, arguments.bundle, arguments.starts)
     named = [(clip.name, result) for clip, result in zip(clips, results, strict=True)]
-    report = make_report(open_classifier(settings), named, start)
+    report = make_report(configured_classifier(settings), named, start)
     print(json.dumps(report) if arguments.json else report_text(report))
     if arguments.picture:
         from edge.bench.plot import draw_costs  # noqa: PLC0415  loaded only when it is used

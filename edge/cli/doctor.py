@@ -13,13 +13,13 @@ def doctor(arguments: Namespace) -> int:
     for finding in examine(arguments.config):
         findings.append(finding)
         if not arguments.json:
-            print(as_text(finding), flush=True)
+            print(format_finding(finding), flush=True)
     if arguments.json:
         print(json.dumps([finding.as_json() for finding in findings], indent=2))
     return 1 if any(finding.level == "fail" for finding in findings) else 0
 
 
-def as_text(finding: Finding) -> str:
+def format_finding(finding: Finding) -> str:
     """One aligned line for a person, and the remedy below it."""
     line = f"{finding.level:4}  {finding.name:10}  {finding.sentence}"
     return f"{line}\n{'':18}-> {finding.remedy}" if finding.remedy else line

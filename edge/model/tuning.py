@@ -101,7 +101,7 @@ def tune(bundle: Bundle, settings: ModelSettings) -> Tuning:
         if result.outcome == "healthy":
             choices.append(RuntimeChoice("edgetpu", 1, open_edgetpu(bundle, settings.edgetpu_library).logits))
     try:
-        measured = measure(choices, list(bundle.golden.faces), time.perf_counter)
+        measured = measure_speed(choices, list(bundle.golden.faces), time.perf_counter)
     except (RuntimeError, ValueError) as error:
         raise AcceleratorError(f"the Edge TPU failed while it was measured: {' '.join(str(error).split())}") from error
     return Tuning(
@@ -109,7 +109,9 @@ def tune(bundle: Bundle, settings: ModelSettings) -> Tuning:
     )
 
 
-def measure(choices: Sequence[RuntimeChoice], faces: Sequence[Gray], clock: Callable[[], float]) -> list[MeasuredSpeed]:
+def measure_speed(
+    choices: Sequence[RuntimeChoice], faces: Sequence[Gray], clock: Callable[[], float]
+) -> list[MeasuredSpeed]:
     """Time the choices in turn, a few faces each, so that a slow phase of the board slows all of them alike.
 
     ``faces`` are ``(48, 48)`` uint8; ``clock`` counts seconds.

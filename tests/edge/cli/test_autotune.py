@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.cli.autotune import as_text, describe_use
+from edge.cli.autotune import describe_use, format_tuning
 from edge.model.bundle import open_bundle
 from edge.model.tuning import load_tuning
 from edge.settings import ModelSettings
@@ -19,7 +19,7 @@ from tests.edge.model.test_tuning import cpu, tuned
 
 def test_the_table_marks_the_choice_and_the_outcome_of_the_edge_tpu(standin: StandIn) -> None:
     without = msgspec.structs.replace(tuned(standin, cpu(1, 0.5), cpu(2, 0.49)), edgetpu="absent: no device")
-    lines = as_text(without).splitlines()[1:]
+    lines = format_tuning(without).splitlines()[1:]
     assert [line.split("  ")[1] for line in lines] == ["CPU, 1 thread", "CPU, 2 threads", "Edge TPU"]
     assert ["chosen" in line for line in lines] == [True, False, False]
     assert lines[-1].endswith("absent: no device")

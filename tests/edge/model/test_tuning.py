@@ -16,7 +16,7 @@ from edge.model.tuning import (
     Tuning,
     choose,
     load_tuning,
-    measure,
+    measure_speed,
     tuning_conditions,
 )
 from edge.settings import ModelSettings, Settings, StoreSettings
@@ -66,7 +66,9 @@ class Board:
 def test_a_board_that_slows_down_meanwhile_slows_all_choices_alike() -> None:
     board = Board()
     faces = [np.zeros((48, 48), np.uint8)]
-    fast, slow, slower = measure([board.choice(1, 1.0), board.choice(2, 2.0), board.choice(3, 3.0)], faces, board.clock)
+    fast, slow, slower = measure_speed(
+        [board.choice(1, 1.0), board.choice(2, 2.0), board.choice(3, 3.0)], faces, board.clock
+    )
     assert slow.ms / fast.ms == pytest.approx(2, rel=0.01)
     assert slower.ms / fast.ms == pytest.approx(3, rel=0.01)
 
