@@ -108,7 +108,7 @@ def test_saved_predictions_are_only_for_their_own_faces(run: Path, blobs: Path, 
         evaluate([file], read_faces(blobs, "Training"))
     with pytest.raises(UsageError, match=r"predictions for 2 views; give --tta 2"):
         evaluate([file], faces, 3)
-    with pytest.raises(UsageError, match="of one subject, and here are 2"):
+    with pytest.raises(UsageError, match="of one network, and 2 were given"):
         evaluate([file, file], faces, keep=other)
     with pytest.raises(UsageError, match=r"call it shallow\.npz"):
         evaluate([run], faces, keep=tmp_path / "shallow")
