@@ -59,6 +59,8 @@ class Kiosk:
             "STATE_DIRECTORY": str(self.folder / "state"),
             "PYTHONDONTWRITEBYTECODE": "1",  # as under the unit, where nothing but the state can be written
         }
+        if self.tracer:
+            environ.pop("COVERAGE_PROCESS_CONFIG", None)  # the files of `make coverage` are none of the device's
         command = [*self.tracer, *FER_EDGE, "run", "--config", str(self.config), "--events", "mqtt"]
         self.process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
 
