@@ -15,7 +15,7 @@ import pytest
 from edge.model.bundle import DEFAULT, find_bundle
 from tests.conftest import StandIn, wait_until
 from tests.platform.container import BOX, CONFIG, Container, Subscriber
-from tests.soak.ledger import Evidence, Found, balance
+from tests.soak.ledger import Evidence, OutboxContent, balance
 
 pytestmark = pytest.mark.slow
 
@@ -173,10 +173,10 @@ def test_a_storm_of_faults_in_the_booted_systemd(installed: Container) -> None:
     installed.run("systemctl", "start", "fer-edge")
     seen = subscriber.event_ids()
     subscriber.close()
-    left = Found(waiting, counters.get("dropped", 0), counters.get("damaged", 0), len(seen))
+    left = OutboxContent(waiting, counters.get("dropped", 0), counters.get("damaged", 0), len(seen))
     settled = balance(Evidence(seen, seen, [left]))
     print(f"{len(faults)} faults, seconds until it was ready: {took}; {settled}")
-    assert settled.wrong == []
+    assert settled.violations == []
     assert "Traceback" not in installed.journal(began_at)
 
 
