@@ -94,6 +94,7 @@ def _delivery(delivery: DeliveryFigures) -> Iterator[Metric]:
     yield _gauge("outbox_durable", "1 while events reach the disk", figures.durable)
     yield _counter("outbox_dropped", "Events dropped because too many waited, for ever", figures.dropped)
     yield _counter("outbox_damaged", "How often its file was damaged and set aside, for ever", figures.damaged)
+    yield _counter("outbox_lost", "Committed events lost because its file was damaged, for ever", figures.lost)
     yield _counter(
         "outbox_failed", "Attempts that the disk refused: full, read-only or broken, for ever", figures.failed
     )

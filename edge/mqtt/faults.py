@@ -8,12 +8,12 @@ import msgspec
 
 from edge.records import Fault
 
-FaultSource: TypeAlias = Literal["service", "model", "accelerator", "outbox", "broker"]
-"""What can have a fault: each has one or none."""
+FaultSource: TypeAlias = Literal["service", "model", "accelerator", "outbox", "broker", "loss"]
+"""What can have a fault: each has one or none. A loss of events has happened and stays until the next start."""
 
 
 class FaultBoard:
-    """Keeps one fault or none of each source, and publishes the one that began first.
+    """Keeps one fault or none of each source, and publishes the one that began first; a loss gives way to all others.
 
     ``publish`` takes the payload whenever it may have changed: a fault as JSON, or empty for none. Every method may be
     called by any thread: the frame loop, the metrics thread, the outbox's and the connection's all use it.
@@ -63,5 +63,6 @@ class FaultBoard:
         self._publish(msgspec.json.encode(first) if first else b"")
 
     def _first(self) -> Fault | None:
-        """The fault that began first; dictionaries keep the order of insertion. The caller holds the lock."""
-        return next(iter(self._faults.values()), None)
+        """The fault that is published; dictionaries keep the order of insertion. The caller holds the lock."""
+        lasting = (fault for source, fault in self._faults.items() if source != "loss")
+        return next(lasting, self._faults.get("loss"))

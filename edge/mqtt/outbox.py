@@ -1,7 +1,8 @@
 """A durable queue of events on their way to the broker.
 
 The contract: an event whose commit returned is given out by :meth:`Outbox.take`, again after every lost connection and
-every restart, until it is acknowledged, or it is dropped because there are more than the stated number, and counted.
+every restart, until it is acknowledged. Otherwise it is counted: as dropped when there are more than the stated number,
+as lost when the file is damaged.
 
 Acknowledged events are deleted along with the next commit, or after a minute without one. A crash before that has them
 sent twice.
@@ -11,7 +12,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -41,8 +42,11 @@ class DiskStatus:
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self.error = ""
         """Why events are in memory only; empty while the disk takes them."""
+        self.damage = ""
+        """How many committed events are lost since the start, because the file was damaged; empty for none."""
         self._path = path
         self._clock = clock
+        self._lost = 0
         self.retry_now()
 
     @property
@@ -69,13 +73,60 @@ class DiskStatus:
         self.retry_at = self._clock() + self._retry_after
         self._retry_after = min(_LONGEST_RETRY, 2 * self._retry_after)
 
+    def lost(self, events: int) -> None:
+        """Committed events are gone."""
+        if events:
+            self._lost += events
+            self.damage = (
+                f"{self._path} was damaged. Events that waited in it and are lost: {self._lost}. "
+                "The memory card may be worn: replace it."
+            )
+            _log.error(self.damage)
+
+
+class OutboxCounters:
+    """Counts of an outbox that outlive restarts."""
+
+    def __init__(self, disk: DiskStatus) -> None:
+        self._disk = disk
+        self.values = {"dropped": 0, "damaged": 0, "lost": 0, "failed": 0}
+        self._stored: dict[str, int] | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether they differ from what is on disk."""
+        return self.values != self._stored
+
+    def count(self, name: str, events: int = 1) -> None:
+        """Count something."""
+        self.values[name] += events
+
+    def lose(self, events: int) -> None:
+        """Count committed events that are gone."""
+        self.count("lost", events)
+        self._disk.lost(events)
+
+    def found(self, content: FileContent) -> None:
+        """The file has been opened; what it holds is of earlier processes, when that happens for the first time."""
+        first = self._stored is None
+        self._stored = {name: content.counters.get(name, 0) for name in self.values}
+        if first:
+            for name, value in self._stored.items():
+                self.count(name, value)
+        self.lose(content.lost)
+
+    def committed(self) -> None:
+        """They are on disk now."""
+        self._stored = dict(self.values)
+
 
 class Outbox:
     """A queue of payloads on disk, for one process at a time and for several threads of it.
 
     New events are in memory until one transaction writes them to the disk. On a disk that is full, broken or read-only
     they stay there and are sent from there, and the transaction is tried again later; ``disk.error`` then says what is
-    wrong. A damaged file is set aside. Raises StoreError when another process has the file open.
+    wrong. A damaged file is set aside, and what it has lost is counted; ``disk.damage`` says how much. Raises
+    StoreError when another process has the file open.
     """
 
     def __init__(self, path: Path, most: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -92,15 +143,12 @@ class Outbox:
         self._taken: set[int] = set()
         self._cursor = 0  # every event up to this id was taken or is done
         self._next_id = 1
-        self._counters = {"dropped": 0, "damaged": 0, "failed": 0}
-        self._stored_counters = dict(self._counters)
+        self._counters = OutboxCounters(self.disk)
         try:
             self._open()
         except (sqlite3.Error, OSError) as error:
             if is_in_use(error):
-                raise StoreError(
-                    f"{path} is in use: does another fer-edge run with this device name? Stop it, or give mqtt.device."
-                ) from error
+                raise _in_use(path) from error
             self._disk_failed(error)
         self.flush()
 
@@ -108,7 +156,7 @@ class Outbox:
     def figures(self) -> OutboxFigures:
         """Figures of now; like ``counts``, never waits for the disk."""
         durable = self._file.is_open and not self.disk.error
-        return OutboxFigures(waiting=self.counts.waiting, most=self._most, durable=durable, **self._counters)
+        return OutboxFigures(waiting=self.counts.waiting, most=self._most, durable=durable, **self._counters.values)
 
     @property
     def needs_cleanup(self) -> bool:
@@ -143,6 +191,7 @@ class Outbox:
             self._taken.update(event.id for event in found)
             if found:
                 self._cursor = found[-1].id
+            self._publish_counts()
             return found
 
     def give_back(self, *ids: int) -> None:
@@ -188,20 +237,28 @@ class Outbox:
         """The oldest events with larger ids that are neither taken nor done, in order."""
         on_disk: list[StoredEvent] = []
         try:
-            on_disk = self._file.first_after(after, most, self._is_available)
+            on_disk, damaged = self._file.first_after(after, most, self._is_available)
+            self._lose(damaged)
         except sqlite3.Error as error:
             self._disk_failed(error)
-        newer = (StoredEvent(number, payload) for number, payload in self._memory.items() if number > after)
-        return on_disk + list(islice(filter(self._is_available, newer), most - len(on_disk)))
+        newer = (number for number in self._memory if number > after and self._is_available(number))
+        room = most - len(on_disk)
+        return on_disk + [StoredEvent(number, self._memory[number]) for number in islice(newer, room)]
 
-    def _is_available(self, event: StoredEvent) -> bool:
-        return event.id not in self._taken and event.id not in self._done
+    def _is_available(self, number: int) -> bool:
+        return number not in self._taken and number not in self._done
+
+    def _lose(self, damaged: Collection[int]) -> None:
+        for number in damaged:
+            self._remove(number)
+        self._counters.lose(len(damaged))
 
     def _drop_excess(self) -> None:
         excess = self._waiting - self._most
         for event in self._available(0, excess) if excess > 0 else ():
-            self._remove(event.id)
-            self._counters["dropped"] += 1
+            if self._waiting > self._most:  # looking for them may have found damaged ones
+                self._remove(event.id)
+                self._counters.count("dropped")
 
     def _remove(self, number: int) -> None:
         self._waiting -= 1
@@ -215,7 +272,7 @@ class Outbox:
         try:
             if not self._file.is_open:
                 self._open()
-            if self._memory or self._done or self._counters != self._stored_counters:
+            if self._memory or self._done or self._counters.changed:
                 self._commit()
         except (sqlite3.Error, OSError) as error:
             self._disk_failed(error)
@@ -225,17 +282,15 @@ class Outbox:
             self.disk.works()
 
     def _commit(self) -> None:
-        changed = dict(self._counters.items() - self._stored_counters.items())
-        self._file.commit(delete=self._done, add=self._memory, counters=changed)
+        self._file.commit(delete=self._done, add=self._memory, counters=self._counters.values)
         self._memory.clear()
         self._done.clear()
-        self._stored_counters = dict(self._counters)
+        self._counters.committed()
 
     def _open(self) -> None:
-        content = self._file.open()
-        self._stored_counters = {name: content.counters.get(name, 0) for name in self._counters}
-        for name, value in self._stored_counters.items():
-            self._counters[name] += value
+        content = self._file.open(delivered=self._done)
+        self._counters.found(content)
+        self._done = set(filter(self._file.holds, self._done))
         self._renumber(content)
         self._waiting = content.events - len(self._done) + len(self._memory)
         self._publish_counts()
@@ -251,19 +306,22 @@ class Outbox:
         if is_damaged(error):
             self._set_aside(error)
             return
-        self._counters["failed"] += 1
+        self._counters.count("failed")
         self.disk.failed(error)
 
     def _set_aside(self, error: Exception) -> None:
-        """Set the damaged file aside; the next attempt makes a new one."""
+        """Set the damaged file aside. Once no event is in flight, a new one is made, and what is lost is counted."""
         try:
             self._file.set_aside(error)
         except OSError as other:
             self._disk_failed(other)
             return
-        self._counters["damaged"] += 1
-        self._stored_counters = {}
-        self._waiting = len(self._memory)
+        self._counters.count("damaged")
+        self._waiting = len(self._memory.keys() | self._taken)
         self._publish_counts()
-        self._done.clear()
-        self._taken.intersection_update(self._memory)
+
+
+def _in_use(path: Path) -> StoreError:
+    return StoreError(
+        f"{path} is in use: does another fer-edge run with this device name? Stop it, or give mqtt.device."
+    )

@@ -164,8 +164,9 @@ class MqttPublisher:
 
     def _committed(self) -> None:
         """The committer has committed, or failed to; called in its thread."""
-        error = self._outbox.disk.error
-        self.faults.set("outbox", fault_of(StoreError(error), now()) if error else None)
+        disk = self._outbox.disk
+        self.faults.set("outbox", fault_of(StoreError(disk.error), now()) if disk.error else None)
+        self.faults.set("loss", fault_of(StoreError(disk.damage), now()) if disk.damage else None)
         self._connection.wake()
 
     def _command_received(self, name: str, payload: bytes, retained: bool) -> None:

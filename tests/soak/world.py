@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sqlite3
 import struct
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from tests.soak.camera import Camera
 from tests.soak.device import Device, End
 from tests.soak.disk import Disk, can_be_mounted
 from tests.soak.ledger import OutboxContent
+from tests.soak.outbox_content import content_of
 
 PASSWORD: Final = "sesame"
 MOST_EVENTS: Final = 60
@@ -214,19 +214,9 @@ class World:
                 shutil.copy(file, folder)
             [file] = Path(folder).glob("*.db") if any(Path(folder).iterdir()) else [None]
             self.outboxes.append(
-                _content_of(file, acknowledged) if file else OutboxContent(frozenset(), 0, 0, acknowledged)
+                content_of(file, acknowledged) if file else OutboxContent(frozenset(), 0, 0, acknowledged)
             )
         self.ends.append((end, blamed))
-
-
-def _content_of(file: Path, acknowledged: int) -> OutboxContent:
-    with closing(sqlite3.connect(file)) as db:
-        [version] = db.execute("PRAGMA user_version").fetchone()
-        if version == 0:  # the process was killed before it made the tables
-            return OutboxContent(frozenset(), 0, 0, acknowledged)
-        ids = frozenset(json.loads(payload)["id"] for [payload] in db.execute("SELECT payload FROM events"))
-        counters = dict(db.execute("SELECT name, value FROM counters"))
-    return OutboxContent(ids, counters.get("dropped", 0), counters.get("damaged", 0), acknowledged)
 
 
 @contextmanager

@@ -257,7 +257,8 @@ def test_nothing_but_outbox_state_and_sockets_is_written_and_no_picture_leaves(
     found = written(trace)
     state = f"{tmp_path}/state"
     names = {Path(file).name for file in found.files if file.startswith(f"{state}/")}
-    assert {"fer-edge-kiosk.outbox.db", "fer-edge-kiosk.outbox.db-wal", "fer-edge-kiosk.state.json"} <= names
+    outbox = {f"fer-edge-kiosk.outbox.db{part}" for part in ("", "-wal", ".inventory")}
+    assert {*outbox, "fer-edge-kiosk.state.json"} <= names
     elsewhere = {file for file in found.files if file != state and not file.startswith(f"{state}/")}
     assert elsewhere <= {"/dev/null"}, "files written outside the state directory"
     assert found.others == [], "other ways of writing"

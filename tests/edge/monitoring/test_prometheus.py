@@ -64,6 +64,7 @@ def test_a_running_service_reports_its_figures(scraped: dict[str, list[tuple[dic
     assert value("outbox_waiting") >= 1, "the broker is away"
     assert value("outbox_durable") == 1
     assert value("paused") == value("failed_starts") == value("fault_code") == value("outbox_dropped_total") == 0
+    assert value("outbox_lost_total") == value("outbox_damaged_total") == 0
     assert value("process_resident_memory_bytes") > 10e6
     assert {labels["stage"] for labels, _ in scraped["fer_edge_stage_seconds_total"]} == {
         "detect",

@@ -6,7 +6,7 @@ from edge.monitoring.statistics import KernelFiles, StatisticsCollector, Statist
 from edge.mqtt.figures import DeliveryFigures, OutboxFigures
 from edge.system import hardware
 
-FIGURES = OutboxFigures(waiting=3, most=100, dropped=1, damaged=0, failed=0, durable=True)
+FIGURES = OutboxFigures(waiting=3, most=100, dropped=1, damaged=0, lost=0, failed=0, durable=True)
 DELIVERY = DeliveryFigures(FIGURES, refused=2, fault=None)
 
 

@@ -31,6 +31,15 @@ def test_the_fault_that_began_first_is_published_until_it_ends() -> None:
     assert board.published == [5, 5, 18, None]
 
 
+def test_a_loss_gives_way_to_what_is_wrong_now() -> None:
+    board = Board()
+    board.set("loss", DISK)
+    board.set("service", CAMERA)
+    assert board.code == 5
+    board.set("service", None)
+    assert board.code == 18
+
+
 def test_a_repeated_fault_is_not_published_again() -> None:
     board = Board()
     for second in range(3):
