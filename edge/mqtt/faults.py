@@ -8,7 +8,7 @@ import msgspec
 
 from edge.records import Fault
 
-FaultSource: TypeAlias = Literal["service", "model", "accelerator", "outbox", "broker"]
+FaultSource: TypeAlias = Literal["service", "model", "accelerator", "outbox", "broker", "state"]
 """What can have a fault: each has one or none."""
 
 
