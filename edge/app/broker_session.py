@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from edge.camera.sources import is_live
-from edge.errors import AcceleratorError, BundleError
+from edge.errors import AcceleratorError, BundleError, StoreError
 from edge.model.bundle import open_bundle
 from edge.model.loader import DeployedModel
 from edge.model.registry import deployed_folder
@@ -36,6 +36,7 @@ class BrokerSession(FrameObserver):
 
     publisher: MqttPublisher
     command_processor: CommandProcessor
+    state_store: StateStore
     statistics: StatisticsCollector
     pausable: bool
     privacy: PrivacySettings
@@ -60,12 +61,18 @@ class BrokerSession(FrameObserver):
         self.command_processor.camera_is_closed()
         self._between_frames(status)
 
+    def report_damaged_state(self) -> None:
+        """Publish a fault while the camera is closed because the kept state is damaged; clear it afterwards."""
+        damage = self.state_store.damage if self.pausable else ""
+        self.publisher.faults.set("state", fault_of(StoreError(damage), now()) if damage else None)
+
     def _between_frames(self, status: LoopStatus) -> None:
         classifier = status.classifier
         self.publisher.check_threads()
         self.publisher.faults.set("service", None)  # a service that works has none, whatever ended the one before
         degraded = classifier.degraded
         self.publisher.faults.set("accelerator", fault_of(AcceleratorError(degraded), now()) if degraded else None)
+        self.report_damaged_state()
         self.command_processor.continue_verification(classifier)
         if self.statistics.due:
             self._publish_statistics(status)
@@ -115,8 +122,10 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
     statistics = StatisticsCollector(settings.mqtt.statistics_seconds)
     if not service.managed:
         publisher.faults.set("service", None)  # of an earlier process; a service keeps it until it is ready
+    session = BrokerSession(publisher, command_processor, state_store, statistics, pausable, settings.privacy)
+    session.report_damaged_state()
     publisher.start(command_processor.receive)
-    return BrokerSession(publisher, command_processor, statistics, pausable, settings.privacy)
+    return session
 
 
 def _announcements(settings: Settings, state_store: StateStore, *, pausable: bool) -> list[Announcement]:

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -17,13 +17,15 @@ from edge.errors import FerEdgeError
 from edge.model.bundle import Bundle, Golden
 from edge.model.classifier import Classifier
 from edge.model.verification import GoldenAgreement, check_golden, judge_golden
-from edge.mqtt.messages import COMMANDS, Command, Correlation, Pause, Reload, Reply, Verify
+from edge.mqtt.messages import COMMANDS, Command, Correlation, Pause, Reload, Reply, ReplyError, Verify
 from edge.records import Verification
 from edge.system.state import StateStore
 
 _LARGEST: Final = 1024  # bytes; valid commands are far smaller
 _BURST: Final = 5
 _SECONDS_PER_COMMAND: Final = 2.0
+_PAUSE_BURST: Final = 20
+_SECONDS_PER_PAUSE: Final = 10.0  # each is written to the SD card
 _RELOAD_SECONDS: Final = 30.0  # after the start, in which a reload is refused
 _FACES_PER_STEP: Final = 2  # inferences by which a verification may delay a frame
 
@@ -45,6 +47,24 @@ class RateLimiter:
             return False
         self._allowed -= 1
         return True
+
+
+class CommandBudget:
+    """What one kind of message may cost: how often it is obeyed, and how often its sender is told that it is not."""
+
+    def __init__(self, burst: int, seconds_each: float, now: float) -> None:
+        self.obeyed = RateLimiter(burst, seconds_each, now)
+        self.refused = RateLimiter(1, _SECONDS_PER_COMMAND, now)
+        self.rule = f"{burst} at once and one more every {seconds_each:g} s are allowed; this one was ignored"
+
+
+class InvalidCommand(Exception):  # noqa: N818  the name says what it is
+    """A message that is no command: the error code and the sentence of its reply."""
+
+    def __init__(self, error: ReplyError, sentence: str) -> None:
+        super().__init__(sentence)
+        self.error: ReplyError = error
+        self.sentence = sentence
 
 
 @dataclass(frozen=True)
@@ -78,8 +98,9 @@ class CommandProcessor:
         self._verified = verified
         self._clock = clock
         self._started = clock()
-        self._limiter = RateLimiter(_BURST, _SECONDS_PER_COMMAND, self._started)
-        self._last_warning = -_SECONDS_PER_COMMAND
+        self._pauses = CommandBudget(_PAUSE_BURST, _SECONDS_PER_PAUSE, self._started)
+        self._others = CommandBudget(_BURST, _SECONDS_PER_COMMAND, self._started)
+        self._invalid_answers = RateLimiter(_BURST, _SECONDS_PER_COMMAND, self._started)
         self._lock = threading.Lock()
         self._paused = state_store.state.paused and capabilities.pausable
         self._unanswered_pauses: deque[tuple[Pause, bool]] = deque()
@@ -92,38 +113,25 @@ class CommandProcessor:
         return self._paused
 
     def receive(self, name: str, payload: bytes, retained: bool) -> None:
-        """Take a command: its name, its raw payload, and whether the broker had retained it."""
+        """Take a command: its name, its raw payload, and whether the broker had retained it.
+
+        What is no valid command costs nothing but a count, and a reply if there were few of late.
+        """
         now = self._clock()
-        if not self._limiter.allows(now):
-            self.ignored += 1
-            if (
-                now - self._last_warning >= _SECONDS_PER_COMMAND
-            ):  # a flood of commands must not cause a flood of replies
-                self._last_warning = now
-                self._refuse(
-                    name,
-                    _id_of(payload),
-                    "too-fast",
-                    f"at most one command in {_SECONDS_PER_COMMAND:g} s; this one was ignored",
-                )
-            return
-        command_type = COMMANDS.get(name)
-        if command_type is None:
-            self._refuse(name[:64], _id_of(payload), "unknown", f"there are {', '.join(COMMANDS)}")
-            return
-        if retained:
-            sentence = "a retained command would come again on every connection: publish it without retain"
-            self._refuse(name, _id_of(payload), "retained", sentence)
-            return
-        if len(payload) > _LARGEST:
-            self._refuse(name, "", "malformed", f"more than {_LARGEST} bytes")
-            return
         try:
-            command = msgspec.json.decode(payload or b"{}", type=command_type)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self._refuse(name, _id_of(payload), "malformed", str(error))
+            command = _parse(name, payload, retained)
+        except InvalidCommand as invalid:
+            self.ignored += 1
+            if self._invalid_answers.allows(now):
+                self._refuse(name[:64], _id_of(payload), invalid.error, invalid.sentence)
             return
-        self._carry_out(name, command)
+        budget = self._pauses if isinstance(command, Pause) else self._others
+        if budget.obeyed.allows(now) or self._closes(command):
+            self._carry_out(name, command)
+            return
+        self.ignored += 1
+        if budget.refused.allows(now):  # a flood of commands must not cause a flood of replies
+            self._refuse(name, command.id, "too-fast", budget.rule)
 
     def camera_is_open(self) -> None:
         """Answer the pauses that have ended; the camera gives frames."""
@@ -156,6 +164,10 @@ class CommandProcessor:
                     result=msgspec.to_builtins(result),
                 )
             )
+
+    def _closes(self, command: Command) -> bool:
+        """Whether it closes an open camera: that is obeyed at any rate, which the commands that open it limit."""
+        return isinstance(command, Pause) and command.on and self._capabilities.pausable and not self._paused
 
     def _carry_out(self, name: str, command: Command) -> None:
         try:
@@ -216,8 +228,25 @@ class CommandProcessor:
             Reply(command="reload", id=command.id, ok=True, sentence="ending, to start again with new settings")
         )
 
-    def _refuse(self, command: str, correlation: str, error: Any, sentence: str) -> None:
+    def _refuse(self, command: str, correlation: str, error: ReplyError, sentence: str) -> None:
         self._reply(Reply(command=command, id=correlation, ok=False, error=error, sentence=sentence))
+
+
+def _parse(name: str, payload: bytes, retained: bool) -> Command:
+    """The command in a message. Raises InvalidCommand."""
+    command_type = COMMANDS.get(name)
+    if command_type is None:
+        raise InvalidCommand("unknown", f"there are {', '.join(COMMANDS)}")
+    if retained:
+        raise InvalidCommand(
+            "retained", "a retained command would come again on every connection: publish it without retain"
+        )
+    if len(payload) > _LARGEST:
+        raise InvalidCommand("malformed", f"more than {_LARGEST} bytes")
+    try:
+        return msgspec.json.decode(payload or b"{}", type=command_type)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidCommand("malformed", str(error)) from error
 
 
 class _AnyCommand(msgspec.Struct):

@@ -8,7 +8,7 @@ import msgspec
 
 from edge.records import Fault
 
-FaultSource: TypeAlias = Literal["service", "model", "accelerator", "outbox", "broker", "loss"]
+FaultSource: TypeAlias = Literal["service", "model", "accelerator", "outbox", "broker", "state", "loss"]
 """What can have a fault: each has one or none. A loss of events has happened and stays until the next start."""
 
 

@@ -57,9 +57,9 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     the camera was opened. ``temperature`` is in °C; ``throttled`` lists how the firmware of a Raspberry Pi limits it
     now. Both are null on boards that do not report them. ``bytes_written_last_hour`` is what the process wrote to
     disks, null where the kernel does not count. ``refused`` counts the events that the broker refused,
-    ``commands_ignored`` the commands that came too fast. ``fault`` is the code of the retained fault. ``declared_use``
-    is what the operator declares this device is used for. ``stage_ms`` is empty with privacy.aggregate_only, because
-    it would show whether somebody is there.
+    ``commands_ignored`` the messages on ``…/command/`` that were invalid, retained or came too fast. ``fault`` is the
+    code of the retained fault. ``declared_use`` is what the operator declares this device is used for. ``stage_ms`` is
+    empty with privacy.aggregate_only, because it would show whether somebody is there.
     """
 
     time: str
@@ -103,6 +103,8 @@ Command: TypeAlias = Pause | Verify | Reload
 
 COMMANDS: Final[dict[str, type[Command]]] = {"pause": Pause, "verify": Verify, "reload": Reload}
 
+ReplyError: TypeAlias = Literal["unknown", "malformed", "retained", "too-fast", "busy", "impossible", "failed"]
+
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """``…/reply``, not retained: the result of a command; ``id`` is the command's.
@@ -113,7 +115,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     id: str = ""
     ok: bool
-    error: Literal["unknown", "malformed", "retained", "too-fast", "busy", "impossible", "failed"] | None = None
+    error: ReplyError | None = None
     sentence: str | None = None
     result: dict[str, Any] | None = None
 

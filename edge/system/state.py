@@ -1,6 +1,8 @@
 """The folder for what must outlive a restart, and the small state file in it."""
 
+import hashlib
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -17,6 +19,7 @@ SERVICE_STATE: Final = Path("/var/lib/fer-edge")
 """The state folder of the service, for commands that a technician runs beside it."""
 
 _FILE: Final = "state.json"
+_LARGEST: Final = 1_000_000  # bytes; a whole file is far smaller
 
 
 def device_config(given: Path | None, installed: Path = INSTALLED_CONFIG) -> Path | None:
@@ -61,35 +64,97 @@ def store_folder(store: StoreSettings, environ: Mapping[str, str]) -> Path:
         return SERVICE_STATE
 
 
+class _StoredState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of the state file. The version before wrote it without a ``checksum``."""
+
+    paused: bool
+    discovery: str = ""
+    checksum: str | None = None
+
+
 class StateStore:
-    """A device's state in a small file, which after a power cut is either the old or the new one."""
+    """A device's state in a small file, which after a power cut is either the old or the new one.
+
+    A file that is damaged or lost may have said that the camera is paused. So the state is then paused, ``damage`` says
+    why, and the file stays as it is until ``paused`` is decided again. A copy of the file keeps the discovery topic,
+    and shows that there was a file.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         self._file = folder / f"{name}.{_FILE}"
-        self._failed = False
-        self.state = self._read()
+        self._copy = folder / f"{name}+copy.{_FILE}"  # no device can have this name; *.state.json removes it too
+        self.damage = ""
+        """Why the stored state cannot be trusted, and what to do; empty when it can."""
+        self.state = self._load()
+        self._failed = bool(self.damage)
 
     def update(self, **changes: bool | str) -> bool:
         """Change fields of the state, and write the file if needed. Returns whether they are on the disk."""
         changed = msgspec.structs.replace(self.state, **changes)
         if changed == self.state and not self._failed:
             return True
+        copying = changed.discovery != self.state.discovery or not self._copy.exists() or self._failed
         self.state = changed
+        if self.damage and "paused" not in changes:
+            return False  # a file that is whole would let the next start forget the damage
         self._failed = True
+        content = _encode(changed)
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(self._file, msgspec.json.encode(changed))
+            write_durably(self._file, content)
+            if copying:
+                write_durably(self._copy, content)
         except OSError as error:
             _log.error("%s cannot be written: %s", self._file, error.strerror)
             return False
         self._failed = False
+        self.damage = ""
         return True
 
-    def _read(self) -> DeviceState:
+    def _load(self) -> DeviceState:
         try:
-            return msgspec.json.decode(self._file.read_bytes(), type=DeviceState)
-        except FileNotFoundError:
-            return DeviceState()
-        except (OSError, msgspec.DecodeError) as error:
-            _log.error("%s cannot be read, so the state starts empty: %s", self._file, error)
-            return DeviceState()
+            if state := _read(self._file):
+                return state
+            if not os.path.lexists(self._copy):
+                return DeviceState()
+            reason = f"is missing, but {self._copy.name} is there"
+        except (OSError, ValueError, RecursionError) as error:
+            reason = f"is damaged or cannot be read ({error})"
+        self.damage = (
+            f"{self._file} {reason}: it may have said that the camera is paused, so the camera stays closed. "
+            'To open it, publish {"on":false} on .../command/pause; or stop the service, delete '
+            f"{self._file.parent}/*.{_FILE}, and start it. If this comes again, replace the SD card"
+        )
+        _log.error("%s", self.damage)
+        try:
+            copied = _read(self._copy)
+        except (OSError, ValueError, RecursionError):
+            copied = None
+        return DeviceState(paused=True, discovery=copied.discovery if copied else "")
+
+
+def _encode(state: DeviceState) -> bytes:
+    """The content of the state file: the state and its checksum."""
+    return msgspec.json.encode({**msgspec.structs.asdict(state), "checksum": _checksum(state)})
+
+
+def _checksum(state: DeviceState) -> str:
+    return hashlib.sha256(msgspec.json.encode(state)).hexdigest()
+
+
+def _read(file: Path) -> DeviceState | None:
+    """The state in a file; None when there is none. Raises OSError, and ValueError when the file is damaged."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(_LARGEST + 1)
+    except FileNotFoundError:
+        if file.is_symlink():
+            raise
+        return None
+    if len(content) > _LARGEST:
+        raise ValueError(f"more than {_LARGEST} bytes")
+    stored = msgspec.json.decode(content, type=_StoredState)
+    state = DeviceState(stored.paused, stored.discovery)
+    if stored.checksum is not None and stored.checksum != _checksum(state):
+        raise ValueError("its checksum differs")
+    return state

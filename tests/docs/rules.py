@@ -54,6 +54,11 @@ RULES = (
         "tests/docs/test_commands.py: def test_the_quick_start_publishes_the_events_that_it_names",
     ),
     Rule("elsewhere", r"sudo fer-edge model install .*", 'tests/platform/test_systemd.py: "model", "install"'),
+    Rule(
+        "elsewhere",
+        r"sudo sh -c 'rm /var/lib/fer-edge/\*\.state\.json'",
+        'tests/edge/system/test_state.py: glob("*.state.json")',
+    ),
     Rule("elsewhere", r"sudo fer-edge verify", 'tests/platform/test_systemd.py: fer_edge("verify")'),
     Rule("elsewhere", r"sudo fer-edge model list", 'tests/platform/test_systemd.py: "model", "list"'),
     Rule("elsewhere", r"sudo fer-edge model rollback", 'tests/platform/test_systemd.py: "model", "rollback"'),

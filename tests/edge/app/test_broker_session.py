@@ -7,8 +7,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +221,69 @@ def test_pause_closes_the_camera_survives_kill_9_and_ends_by_command(
         first, again = listener.json("event")[0], listener.json("event")[-1]
         assert (first["track"], again["track"]) == (1, 1), "track ids start over"
         assert first["id"].split("-")[0] != again["id"].split("-")[0]
+        assert running.end() == 0
+
+
+@pytest.mark.slow
+def test_junk_and_retained_commands_do_not_stop_a_pause(broker: Broker, kiosk: Starting, camera: Camera) -> None:
+    """Nine retained commands at the connection, one junk message a second, and 15 pauses: each obeyed and answered."""
+    with listening(broker.port) as listener, ThreadPoolExecutor() as pool:
+        for number in range(9):
+            listener.send(f"command/{'pause' if number == 0 else f'old{number}'}", '{"on":true}', retain=True)
+        running = kiosk()
+        wait_until(lambda: listener.last("availability") == "online", 60)
+        ending = threading.Event()
+
+        def send_junk() -> None:
+            while not ending.wait(1):
+                listener.send("command/pause", "ON")
+                listener.send("command/fly", "{}", retain=True)
+
+        junk = pool.submit(send_junk)
+        try:
+            wait_until(lambda: listener.json("state") and listener.json("state")[-1]["faces"], 60)
+            for number in range(15):
+                on = number % 2 == 0
+                listener.send("command/pause", json.dumps({"on": on, "id": f"p{number}"}))
+                wait_until(lambda n=number: any(reply["id"] == f"p{n}" for reply in replies(listener, "pause")), 20)
+                wait_until(lambda word="ON" if on else "OFF": listener.last("paused") == word, 5)
+        finally:
+            ending.set()
+            junk.result()
+        answered = [reply for reply in replies(listener, "pause") if reply["id"]]
+        assert [(reply["id"], reply["ok"]) for reply in answered] == [(f"p{number}", True) for number in range(15)]
+        wait_until(lambda: not camera.watched, 3)
+        assert len(listener.of("reply")) < len([topic for topic, *_ in listener.messages if "/command/" in topic])
+        assert listener.json("statistics")[-1]["commands_ignored"] > 9
+        assert running.end() == 0
+
+
+@pytest.mark.slow
+def test_a_damaged_state_file_keeps_the_camera_closed_until_a_command(
+    broker: Broker, kiosk: Starting, camera: Camera, tmp_path: Path
+) -> None:
+    file = tmp_path / "state" / "fer-edge-kiosk.state.json"
+    file.parent.mkdir()
+    file.write_bytes(b"")
+    with listening(broker.port) as listener:
+        running = kiosk("[homeassistant]\nenabled = true\n")
+        for _ in range(2):  # a restart does not forget it
+            wait_until(lambda: listener.last("paused") == "ON" and listener.last("fault"), 60)
+            wait_until(lambda: running.notified_of("READY=1"), 60)
+            assert not camera.watched
+            fault = json.loads(listener.last("fault") or "")
+            assert fault["code"] == 18
+            assert f"{file} is damaged" in fault["sentence"]
+            assert '{"on":false} on .../command/pause' in fault["sentence"]
+            assert running.end() == 0
+            listener.messages.clear()
+            running.start()
+        wait_until(lambda: listener.last("paused") == "ON", 60)
+        listener.send("command/pause", '{"on":false,"id":"1"}')
+        wait_until(lambda: replies(listener, "pause") and listener.last("paused") == "OFF", 60)
+        wait_until(lambda: listener.last("fault") == "", 10)
+        assert replies(listener, "pause")[0]["ok"]
+        assert camera.watched
         assert running.end() == 0
 
 

@@ -105,12 +105,78 @@ def test_a_retained_command_is_refused(desk: CommandDesk) -> None:
     assert not desk.command_processor.paused
 
 
-def test_a_flood_is_ignored_counted_and_answered_seldom(desk: CommandDesk) -> None:
-    for _ in range(100):
-        desk.command_processor.receive("fly", b"", False)
+JUNK = [
+    ("fly", b"", False, "unknown"),
+    ("pause", b"ON", False, "malformed"),
+    ("pause", b"[" * 1000, False, "malformed"),
+    ("reload", b" " * 2000, False, "malformed"),
+    ("pause", b'{"on":true}', True, "retained"),
+    ("verify", b"", True, "retained"),
+]
+
+
+@pytest.mark.parametrize(("name", "payload", "retained", "error"), JUNK)
+def test_a_flood_of_junk_is_counted_and_answered_seldom(
+    desk: CommandDesk, name: str, payload: bytes, retained: bool, error: str
+) -> None:
+    for _ in range(1000):
+        desk.command_processor.receive(name, payload, retained)
         desk.clock.now += 0.01
-    assert desk.command_processor.ignored == 95
-    assert [reply.error for reply in desk.replies] == ["unknown"] * 5 + ["too-fast"]
+    assert desk.command_processor.ignored == 1000
+    assert [reply.error for reply in desk.replies] == [error] * 9, "five at once and one more every two seconds"
+
+
+@pytest.mark.parametrize("seconds", [0.1, 1.0, 3.0])
+def test_junk_does_not_stop_a_pause(desk: CommandDesk, seconds: float) -> None:
+    for number in range(15):
+        for name, payload, retained, _ in JUNK:
+            desk.command_processor.receive(name, payload, retained)
+        on = number % 2 == 0
+        desk.command_processor.receive("pause", b'{"on":%s,"id":"p%d"}' % (b"true" if on else b"false", number), False)
+        assert desk.command_processor.paused == on
+        desk.command_processor.camera_is_closed() if on else desk.command_processor.camera_is_open()
+        desk.clock.now += seconds
+    answered = [reply for reply in desk.replies if reply.id]
+    assert [(reply.id, reply.ok) for reply in answered] == [(f"p{number}", True) for number in range(15)]
+
+
+def test_a_flood_of_other_commands_does_not_stop_a_pause(desk: CommandDesk) -> None:
+    desk.clock.now += 100
+    for _ in range(100):
+        desk.command_processor.receive("reload", b"", False)
+    assert (desk.reloads, desk.command_processor.ignored) == (5, 95)
+    assert [reply.error for reply in desk.replies] == [None] * 5 + ["too-fast"]
+    desk.command_processor.receive("pause", b'{"on":true}', False)
+    assert desk.command_processor.paused
+
+
+def test_pauses_in_turns_are_bounded_and_closing_is_never_refused(desk: CommandDesk) -> None:
+    opened = 0
+    for _ in range(3600):
+        desk.command_processor.receive("pause", b'{"on":false}', False)
+        opened += not desk.command_processor.paused
+        desk.command_processor.receive("pause", b'{"on":true}', False)
+        assert desk.command_processor.paused
+        desk.command_processor.camera_is_closed()
+        desk.clock.now += 1
+    assert opened <= 20 + 360
+    assert len(desk.replies) < 2 * opened + 3600 / 2, "and the refusals are few"
+
+
+def test_repeated_pauses_of_a_file_are_not_all_answered(tmp_path: Path) -> None:
+    desk = CommandDesk(tmp_path, pausable=False)
+    for _ in range(100):
+        desk.command_processor.receive("pause", b'{"on":true}', False)
+    assert [reply.error for reply in desk.replies] == ["impossible"] * 20 + ["too-fast"]
+
+
+def test_a_damaged_state_closes_the_camera_until_a_pause_ends(tmp_path: Path) -> None:
+    (tmp_path / "kiosk.state.json").write_bytes(b"")
+    desk = CommandDesk(tmp_path)
+    assert desk.command_processor.paused
+    assert desk.state_store.damage
+    desk.send("pause", b'{"on":false}')
+    assert (desk.command_processor.paused, desk.state_store.damage) == (False, "")
 
 
 def test_commands_are_limited_over_time() -> None:

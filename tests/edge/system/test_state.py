@@ -41,18 +41,114 @@ def test_the_state_is_there_for_the_next_process_and_written_only_when_it_change
     state_store = StateStore(tmp_path / "state", "kiosk")
     assert state_store.state == DeviceState()
     assert state_store.update(paused=True)
-    [file] = (tmp_path / "state").iterdir()
-    assert file.name == "kiosk.state.json"
+    file = tmp_path / "state" / "kiosk.state.json"
+    assert {found.name for found in file.parent.iterdir()} == {file.name, "kiosk+copy.state.json"}
     written = file.stat().st_mtime_ns
     assert state_store.update(paused=True)
     assert file.stat().st_mtime_ns == written
     assert StateStore(tmp_path / "state", "kiosk").state == DeviceState(paused=True)
 
 
-@pytest.mark.parametrize("stored", [b"", b"{", b'{"paused": 3}', b"\xff"])
-def test_a_file_that_cannot_be_read_gives_an_empty_state(tmp_path: Path, stored: bytes) -> None:
+FORMER = b'{"paused":false,"discovery":"homeassistant/device/kiosk/config"}'  # as the version before wrote it
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """The file of a device that is not paused, and has a copy."""
+    assert StateStore(tmp_path, "kiosk").update(paused=False, discovery="ha/device/kiosk/config")
+    return tmp_path / "kiosk.state.json"
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"",
+        b"{",
+        b"{}",
+        b"[]",
+        b'{"paused": 3}',
+        b"\xff",
+        b"\0" * 100,
+        b" " * 2_000_000,
+        b"[" * 5000,
+        b'{"paused":false,"discovery":"","more":1}',
+        b'{"paused":false,"discovery":"","checksum":"1"}',
+    ],
+)
+def test_a_file_that_cannot_be_read_closes_the_camera_and_says_why(tmp_path: Path, stored: bytes) -> None:
     (tmp_path / "kiosk.state.json").write_bytes(stored)
-    assert StateStore(tmp_path, "kiosk").state == DeviceState()
+    state_store = StateStore(tmp_path, "kiosk")
+    assert state_store.state.paused
+    assert f"{tmp_path}/kiosk.state.json is damaged" in state_store.damage
+    assert '{"on":false}' in state_store.damage
+    assert f"delete {tmp_path}/*.state.json" in state_store.damage
+
+
+def test_every_flipped_bit_closes_the_camera(written: Path) -> None:
+    whole = written.read_bytes()
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        written.write_bytes(damaged)
+        state_store = StateStore(written.parent, "kiosk")
+        assert (state_store.state.paused, bool(state_store.damage)) == (True, True), bytes(damaged)
+        assert state_store.state.discovery == "ha/device/kiosk/config", "of the copy"
+
+
+def test_every_cut_closes_the_camera(written: Path) -> None:
+    whole = written.read_bytes()
+    for length in range(len(whole)):
+        written.write_bytes(whole[:length])
+        assert StateStore(written.parent, "kiosk").state.paused, whole[:length]
+
+
+@pytest.mark.parametrize("what", ["folder", "broken link", "lost"])
+def test_a_file_that_is_no_file_any_more_closes_the_camera(written: Path, what: str) -> None:
+    written.unlink()
+    if what == "folder":
+        written.mkdir()
+    elif what == "broken link":
+        written.symlink_to("nowhere")
+    state_store = StateStore(written.parent, "kiosk")
+    assert state_store.state == DeviceState(paused=True, discovery="ha/device/kiosk/config")
+    assert state_store.damage
+
+
+def test_a_damaged_copy_does_no_harm(written: Path) -> None:
+    copy = written.with_name("kiosk+copy.state.json")
+    copy.write_bytes(b"")
+    state_store = StateStore(written.parent, "kiosk")
+    assert (state_store.state.paused, state_store.damage) == (False, "")
+    written.write_bytes(b"")
+    assert StateStore(written.parent, "kiosk").state == DeviceState(paused=True)
+
+
+def test_the_file_of_the_former_version_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "kiosk.state.json"
+    file.write_bytes(FORMER)
+    state_store = StateStore(tmp_path, "kiosk")
+    assert (state_store.state, state_store.damage) == (DeviceState(False, "homeassistant/device/kiosk/config"), "")
+    file.write_bytes(FORMER.replace(b"false", b"true"))
+    assert StateStore(tmp_path, "kiosk").state.paused
+
+
+def test_a_device_without_a_file_is_not_paused(written: Path) -> None:
+    for file in written.parent.glob("*.state.json"):  # as a technician does, who ends the pause
+        file.unlink()
+    state_store = StateStore(written.parent, "kiosk")
+    assert (state_store.state, state_store.damage) == (DeviceState(), "")
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_only_a_decision_about_the_camera_ends_the_damage(written: Path, paused: bool) -> None:
+    written.write_bytes(b"")
+    state_store = StateStore(written.parent, "kiosk")
+    assert not state_store.update(discovery="other/device/kiosk/config")
+    assert StateStore(written.parent, "kiosk").damage, "the next start still knows of it"
+    assert state_store.update(paused=paused)
+    assert not state_store.damage
+    following = StateStore(written.parent, "kiosk")
+    assert (following.state, following.damage) == (DeviceState(paused, "other/device/kiosk/config"), "")
 
 
 def test_a_file_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
