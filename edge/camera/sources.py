@@ -195,7 +195,7 @@ class VideoSource:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._capture = cv2.VideoCapture(str(file))
+        self._capture = cv2.VideoCapture(str(file.absolute()))  # FFmpeg takes 10:00:05.mp4 for a protocol named 10
         if not self._capture.isOpened():
             raise SourceError(f"{file}: not a video that OpenCV can open")
 

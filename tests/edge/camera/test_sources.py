@@ -91,6 +91,17 @@ def test_a_video_gives_its_frames_in_media_time(tmp_path: Path) -> None:
     assert frames[0].gray.shape == (48, 64)
 
 
+def test_a_video_may_have_colons_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cameras name files by the time; FFmpeg takes what is before the first colon for a protocol."""
+    write_video(tmp_path / "clip.avi", 5, 10)
+    monkeypatch.chdir(tmp_path)
+    for name in ("10:00:05.avi", "./file:a.avi", "http:b.avi", "pipe:0.avi"):
+        (tmp_path / "clip.avi").rename(name)
+        for source in (name, f"./{name}", str(tmp_path / name)):
+            assert len(list(open_source(CameraSettings(source=source)).frames())) == 5, source
+        Path(name).rename(tmp_path / "clip.avi")
+
+
 def test_a_video_of_one_repeated_picture_is_no_stall(tmp_path: Path) -> None:
     writer = cv2.VideoWriter(str(tmp_path / "still.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
     for _ in range(40):
