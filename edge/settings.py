@@ -37,7 +37,16 @@ class CameraSettings(Section, frozen=True):
 
     source: str = "/dev/video0"
     """`demo`, a video file, a folder of pictures, or a V4L2 device (`/dev/video0`). Or a Raspberry Pi camera
-    (`picamera2`, `picamera2:1`), or the address of a stream (`http://`, `https://`, `rtsp://`)."""
+    (`picamera2`, `picamera2:1`), or the address of a stream (`http://`, `https://`, `rtsp://`, `rtsps://`)."""
+    username: Annotated[str, Meta(pattern=r"^[^:]*$")] = ""
+    """User name for a stream; empty: no user name and no password, or those in the address."""
+    password_file: str = ""
+    """File with the stream's password, never the password itself. The service reads /etc/fer-edge/camera-password."""
+    ca_file: str = ""
+    """File of a certificate authority to trust for `https://` and `rtsps://` instead of the system's."""
+    accept_any_certificate: bool = False
+    """Connect to an `https://` or `rtsps://` camera whatever its certificate is. Whoever controls the network can then
+    read user name and password, and can show other pictures."""
     size: tuple[Side, Side] = (640, 480)
     """Width and height to request from a V4L2 or Raspberry Pi camera, before rotation. The camera chooses the nearest
     size that it has."""

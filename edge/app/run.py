@@ -27,7 +27,8 @@ from edge.mqtt.publisher import MqttPublisher
 from edge.pipeline import FrameResult, make_pipeline
 from edge.settings import MetricsSettings, Settings, load_settings
 from edge.system.clock import TimeOrigin, now
-from edge.system.systemd import STOP_SECONDS, Service, credential, fault_of
+from edge.system.secret_files import with_credentials
+from edge.system.systemd import STOP_SECONDS, Service, fault_of
 
 _log = logging.getLogger(__name__)
 
@@ -144,11 +145,7 @@ def _settings(arguments: Namespace) -> Settings:
     if arguments.source:
         camera = msgspec.structs.replace(settings.camera, source=arguments.source)
         settings = msgspec.structs.replace(settings, camera=camera)
-    for key, name in (("password_file", "mqtt-password"), ("key_file", "mqtt-key")):
-        if secret := credential(os.environ, name):
-            mqtt = msgspec.structs.replace(settings.mqtt, **{key: str(secret)})
-            settings = msgspec.structs.replace(settings, mqtt=mqtt)
-    return settings
+    return with_credentials(settings, os.environ)
 
 
 def _open_reporter(

@@ -6,16 +6,19 @@ Every device returns grey pictures in full-range luma, in memory that belongs to
 import contextlib
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.camera.address import may_be_misread, safe_source, stream_address
+from edge.camera.stream_server import checked_certificate, refusal
 from edge.errors import SourceError
 from edge.records import Gray
+from edge.settings import CameraSettings
 
 _CONNECT_SECONDS: Final = 10
+_UNAUTHORIZED: Final = 401
 
 _LUMA_FIRST: Final = frozenset(
     {"YUV420", "YVU420", "NV12", "NV21", "YUV422", "YVU422", "NV16", "NV61", "YUV444", "YVU444", "NV24", "NV42", "R8"}
@@ -73,24 +76,29 @@ def open_v4l2(device: Path, size: tuple[int, int]) -> OpenCvDevice:
     return OpenCvDevice(capture, f"{device}: the camera stopped giving frames. Was it unplugged?")
 
 
-def open_stream(url: str, stall_seconds: float) -> OpenCvDevice:
+def open_stream(camera: CameraSettings) -> OpenCvDevice:
     """Connect to an MJPEG or RTSP stream. Raises SourceError when it does not start within ten seconds."""
-    safe_url = without_password(url)
+    url = stream_address(camera)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _CONNECT_SECONDS * 1000]
     # The reader of the frames reports a stall first; this later limit only ends the call.
-    limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, round((stall_seconds + 1) * 1000)]
-    capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
+    limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, round((camera.stall_seconds + 1) * 1000)]
+    with checked_certificate(camera, url):
+        capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
     if not capture.isOpened():
-        raise SourceError(
-            f"{safe_url}: no video stream within {_CONNECT_SECONDS} s. Is the server running, and the address right?"
-        )
-    return OpenCvDevice(capture, f"{safe_url}: the stream ended. Is the server running?")
+        raise SourceError(f"{safe_source(url)}: {_why_no_stream(camera, url)}")
+    return OpenCvDevice(capture, f"{safe_source(url)}: the stream ended. Is the server running?")
 
 
-def without_password(url: str) -> str:
-    """The address without user and password, for messages."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+def _why_no_stream(camera: CameraSettings, url: str) -> str:
+    status = refusal(camera, url)
+    if status == _UNAUTHORIZED:
+        reason = "refused (401). Check camera.username and camera.password_file, or those in the address"
+    elif status:
+        reason = f"refused ({status}). Is the address right?"
+    else:
+        reason = f"no video stream within {_CONNECT_SECONDS} s. Is the server running, and the address right?"
+    misread = "; percent-encode the / and ? in its user and password" if may_be_misread(url) else ""
+    return reason + misread
 
 
 class Picamera2Device:

@@ -15,7 +15,8 @@ from typing import Final, Protocol
 import cv2
 import numpy as np
 
-from edge.camera.devices import Picamera2Device, open_stream, open_v4l2, to_gray, without_password
+from edge.camera.address import is_stream, require_known_scheme, safe_source
+from edge.camera.devices import Picamera2Device, open_stream, open_v4l2, to_gray
 from edge.camera.live import Device, LiveSource
 from edge.errors import SourceError
 from edge.records import Frame, Gray
@@ -24,8 +25,6 @@ from edge.settings import CameraSettings
 _log = logging.getLogger(__name__)
 
 PICTURES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".webp"})
-
-STREAMS: Final = ("http://", "https://", "rtsp://", "rtsps://")
 
 _DEMO_SIZE: Final = (640, 480)
 _DEMO_FPS: Final = 25
@@ -67,13 +66,14 @@ def _open(camera: CameraSettings) -> Source:
         return DemoSource()
     open_device = _live_device(camera)
     if open_device:
-        return LiveSource(open_device, without_password(name), camera.stall_seconds)
+        return LiveSource(open_device, safe_source(name), camera.stall_seconds)
     if path.is_dir():
         return FolderSource(path, camera.folder_fps)
     if path.is_file():
         return VideoSource(path)
+    require_known_scheme(name)
     raise SourceError(
-        f"source {name!r}: no such file, folder or device. "
+        f"source {safe_source(name)!r}: no such file, folder or device. "
         "Give demo, a video, a folder, /dev/video0, picamera2 or a stream's address."
     )
 
@@ -89,10 +89,10 @@ def _live_device(camera: CameraSettings) -> Callable[[], Device] | None:
     kind, _, number = name.partition(":")
     if kind == "picamera2":
         if number and not number.isdecimal():
-            raise SourceError(f"source {name!r}: give picamera2, or picamera2:1 for the second camera")
+            raise SourceError(f"source {safe_source(name)!r}: give picamera2, or picamera2:1 for the second camera")
         return functools.partial(Picamera2Device, int(number or 0), camera.size)
-    if name.startswith(STREAMS):
-        return functools.partial(open_stream, name, camera.stall_seconds)
+    if is_stream(name):
+        return functools.partial(open_stream, camera)
     if name.startswith("/dev/") or Path(name).is_char_device():
         return functools.partial(open_v4l2, Path(name), camera.size)
     return None
@@ -195,7 +195,7 @@ class VideoSource:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._capture = cv2.VideoCapture(str(file))
+        self._capture = cv2.VideoCapture(str(file.absolute()))  # FFmpeg takes 10:00:05.mp4 for a protocol named 10
         if not self._capture.isOpened():
             raise SourceError(f"{file}: not a video that OpenCV can open")
 

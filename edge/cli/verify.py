@@ -23,7 +23,8 @@ from edge.mqtt.connection import publish_retained
 from edge.mqtt.topics import base_topic, client_id
 from edge.records import Accuracy, Verification
 from edge.settings import Settings, load_settings
-from edge.system.state import device_config, service_environ, with_secret_files
+from edge.system.secret_files import with_secret_files
+from edge.system.state import device_config, service_environ
 
 
 def verify(arguments: Namespace) -> int:
@@ -52,7 +53,7 @@ def verify(arguments: Namespace) -> int:
 
 
 def _publish(config: Path | None, settings: Settings, golden: Verification, accuracy: Accuracy | None) -> None:
-    mqtt = with_secret_files(settings.mqtt, config)
+    mqtt = with_secret_files(settings, config).mqtt
     results = {"verification": golden, **({"accuracy": accuracy} if accuracy else {})}
     payloads = {f"{base_topic(mqtt)}/{name}": msgspec.json.encode(result) for name, result in results.items()}
     # A client id of its own: with the service's, the broker would disconnect the running service.

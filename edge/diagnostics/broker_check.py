@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from edge.camera.address import safe_source
 from edge.diagnostics.finding import Finding
 from edge.diagnostics.probe_runner import run_probe
 from edge.settings import MqttSettings
@@ -13,7 +14,7 @@ def check_broker(python: Sequence[str], settings: MqttSettings, *, needed: bool,
     """Whether the broker can be reached, uses TLS if it should, and accepts this device. Nothing is published."""
     probe = run_probe(python, "broker", msgspec.json.encode(settings).decode(), seconds)
     outcome, detail = next(((line["outcome"], line["detail"]) for line in probe.output), ("", probe.problem))
-    address = f"{settings.host}:{settings.port}"
+    address = f"{safe_source(settings.host)}:{settings.port}"
     user = f"user {settings.username}" if settings.username else "a device without a user name"
     if outcome == "accepted":
         return Finding("broker", "ok", f"{address} accepts {user}, {'TLS' if settings.encrypted else 'without TLS'}")

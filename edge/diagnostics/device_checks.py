@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from edge.camera.address import is_stream, safe_source
 from edge.diagnostics.finding import Finding
 from edge.diagnostics.package_check import install_command
 from edge.diagnostics.probe_runner import run_probe
@@ -31,15 +32,14 @@ def check_camera(python: Sequence[str], camera: CameraSettings, seconds: float =
 
 
 def describe_source(source: str) -> str:
-    """The kind of a camera source, and its name without a stream's password."""
-    scheme, separator, address = source.partition("://")
-    if separator:
-        return f"stream {scheme}://{address.rpartition('@')[2]}"
+    """The kind of a camera source, and its name without user and password."""
+    if is_stream(source):
+        return f"stream {safe_source(source)}"
     if source.startswith("picamera2"):
-        return f"Raspberry Pi camera {source}"
+        return f"Raspberry Pi camera {safe_source(source)}"
     if source.startswith("/dev/"):
-        return f"V4L2 camera {source}"
-    return f"source {source}"
+        return f"V4L2 camera {safe_source(source)}"
+    return f"source {safe_source(source)}"
 
 
 def _camera_remedy(camera: CameraSettings) -> str:
@@ -47,6 +47,8 @@ def _camera_remedy(camera: CameraSettings) -> str:
         return "rpicam-hello --list-cameras (is it plugged in?); sudo systemctl stop fer-edge (is it in use?)"
     if camera.source.startswith("/dev/"):
         return "ls -l /dev/video* (is it plugged in?); sudo systemctl stop fer-edge (is it in use?)"
+    if is_stream(camera.source):
+        return "check camera.source, camera.username and camera.password_file, and who may read that file"
     return "check camera.source"
 
 

@@ -21,7 +21,8 @@ from edge.diagnostics.package_check import check_packages
 from edge.settings import Settings
 from edge.system.clock import clock_synced
 from edge.system.hardware import MODEL, THROTTLED
-from edge.system.state import INSTALLED_CONFIG, SERVICE_STATE, with_secret_files
+from edge.system.secret_files import with_secret_files
+from edge.system.state import INSTALLED_CONFIG, SERVICE_STATE
 
 _SERVICE_USER: Final = "fer-edge"
 
@@ -48,8 +49,9 @@ def _examine_settings(settings: Settings, config: Path | None, python: tuple[str
     groups = {group.gr_name for group in grp.getgrall()}
     yield check_packages(python, settings.camera)
     yield system_checks.check_groups(user, system_checks.groups_of(user), groups, settings.camera)
-    yield check_camera(python, settings.camera)
+    with_secrets = with_secret_files(settings, config)
+    yield check_camera(python, with_secrets.camera)
     model = deployed_model(settings)
     yield check_model(python, model)
     yield from check_edgetpu(python, model, CoralPaths())
-    yield check_broker(python, with_secret_files(settings.mqtt, config), needed=config is not None)
+    yield check_broker(python, with_secrets.mqtt, needed=config is not None)

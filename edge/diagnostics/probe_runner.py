@@ -22,10 +22,13 @@ class ProbeResult:
 
 
 def run_probe(python: Sequence[str], name: str, argument: str, seconds: float) -> ProbeResult:
-    """Run one probe. ``python`` is the command that starts the interpreter, ``seconds`` is the time limit."""
-    command = [*python, "-m", "edge.diagnostics.probes", name, argument]
+    """Run one probe. ``python`` is the command that starts the interpreter, ``seconds`` is the time limit.
+
+    The argument goes by standard input: it may hold an address with a password, and everybody can read a command line.
+    """
+    command = [*python, "-m", "edge.diagnostics.probes", name]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run(command, input=argument, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired as late:
         output = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
         return ProbeResult(_json_objects(output), f"no answer within {seconds:g} s")

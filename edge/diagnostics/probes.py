@@ -1,7 +1,8 @@
 """Probes: what the doctor runs in a child process, because a camera or network may hang and a library may crash.
 
-``python -m edge.diagnostics.probes NAME ARGUMENT`` runs the function of that name. It prints one JSON object a line. A
-FerEdgeError ends it with the error's exit code, and with its sentence on stderr.
+``python -m edge.diagnostics.probes NAME`` runs the function of that name with the text on standard input, or with a
+second argument, which must be no secret. It prints one JSON object a line. A FerEdgeError ends it with the error's exit
+code, and with its sentence on stderr.
 """
 
 import ctypes
@@ -164,4 +165,5 @@ def _main(name: str, argument: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded("probe", lambda: _main(sys.argv[1], sys.argv[2])))
+    given = sys.argv[2] if len(sys.argv) > 2 else sys.stdin.read()
+    sys.exit(guarded("probe", lambda: _main(sys.argv[1], given)))

@@ -23,6 +23,10 @@ USERS_FILE: Final = "etc/sysusers.d/fer-edge.conf"
 UDEV_FILE: Final = "etc/udev/rules.d/60-fer-edge.rules"
 CONFIG_FILE: Final = "etc/fer-edge/config.toml"
 PASSWORD_FILE: Final = "etc/fer-edge/mqtt-password"
+CAMERA_PASSWORD_FILE: Final = "etc/fer-edge/camera-password"
+
+_SETTINGS_MODE: Final = 0o640  # an address in the settings may hold a password
+_GROUP: Final = "fer-edge"
 
 _UNIT_PREFIX: Final = "/opt/fer-edge"  # the virtual environment in the shipped unit
 _HIDDEN: Final = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
@@ -97,7 +101,21 @@ class RunCommand:
         run(self.words)
 
 
-Step: TypeAlias = WriteFile | RemoveFile | RunCommand
+@dataclass(frozen=True)
+class CloseFile:
+    """Take all access to an existing file from others than its owner and its group."""
+
+    file: Path
+
+    def __str__(self) -> str:
+        return f"close {self.file} (mode {_SETTINGS_MODE:04o})"
+
+    def apply(self, _: Run) -> None:
+        """Set the mode; the content stays."""
+        self.file.chmod(_SETTINGS_MODE)
+
+
+Step: TypeAlias = CloseFile | WriteFile | RemoveFile | RunCommand
 
 
 @dataclass(frozen=True)
@@ -134,11 +152,13 @@ def install_steps(machine: Machine) -> list[Step]:
     root = machine.root
     users, rules = root / USERS_FILE, root / UDEV_FILE
     unit = _shipped(UNIT).replace(_UNIT_PREFIX, str(machine.prefix))
+    secrets = [root / name for name in (PASSWORD_FILE, CAMERA_PASSWORD_FILE)]
     return [
         *_config_steps(root / CONFIG_FILE),
-        *([] if (root / PASSWORD_FILE).exists() else [WriteFile(root / PASSWORD_FILE, "", 0o600)]),
+        *(WriteFile(file, "", 0o600) for file in secrets if not file.exists()),
         WriteFile(users, _shipped("sysusers.conf")),
         RunCommand(("systemd-sysusers", str(users))),
+        RunCommand(("chown", f"root:{_GROUP}", str(root / CONFIG_FILE))),  # the service must be able to read it
         WriteFile(rules, _shipped("udev.rules")),
         *_udev_commands(root),
         WriteFile(root / UNIT_FILE, unit),
@@ -162,12 +182,15 @@ def uninstall_steps(machine: Machine) -> list[Step]:
 
 
 def _config_steps(file: Path) -> list[Step]:
-    """Never overwrite the settings file; write a sample that differs from it beside it."""
+    """Never overwrite the settings file, but close it; write a sample that differs from it beside it."""
     sample = _shipped("config.toml")
     if not file.exists():
-        return [WriteFile(file, sample)]
+        return [WriteFile(file, sample, _SETTINGS_MODE)]
     load_settings(file)
-    return [] if file.read_text() == sample else [WriteFile(file.with_name(f"{file.name}.new"), sample)]
+    close: list[Step] = [CloseFile(file)] if file.stat().st_mode & 0o777 != _SETTINGS_MODE else []
+    if file.read_text() == sample:
+        return close
+    return [*close, WriteFile(file.with_name(f"{file.name}.new"), sample, _SETTINGS_MODE)]
 
 
 def _udev_commands(root: Path) -> list[Step]:

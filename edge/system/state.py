@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from edge.settings import MqttSettings, StoreSettings
+from edge.settings import StoreSettings
 from edge.system.atomic_file import write_durably
 
 _log = logging.getLogger(__name__)
@@ -32,15 +32,6 @@ def service_environ(config: Path | None, environ: Mapping[str, str]) -> Mapping[
     if config is None or config.resolve() != INSTALLED_CONFIG:
         return environ
     return {"STATE_DIRECTORY": str(SERVICE_STATE), **environ}
-
-
-def with_secret_files(settings: MqttSettings, config: Path | None) -> MqttSettings:
-    """The settings with the password and key files that lie beside the settings file, unless they name others."""
-    for key, name in (("password_file", "mqtt-password"), ("key_file", "mqtt-key")):
-        beside = config.parent / name if config else None
-        if beside and beside.exists() and not getattr(settings, key):
-            settings = msgspec.structs.replace(settings, **{key: str(beside)})
-    return settings
 
 
 class DeviceState(msgspec.Struct, frozen=True):

@@ -285,10 +285,3 @@ class Service:
 def fault_of(error: FerEdgeError, now: datetime) -> Fault:
     """The fault that is published for an error."""
     return Fault(error.exit_code, str(error), now.isoformat(timespec="seconds"))
-
-
-def credential(environ: Mapping[str, str], name: str) -> Path | None:
-    """The file of a secret that systemd hands over (``LoadCredential=``); None when there is none or it is blank."""
-    folder = environ.get("CREDENTIALS_DIRECTORY")
-    file = Path(folder) / name if folder else None
-    return file if file and file.is_file() and file.read_bytes().strip() else None

@@ -129,11 +129,12 @@ RULES = (
     Rule("system", r'export PATH="\$PWD/\.venv/(device|ml)/bin:\$PATH"', "is how the commands that run here are found"),
     Rule("system", r"sudo systemctl (start|stop|restart) fer-edge", "tests/platform does it inside a container"),
     Rule("system", r"journalctl -u fer-edge( -f| -n 50)", "there is no journal of it here"),
-    Rule("system", r"sudoedit /etc/fer-edge/(config\.toml|mqtt-password)", "opens an editor"),
+    Rule("system", r"sudoedit /etc/fer-edge/(config\.toml|mqtt-password|camera-password)", "opens an editor"),
     Rule("system", r"sudo ln -s /opt/fer-edge/bin/fer-edge /usr/local/bin/fer-edge", "changes this system"),
     Rule(
         "system", r"mosquitto_sub -h broker\.local -u kiosk -P PASSWORD -v -t 'fer-edge/#'", "asks a broker elsewhere"
     ),
+    Rule("system", r"openssl s_client -connect 10\.0\.0\.9:443 .*", "asks a camera elsewhere"),
     Rule("system", r"edgetpu_compiler -s model\.tflite", "Coral's program, which is not here"),
 )
 

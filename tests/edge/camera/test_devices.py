@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edge.camera.devices import luma, require_full_range, require_luma, to_gray, without_password
+from edge.camera.devices import luma, require_full_range, require_luma, to_gray
 from edge.errors import SourceError
 
 
@@ -41,16 +41,3 @@ def test_gray_of_a_colour_picture_is_its_luma() -> None:
     green[..., 1] = 200
     assert to_gray(green).tolist() == [[117, 117], [117, 117]]
     assert to_gray(green[..., 1]).tolist() == [[200, 200], [200, 200]]
-
-
-@pytest.mark.parametrize(
-    ("url", "safe_url"),
-    [
-        ("rtsp://user:p@ss@10.0.0.9:554/live?a=1", "rtsp://10.0.0.9:554/live?a=1"),
-        ("http://cam/stream", "http://cam/stream"),
-        ("/dev/video0", "/dev/video0"),
-        ("picamera2:1", "picamera2:1"),
-    ],
-)
-def test_messages_never_show_a_password(url: str, safe_url: str) -> None:
-    assert without_password(url) == safe_url

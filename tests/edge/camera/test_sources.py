@@ -54,7 +54,8 @@ def write_pictures(folder: Path, count: int) -> list[Gray]:
 
 
 def write_video(file: Path, count: int, fps: float) -> None:
-    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), fps, (64, 48))
+    codec = "mp4v" if file.suffix == ".mp4" else "MJPG"
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*codec), fps, (64, 48))
     assert writer.isOpened()
     for number in range(count):
         writer.write(np.full((48, 64, 3), 20 * number, np.uint8))
@@ -89,6 +90,17 @@ def test_a_video_gives_its_frames_in_media_time(tmp_path: Path) -> None:
     assert [frame.time for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=0.01)
     assert [round(float(frame.gray.mean())) for frame in frames] == pytest.approx([0, 20, 40, 60, 80], abs=3)
     assert frames[0].gray.shape == (48, 64)
+
+
+def test_a_video_may_have_colons_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cameras name files by the time; FFmpeg takes what is before the first colon for a protocol."""
+    write_video(tmp_path / "clip.mp4", 5, 10)
+    monkeypatch.chdir(tmp_path)
+    for name in ("10:00:05.mp4", "./file:a.mp4", "http:b.mp4", "pipe:0.mp4"):
+        (tmp_path / "clip.mp4").rename(name)
+        for source in (name, f"./{name}", str(tmp_path / name)):
+            assert len(list(open_source(CameraSettings(source=source)).frames())) == 5, source
+        Path(name).rename(tmp_path / "clip.mp4")
 
 
 def test_a_video_of_one_repeated_picture_is_no_stall(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from edge.diagnostics.broker_check import check_broker
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.publisher import MqttPublisher
 from edge.settings import MqttSettings
-from edge.system.state import with_secret_files
 from tests.conftest import Broker, free_port, wait_until
 from tests.edge.diagnostics.findings import PYTHON, level_of
 
@@ -29,14 +28,6 @@ def test_no_broker() -> None:
 def test_a_missing_password_file(tmp_path: Path) -> None:
     settings = MqttSettings(host="127.0.0.1", username="kiosk", password_file=str(tmp_path / "none"))
     assert "cannot be used" in check_broker(PYTHON, settings, needed=True).sentence
-
-
-def test_the_services_password_is_beside_its_settings(tmp_path: Path) -> None:
-    config, secret = tmp_path / "config.toml", tmp_path / "mqtt-password"
-    assert not with_secret_files(MqttSettings(), config).password_file
-    secret.touch()
-    assert with_secret_files(MqttSettings(), config).password_file == str(secret)
-    assert with_secret_files(MqttSettings(password_file="own"), config).password_file == "own"
 
 
 @pytest.mark.slow

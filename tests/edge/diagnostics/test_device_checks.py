@@ -19,7 +19,7 @@ def test_camera() -> None:
 
 
 def test_a_source_is_described_by_its_kind_and_without_its_password() -> None:
-    assert describe_source("rtsp://kiosk:secret@10.0.0.7/live") == "stream rtsp://10.0.0.7/live"
+    assert describe_source("rtsp://kiosk:secret@10.0.0.7/live") == "stream rtsp://***@10.0.0.7/live"
     assert describe_source("/dev/video0") == "V4L2 camera /dev/video0"
     assert describe_source("picamera2:1") == "Raspberry Pi camera picamera2:1"
 

@@ -14,6 +14,7 @@ from edge.cli.service import install_service, service_status, uninstall_service
 from edge.errors import FerEdgeError, SettingsError, SystemCommandError, UsageError, exit_meanings
 from edge.settings import Preset, Settings, load_settings
 from edge.system.installer import (
+    CAMERA_PASSWORD_FILE,
     CONFIG_FILE,
     PASSWORD_FILE,
     UDEV_FILE,
@@ -65,6 +66,10 @@ def arguments(action: str, *, dry_run: bool = False) -> Namespace:
     return Namespace(action=action, dry_run=dry_run, json=True)
 
 
+def mode(file: Path) -> int:
+    return file.stat().st_mode & 0o777
+
+
 def files(machine: Machine) -> dict[str, str]:
     etc = machine.root / "etc"
     return {str(file.relative_to(machine.root)): file.read_text() for file in etc.rglob("*") if file.is_file()}
@@ -76,15 +81,18 @@ def test_install_writes_the_files_and_runs_the_commands(machine: Machine) -> Non
     assert files(machine) == {
         CONFIG_FILE: (SHIPPED / "config.toml").read_text(),
         PASSWORD_FILE: "",
+        CAMERA_PASSWORD_FILE: "",
         USERS_FILE: (SHIPPED / "sysusers.conf").read_text(),
         UDEV_FILE: (SHIPPED / "udev.rules").read_text(),
         UNIT_FILE: (SHIPPED / "fer-edge.service").read_text().replace("/opt/fer-edge", "/srv/fer"),
     }
     assert "ExecStart=/srv/fer/bin/fer-edge run" in files(machine)[UNIT_FILE]
-    assert (machine.root / PASSWORD_FILE).stat().st_mode & 0o777 == 0o600
-    assert (machine.root / CONFIG_FILE).stat().st_mode & 0o777 == 0o644
+    for secret in (PASSWORD_FILE, CAMERA_PASSWORD_FILE):
+        assert mode(machine.root / secret) == 0o600
+    assert mode(machine.root / CONFIG_FILE) == 0o640
     assert [line.split()[:2] for line in commands.run] == [
         ["systemd-sysusers", f"{machine.root}/{USERS_FILE}"],
+        ["chown", "root:fer-edge"],
         ["udevadm", "control"],
         ["udevadm", "trigger"],
         ["systemctl", "daemon-reload"],
@@ -138,6 +146,21 @@ def test_settings_and_password_are_never_overwritten(machine: Machine) -> None:
     assert files(machine)[f"{CONFIG_FILE}.new"] == sample()
 
 
+def test_settings_that_others_could_read_are_closed_and_a_sample_is_too(machine: Machine) -> None:
+    """An address in them may hold a camera's password; earlier versions wrote them with mode 0644."""
+    (machine.root / "etc/fer-edge").mkdir(parents=True)
+    config = machine.root / CONFIG_FILE
+    for content in (sample(), "[camera]\n"):
+        config.write_text(content)
+        config.chmod(0o644)
+        commands = Commands()
+        install_service(arguments("install"), machine, commands)
+        assert mode(config) == 0o640
+        assert config.read_text() == content
+        assert f"chown root:fer-edge {config}" in commands.run
+    assert mode(config.with_name("config.toml.new")) == 0o640
+
+
 def test_settings_from_an_old_version_stop_an_upgrade_before_it_begins(machine: Machine) -> None:
     (machine.root / "etc/fer-edge").mkdir(parents=True)
     (machine.root / CONFIG_FILE).write_text('[mqtt]\nuser = "kiosk"\n')
@@ -152,7 +175,7 @@ def test_uninstall_leaves_settings_password_and_user(machine: Machine) -> None:
     install_service(arguments("install"), machine, Commands())
     commands = Commands()
     assert uninstall_service(arguments("uninstall"), machine, commands) == 0
-    assert set(files(machine)) == {CONFIG_FILE, PASSWORD_FILE}
+    assert set(files(machine)) == {CONFIG_FILE, PASSWORD_FILE, CAMERA_PASSWORD_FILE}
     assert commands.run[0] == "systemctl disable --now fer-edge.service"
     again = Commands()
     assert uninstall_service(arguments("uninstall"), machine, again) == 0

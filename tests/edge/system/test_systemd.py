@@ -21,6 +21,7 @@ from edge.mqtt.outbox import Outbox
 from edge.mqtt.publisher import MqttPublisher
 from edge.records import Fault
 from edge.settings import MqttSettings
+from edge.system.secret_files import credential
 from edge.system.systemd import (
     STOP_SECONDS,
     FailureLog,
@@ -28,7 +29,6 @@ from edge.system.systemd import (
     Notifier,
     Progress,
     Service,
-    credential,
     fault_of,
     wait_after,
 )

@@ -1,0 +1,68 @@
+"""The secrets that settings name by file: which there are, and where the service and a technician find them.
+
+This module imports no numpy: doctor uses it where numpy is broken.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from edge.settings import Settings
+
+
+class SecretFile(NamedTuple):
+    """A secret: table and key of the setting that names its file, and its name beside config.toml and for systemd."""
+
+    table: str
+    key: str
+    name: str
+
+
+SECRET_FILES: Final = (
+    SecretFile("mqtt", "password_file", "mqtt-password"),
+    SecretFile("mqtt", "key_file", "mqtt-key"),
+    SecretFile("camera", "password_file", "camera-password"),
+)
+
+
+def credential(environ: Mapping[str, str], name: str) -> Path | None:
+    """The file of a secret that systemd hands over (``LoadCredential=``); None when there is none or it is blank."""
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    file = Path(folder) / name if folder else None
+    return file if file and file.is_file() and file.read_bytes().strip() else None
+
+
+def with_credentials(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """The settings with the files that systemd hands over; they go before those that the settings name."""
+    for secret in SECRET_FILES:
+        if file := credential(environ, secret.name):
+            settings = _with_file(settings, secret, file)
+    return settings
+
+
+def with_secret_files(settings: Settings, config: Path | None) -> Settings:
+    """The settings with the secrets that lie beside the settings file, unless they name others.
+
+    An empty file is no secret, as for the service.
+    """
+    for secret in SECRET_FILES:
+        beside = config.parent / secret.name if config else None
+        if beside and _holds_something(beside) and not getattr(getattr(settings, secret.table), secret.key):
+            settings = _with_file(settings, secret, beside)
+    return settings
+
+
+def _holds_something(file: Path) -> bool:
+    try:
+        return bool(file.read_bytes().strip())
+    except PermissionError:
+        return True  # who may not read it is to be told so, when it is needed
+    except OSError:
+        return False
+
+
+def _with_file(settings: Settings, secret: SecretFile, file: Path) -> Settings:
+    table = msgspec.structs.replace(getattr(settings, secret.table), **{secret.key: str(file)})
+    return msgspec.structs.replace(settings, **{secret.table: table})

@@ -1,0 +1,183 @@
+"""Cameras that want a user, or have a certificate: real TLS and HTTP servers, and the answers of an RTSP camera."""
+
+import hashlib
+import re
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.camera.sources import open_source
+from edge.errors import SourceError
+from edge.settings import CameraSettings
+from tests.edge.mjpeg import Mjpeg, noisy_pictures
+
+USER, PASSWORD = "ki@osk", "SECRET#/@[%:?"
+REALM, NONCE = "camera", "7f3a"
+
+
+class Guarded:
+    """A camera that lets only USER with PASSWORD in, and then answers 404; ``requests`` are those it has received."""
+
+    def __init__(self, kind: str, challenge: str) -> None:
+        self.requests: list[str] = []
+        self._version = "RTSP/1.0" if kind.startswith("rtsp") else "HTTP/1.1"
+        self._challenge = challenge
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.url = f"{kind}://127.0.0.1:{self._server.getsockname()[1]}/live"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(client,), daemon=True).start()
+
+    def _answer(self, client: socket.socket) -> None:
+        with client, client.makefile("rb") as lines:
+            request = ""
+            for line in lines:
+                request += line.decode()
+                if line != b"\r\n":
+                    continue
+                self.requests.append(request)
+                number = re.search(r"CSeq: \d+\r\n", request)
+                status = "404 Not Found" if self._may_enter(request) else "401 Unauthorized"
+                head = f"{self._version} {status}\r\n{number.group() if number else ''}WWW-Authenticate: "
+                client.sendall(f"{head}{self._challenge}\r\nContent-Length: 0\r\n\r\n".encode())
+                request = ""
+                if self._version.startswith("HTTP"):
+                    return
+
+    def _may_enter(self, request: str) -> bool:
+        fields = dict(re.findall(r'(\w+)="([^"]*)"', request))
+        if not fields:
+            return False
+        nc = ":00000001:" + fields["cnonce"] + ":auth" if "cnonce" in fields else ""
+        secret, asked = (
+            hashlib.md5(text.encode()).hexdigest()
+            for text in (f"{USER}:{REALM}:{PASSWORD}", f"{request.partition(' ')[0]}:{fields['uri']}")
+        )
+        return fields["response"] == hashlib.md5(f"{secret}:{NONCE}{nc}:{asked}".encode()).hexdigest()
+
+
+@pytest.fixture(params=["rtsp", "rtsp qop", "http", "http qop"])
+def guarded(request: pytest.FixtureRequest) -> Iterator[Guarded]:
+    kind, _, qop = request.param.partition(" ")
+    camera = Guarded(kind, f'Digest realm="{REALM}", nonce="{NONCE}"' + (', qop="auth"' if qop else ""))
+    yield camera
+    camera.close()
+
+
+def settings(folder: Path, url: str, password: str) -> CameraSettings:
+    (folder / "password").write_text(f"{password}\n")
+    return CameraSettings(url, username=USER, password_file=str(folder / "password"))
+
+
+def failure(camera: CameraSettings) -> str:
+    with pytest.raises(SourceError) as raised:
+        open_source(camera)
+    return str(raised.value)
+
+
+def test_a_camera_that_refuses_user_or_password_is_said_to(guarded: Guarded, tmp_path: Path) -> None:
+    safe = guarded.url.replace("//", "//***@")
+    expected = f"{safe}: refused (401). Check camera.username and camera.password_file, or those in the address"
+    assert failure(settings(tmp_path, guarded.url, "wrong")) == expected
+    assert failure(CameraSettings(guarded.url)) == expected.replace("***@", "")
+
+
+def test_the_right_password_is_understood_whatever_its_characters(guarded: Guarded, tmp_path: Path) -> None:
+    """The camera lets FFmpeg in, and us when we ask for the reason: what is left is that it has no such stream."""
+    assert "refused (404). Is the address right?" in failure(settings(tmp_path, guarded.url, PASSWORD))
+    agents = {line for request in guarded.requests if "response=" in request for line in request.splitlines()}
+    assert any("Lavf" in line for line in agents)
+    assert not [request for request in guarded.requests if "SECRET" in request]
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certificates")
+    for name, host in (("camera", "IP:127.0.0.1"), ("other", "DNS:other.example")):
+        request = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext subjectAltName={host}"
+        files = ["-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem"]
+        subprocess.run([*request.split(), *files], check=True, capture_output=True)
+    return folder
+
+
+class TlsMjpeg(Mjpeg):
+    """A camera with a certificate."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(noisy_pictures)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+
+    @property
+    def url(self) -> str:
+        return super().url.replace("http:", "https:")
+
+
+def test_a_certificate_is_verified_unless_the_settings_accept_any(certificates: Path) -> None:
+    """FFmpeg alone accepts any certificate."""
+    with TlsMjpeg(certificates, "camera") as camera:
+        assert f"{camera.url}: its certificate is not accepted: self-signed" in failure(CameraSettings(camera.url))
+        for trusting in (
+            CameraSettings(camera.url, ca_file=str(certificates / "camera.pem")),
+            CameraSettings(camera.url, accept_any_certificate=True),
+        ):
+            source = open_source(trusting)
+            assert next(source.frames()).gray.shape == (240, 320)
+            source.close()
+
+
+def test_a_trusted_certificate_for_another_name_is_refused(certificates: Path) -> None:
+    """FFmpeg does not compare the name where the address has an IP address."""
+    with TlsMjpeg(certificates, "other") as camera:
+        message = failure(CameraSettings(camera.url, ca_file=str(certificates / "other.pem")))
+    assert "IP address mismatch" in message
+    assert "set camera.accept_any_certificate" in message
+
+
+def test_ffmpeg_itself_checks_the_certificate_too(certificates: Path) -> None:
+    """The server may show another certificate on the second connection."""
+    good = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    good.load_cert_chain(certificates / "camera.pem", certificates / "camera.key")
+    bad = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    bad.load_cert_chain(certificates / "other.pem", certificates / "other.key")
+    received: list[bytes | str] = []
+    for scheme in ("https", "rtsps"):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def serve(server: socket.socket = server) -> None:
+                for context in (good, bad):
+                    client, _ = server.accept()
+                    try:
+                        with context.wrap_socket(client, server_side=True) as connection:
+                            received.append(connection.recv(1000))
+                    except ssl.SSLError as error:
+                        received.append(error.reason)
+                server.close()
+
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            url = f"{scheme}://u:SECRET@127.0.0.1:{server.getsockname()[1]}/s"
+            failure(CameraSettings(url, ca_file=str(certificates / "camera.pem")))
+            thread.join(10)
+    assert received == [b"", "TLSV1_ALERT_UNKNOWN_CA"] * 2, "nothing was sent but handshakes"
+
+
+@pytest.mark.parametrize("name", ["none.pem", "a;b.pem"])
+def test_a_file_of_authorities_that_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a;b.pem").touch()
+    assert "ca_file" in failure(CameraSettings("https://127.0.0.1:9/", ca_file=str(tmp_path / name)))
