@@ -54,11 +54,10 @@ _SPLIT_NAMES: Final = {
 MEASURED: Final = (Split.PUBLIC, Split.VALIDATION, Split.TEST)
 """Accuracy is measured on the first of these that the data has; on PrivateTest only when a user asks for it."""
 
-_SPLIT_OF_USAGE: Final = {split.value: split for split in (Split.TRAINING, Split.PUBLIC, Split.PRIVATE)}
+_SPLIT_OF_USAGE: Final = {name: split for name, split in _SPLIT_NAMES.items() if split is not Split.UNSPLIT}
 _CSV_FILE_NAMES: Final = ("fer2013.csv", "icml_face_data.csv")
-_CLASS_OF_DIGIT: Final = {str(index): index for index in range(len(LABELS))}
-_VALUE_OF_PIXEL: Final = {str(value): value for value in range(256)}
-_CLASS_OF_FOLDER: Final = {
+_VALUE_OF_PIXEL: Final = {f"{value}{zeros}": value for value in range(256) for zeros in ("", ".0")}
+_CLASS_OF_NAME: Final = {
     **{label: index for index, label in enumerate(LABELS)},
     **{
         name: LABELS.index(label)
@@ -71,6 +70,10 @@ _CLASS_OF_FOLDER: Final = {
             ("surprised", "surprise"),
         )
     },
+}
+_CLASS_IN_CSV: Final = {
+    **_CLASS_OF_NAME,
+    **{f"{index}{zeros}": index for index in range(len(LABELS)) for zeros in ("", ".0")},
 }
 _PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
 _SPLIT_IN_FILE_NAME: Final = re.compile(r"(Training|PublicTest|PrivateTest)_", re.IGNORECASE)
@@ -189,9 +192,12 @@ def read_faces(path: Path, split: str | None = None) -> LabelledFaces:
 
 def measured_split(path: Path) -> Split | None:
     """The split to measure accuracy on by default; None, for all faces, when a tree has no splits."""
-    if not path.is_dir():
-        return Split.PUBLIC
-    held = {entry.split for entry in _tree_entries(path) if isinstance(entry, _UnparsedFace)}
+    held = set()
+    for entry in _entries(path):
+        if isinstance(entry, _UnparsedFace):
+            held.add(entry.split)
+        if MEASURED[0] in held:
+            return MEASURED[0]
     if held <= {Split.UNSPLIT}:
         return None
     return next((split for split in MEASURED if split in held), Split.PUBLIC)
@@ -229,7 +235,7 @@ def _stack(faces: Sequence[_Face], split: Split | None) -> LabelledFaces:
 def _no_faces_error(path: Path, wanted: Split | None, held: Mapping[Split, int]) -> DataError:
     """An error that says why there are no faces, and what to do."""
     if not held:
-        form = "name its folders" if path.is_dir() else "it must have rows labelled 0..6 for"
+        form = "name its folders" if path.is_dir() else "it must have rows labelled 0..6 or"
         return DataError(f"{path}: no labelled faces found; {form} {', '.join(LABELS)}")
     found = (
         f"{path}, split {wanted}: no labelled faces found, only {', '.join(f'{n:,} of {s}' for s, n in held.items())}"
@@ -242,18 +248,30 @@ def _no_faces_error(path: Path, wanted: Split | None, held: Mapping[Split, int])
 
 
 def _table_entries(path: Path) -> Iterator[_UnparsedFace | BadRow]:
-    for row in read_table(path, "FER2013", ("emotion", "pixels"), preferred=_CSV_FILE_NAMES):
-        usage = row.values.get("Usage", Split.TRAINING)  # the challenge's train.csv has no such column
-        if usage in _SPLIT_OF_USAGE:
-            yield _UnparsedFace(_SPLIT_OF_USAGE[usage], partial(_parse_row, row))
+    for row in read_table(path, "FER2013", ("emotion", "pixels"), preferred=_CSV_FILE_NAMES, optional=("Usage",)):
+        usage = row.values.get("Usage")
+        if usage is None:  # as in the challenge's train.csv
+            _require_no_other_split(path, row)
+            usage = Split.TRAINING
+        if split := _SPLIT_OF_USAGE.get(usage.lower()):
+            yield _UnparsedFace(split, partial(_parse_row, row))
         else:
-            yield BadRow(str(row), f"Usage {usage[:20]!r} is not {', '.join(_SPLIT_OF_USAGE)}")
+            known = ", ".join(split for split in Split if split is not Split.UNSPLIT)
+            yield BadRow(str(row), f"Usage {usage[:20]!r} is not {known}")
+
+
+def _require_no_other_split(path: Path, row: CsvRow) -> None:
+    """Raise DataError when a column that is not named Usage states a split: it must not be taken for Training."""
+    for name, value in row.values.items():
+        if value.lower() in _SPLIT_OF_USAGE:
+            raise DataError(f"{path}, {row}: column {name!r} states the split {value!r}; name that column Usage")
 
 
 def _parse_row(row: CsvRow) -> _Face | BadRow:
-    label = _CLASS_OF_DIGIT.get(row.values["emotion"])
+    label = _CLASS_IN_CSV.get(row.values["emotion"].lower())
     if label is None:
-        return BadRow(str(row), f"label {row.values['emotion'][:20]!r} is not 0..{len(LABELS) - 1}")
+        known = f"0..{len(LABELS) - 1} or {', '.join(LABELS)}"
+        return BadRow(str(row), f"label {row.values['emotion'][:20]!r} is not {known}")
     try:
         pixels = bytes(map(_VALUE_OF_PIXEL.__getitem__, row.values["pixels"].split()))
     except KeyError as error:
@@ -279,7 +297,7 @@ def _split_and_label(file: str) -> tuple[Split, int] | str:
     split = _SPLIT_NAMES.get(folders[0].lower()) if folders else None
     if split:
         folders.pop(0)
-    label = _CLASS_OF_FOLDER.get(folders[0].lower()) if folders else None
+    label = _CLASS_OF_NAME.get(folders[0].lower()) if folders else None
     if label is None:
         reason = f"in no folder named {', '.join(LABELS)}"
         numbered = folders and folders[0].isdigit()

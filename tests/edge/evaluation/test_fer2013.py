@@ -121,17 +121,53 @@ def test_the_challenges_train_csv_is_all_training(tmp_path: Path) -> None:
         read_faces(file)
 
 
+def test_headers_usages_and_labels_are_read_as_people_write_them(tmp_path: Path) -> None:
+    file = tmp_path / "own.csv"
+    floats = " ".join(["7.0"] * 2304)
+    file.write_text(
+        f"Emotion,PIXELS,usage\n3.0,{floats},train\nHappy,{pixels(1)},TRAINING\nsadness,{pixels(2)},test\n"
+        f"6,{pixels(3)},val\n"
+    )
+    data = read_data(file)
+    assert data.bad == ()
+    assert {str(split): faces.labels.tolist() for split, faces in data.splits.items()} == {
+        "Training": [3, 3],
+        "test": [4],
+        "validation": [6],
+    }
+    assert data.faces(Split.TRAINING).pixels[:, 0, 0].tolist() == [7, 1]
+    assert measured_split(file) is Split.VALIDATION
+    file.write_text(f"emotion,pixels,Usage\n0,{pixels(1)},train\n0,{pixels(1)},test\n0,{pixels(2)},PublicTest\n")
+    assert measured_split(file) is Split.PUBLIC
+    file.write_text(f"emotion,pixels,Usage\n0,{pixels(1)},Training\n")
+    assert measured_split(file) is Split.PUBLIC
+
+
+def test_a_header_that_is_not_understood_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "own.csv"
+    file.write_text(f"emotion,pixels,set\n3,{pixels(1)},test\n")
+    for read in (read_data, read_faces, measured_split):
+        with pytest.raises(DataError, match=r"data row 0 \(line 2\): column 'set' states the split 'test'; name that"):
+            read(file)
+    file.write_text(f"emotion,pixels,Usage,usage\n3,{pixels(1)},train,test\n")
+    with pytest.raises(DataError, match="more than one column Usage, in upper or lower case; keep one"):
+        read_data(file)
+    file.write_text(f"emotion,pixels,id\n3,{pixels(1)},17\n")
+    assert set(read_data(file).splits) == {Split.TRAINING}
+
+
+CLASSES = f"0..6 or {', '.join(LABELS)}"
 BAD = {
-    row(7, 0, "Training"): "label '7' is not 0..6",
-    f"²,{pixels(0)},Training\n": "label '²' is not 0..6",
+    row(7, 0, "Training"): f"label '7' is not {CLASSES}",
+    f"²,{pixels(0)},Training\n": f"label '²' is not {CLASSES}",
     row(0, 256, "Training"): "pixel '256' is not a whole number from 0 to 255",
     row(0, -1, "Training"): "pixel '-1' is not a whole number from 0 to 255",
     "2,1 2 3,Training\n": "3 pixels, expected 2304",
     f"2,{pixels(0)} 1,Training\n": "2305 pixels, expected 2304",
     "2,1 1_0 3,Training\n": "pixel '1_0' is not a whole number from 0 to 255",
-    "2\n": "Usage '' is not Training, PublicTest, PrivateTest",
-    row(0, 1, "Test"): "Usage 'Test' is not Training, PublicTest, PrivateTest",
-    ",,Training\n": "label '' is not 0..6",
+    "2\n": "Usage '' is not Training, PublicTest, PrivateTest, validation, test",
+    row(0, 1, "Tests"): "Usage 'Tests' is not Training, PublicTest, PrivateTest, validation, test",
+    ",,Training\n": f"label '' is not {CLASSES}",
 }
 
 
