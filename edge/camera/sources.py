@@ -23,7 +23,11 @@ from edge.settings import CameraSettings
 
 _log = logging.getLogger(__name__)
 
-PICTURES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".webp"})
+PICTURES: Final = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".jp2"}
+    | {".pbm", ".pgm", ".ppm", ".pnm", ".sr", ".ras"}
+)
+"""How the names of pictures end that OpenCV reads."""
 
 STREAMS: Final = ("http://", "https://", "rtsp://", "rtsps://")
 

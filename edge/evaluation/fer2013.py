@@ -4,6 +4,7 @@ The device needs this to check accuracy; training and export import it. docs/dat
 """
 
 import hashlib
+import logging
 import os
 import re
 from collections import Counter
@@ -17,10 +18,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.camera.sources import read_gray
+from edge.camera.sources import PICTURES, read_gray
 from edge.errors import DataError, SourceError
 from edge.evaluation.csv_table import CsvRow, read_table
 from edge.model.preprocessing import INPUT_SIZE, LABELS, resize
+
+_log = logging.getLogger(__name__)
 
 
 class Split(StrEnum):
@@ -75,7 +78,6 @@ _CLASS_IN_CSV: Final = {
     **_CLASS_OF_NAME,
     **{f"{index}{zeros}": index for index in range(len(LABELS)) for zeros in ("", ".0")},
 }
-_PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
 _SPLIT_IN_FILE_NAME: Final = re.compile(r"(Training|PublicTest|PrivateTest)_", re.IGNORECASE)
 
 
@@ -164,6 +166,7 @@ def read_data(path: Path) -> LabelledData:
             faces.setdefault(entry.split, []).append(face)
     if not faces and not bad:
         raise _no_faces_error(path, None, {})
+    _warn_of_passed_over(path)
     return LabelledData(path, {split: _stack(found, split) for split, found in faces.items()}, tuple(bad))
 
 
@@ -187,6 +190,7 @@ def read_faces(path: Path, split: str | None = None) -> LabelledFaces:
         faces.append(face)
     if not faces:
         raise _no_faces_error(path, wanted, seen)
+    _warn_of_passed_over(path)
     return _stack(faces, wanted)
 
 
@@ -205,11 +209,20 @@ def measured_split(path: Path) -> Split | None:
 
 def pictures(folder: Path) -> list[str]:
     """The picture files anywhere below ``folder``, as sorted relative paths; hidden files and folders are ignored."""
+    return [file for file in _files(folder) if _is_picture(file)]
+
+
+def _is_picture(file: str) -> bool:
+    return PurePath(file).suffix.lower() in PICTURES
+
+
+def _files(folder: Path) -> list[str]:
+    """All files below ``folder`` that are not hidden, as sorted relative paths."""
     found = []
     for top, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = "" if Path(top) == folder else f"{Path(top).relative_to(folder)}/"
-        found += [f"{below}{name}" for name in files if name.lower().endswith(_PICTURE_SUFFIXES) and name[0] != "."]
+        found += [f"{below}{name}" for name in files if name[0] != "."]
     return sorted(found)
 
 
@@ -235,7 +248,14 @@ def _stack(faces: Sequence[_Face], split: Split | None) -> LabelledFaces:
 def _no_faces_error(path: Path, wanted: Split | None, held: Mapping[Split, int]) -> DataError:
     """An error that says why there are no faces, and what to do."""
     if not held:
-        form = "name its folders" if path.is_dir() else "it must have rows labelled 0..6 or"
+        passed = _passed_over(path)
+        form = (
+            f"{passed}; name its folders"
+            if passed
+            else "name its folders"
+            if path.is_dir()
+            else "it must have rows labelled 0..6 or"
+        )
         return DataError(f"{path}: no labelled faces found; {form} {', '.join(LABELS)}")
     found = (
         f"{path}, split {wanted}: no labelled faces found, only {', '.join(f'{n:,} of {s}' for s, n in held.items())}"
@@ -282,13 +302,39 @@ def _parse_row(row: CsvRow) -> _Face | BadRow:
 
 
 def _tree_entries(folder: Path) -> Iterator[_UnparsedFace | BadRow]:
-    for file in pictures(folder):
-        found = _split_and_label(file)
+    files = pictures(folder)
+    above = _folders_above(files)
+    for file in files:
+        found = _split_and_label(file[len(above) :])
         if isinstance(found, str):
             yield BadRow(file, found)
         else:
             split, label = found
             yield _UnparsedFace(split, partial(_parse_picture, folder, file, label))
+
+
+def _folders_above(files: Sequence[str]) -> str:
+    """The path of the folders that all pictures lie in and that name neither a split nor a label, as ``a/b/``."""
+    above = ""
+    while len(first := {file[len(above) :].partition("/")[0] for file in files}) == 1:
+        [name] = first
+        if name.lower() in _SPLIT_NAMES or name.lower() in _CLASS_OF_NAME or f"{above}{name}" == files[0]:
+            break
+        above += f"{name}/"
+    return above
+
+
+def _warn_of_passed_over(path: Path) -> None:
+    """Count and name the files of a tree that are not read as pictures."""
+    if passed := _passed_over(path):
+        _log.warning("%s: %s", path, passed)
+
+
+def _passed_over(path: Path) -> str:
+    others = [file for file in _files(path) if not _is_picture(file)] if path.is_dir() else []
+    kinds = Counter(PurePath(file).suffix.lower() or "no suffix" for file in others).most_common(5)
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
+    return f"passed over {len(others):,} of other kinds than pictures: {counts}, such as {others[0]}" if others else ""
 
 
 def _split_and_label(file: str) -> tuple[Split, int] | str:

@@ -268,6 +268,39 @@ def test_a_tree_is_read_by_its_folder_names_in_upper_or_lower_case(tmp_path: Pat
     assert measured_split(tmp_path) is Split.TEST
 
 
+def test_every_kind_of_picture_is_read_and_what_is_not_is_counted_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, suffix in enumerate((".jpg", ".jpe", ".webp", ".tif", ".tiff", ".pgm", ".jp2", ".dib", ".PNG")):
+        draw(tmp_path / "train" / "happy" / f"a{suffix}", number)
+    (tmp_path / "train" / "happy" / "a.jpg").rename(tmp_path / "train" / "happy" / "a.jfif")
+    for name in ("a.heic", "b.HEIC", "notes.txt", "README"):
+        (tmp_path / "train" / name).write_text("not read")
+    assert len(read_faces(tmp_path, "Training")) == 9
+    passed = "passed over 4 of other kinds than pictures: 2 .heic, 1 no suffix, 1 .txt, such as train/README"
+    assert caplog.messages == [f"{tmp_path}: {passed}"]
+    assert len(read_data(tmp_path).faces(Split.TRAINING)) == 9
+    assert len(caplog.messages) == 2
+
+
+def test_a_tree_of_nothing_but_other_files_says_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "happy").mkdir()
+    (tmp_path / "happy" / "a.heic").write_text("not read")
+    with pytest.raises(
+        DataError, match=r"passed over 1 of other kinds than pictures: 1 \.heic, such as happy/a\.heic; name"
+    ):
+        read_data(tmp_path)
+
+
+def test_folders_above_the_tree_are_skipped(tmp_path: Path) -> None:
+    draw(tmp_path / "archive" / "fer" / "train" / "happy" / "a.png", 1)
+    draw(tmp_path / "archive" / "fer" / "test" / "sad" / "a.png", 2)
+    for folder in (tmp_path, tmp_path / "archive", tmp_path / "archive" / "fer"):
+        data = read_data(folder)
+        assert (data.bad, set(data.splits)) == ((), {Split.TRAINING, Split.TEST})
+        assert measured_split(folder) is Split.TEST
+
+
 def test_file_names_distinguish_publictest_and_privatetest_below_test(tmp_path: Path) -> None:
     for number, name in enumerate(
         ("train/fear/Training_3908.jpg", "test/fear/PublicTest_87012441.jpg", "test/sad/PrivateTest_95094.jpg")
