@@ -63,8 +63,10 @@ class FrameLoop:
                 self._pause()
                 continue
             with contextlib.closing(open_source(self._settings.camera)) as source:
-                self._watch(source)
-            self.frames_dropped += source.dropped
+                try:
+                    self._watch(source)
+                finally:
+                    self.frames_dropped += source.dropped
             if not self._pause_requested():
                 break
             if is_camera_hanging():
@@ -86,8 +88,9 @@ class FrameLoop:
                     break
         finally:  # every track has left, whatever the reason
             changes = self.pipeline.finish()
-            for observer in observers:
-                observer.closed(changes)
+            with contextlib.ExitStack() as closing:  # one observer that fails keeps it from none of the others
+                for observer in reversed(observers):
+                    closing.callback(observer.closed, changes)
 
     def _pause(self) -> None:
         _log.warning('the camera is paused; .../command/pause with {"on":false} opens it again')

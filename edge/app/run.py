@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +14,7 @@ from edge.app.broker_session import BrokerSession, open_broker_session
 from edge.app.frame_loop import FrameLoop, LoopControl
 from edge.app.recording import Recorder
 from edge.app.reporters import AggregateReport, EventReporter, PerEventReport, ReportStrategy
-from edge.app.summary import ContactSheet, Summary
+from edge.app.summary import ContactSheet, Summary, show_at_end
 from edge.camera.sources import is_live
 from edge.errors import DeliveryError, FerEdgeError, SettingsError, UsageError
 from edge.events.factory import EventFactory
@@ -80,7 +79,7 @@ def _run(arguments: Namespace, service: Service) -> int:
 
 
 def _observe(arguments: Namespace, settings: Settings, service: Service, session: BrokerSession | None) -> None:
-    """Run the frame loop with all observers that the arguments and settings want; print the summary."""
+    """Run the frame loop with all observers that arguments and settings want; show at its end what they collected."""
     individuals = not settings.privacy.aggregate_only
     counters = RunCounters(service.failed_starts, individuals=individuals)
     recording = Recorder(arguments.record) if arguments.record else contextlib.nullcontext()
@@ -103,10 +102,8 @@ def _observe(arguments: Namespace, settings: Settings, service: Service, session
         )
         if not is_live(settings.camera):
             deployed.classifier.wait_for_accelerator()  # a file can wait, and all of it is to be computed in one place
-        loop.run()
-        if sheet:
-            sheet.write()
-        print(summary.text(loop.pipeline, loop.frames_dropped), file=sys.stderr)
+        with show_at_end(summary, sheet, lambda: summary.text(loop.pipeline, loop.frames_dropped)):
+            loop.run()
 
 
 class ServiceNotifier(FrameObserver):

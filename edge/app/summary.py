@@ -1,8 +1,11 @@
 """The summary of a run on one screen, and its contact sheet."""
 
+import contextlib
+import logging
+import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +20,8 @@ from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.pipeline import FrameResult, Pipeline
 from edge.records import Reading
 
+_log = logging.getLogger(__name__)
+
 _TILE: Final = (320, 240)
 _COLUMNS: Final = 4
 _ROWS: Final = 3
@@ -28,7 +33,8 @@ class Summary(FrameObserver):
     def __init__(self, *, individuals: bool = True) -> None:
         self._individuals = individuals
         self._started = time.perf_counter()
-        self._frames = self._with_face = 0
+        self.frames = 0
+        self._with_face = 0
         self._followed = 0
         self._present: set[int] = set()  # only those present: a service runs for years, and must not remember all
         self._expressions: Counter[str] = Counter()
@@ -42,7 +48,7 @@ class Summary(FrameObserver):
         shown = {track.id for track in result.tracks}
         self._followed += len(shown - self._present)
         self._present = shown | self._present.intersection(result.hidden)
-        self._frames += 1
+        self.frames += 1
         self._with_face += bool(result.tracks)
         self._media_seconds = result.frame.time
 
@@ -53,7 +59,7 @@ class Summary(FrameObserver):
     def text(self, pipeline: Pipeline, dropped: int) -> str:
         """The summary for a terminal; ``dropped`` frames were replaced by newer ones before they were read."""
         elapsed = time.perf_counter() - self._started
-        frames = max(1, self._frames)
+        frames = max(1, self.frames)
         stages = "   ".join(
             f"{stage} {1000 * seconds / frames:.2f}" for stage, seconds in pipeline.stage_seconds.items()
         )
@@ -64,8 +70,8 @@ class Summary(FrameObserver):
         )
         return "\n".join(
             (
-                f"frames       {self._frames} ({self._media_seconds:.1f} s of video) in {elapsed:.1f} s: "
-                f"{self._frames / elapsed:.0f} fps" + (f", {dropped} dropped" if dropped else ""),
+                f"frames       {self.frames} ({self._media_seconds:.1f} s of video) in {elapsed:.1f} s: "
+                f"{self.frames / elapsed:.0f} fps" + (f", {dropped} dropped" if dropped else ""),
                 *(faces if self._individuals else ()),
                 f"ms a frame   {stages}",
                 f"model        {pipeline.classifier.card.name} on {pipeline.classifier.runtime}",
@@ -116,6 +122,33 @@ class ContactSheet(FrameObserver):
             self._file.write_bytes(encoded.tobytes())
         except OSError as error:
             raise SourceError(f"{self._file}: cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def show_at_end(summary: Summary, sheet: ContactSheet | None, text: Callable[[], str]) -> Iterator[None]:
+    """Write the sheet and print the summary's ``text`` when this is left, also by Ctrl-C or an error.
+
+    A run that an error ends before its first frame has nothing to show: it leaves an earlier sheet as it is. The error
+    that ends the run is raised, whatever fails here.
+    """
+    try:
+        yield
+    except BaseException:
+        if summary.frames:
+            try:
+                _show(sheet, text)
+            except (SourceError, OSError) as error:
+                _log.warning("%s", error)
+        raise
+    _show(sheet, text)
+
+
+def _show(sheet: ContactSheet | None, text: Callable[[], str]) -> None:
+    try:
+        print(text(), file=sys.stderr)
+    finally:  # stderr may be a closed pipe
+        if sheet:
+            sheet.write()
 
 
 def _caption(reading: Reading) -> tuple[str, ...]:

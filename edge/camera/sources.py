@@ -24,11 +24,19 @@ from edge.settings import CameraSettings
 
 _log = logging.getLogger(__name__)
 
-PICTURES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".webp"})
+PICTURES: Final = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".jp2"}
+    | {".pbm", ".pgm", ".ppm", ".pnm", ".sr", ".ras"}
+)
+"""How the names of pictures end that OpenCV reads."""
 
 _DEMO_SIZE: Final = (640, 480)
 _DEMO_FPS: Final = 25
 _DEMO_SECONDS: Final = 10.0
+
+_HIGHEST_FPS: Final = 240.0  # containers without a frame rate state their tick rate instead, such as 90,000
+_STEP_BACK_SECONDS: Final = 1.0  # frames that are slightly out of order are no step back
+_STANDING_FRAMES: Final = 10
 
 
 class Source(Protocol):
@@ -187,6 +195,50 @@ class FolderSource:
         """There is nothing to release."""
 
 
+class MediaTime:
+    """The time of a file's frames, which never decreases, whatever time the container states.
+
+    A frame without a time of its own comes ``1 / fps`` after the one before. When the time steps back, as where two
+    files were joined, it goes on from there. Both are logged once.
+    """
+
+    def __init__(self, file: Path, fps: float) -> None:
+        self._file = file
+        self._fps = fps if 1 <= fps <= _HIGHEST_FPS else _DEMO_FPS
+        self._offset = self._seconds = 0.0
+        self._stated: float | None = None
+        self._standing = 0
+        self._stepped_back = False
+
+    def of_frame(self, stated: float) -> float:
+        """The seconds of the next frame, for which the container states ``stated``."""
+        if self._stated is None:
+            self._seconds = max(0.0, stated)
+        elif stated in (0.0, self._stated):
+            self._stand()
+        elif self._offset + stated < self._seconds - _STEP_BACK_SECONDS:
+            self._step_back(stated)
+        else:
+            self._standing = 0
+            self._seconds = max(self._seconds, self._offset + stated)
+        self._stated = stated
+        return self._seconds
+
+    def _stand(self) -> None:
+        self._seconds += 1 / self._fps
+        self._standing += 1
+        if self._standing == _STANDING_FRAMES:  # the last few frames of some containers have none, which is no fault
+            _log.warning("%s: its frames have no time; counting %g frames a second", self._file, self._fps)
+
+    def _step_back(self, stated: float) -> None:
+        self._seconds += 1 / self._fps
+        self._offset = self._seconds - stated
+        self._standing = 0
+        if not self._stepped_back:
+            self._stepped_back = True
+            _log.warning("%s: its time steps back after %.1f s; going on from there", self._file, self._seconds)
+
+
 class VideoSource:
     """A video file. Its frames have media time."""
 
@@ -201,14 +253,13 @@ class VideoSource:
 
     def frames(self) -> Iterator[Frame]:
         """Yield every frame of the file."""
-        seconds, number = 0.0, 0
+        number = 0
+        time_of = MediaTime(self._file, self._capture.get(cv2.CAP_PROP_FPS))
         while True:
             ok, picture = self._capture.read()
             if not ok:
                 break
-            # Some containers have no time for their last frames, and time must not decrease.
-            seconds = max(seconds, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
-            yield Frame(to_gray(picture), seconds)
+            yield Frame(to_gray(picture), time_of.of_frame(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000))
             number += 1
         if not number:
             raise SourceError(f"{self._file}: holds no frame that can be decoded")

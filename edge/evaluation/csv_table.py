@@ -51,22 +51,22 @@ class CsvRow:
         return f"data row {self.number} (line {self.line})"
 
 
-def read_table(path: Path, kind: str, required: Sequence[str], preferred: Sequence[str] = ()) -> Iterator[CsvRow]:
+def read_table(
+    path: Path, kind: str, required: Sequence[str], preferred: Sequence[str] = (), *, optional: Sequence[str] = ()
+) -> Iterator[CsvRow]:
     """Yield the rows of a CSV. Spaces around names and values, and empty lines, are ignored.
 
+    The names of ``required`` and ``optional`` columns are read in upper or lower case; rows have them as given here.
+
     ``kind`` names the expected table in errors; ``preferred`` are the names of the file to read from an archive with
-    several CSV files. Raises DataError when the file cannot be read, a ``required`` column is missing, or an archive
-    does not hold one CSV file.
+    several CSV files. Raises DataError when the file cannot be read, a ``required`` column is missing, a column is
+    there twice, or an archive does not hold one CSV file.
     """
     progress = ""
     try:
         with _open_text(path, preferred) as text:
             reader = csv.reader(text)
-            header = [name.strip() for name in next(reader, [])]
-            missing = [name for name in required if name not in header]
-            if missing:
-                found = ", ".join(header)[:80] or "an empty file"
-                raise DataError(f"{path}: not a {kind} CSV: no column {', '.join(missing)}; found {found!r}")
+            header = _header(path, kind, next(reader, []), required, optional)
             for number, fields in enumerate(filter(None, reader)):
                 values = dict.fromkeys(header, "") | dict(zip(header, map(str.strip, fields), strict=False))
                 row = CsvRow(number, reader.line_num, values)
@@ -74,6 +74,22 @@ def read_table(path: Path, kind: str, required: Sequence[str], preferred: Sequen
                 progress = f" after {row}"
     except _UNREADABLE as error:
         raise DataError(f"{path}: cannot be read{progress}: {error or type(error).__name__}") from error
+
+
+def _header(
+    path: Path, kind: str, names: Sequence[str], required: Sequence[str], optional: Sequence[str]
+) -> Sequence[str]:
+    """The names of a table's columns, those that are known spelt as known."""
+    known = {name.lower(): name for name in (*required, *optional)}
+    header = [known.get(name.strip().lower(), name.strip()) for name in names]
+    missing = [name for name in required if name not in header]
+    if missing:
+        found = ", ".join(header)[:80] or "an empty file"
+        raise DataError(f"{path}: not a {kind} CSV: no column {', '.join(missing)}; found {found!r}")
+    twice = [name for name in known.values() if header.count(name) > 1]
+    if twice:
+        raise DataError(f"{path}: more than one column {', '.join(twice)}, in upper or lower case; keep one")
+    return header
 
 
 @contextmanager

@@ -4,6 +4,7 @@ The device needs this to check accuracy; training and export import it. docs/dat
 """
 
 import hashlib
+import logging
 import os
 import re
 from collections import Counter
@@ -17,10 +18,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.camera.sources import read_gray
+from edge.camera.sources import PICTURES, read_gray
 from edge.errors import DataError, SourceError
 from edge.evaluation.csv_table import CsvRow, read_table
 from edge.model.preprocessing import INPUT_SIZE, LABELS, resize
+
+_log = logging.getLogger(__name__)
 
 
 class Split(StrEnum):
@@ -54,11 +57,10 @@ _SPLIT_NAMES: Final = {
 MEASURED: Final = (Split.PUBLIC, Split.VALIDATION, Split.TEST)
 """Accuracy is measured on the first of these that the data has; on PrivateTest only when a user asks for it."""
 
-_SPLIT_OF_USAGE: Final = {split.value: split for split in (Split.TRAINING, Split.PUBLIC, Split.PRIVATE)}
+_SPLIT_OF_USAGE: Final = {name: split for name, split in _SPLIT_NAMES.items() if split is not Split.UNSPLIT}
 _CSV_FILE_NAMES: Final = ("fer2013.csv", "icml_face_data.csv")
-_CLASS_OF_DIGIT: Final = {str(index): index for index in range(len(LABELS))}
-_VALUE_OF_PIXEL: Final = {str(value): value for value in range(256)}
-_CLASS_OF_FOLDER: Final = {
+_VALUE_OF_PIXEL: Final = {f"{value}{zeros}": value for value in range(256) for zeros in ("", ".0")}
+_CLASS_OF_NAME: Final = {
     **{label: index for index, label in enumerate(LABELS)},
     **{
         name: LABELS.index(label)
@@ -72,7 +74,10 @@ _CLASS_OF_FOLDER: Final = {
         )
     },
 }
-_PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
+_CLASS_IN_CSV: Final = {
+    **_CLASS_OF_NAME,
+    **{f"{index}{zeros}": index for index in range(len(LABELS)) for zeros in ("", ".0")},
+}
 _SPLIT_IN_FILE_NAME: Final = re.compile(r"(Training|PublicTest|PrivateTest)_", re.IGNORECASE)
 
 
@@ -161,6 +166,7 @@ def read_data(path: Path) -> LabelledData:
             faces.setdefault(entry.split, []).append(face)
     if not faces and not bad:
         raise _no_faces_error(path, None, {})
+    _warn_of_passed_over(path)
     return LabelledData(path, {split: _stack(found, split) for split, found in faces.items()}, tuple(bad))
 
 
@@ -184,14 +190,18 @@ def read_faces(path: Path, split: str | None = None) -> LabelledFaces:
         faces.append(face)
     if not faces:
         raise _no_faces_error(path, wanted, seen)
+    _warn_of_passed_over(path)
     return _stack(faces, wanted)
 
 
 def measured_split(path: Path) -> Split | None:
     """The split to measure accuracy on by default; None, for all faces, when a tree has no splits."""
-    if not path.is_dir():
-        return Split.PUBLIC
-    held = {entry.split for entry in _tree_entries(path) if isinstance(entry, _UnparsedFace)}
+    held = set()
+    for entry in _entries(path):
+        if isinstance(entry, _UnparsedFace):
+            held.add(entry.split)
+        if MEASURED[0] in held:
+            return MEASURED[0]
     if held <= {Split.UNSPLIT}:
         return None
     return next((split for split in MEASURED if split in held), Split.PUBLIC)
@@ -199,11 +209,20 @@ def measured_split(path: Path) -> Split | None:
 
 def pictures(folder: Path) -> list[str]:
     """The picture files anywhere below ``folder``, as sorted relative paths; hidden files and folders are ignored."""
+    return [file for file in _files(folder) if _is_picture(file)]
+
+
+def _is_picture(file: str) -> bool:
+    return PurePath(file).suffix.lower() in PICTURES
+
+
+def _files(folder: Path) -> list[str]:
+    """All files below ``folder`` that are not hidden, as sorted relative paths."""
     found = []
     for top, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = "" if Path(top) == folder else f"{Path(top).relative_to(folder)}/"
-        found += [f"{below}{name}" for name in files if name.lower().endswith(_PICTURE_SUFFIXES) and name[0] != "."]
+        found += [f"{below}{name}" for name in files if name[0] != "."]
     return sorted(found)
 
 
@@ -229,7 +248,14 @@ def _stack(faces: Sequence[_Face], split: Split | None) -> LabelledFaces:
 def _no_faces_error(path: Path, wanted: Split | None, held: Mapping[Split, int]) -> DataError:
     """An error that says why there are no faces, and what to do."""
     if not held:
-        form = "name its folders" if path.is_dir() else "it must have rows labelled 0..6 for"
+        passed = _passed_over(path)
+        form = (
+            f"{passed}; name its folders"
+            if passed
+            else "name its folders"
+            if path.is_dir()
+            else "it must have rows labelled 0..6 or"
+        )
         return DataError(f"{path}: no labelled faces found; {form} {', '.join(LABELS)}")
     found = (
         f"{path}, split {wanted}: no labelled faces found, only {', '.join(f'{n:,} of {s}' for s, n in held.items())}"
@@ -242,18 +268,30 @@ def _no_faces_error(path: Path, wanted: Split | None, held: Mapping[Split, int])
 
 
 def _table_entries(path: Path) -> Iterator[_UnparsedFace | BadRow]:
-    for row in read_table(path, "FER2013", ("emotion", "pixels"), preferred=_CSV_FILE_NAMES):
-        usage = row.values.get("Usage", Split.TRAINING)  # the challenge's train.csv has no such column
-        if usage in _SPLIT_OF_USAGE:
-            yield _UnparsedFace(_SPLIT_OF_USAGE[usage], partial(_parse_row, row))
+    for row in read_table(path, "FER2013", ("emotion", "pixels"), preferred=_CSV_FILE_NAMES, optional=("Usage",)):
+        usage = row.values.get("Usage")
+        if usage is None:  # as in the challenge's train.csv
+            _require_no_other_split(path, row)
+            usage = Split.TRAINING
+        if split := _SPLIT_OF_USAGE.get(usage.lower()):
+            yield _UnparsedFace(split, partial(_parse_row, row))
         else:
-            yield BadRow(str(row), f"Usage {usage[:20]!r} is not {', '.join(_SPLIT_OF_USAGE)}")
+            known = ", ".join(split for split in Split if split is not Split.UNSPLIT)
+            yield BadRow(str(row), f"Usage {usage[:20]!r} is not {known}")
+
+
+def _require_no_other_split(path: Path, row: CsvRow) -> None:
+    """Raise DataError when a column that is not named Usage states a split: it must not be taken for Training."""
+    for name, value in row.values.items():
+        if value.lower() in _SPLIT_OF_USAGE:
+            raise DataError(f"{path}, {row}: column {name!r} states the split {value!r}; name that column Usage")
 
 
 def _parse_row(row: CsvRow) -> _Face | BadRow:
-    label = _CLASS_OF_DIGIT.get(row.values["emotion"])
+    label = _CLASS_IN_CSV.get(row.values["emotion"].lower())
     if label is None:
-        return BadRow(str(row), f"label {row.values['emotion'][:20]!r} is not 0..{len(LABELS) - 1}")
+        known = f"0..{len(LABELS) - 1} or {', '.join(LABELS)}"
+        return BadRow(str(row), f"label {row.values['emotion'][:20]!r} is not {known}")
     try:
         pixels = bytes(map(_VALUE_OF_PIXEL.__getitem__, row.values["pixels"].split()))
     except KeyError as error:
@@ -264,13 +302,39 @@ def _parse_row(row: CsvRow) -> _Face | BadRow:
 
 
 def _tree_entries(folder: Path) -> Iterator[_UnparsedFace | BadRow]:
-    for file in pictures(folder):
-        found = _split_and_label(file)
+    files = pictures(folder)
+    above = _folders_above(files)
+    for file in files:
+        found = _split_and_label(file[len(above) :])
         if isinstance(found, str):
             yield BadRow(file, found)
         else:
             split, label = found
             yield _UnparsedFace(split, partial(_parse_picture, folder, file, label))
+
+
+def _folders_above(files: Sequence[str]) -> str:
+    """The path of the folders that all pictures lie in and that name neither a split nor a label, as ``a/b/``."""
+    above = ""
+    while len(first := {file[len(above) :].partition("/")[0] for file in files}) == 1:
+        [name] = first
+        if name.lower() in _SPLIT_NAMES or name.lower() in _CLASS_OF_NAME or f"{above}{name}" == files[0]:
+            break
+        above += f"{name}/"
+    return above
+
+
+def _warn_of_passed_over(path: Path) -> None:
+    """Count and name the files of a tree that are not read as pictures."""
+    if passed := _passed_over(path):
+        _log.warning("%s: %s", path, passed)
+
+
+def _passed_over(path: Path) -> str:
+    others = [file for file in _files(path) if not _is_picture(file)] if path.is_dir() else []
+    kinds = Counter(PurePath(file).suffix.lower() or "no suffix" for file in others).most_common(5)
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
+    return f"passed over {len(others):,} of other kinds than pictures: {counts}, such as {others[0]}" if others else ""
 
 
 def _split_and_label(file: str) -> tuple[Split, int] | str:
@@ -279,7 +343,7 @@ def _split_and_label(file: str) -> tuple[Split, int] | str:
     split = _SPLIT_NAMES.get(folders[0].lower()) if folders else None
     if split:
         folders.pop(0)
-    label = _CLASS_OF_FOLDER.get(folders[0].lower()) if folders else None
+    label = _CLASS_OF_NAME.get(folders[0].lower()) if folders else None
     if label is None:
         reason = f"in no folder named {', '.join(LABELS)}"
         numbered = folders and folders[0].isdigit()

@@ -15,7 +15,7 @@ import numpy as np
 from edge.errors import DataError
 from edge.evaluation.fer2013 import MEASURED, BadRow, LabelledData, LabelledFaces, Split, pictures, read_data
 
-_CACHE_VERSION: Final = "2"
+_CACHE_VERSION: Final = "3"
 """Version of the cache. Increase it whenever the parser's result for the same file changes."""
 
 _LISTED_BAD_ROWS: Final = 20

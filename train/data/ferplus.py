@@ -42,7 +42,7 @@ def read_votes(file: Path, faces: LabelledFaces, *others: LabelledFaces) -> NDAr
             f"{file}: votes are matched by the rows of FER2013's CSV, and a tree of pictures has no rows. "
             "Give --data the CSV, or --set votes=0."
         )
-    table = list(read_table(file, "FERPlus", VOTES))
+    table = list(read_table(file, "FERPlus", VOTES, optional=("Usage",)))
     for split in (faces, *others):
         _check_rows(file, table, split)
     return np.array([_shares(file, table[row]) for row in faces.rows], np.float32).reshape(-1, len(VOTES))

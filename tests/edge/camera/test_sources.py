@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.camera.sources import DemoSource, FolderSource, RotatedSource, VideoSource, open_source, read_gray
+from edge.camera.sources import DemoSource, FolderSource, MediaTime, RotatedSource, VideoSource, open_source, read_gray
 from edge.errors import SettingsError, SourceError
 from edge.model.preprocessing import crop
 from edge.records import Frame, Gray
@@ -101,6 +101,40 @@ def test_a_video_may_have_colons_in_its_name(tmp_path: Path, monkeypatch: pytest
         for source in (name, f"./{name}", str(tmp_path / name)):
             assert len(list(open_source(CameraSettings(source=source)).frames())) == 5, source
         Path(name).rename(tmp_path / "clip.mp4")
+
+
+def test_joined_recordings_go_on_where_the_time_steps_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "one.ts"), cv2.VideoWriter_fourcc(*"mp4v"), 25, (320, 240))
+    for _ in range(50):
+        writer.write(np.zeros((240, 320, 3), np.uint8))
+    writer.release()
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes((tmp_path / "one.ts").read_bytes() * 2)
+    source = VideoSource(joined)
+    times = [frame.time for frame in source.frames()]
+    source.close()
+    assert np.diff(times) == pytest.approx(np.full(99, 0.04), abs=0.001)
+    assert [message.partition(": ")[2] for message in caplog.messages] == [
+        "its time steps back after 2.0 s; going on from there"
+    ]
+
+
+@pytest.mark.parametrize(("fps", "counted"), [(30.0, 30), (0.0, 25), (90_000.0, 25), (float("nan"), 25)])
+def test_frames_without_a_time_are_counted_by_the_frame_rate(
+    fps: float, counted: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = MediaTime(Path("x.h264"), fps)
+    assert [clock.of_frame(0.0) for _ in range(150)] == pytest.approx([number / counted for number in range(150)])
+    assert caplog.messages == [f"x.h264: its frames have no time; counting {counted} frames a second"]
+
+
+def test_last_frames_without_a_time_and_frames_slightly_out_of_order_are_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = MediaTime(Path("x.avi"), 25)
+    stated = (0.0, 0.04, 0.12, 0.08, 0.16, 0.0, 0.0)
+    assert [clock.of_frame(time) for time in stated] == pytest.approx([0, 0.04, 0.12, 0.12, 0.16, 0.2, 0.24])
+    assert not caplog.messages
 
 
 def test_a_video_of_one_repeated_picture_is_no_stall(tmp_path: Path) -> None:

@@ -121,17 +121,53 @@ def test_the_challenges_train_csv_is_all_training(tmp_path: Path) -> None:
         read_faces(file)
 
 
+def test_headers_usages_and_labels_are_read_as_people_write_them(tmp_path: Path) -> None:
+    file = tmp_path / "own.csv"
+    floats = " ".join(["7.0"] * 2304)
+    file.write_text(
+        f"Emotion,PIXELS,usage\n3.0,{floats},train\nHappy,{pixels(1)},TRAINING\nsadness,{pixels(2)},test\n"
+        f"6,{pixels(3)},val\n"
+    )
+    data = read_data(file)
+    assert data.bad == ()
+    assert {str(split): faces.labels.tolist() for split, faces in data.splits.items()} == {
+        "Training": [3, 3],
+        "test": [4],
+        "validation": [6],
+    }
+    assert data.faces(Split.TRAINING).pixels[:, 0, 0].tolist() == [7, 1]
+    assert measured_split(file) is Split.VALIDATION
+    file.write_text(f"emotion,pixels,Usage\n0,{pixels(1)},train\n0,{pixels(1)},test\n0,{pixels(2)},PublicTest\n")
+    assert measured_split(file) is Split.PUBLIC
+    file.write_text(f"emotion,pixels,Usage\n0,{pixels(1)},Training\n")
+    assert measured_split(file) is Split.PUBLIC
+
+
+def test_a_header_that_is_not_understood_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "own.csv"
+    file.write_text(f"emotion,pixels,set\n3,{pixels(1)},test\n")
+    for read in (read_data, read_faces, measured_split):
+        with pytest.raises(DataError, match=r"data row 0 \(line 2\): column 'set' states the split 'test'; name that"):
+            read(file)
+    file.write_text(f"emotion,pixels,Usage,usage\n3,{pixels(1)},train,test\n")
+    with pytest.raises(DataError, match="more than one column Usage, in upper or lower case; keep one"):
+        read_data(file)
+    file.write_text(f"emotion,pixels,id\n3,{pixels(1)},17\n")
+    assert set(read_data(file).splits) == {Split.TRAINING}
+
+
+CLASSES = f"0..6 or {', '.join(LABELS)}"
 BAD = {
-    row(7, 0, "Training"): "label '7' is not 0..6",
-    f"²,{pixels(0)},Training\n": "label '²' is not 0..6",
+    row(7, 0, "Training"): f"label '7' is not {CLASSES}",
+    f"²,{pixels(0)},Training\n": f"label '²' is not {CLASSES}",
     row(0, 256, "Training"): "pixel '256' is not a whole number from 0 to 255",
     row(0, -1, "Training"): "pixel '-1' is not a whole number from 0 to 255",
     "2,1 2 3,Training\n": "3 pixels, expected 2304",
     f"2,{pixels(0)} 1,Training\n": "2305 pixels, expected 2304",
     "2,1 1_0 3,Training\n": "pixel '1_0' is not a whole number from 0 to 255",
-    "2\n": "Usage '' is not Training, PublicTest, PrivateTest",
-    row(0, 1, "Test"): "Usage 'Test' is not Training, PublicTest, PrivateTest",
-    ",,Training\n": "label '' is not 0..6",
+    "2\n": "Usage '' is not Training, PublicTest, PrivateTest, validation, test",
+    row(0, 1, "Tests"): "Usage 'Tests' is not Training, PublicTest, PrivateTest, validation, test",
+    ",,Training\n": f"label '' is not {CLASSES}",
 }
 
 
@@ -230,6 +266,39 @@ def test_a_tree_is_read_by_its_folder_names_in_upper_or_lower_case(tmp_path: Pat
     assert faces.rows is None
     assert [LABELS[label] for label in read_faces(tmp_path, "test").labels] == ["surprise"]
     assert measured_split(tmp_path) is Split.TEST
+
+
+def test_every_kind_of_picture_is_read_and_what_is_not_is_counted_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, suffix in enumerate((".jpg", ".jpe", ".webp", ".tif", ".tiff", ".pgm", ".jp2", ".dib", ".PNG")):
+        draw(tmp_path / "train" / "happy" / f"a{suffix}", number)
+    (tmp_path / "train" / "happy" / "a.jpg").rename(tmp_path / "train" / "happy" / "a.jfif")
+    for name in ("a.heic", "b.HEIC", "notes.txt", "README"):
+        (tmp_path / "train" / name).write_text("not read")
+    assert len(read_faces(tmp_path, "Training")) == 9
+    passed = "passed over 4 of other kinds than pictures: 2 .heic, 1 no suffix, 1 .txt, such as train/README"
+    assert caplog.messages == [f"{tmp_path}: {passed}"]
+    assert len(read_data(tmp_path).faces(Split.TRAINING)) == 9
+    assert len(caplog.messages) == 2
+
+
+def test_a_tree_of_nothing_but_other_files_says_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "happy").mkdir()
+    (tmp_path / "happy" / "a.heic").write_text("not read")
+    with pytest.raises(
+        DataError, match=r"passed over 1 of other kinds than pictures: 1 \.heic, such as happy/a\.heic; name"
+    ):
+        read_data(tmp_path)
+
+
+def test_folders_above_the_tree_are_skipped(tmp_path: Path) -> None:
+    draw(tmp_path / "archive" / "fer" / "train" / "happy" / "a.png", 1)
+    draw(tmp_path / "archive" / "fer" / "test" / "sad" / "a.png", 2)
+    for folder in (tmp_path, tmp_path / "archive", tmp_path / "archive" / "fer"):
+        data = read_data(folder)
+        assert (data.bad, set(data.splits)) == ((), {Split.TRAINING, Split.TEST})
+        assert measured_split(folder) is Split.TEST
 
 
 def test_file_names_distinguish_publictest_and_privatetest_below_test(tmp_path: Path) -> None:

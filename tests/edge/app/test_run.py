@@ -1,0 +1,94 @@
+"""`fer-edge run` as a user runs it: however it ends, the sheet and the summary that were asked for are written."""
+
+import itertools
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import pytest
+
+from tests.conftest import wait_until
+from tests.edge.mjpeg import Mjpeg, noisy_pictures
+
+pytestmark = pytest.mark.slow
+
+FER_EDGE = Path(sys.executable).with_name("fer-edge")
+
+
+def start(folder: Path, *options: str) -> subprocess.Popen[str]:
+    command = [FER_EDGE, "run", "--sheet", "sheet.png", "--record", "visits.jsonl", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
+
+
+def own_lines(stderr: str) -> str:
+    """What the program itself wrote: TFLite adds a line of its own."""
+    return "".join(line for line in stderr.splitlines(keepends=True) if not line.startswith("INFO: Created TensorFlow"))
+
+
+def is_observing(folder: Path) -> bool:
+    """Whether the first event is recorded: a face was followed."""
+    file = folder / "visits.jsonl"
+    return file.exists() and file.read_text().count("\n") > 20
+
+
+def assert_shown(folder: Path, stderr: str, end: Sequence[str] = ()) -> None:
+    sheet = cv2.imread(str(folder / "sheet.png"), cv2.IMREAD_GRAYSCALE)
+    assert sheet is not None
+    assert sheet[:200, :300].any(), "the first tile shows a frame"
+    lines = own_lines(stderr).splitlines()
+    assert [line.split()[0] for line in lines if line[:1] != " "][:6] == [
+        *("frames", "faces", "expressions", "events", "ms", "model")
+    ]
+    assert "left 1" in stderr
+    assert lines[6:] == list(end)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_ctrl_c_and_a_stop_write_the_sheet_and_the_summary(tmp_path: Path, number: int, code: int) -> None:
+    process = start(tmp_path, "--source", "demo", "--realtime")
+    wait_until(lambda: is_observing(tmp_path), 60)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert_shown(tmp_path, stderr)
+
+
+def test_the_end_of_a_stream_writes_the_sheet_and_the_summary_before_its_error(tmp_path: Path) -> None:
+    with Mjpeg(lambda: itertools.islice(noisy_pictures(), 60), hang_up=True) as camera:
+        process = start(tmp_path, "--source", camera.url)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert_shown(tmp_path, stderr, end=[f"fer-edge: error: {camera.url}: the stream ended. Is the server running?"])
+
+
+def test_a_closed_pipe_takes_nothing_from_the_sheet(tmp_path: Path) -> None:
+    process = start(tmp_path, "--source", "demo")
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    with process.stderr:
+        stderr = process.stderr.read()
+    assert process.wait(30) == 0
+    assert_shown(tmp_path, stderr)
+
+
+def test_a_source_that_does_not_open_leaves_an_earlier_sheet_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "sheet.png").write_bytes(b"earlier")
+    process = start(tmp_path, "--source", "absent.mp4")
+    _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, own_lines(stderr).count("\n")) == (5, 1)
+    assert (tmp_path / "sheet.png").read_bytes() == b"earlier"
+
+
+def test_a_sheet_that_cannot_be_written_costs_neither_the_summary_nor_the_error_of_the_run(tmp_path: Path) -> None:
+    (tmp_path / "sheet.png").mkdir()
+    process = start(tmp_path, "--source", "demo", "--realtime")
+    wait_until(lambda: is_observing(tmp_path), 60)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert own_lines(stderr).startswith("frames ")
+    assert stderr.endswith("fer-edge: sheet.png: cannot be written: Is a directory\n")
