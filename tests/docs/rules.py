@@ -97,6 +97,11 @@ RULES = (
     Rule("parsed", r"fer-export bundle .*", "needs a trained run; tests/export/test_build.py makes a small one"),
     Rule(
         "parsed",
+        r"fer-export robustness .*",
+        "takes minutes; tests/export/studies/test_robustness.py measures a few faces",
+    ),
+    Rule(
+        "parsed",
         r"fer-export margin .*",
         "takes minutes; tests/export/studies/test_crop_margin.py measures forty faces",
     ),

@@ -232,13 +232,13 @@ DEGRADATIONS: Final = {
         Degradation("box", "of its side", 0.03, 0.22, _misplaced_box),
         Degradation("dark", "times the light", 0.12, 0.8, _exposure),
         Degradation("bright", "times the light", 1.2, 2.8, _exposure),
-        Degradation("backlight", "stray light", 0.2, 0.85, _backlight),
-        Degradation("low contrast", "times the contrast", 0.12, 0.8, _contrast),
+        Degradation("backlight", "of stray light", 0.2, 0.85, _backlight),
+        Degradation("low contrast", "of the contrast", 0.12, 0.8, _contrast),
         Degradation("defocus blur", "px", 0.4, 2.6, _defocus),
         Degradation("motion blur", "px", 2, 10, _motion),
         Degradation("low resolution", "px", 11, 40, _low_resolution),
         Degradation("sensor noise", "grey levels", 3, 28, _noise),
-        Degradation("JPEG", "quality", 5, 50, _jpeg),
+        Degradation("JPEG", "of 100", 5, 50, _jpeg),
     )
 }
 """Every kind by name, in the order in which it happens to a picture."""
