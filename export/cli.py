@@ -21,6 +21,7 @@ _EXAMPLES = """examples:
   fer-export episodes student-small --data fer2013.csv --tune
   fer-export add-tpu student-small model_edgetpu.tflite    a file that was compiled on another machine
   fer-export margin student-small --data fer2013.csv       how far to widen detected faces for this network
+  fer-export robustness student my-bundle --data fer2013.csv
   fer-export clips --out clips --data fer2013.csv          videos with ground truth, for fer-edge bench
   fer-export golden student-small                          update a bundle of an earlier version
 
@@ -42,6 +43,13 @@ _COMPARE_DESCRIPTION = """\
 Classify every face of PublicTest (or of the test split that the data has) by every network on one thread, the
 networks taking turns face by face. Prints accuracy, macro-F1, file size and the median milliseconds from pixels to
 logits. Times are only comparable if nothing else runs on the machine."""
+_ROBUSTNESS_DESCRIPTION = """\
+Classify every face of PublicTest (or of the test split that the data has) degraded as by a bad camera: blurred,
+noisy, compressed, small, badly lit, rotated, badly cropped or covered. There are fourteen kinds at two or three levels
+each, drawn from a fixed seed, so every bundle sees the same pictures. Prints for each, and for the clean faces:
+accuracy; macro-F1; the expected calibration error (ECE); coverage, the share of the faces that get a label rather than
+`uncertain` (the card has the threshold); the accuracy on these; and the wrong label that is predicted most often, with
+its share of all faces. Several bundles are also compared with the first one. Takes one to two minutes per bundle."""
 _COMPILE_DESCRIPTION = """\
 Compile with Coral's edgetpu_compiler, and check that exit code, output, log and file agree. The command fails, and
 says what to do, if nothing maps or if more ops stay on the CPU than --allow-cpu-ops. For a bundle, the compiled file
@@ -169,6 +177,16 @@ def _add_measurements(add: _Add) -> None:
     )
     compare.add_argument("--out", type=Path, metavar="SVG", help="write a drawing of time, accuracy and size")
     compare.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    robustness = add(
+        "robustness",
+        ("export.studies.robustness", "robustness_command"),
+        "measure accuracy on degraded faces: blurred, noisy, badly lit, covered",
+        _ROBUSTNESS_DESCRIPTION,
+    )
+    robustness.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
+    robustness.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013, in any of its forms")
+    robustness.add_argument("--out", type=Path, metavar="SVG", help="write a drawing of the accuracies")
+    robustness.add_argument("--json", action="store_true", help="print JSON instead of tables")
     episodes = add(
         "episodes",
         ("export.studies.event_tuning", "episodes_command"),

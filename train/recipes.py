@@ -38,10 +38,11 @@ class Recipe:
     backbone may first train its head alone for ``head_epochs`` at ``head_learning_rate``; then all of it is trained for
     ``epochs``.
 
-    ``augmentation`` scales all random changes (0: the pictures as they are). ``class_balance`` weights each face by the
-    inverse frequency of its label. ``mixup`` is the alpha of the Beta distribution (0: off); the last fifth of the
-    epochs is without it. ``votes`` is the weight of the auxiliary loss on FERPlus votes (0: off). ``teachers`` are view
-    banks by name or path; their mean, softened by ``temperature``, has the share ``distillation`` of the loss.
+    ``augmentation`` scales all random changes (0: the pictures as they are). ``degradation`` is the share of the
+    pictures that are degraded as by a bad camera (train.data.degradations; 0: none). ``class_balance`` weights each
+    face by the inverse frequency of its label. ``mixup`` is the alpha of the Beta distribution (0: off); the last fifth
+    of the epochs is without it. ``votes`` is the weight of the auxiliary loss on FERPlus votes (0: off). ``teachers``
+    are view banks by name or path; their mean, softened by ``temperature``, has the share ``distillation`` of the loss.
     ``ema`` is the decay of the averaged weights, which are measured and kept. ``patience`` stops the run after so many
     epochs without a better PublicTest accuracy (0: never). The first ``small_epochs`` of ``epochs`` train on pictures
     reduced to ``small_side`` pixels, which takes large networks a fraction of the time.
@@ -59,6 +60,7 @@ class Recipe:
     weight_decay: float = 0.02
     dropout: float = 0.3
     augmentation: float = 1.0
+    degradation: float = 0.0
     label_smoothing: float = 0.1
     class_balance: bool = False
     mixup: float = 0.0

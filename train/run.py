@@ -55,7 +55,7 @@ class Run:
     ``excluded`` counts the Training pictures that were left out because another split holds them too; ``skipped``
     counts the bad rows. ``measured`` is the split that accuracy is measured on. ``init`` says how the initial weights
     were made. ``revision`` is the Git commit of the program, with ``+`` when files differed from it; it is empty when
-    unknown. ``best`` is None until the run is finished.
+    unknown. ``best`` is None until the run is finished, and for a mean of networks (train.average).
     """
 
     recipe: Recipe
@@ -103,7 +103,7 @@ class Run:
 
     def provenance(self) -> str:
         """How the weights were made, and from what: one line for cards and view banks."""
-        reached = f"{self.measured} {self.best.accuracy:.2%}" if self.best else "unfinished"
+        reached = f"{self.measured} {self.best.accuracy:.2%}" if self.best else "no epoch measured"
         return f"{self.command} ({reached}; weights: {self.init}; votes: {self.votes or 'none'})"
 
     def faces(self, folder: Path, data: Path) -> Splits:
@@ -219,7 +219,12 @@ def command_of(recipe: Recipe, inputs: RunInputs) -> str:
 def named_weights(weights: str) -> str:
     """What ``--weights`` names, for a command: ``runs/NAME`` for a run, since NAME alone would be a bundle."""
     folder = Path(weights)
-    return f"runs/{folder.name}" if (folder / _RUN).is_file() else folder.name
+    return f"runs/{folder.name}" if is_run(weights) else folder.name
+
+
+def is_run(weights: str) -> bool:
+    """Whether ``weights`` names a run folder."""
+    return (Path(weights) / _RUN).is_file()
 
 
 def _argument(value: object) -> str:

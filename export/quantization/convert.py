@@ -58,6 +58,7 @@ def _quantization_recipe(recipe: Recipe) -> Recipe:
         batch=recipe.batch,
         weight_decay=0.0,
         dropout=0.0,
+        degradation=recipe.degradation,
         distillation=0.9,
         temperature=2.0,
         seed=recipe.seed,

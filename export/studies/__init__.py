@@ -1,1 +1,1 @@
-"""Measurements of finished bundles: comparison, crop margin, event tuning."""
+"""Measurements of finished bundles: comparison, robustness, crop margin, event tuning."""

@@ -99,7 +99,13 @@ RULES = (
         r"fer-train (bank|evaluate) .*",
         "needs TensorFlow, a run; tests/train/evaluation/test_evaluate.py has both",
     ),
+    Rule("parsed", r"fer-train average .*", "needs trained runs; tests/train/test_average.py makes two"),
     Rule("parsed", r"fer-export bundle .*", "needs a trained run; tests/export/test_build.py makes a small one"),
+    Rule(
+        "parsed",
+        r"fer-export robustness .*",
+        "takes minutes; tests/export/studies/test_robustness.py measures a few faces",
+    ),
     Rule(
         "parsed",
         r"fer-export margin .*",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.model.preprocessing import LABELS, normalize
 from train.data.augmentation import augment
+from train.data.degradations import degrade
 from train.data.view_bank import ViewBank, draw_view
 from train.recipes import Recipe
 
@@ -46,7 +47,7 @@ def batches(recipe: Recipe, training: TrainingSet, epoch: int) -> Iterator[Batch
     """Yield one epoch's batches in random order; an incomplete last batch is left out.
 
     With teachers, an epoch uses one view of their banks, each face mirrored at random; without, every face is augmented
-    anew.
+    anew. After that the recipe's share of the faces is degraded; the teachers' answers are those for the clean view.
     """
     rng = np.random.default_rng([recipe.seed, epoch])
     order = rng.permutation(len(training))
@@ -57,7 +58,7 @@ def batches(recipe: Recipe, training: TrainingSet, epoch: int) -> Iterator[Batch
         chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
         labels = training.faces.labels[chosen]
         batch = Batch(
-            inputs=normalize(source.draw(chosen, rng))[..., np.newaxis],
+            inputs=normalize(degrade(source.draw(chosen, rng), recipe.degradation, rng))[..., np.newaxis],
             labels=_smooth(labels, recipe.label_smoothing),
             weights=weights[labels],
             votes=None if training.votes is None else training.votes[chosen],

@@ -70,3 +70,16 @@ def test_teachers_are_averaged_after_softening() -> None:
     expected = (np.exp(9 / 3) / (np.exp(9 / 3) + 6) + 1 / 7) / 2  # temperature 3
     assert np.allclose(batch.teacher[:, 2], expected, atol=0.01)
     assert np.allclose(batch.teacher.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_student_sees_degraded_faces_and_the_targets_are_those_of_clean_ones() -> None:
+    faces = some_faces(64, [0, 1])
+    votes = np.eye(10, dtype=np.float32)[faces.labels]
+    training = TrainingSet(faces, votes, (some_bank(faces, 4.0),))
+    recipe = dataclasses.replace(PLAIN, batch=64)
+    [clean] = batches(recipe, training, 0)
+    [degraded] = batches(dataclasses.replace(recipe, degradation=0.5), training, 0)
+    changed = (degraded.inputs != clean.inputs).any(axis=(1, 2, 3))
+    assert 20 <= changed.sum() <= 44
+    for given, expected in zip(degraded[1:], clean[1:], strict=True):
+        assert np.array_equal(given, expected)

@@ -1,0 +1,119 @@
+"""``fer-train average``: the mean of several networks' weights, as a run that can be measured and exported.
+
+Networks fine-tuned from the same weights lie in one basin of the loss. Their mean is often more accurate than each of
+them (model soups, Wortsman et al. 2022, arXiv 2203.05482). The mean of a network fine-tuned on degraded pictures and of
+one trained on clean pictures keeps most of the strengths of both (Wortsman et al. 2022, arXiv 2109.01903).
+
+The statistics of the batch norms are measured again for the mean, as in stochastic weight averaging (Izmailov et al.
+2018, arXiv 1803.05407). They are measured on unchanged training faces. Those that training leaves are of augmented and
+degraded views, which are rarer on a device.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from tf_keras.layers import BatchNormalization
+
+from edge.errors import UsageError
+from edge.evaluation.fer2013 import LabelledFaces
+from edge.evaluation.metrics import Figures
+from edge.model.preprocessing import normalize
+from train.checkpoints import BEST_WEIGHTS
+from train.run import InitialWeights, Run, find_trained, is_run, named_weights, statistics_faces
+from train.trainer import build_in_float32, measure_model
+
+_TOLERANCE: Final = 1e-6
+_STATISTICS_BATCH: Final = 256
+_STATISTICS_BATCHES: Final = 32
+
+
+def average_networks(members: Sequence[str], shares: Sequence[float], data: Path, folder: Path) -> tuple[Run, Figures]:
+    """Write the mean of the members' weights to ``folder`` as a run; returns it, and its figures in single crop.
+
+    A member is a run folder, or a bundle's folder or name. At least one is a run: the first run provides recipe and
+    votes. ``shares`` are the members' weights in the mean; empty: all the same. A single member keeps its weights, and
+    only its batch norms are measured again. Raises UsageError when the members are not of one network, when they were
+    trained on other faces than those of ``data``, when the shares do not fit, or when ``folder`` exists.
+    """
+    factors = _checked_shares(members, shares)
+    if folder.exists():
+        raise UsageError(f"{folder} exists. Give another --out, or remove it.")
+    networks = [_find_network(member) for member in members]
+    run_folders = [Path(member) for member in members if is_run(member)]
+    if not run_folders:
+        raise UsageError("give at least one run folder: a bundle does not say which faces it was trained on")
+    runs = [Run.load(run_folder) for run_folder in run_folders]
+    first = runs[0]
+    splits = first.faces(run_folders[0], data)
+    for run, run_folder in zip(runs, run_folders, strict=True):
+        if run.training_sha256 != first.training_sha256:
+            raise UsageError(f"{run_folder} was trained on other faces than {run_folders[0]}")
+    for member, (network, _) in zip(members, networks, strict=True):
+        if network != first.recipe.model:
+            raise UsageError(f"{member}: weights of {network} cannot be averaged with those of {first.recipe.model}")
+    model = build_in_float32(dataclasses.replace(first.recipe, dropout=0.0))
+    provenances = _set_mean(model, networks, factors, statistics_faces(splits.training))
+    measure_batch_norms(model, splits.training)
+    run = dataclasses.replace(
+        first,
+        command=_command(members, shares),
+        teachers=tuple(dict.fromkeys(teacher for run in runs for teacher in run.teachers)),
+        init=f"the mean of {'; and '.join(provenances)}",
+        best=None,
+    )
+    folder.mkdir(parents=True)
+    model.save_weights(folder / BEST_WEIGHTS)
+    run.save(folder)
+    return run, measure_model(model, splits.public)
+
+
+def measure_batch_norms(model: Any, training: LabelledFaces) -> None:
+    """Set the mean and variance of every batch norm to those of some 8,000 unchanged training faces.
+
+    ``model`` has no dropout. All batches have the same weight: the momentum makes the moving average a plain one.
+    """
+    norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
+    order = np.random.default_rng(0).permutation(len(training))[: _STATISTICS_BATCH * _STATISTICS_BATCHES]
+    for number, chosen in enumerate(np.array_split(order, -(-len(order) // _STATISTICS_BATCH))):
+        for norm in norms:
+            norm.momentum = number / (number + 1)
+        model(normalize(training.pixels[chosen])[..., np.newaxis], training=True)
+
+
+def _checked_shares(members: Sequence[str], shares: Sequence[float]) -> list[float]:
+    if not shares:
+        return [1 / len(members)] * len(members)
+    if len(shares) != len(members):
+        raise UsageError(f"--shares: {len(shares)} shares for {len(members)} networks; give one for each")
+    if min(shares) < 0 or not abs(sum(shares) - 1) <= _TOLERANCE:  # also of nan
+        raise UsageError(f"--shares: they must be 0 or more and add up to 1, not to {sum(shares):g}")
+    return list(shares)
+
+
+def _find_network(member: str) -> tuple[str, InitialWeights]:
+    found = find_trained(member)
+    if found is None:
+        raise UsageError(f"{member}: neither a run folder nor a bundle")
+    return found
+
+
+def _set_mean(
+    model: Any, networks: Sequence[tuple[str, InitialWeights]], shares: Sequence[float], faces: Any
+) -> list[str]:
+    """Give ``model`` the mean of the networks' weights; returns share and provenance of each."""
+    mean: list[Any] = [np.zeros(weight.shape) for weight in model.get_weights()]
+    provenances = []
+    for (_, weights), share in zip(networks, shares, strict=True):
+        weights.load(model, faces)
+        mean = [total + share * weight for total, weight in zip(mean, model.get_weights(), strict=True)]
+        provenances.append(f"{share:.3g} of: {weights.provenance}")
+    model.set_weights(mean)
+    return provenances
+
+
+def _command(members: Sequence[str], shares: Sequence[float]) -> str:
+    option = f" --shares {','.join(f'{share:g}' for share in shares)}" if shares else ""
+    return f"fer-train average {' '.join(map(named_weights, members))} --data fer2013.csv{option}"
