@@ -71,9 +71,8 @@ class FrameLoop:
                 break
             if is_camera_hanging():
                 raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
-            self.pipeline = self.pipeline.for_new_source(
-                self._settings
-            )  # times and track ids start over with the source
+            # Times and track ids start over with the source.
+            self.pipeline = self.pipeline.for_new_source(self._settings)
 
     def _watch(self, source: Source) -> None:
         origin = live_time() if source.live else media_time(now())

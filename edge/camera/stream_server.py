@@ -155,12 +155,12 @@ def _authorization(head: str, parts: SplitResult) -> str:
     method = "DESCRIBE" if parts.scheme.startswith("rtsp") else "GET"
     target = _target(parts)
     secret, request = _md5(f"{user}:{realm}:{password}"), _md5(f"{method}:{target}")
-    said = f'username="{user}", realm="{realm}", nonce="{nonce}", uri="{target}"'
+    credentials = f'username="{user}", realm="{realm}", nonce="{nonce}", uri="{target}"'
     if "qop" not in challenge.group(1):
-        return f'Digest {said}, response="{_md5(f"{secret}:{nonce}:{request}")}"'
+        return f'Digest {credentials}, response="{_md5(f"{secret}:{nonce}:{request}")}"'
     own = os.urandom(8).hex()
     response = _md5(f"{secret}:{nonce}:00000001:{own}:auth:{request}")
-    return f'Digest {said}, qop=auth, nc=00000001, cnonce="{own}", response="{response}"'
+    return f'Digest {credentials}, qop=auth, nc=00000001, cnonce="{own}", response="{response}"'
 
 
 def _md5(text: str) -> str:

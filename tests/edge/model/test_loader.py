@@ -79,9 +79,8 @@ def test_a_crash_in_the_first_minute_causes_a_fallback(tmp_path: Path, registry:
     first.lasted()
     registry.install(bundle_named(tmp_path, "two"), accept)
     assert open_deployed_model(settings(state), {}, service(run)).classifier.card.name == "two"
-    running = open_deployed_model(
-        settings(state), {}, service(run)
-    )  # the process before exited without an error message
+    # The process before exited without an error message.
+    running = open_deployed_model(settings(state), {}, service(run))
     assert running.classifier.card.name == "one"
     assert "without an error message in its first minute" in running.refused
 
