@@ -187,6 +187,12 @@ def standin(built_standin: Path, tmp_path: Path) -> StandIn:
     return StandIn(tmp_path, built_standin)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the folders whose files take minutes, so that no worker is left alone with one of them at the end."""
+    long = [str(ROOT / "tests" / folder) for folder in ("export", "train", "platform")]
+    items.sort(key=lambda item: not any(str(item.path).startswith(folder) for folder in long))
+
+
 def pytest_terminal_summary(terminalreporter) -> None:  # noqa: ANN001
     """Say what was recorded as ``fuzz``, and refuse surprising skips.
 
