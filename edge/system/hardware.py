@@ -47,7 +47,11 @@ def throttled_now(file: Path = THROTTLED) -> list[str] | None:
 
 def temperature(folder: Path = THERMAL) -> float | None:
     """Degrees Celsius of the processor; None on boards that do not report it."""
-    for zone in sorted(folder.glob("thermal_zone*")):
+    try:
+        zones = sorted(folder.glob("thermal_zone*"))
+    except OSError:  # too many open files
+        return None
+    for zone in zones:
         if text_of(zone / "type").startswith(_CPU_ZONES):
             try:
                 return int(text_of(zone / "temp")) / 1000

@@ -1,3 +1,5 @@
+import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,21 @@ def test_a_board_that_reports_nothing(tmp_path: Path) -> None:
     clock.now += 1
     statistics = collector.collect({}, given())
     assert (statistics.temperature, statistics.throttled, statistics.bytes_written_last_hour) == (None, None, None)
+
+
+def test_a_process_that_can_open_no_more_files_still_has_statistics(tmp_path: Path) -> None:
+    clock = Clock()
+    collector = StatisticsCollector(1, pi(tmp_path), clock)
+    clock.now += 1
+    free = os.open("/dev/null", os.O_RDONLY)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        statistics = collector.collect({}, given())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (statistics.temperature, statistics.throttled, statistics.fps) == (None, None, 0.0)
 
 
 @pytest.mark.parametrize("stored", ["", "not a number", "0x"])
