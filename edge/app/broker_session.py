@@ -24,6 +24,7 @@ from edge.pipeline import FrameResult
 from edge.settings import PrivacySettings, Settings, load_settings
 from edge.system import hardware
 from edge.system.clock import now
+from edge.system.owner_rights import require_own_folder
 from edge.system.state import StateStore, store_folder
 from edge.system.systemd import Service, fault_of
 
@@ -94,9 +95,11 @@ class BrokerSession(FrameObserver):
 def open_broker_session(settings: Settings, config: Path | None, service: Service) -> BrokerSession:
     """Open the outbox and the kept state, and begin to connect.
 
-    Raises StoreError when another process uses the outbox, and SettingsError.
+    Raises StoreError when another process uses the outbox, UsageError for root in a folder of another user, and
+    SettingsError.
     """
     folder, name = store_folder(settings.store, os.environ), client_id(settings.mqtt)
+    require_own_folder(folder)
     state_store = StateStore(folder, name)
     pausable = is_live(settings.camera)
     counting = settings.privacy.aggregate_only

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own errors say what OpenCV and FFmpeg would print
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
+from edge.system.memory_dump import forbid_memory_dumps
 from edge.system.shutdown import exit_if_camera_hangs, guarded
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -37,6 +38,7 @@ _DEVICE_CONFIG: Final = "settings file (default: /etc/fer-edge/config.toml, if i
 def main() -> int:
     """Entry point of the ``fer-edge`` console script."""
     logging.basicConfig(format="fer-edge: %(message)s", level=logging.WARNING)
+    forbid_memory_dumps()
     exit_code = guarded("fer-edge", lambda: _main(sys.argv[1:]))
     exit_if_camera_hangs(exit_code)
     return exit_code

@@ -15,6 +15,7 @@ from edge.model.registry import MAX_INSTALLED, ModelRegistry, state_folder
 from edge.model.verification import verify_golden
 from edge.settings import Settings, load_settings
 from edge.system.installer import UNIT, UNIT_FILE, run_command
+from edge.system.owner_rights import rights_of_owner
 from edge.system.state import device_config
 
 
@@ -59,7 +60,8 @@ def roll_back_model(arguments: Namespace) -> int:
 def list_models(arguments: Namespace) -> int:
     """Carry out ``fer-edge model list``."""
     settings, registry = _open_registry(arguments)
-    rows = model_rows(registry)
+    with rights_of_owner(registry.folder.parent):
+        rows = model_rows(registry)
     if arguments.json:
         print(json.dumps([asdict(row) for row in rows]))
     else:

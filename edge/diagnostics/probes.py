@@ -28,6 +28,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.errors import AcceleratorError
 from edge.model.edgetpu_trial import TRIAL_SECONDS
 from edge.settings import CameraSettings, ModelSettings, MqttSettings
+from edge.system.memory_dump import forbid_memory_dumps
 from edge.system.shutdown import guarded
 
 _ANSWER_SECONDS: Final = 5
@@ -165,5 +166,6 @@ def _main(name: str, argument: str) -> int:
 
 
 if __name__ == "__main__":
+    forbid_memory_dumps()  # a child does not inherit it
     given = sys.argv[2] if len(sys.argv) > 2 else sys.stdin.read()
     sys.exit(guarded("probe", lambda: _main(sys.argv[1], given)))

@@ -2,8 +2,8 @@
 
 ``models/NAME-HASH`` are bundles; each is complete and checked before it gets that name. ``models/choice.json`` says
 which one is in use and which one was before, and is replaced atomically. So a power cut leaves the old or the new
-model. The service cannot write there when root has installed: its verdict on a model is kept beside the folder, in
-``verdict.json``.
+model. All of it belongs to the service's user, and root works there with that user's rights: who owns the folder around
+it could replace it anyway. The service's verdict on a model is beside the folder, in ``verdict.json``.
 """
 
 import fcntl
@@ -26,6 +26,7 @@ from edge.model.archive import read_bundle_archive
 from edge.model.bundle import CARD_FILE, DEFAULT, GOLDEN_FILE, MODEL_FILE, Bundle, bundled, find_bundle, open_bundle
 from edge.settings import Settings, StoreSettings
 from edge.system.atomic_file import sync_folder, write_durably
+from edge.system.owner_rights import owner_name, rights_of_owner
 from edge.system.state import SERVICE_STATE, store_folder
 
 _log = logging.getLogger(__name__)
@@ -178,8 +179,8 @@ class ModelRegistry:
         if name not in known:
             raise UsageError(f"{name}: no such model; {nearest(name, known)}")
         chosen = "" if name == DEFAULT else name
-        check(open_bundle(self.folder_of(chosen)))
         with self._locked():
+            check(open_bundle(self.folder_of(chosen)))
             self._choose(chosen)
 
     def rollback(self, check: Callable[[Bundle], object]) -> str:
@@ -187,8 +188,8 @@ class ModelRegistry:
         choice = self.choice
         if choice.number == 0:
             raise UsageError("there is no previous model: no other one was in use before this one")
-        check(open_bundle(self.folder_of(choice.previous)))
         with self._locked():
+            check(open_bundle(self.folder_of(choice.previous)))
             self._choose(choice.previous)
         return choice.previous or DEFAULT
 
@@ -198,17 +199,29 @@ class ModelRegistry:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock for writing; failures to write become errors that say what to do."""
+        """Hold the lock for writing, as the user whose state folder it is, even for root.
+
+        Failures to write become errors that say what to do.
+        """
+        state = self.folder.parent
         try:
-            self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            self.folder.chmod(0o755)
-            with (self.folder / ".lock").open("wb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with rights_of_owner(state), self._lock():
                 yield
         except PermissionError as error:
-            raise UsageError(f"{self.folder} cannot be written: {error.strerror}. This needs root: sudo") from error
+            remedy, owner = "This needs root: sudo", owner_name(state)
+            if os.geteuid() == 0 and owner != "root":
+                remedy = f"It must belong to {owner}: sudo chown --recursive --no-dereference {owner}: {self.folder}"
+            raise UsageError(f"{self.folder} cannot be written: {error.strerror}. {remedy}") from error
         except OSError as error:
             raise StoreError(f"{self.folder} cannot be written: {error.strerror}. Nothing was changed.") from error
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.folder.chmod(0o755)
+        with (self.folder / ".lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _remove_leftovers(self) -> None:
         """Remove what a power cut has left of an earlier installation."""

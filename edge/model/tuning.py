@@ -25,6 +25,7 @@ from edge.settings import ModelSettings
 from edge.system import hardware
 from edge.system.atomic_file import write_durably
 from edge.system.clock import now
+from edge.system.owner_rights import rights_of_owner
 
 _log = logging.getLogger(__name__)
 
@@ -151,8 +152,9 @@ def save_tuning(folder: Path, tuning: Tuning) -> Path:
     """Keep the choice in the state folder; returns its file. Raises StoreError when it cannot be written."""
     file = folder / _TUNING_FILE
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_durably(file, msgspec.json.encode(tuning), 0o644)  # root tunes, the service's own user reads
+        with rights_of_owner(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_durably(file, msgspec.json.encode(tuning), 0o644)
     except OSError as error:
         raise StoreError(f"{file}: the choice cannot be kept: {error.strerror}") from error
     return file

@@ -1,17 +1,19 @@
 """The metrics page for Prometheus (the extra ``fer-edge[metrics]``).
 
-Its text is made for each request, in a thread of prometheus-client.
+Its text is made for each request, in a thread of its own.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from edge.errors import SettingsError
 from edge.monitoring.counters import RunCounters
+from edge.monitoring.page_server import PageServer
 from edge.mqtt.figures import DeliveryFigures
 from edge.settings import MetricsSettings
 from edge.system import hardware
@@ -34,10 +36,13 @@ class PrometheusExporter(Collector):
         ProcessCollector(namespace=PREFIX, registry=registry)
         registry.register(self)
         try:
-            self._server, self._thread = start_http_server(settings.port, settings.address, registry)
+            self._server = PageServer(settings.address, settings.port)
         except OSError as error:
             where = f"{settings.address}:{settings.port}"
             raise SettingsError(f"metrics: cannot listen at {where}: {error.strerror or error}") from error
+        self._server.set_app(make_wsgi_app(registry))
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Stop listening."""
@@ -46,7 +51,7 @@ class PrometheusExporter(Collector):
         self._thread.join()
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics as they are now; called by prometheus-client in its thread."""
+        """The metrics as they are now; called in the thread of a request."""
         counters = self._counters
         yield _counter("frames", "Frames that went through the whole pipeline", counters.frames)
         yield _counter(

@@ -26,22 +26,26 @@ class StatisticsInput:
 
 @dataclass(frozen=True)
 class KernelFiles:
-    """The kernel's files about the board and this process."""
+    """The kernel's files about the board."""
 
     throttled: Path = hardware.THROTTLED
     thermal: Path = hardware.THERMAL
-    own_io: Path = hardware.OWN_IO
 
 
 class StatisticsCollector:
     """Makes statistics every ``interval`` seconds, of the frames since the last; the first come after one interval."""
 
     def __init__(
-        self, interval: float, kernel_files: KernelFiles | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        interval: float,
+        kernel_files: KernelFiles | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        bytes_written: Callable[[], int | None] = hardware.bytes_written,
     ) -> None:
         self._interval = interval
         self._kernel_files = kernel_files or KernelFiles()
         self._clock = clock
+        self._bytes_written = bytes_written
         self._started = self._since = clock()
         self._frames = 0
         self._stages: dict[str, float] = {}
@@ -83,5 +87,5 @@ class StatisticsCollector:
         )
 
     def _bytes_written_last_hour(self) -> int | None:
-        count = hardware.bytes_written(self._kernel_files.own_io)
+        count = self._bytes_written()
         return None if count is None else self._last_hour.growth(self._clock(), count)

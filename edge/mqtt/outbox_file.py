@@ -5,6 +5,7 @@ checksum. An inventory (edge.mqtt.outbox_inventory) tells at the next start whic
 """
 
 import logging
+import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -100,6 +101,7 @@ class OutboxFile:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _check_header(self.path)
+        _close_to_others(self.path)
         db = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             stored = _prepared(db)
@@ -210,6 +212,16 @@ def _check_header(path: Path) -> None:
         versions = file.read(20)[18:]
         if versions and versions not in (b"\1\1", b"\2\2"):
             raise DamagedFileError("unknown file format")
+
+
+def _close_to_others(path: Path) -> None:
+    """Make the file, or an existing one, readable for its owner only. SQLite gives its log the same mode."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        if os.fstat(descriptor).st_mode & 0o077:
+            os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
 
 
 def _prepared(db: sqlite3.Connection) -> _Stored:

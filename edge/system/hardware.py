@@ -1,5 +1,6 @@
 """What the kernel reports of the board and this process: name, temperature, throttling, bytes written."""
 
+import resource
 from collections import deque
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ THERMAL: Final = Path("/sys/class/thermal")
 OWN_IO: Final = Path("/proc/self/io")
 
 _HOUR: Final = 3600.0
+_BLOCK: Final = 512  # bytes; the unit of ru_oublock in Linux
 _CPU_ZONES: Final = ("cpu", "soc", "x86_pkg")
 # Bits of get_throttled; the same ones 16 bits higher are what has happened since the start.
 _THROTTLED_BITS: Final = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
@@ -47,7 +49,11 @@ def throttled_now(file: Path = THROTTLED) -> list[str] | None:
 
 def temperature(folder: Path = THERMAL) -> float | None:
     """Degrees Celsius of the processor; None on boards that do not report it."""
-    for zone in sorted(folder.glob("thermal_zone*")):
+    try:
+        zones = sorted(folder.glob("thermal_zone*"))
+    except OSError:  # too many open files
+        return None
+    for zone in zones:
         if text_of(zone / "type").startswith(_CPU_ZONES):
             try:
                 return int(text_of(zone / "temp")) / 1000
@@ -56,10 +62,12 @@ def temperature(folder: Path = THERMAL) -> float | None:
     return None
 
 
-def bytes_written(file: Path = OWN_IO) -> int | None:
-    """Bytes that this process made the kernel send to disks (proc(5)); None where the kernel does not count."""
-    fields = dict(line.split(": ") for line in text_of(file).splitlines() if ": " in line)
-    return int(fields["write_bytes"]) if "write_bytes" in fields else None
+def bytes_written() -> int | None:
+    """Bytes that this process made the kernel send to disks; None where the kernel does not count.
+
+    It does not read OWN_IO, which belongs to root in a process that must not be dumped (edge.system.memory_dump).
+    """
+    return resource.getrusage(resource.RUSAGE_SELF).ru_oublock * _BLOCK if OWN_IO.exists() else None
 
 
 class LastHour:

@@ -21,6 +21,7 @@ UNIT: Final = "fer-edge.service"
 UNIT_FILE: Final = "etc/systemd/system/fer-edge.service"
 USERS_FILE: Final = "etc/sysusers.d/fer-edge.conf"
 UDEV_FILE: Final = "etc/udev/rules.d/60-fer-edge.rules"
+STATE_FOLDER: Final = "var/lib/fer-edge"
 CONFIG_FILE: Final = "etc/fer-edge/config.toml"
 PASSWORD_FILE: Final = "etc/fer-edge/mqtt-password"
 CAMERA_PASSWORD_FILE: Final = "etc/fer-edge/camera-password"
@@ -158,6 +159,7 @@ def install_steps(machine: Machine) -> list[Step]:
         *(WriteFile(file, "", 0o600) for file in secrets if not file.exists()),
         WriteFile(users, _shipped("sysusers.conf")),
         RunCommand(("systemd-sysusers", str(users))),
+        *_model_steps(root / STATE_FOLDER),
         RunCommand(("chown", f"root:{_GROUP}", str(root / CONFIG_FILE))),  # the service must be able to read it
         WriteFile(rules, _shipped("udev.rules")),
         *_udev_commands(root),
@@ -191,6 +193,15 @@ def _config_steps(file: Path) -> list[Step]:
     if file.read_text() == sample:
         return close
     return [*close, WriteFile(file.with_name(f"{file.name}.new"), sample, _SETTINGS_MODE)]
+
+
+def _model_steps(state: Path) -> list[Step]:
+    """Give the installed models to the owner of the state folder; earlier versions installed them as root."""
+    models = state / "models"
+    if not os.path.lexists(models) or models.lstat().st_uid == state.lstat().st_uid:
+        return []
+    # Neither option follows a link that the owner of the folder has put there.
+    return [RunCommand(("chown", "--recursive", "-P", "--no-dereference", f"{_GROUP}:{_GROUP}", str(models)))]
 
 
 def _udev_commands(root: Path) -> list[Step]:

@@ -92,9 +92,9 @@ class StateStore:
         content = _encode(changed)
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(self._file, content)
+            write_durably(self._file, content, 0o600)
             if copying:
-                write_durably(self._copy, content)
+                write_durably(self._copy, content, 0o600)
         except OSError as error:
             _log.error("%s cannot be written: %s", self._file, error.strerror)
             return False

@@ -30,6 +30,31 @@ def test_installing_again_changes_nothing(installed: Container) -> None:
     assert (installed.root / "etc/fer-edge/config.toml").read_text() == CONFIG
 
 
+def test_pictures_stay_in_memory_and_state_with_its_owner(installed: Container) -> None:
+    process = installed.ready()
+    assert (installed.show("MemorySwapMax"), installed.show("MemoryMax")) == ("0", str(384 * 2**20))
+    # The kernel gives this file to root when the process must not be dumped (proc(5)).
+    assert installed.run("stat", "--format=%U", f"/proc/{process}/environ").strip() == "root"
+    state = "/var/lib/fer-edge"
+    open_to_others = installed.run("find", state, "-name", "kiosk*", "-perm", "/077")
+    assert open_to_others == ""
+
+
+def test_root_does_not_follow_links_of_the_services_user(installed: Container) -> None:
+    models = "/var/lib/fer-edge/models"
+    use = ("model", "use", "student-small", "--no-restart")
+    installed.run("rm", "-rf", models)
+    installed.run("runuser", "-u", "fer-edge", "--", "ln", "-s", "/root", models)
+    before = installed.run("stat", "--format=%a %Z", "/root"), installed.run("ls", "-A", "/root")
+    refused = installed.fer_edge(*use, check=False)
+    assert f"{models} cannot be written: " in refused
+    assert (installed.run("stat", "--format=%a %Z", "/root"), installed.run("ls", "-A", "/root")) == before
+    installed.run("rm", models)
+    installed.fer_edge(*use)
+    assert installed.run("find", models, "!", "-user", "fer-edge") == ""
+    installed.run("rm", "-r", models)
+
+
 def test_statistics_are_complete_in_the_sandbox(installed: Container, events: Subscriber) -> None:
     installed.ready()
     statistics = json.loads(events.wait(lambda topic, _: topic.endswith("/statistics"), 30))

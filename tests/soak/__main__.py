@@ -1,6 +1,7 @@
 """A storm of faults against the real program: ``python -m tests.soak --seed 7 --faults 1000``."""
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -35,7 +36,8 @@ examples:
   python -m tests.soak --seed 7 --faults 1000 --plan             only show the storm
 
 exit code: 0 when all promises were kept, 1 when one was not, 2 for wrong usage.
-Needs mosquitto and gcc; and root, mkfs.ext4 and loop devices for the faults of the disk, which are left out otherwise.
+Needs mosquitto, gcc and root: fer-edge must not be dumped, so the kernel shows its open files to root only.
+The faults of the disk need mkfs.ext4 and loop devices, and are left out otherwise.
 """
 
 
@@ -64,6 +66,8 @@ def main() -> int:
         for fault in faults:
             print(fault.number, fault.part, fault.lane, fault.kind, fault.pause, fault.hold, fault.variant)
         return 0
+    if os.geteuid() != 0:
+        parser.error("this needs root, to see how many files fer-edge has open and what it writes")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that disks are unmounted and processes stopped
     with tempfile.TemporaryDirectory() as folder:
         if arguments.keep:

@@ -1,3 +1,5 @@
+import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -30,13 +32,12 @@ def pi(folder: Path, throttled: str = "50001", temperature: str = "61234") -> Ke
         (folder / name / "type").write_text(f"{kind}\n")
         (folder / name / "temp").write_text(f"{value}\n")
     (folder / "get_throttled").write_text(f"{throttled}\n")
-    (folder / "io").write_text("rchar: 9\nwchar: 9\nread_bytes: 9\nwrite_bytes: 1000\ncancelled_write_bytes: 0\n")
-    return KernelFiles(folder / "get_throttled", folder, folder / "io")
+    return KernelFiles(folder / "get_throttled", folder)
 
 
 def test_statistics_are_of_the_time_since_the_last_ones(tmp_path: Path) -> None:
-    clock = Clock()
-    collector = StatisticsCollector(60, pi(tmp_path), clock)
+    clock, written = Clock(), iter((1000, 1000, 6000))
+    collector = StatisticsCollector(60, pi(tmp_path), clock, lambda: next(written))
     assert not collector.due
     for _ in range(600):
         collector.frame()
@@ -49,7 +50,6 @@ def test_statistics_are_of_the_time_since_the_last_ones(tmp_path: Path) -> None:
     for _ in range(30):
         collector.frame()
     clock.now += 60
-    (tmp_path / "io").write_text("write_bytes: 6000\n")
     second = collector.collect({"detect": 6.6, "classify": 0.6}, given())
     assert (second.uptime, second.fps, second.stage_ms) == (120.0, 0.5, {"detect": 20.0, "classify": 0.0})
     assert second.bytes_written_last_hour == 5000
@@ -66,10 +66,25 @@ def test_paused_there_are_no_frames_and_nothing_is_divided_by_them(tmp_path: Pat
 
 def test_a_board_that_reports_nothing(tmp_path: Path) -> None:
     clock = Clock()
-    collector = StatisticsCollector(1, KernelFiles(tmp_path / "none", tmp_path / "none", tmp_path / "none"), clock)
+    collector = StatisticsCollector(1, KernelFiles(tmp_path / "none", tmp_path / "none"), clock, lambda: None)
     clock.now += 1
     statistics = collector.collect({}, given())
     assert (statistics.temperature, statistics.throttled, statistics.bytes_written_last_hour) == (None, None, None)
+
+
+def test_a_process_that_can_open_no_more_files_still_has_statistics(tmp_path: Path) -> None:
+    clock = Clock()
+    collector = StatisticsCollector(1, pi(tmp_path), clock)
+    clock.now += 1
+    free = os.open("/dev/null", os.O_RDONLY)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        statistics = collector.collect({}, given())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (statistics.temperature, statistics.throttled, statistics.fps) == (None, None, 0.0)
 
 
 @pytest.mark.parametrize("stored", ["", "not a number", "0x"])
@@ -88,4 +103,20 @@ def test_the_last_hour_forgets_what_is_older() -> None:
 def test_this_process_knows_what_it_has_written() -> None:
     if not hardware.OWN_IO.exists():
         pytest.skip("this kernel does not count what a process writes")
-    assert isinstance(hardware.bytes_written(), int)
+    file = Path.cwd() / f".written-{os.getpid()}"  # not in /tmp, which may be memory
+    before, kernel_before = hardware.bytes_written(), _kernel_count()
+    try:
+        with file.open("wb") as opened:
+            opened.write(b"x" * 100_000)
+            os.fsync(opened.fileno())
+        after, kernel_after = hardware.bytes_written(), _kernel_count()
+    finally:
+        file.unlink()
+    assert before is not None
+    assert after is not None
+    assert abs((after - before) - (kernel_after - kernel_before)) < 512
+
+
+def _kernel_count() -> int:
+    [line] = [line for line in hardware.OWN_IO.read_text().splitlines() if line.startswith("write_bytes: ")]
+    return int(line.split()[1])

@@ -61,6 +61,22 @@ def test_what_was_not_acknowledged_is_there_for_the_next_process(file: Path) -> 
     again.close()
 
 
+@pytest.mark.parametrize("existing", [False, True])
+def test_only_its_owner_can_read_it_whatever_the_umask(file: Path, *, existing: bool) -> None:
+    former = os.umask(0o022)
+    try:
+        if existing:  # an earlier version left it open to all
+            Outbox(file, 100).close()
+            file.chmod(0o644)
+        outbox = Outbox(file, 100)
+        outbox.add(payloads(1))
+        modes = {found.name: found.stat().st_mode & 0o777 for found in file.parent.iterdir()}
+        outbox.close()
+    finally:
+        os.umask(former)
+    assert modes == dict.fromkeys(("outbox.db", "outbox.db-wal", "outbox.db.inventory"), 0o600)
+
+
 def test_an_event_is_committed_when_add_returns(file: Path) -> None:
     writer = """
 import os, signal, sys

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,15 @@ def test_the_file_of_the_former_version_is_read(tmp_path: Path) -> None:
     assert (state_store.state, state_store.damage) == (DeviceState(False, "homeassistant/device/kiosk/config"), "")
     file.write_bytes(FORMER.replace(b"false", b"true"))
     assert StateStore(tmp_path, "kiosk").state.paused
+
+
+def test_only_its_owner_can_read_it_whatever_the_umask(tmp_path: Path) -> None:
+    former = os.umask(0o022)
+    try:
+        StateStore(tmp_path, "kiosk").update(paused=True)
+    finally:
+        os.umask(former)
+    assert {found.stat().st_mode & 0o777 for found in tmp_path.iterdir()} == {0o600}
 
 
 def test_a_device_without_a_file_is_not_paused(written: Path) -> None:

@@ -1,0 +1,83 @@
+"""Root in a folder of another user: it works there with that user's rights.
+
+Whoever owns a folder can replace anything in it by a link, at any time. Root that writes through the link would write
+into files of root.
+"""
+
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from edge.errors import UsageError
+
+_ROOT: Final = 0
+_NO_GROUP: Final = 65534
+
+
+@contextmanager
+def rights_of_owner(folder: Path) -> Iterator[None]:
+    """Let root have the rights of the user who may change ``folder`` or what leads to it; other users keep theirs.
+
+    All threads of the process change, and nothing but the effective ids. So this is no protection from code that runs
+    in this process. When root alone can change the folder, nothing changes.
+    """
+    user = _first_other_user(folder) if os.geteuid() == _ROOT else None
+    if user is None:
+        yield
+        return
+    group, groups = os.getegid(), os.getgroups()
+    try:
+        own_group, own_groups = _groups_of(user)
+        os.setgroups(own_groups)
+        os.setegid(own_group)
+        os.seteuid(user)
+        yield
+    finally:
+        os.seteuid(_ROOT)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+def require_own_folder(folder: Path) -> None:
+    """Raise UsageError when this is root and another user may change ``folder``; for programs that use it for long."""
+    if os.geteuid() == _ROOT and _first_other_user(folder) is not None:
+        name = owner_name(folder)
+        raise UsageError(
+            f"{folder} belongs to {name}, and root does not write there: run this as that user (sudo -u {name}), or "
+            "name another store.folder"
+        )
+
+
+def owner_name(folder: Path) -> str:
+    """The name of the user whose rights root takes in ``folder``; ``root`` when nobody else may change it."""
+    user = _first_other_user(folder) or _ROOT
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
+
+
+def _first_other_user(folder: Path) -> int | None:
+    """The owner of the first folder or link on the way to ``folder`` that is not root's; None when all are root's."""
+    absolute = folder.absolute()
+    for path in (absolute, absolute.resolve()):  # links of root may be followed; they lead to what is checked next
+        for place in (*reversed(path.parents), path):
+            try:
+                user = place.lstat().st_uid
+            except FileNotFoundError:  # it is made by whose folder it is in
+                break
+            if user != _ROOT:
+                return user
+    return None
+
+
+def _groups_of(user: int) -> tuple[int, list[int]]:
+    """The group of a user, and all groups that the user belongs to."""
+    try:
+        account = pwd.getpwuid(user)
+    except KeyError:
+        return _NO_GROUP, []
+    return account.pw_gid, os.getgrouplist(account.pw_name, account.pw_gid)

@@ -1,0 +1,165 @@
+"""Root in a folder of a hostile user: whatever links that user puts there, no file of root changes."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from edge.errors import FerEdgeError, UsageError
+from edge.model.bundle import DEFAULT, find_bundle, open_bundle
+from edge.model.registry import ModelRegistry
+from edge.model.tuning import MeasuredSpeed, Tuning, save_tuning, tuning_conditions
+from edge.settings import MqttSettings, Settings, StoreSettings
+from edge.system.installer import Machine, RunCommand, install_steps
+from edge.system.owner_rights import require_own_folder, rights_of_owner
+from edge.system.systemd import Service
+from tests.edge.model.bundles import accept, bundle_named
+
+HOSTILE = 65534  # nobody
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder of root that every user can reach, with files of root and the state folder of a hostile user."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "root").mkdir(mode=0o755)
+        (folder / "root/file").write_text("of root")
+        (folder / "root/file").chmod(0o600)
+        state = folder / "state"
+        state.mkdir(mode=0o750)
+        os.chown(state, HOSTILE, HOSTILE)
+        yield folder
+
+
+def found(folder: Path) -> dict[str, tuple[int, int, int, bytes]]:
+    """Owner, mode, time of the last change and content of everything in a folder."""
+    return {
+        str(path): (kind.st_uid, kind.st_mode, kind.st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in (folder, *folder.rglob("*"))
+        for kind in [path.lstat()]
+    }
+
+
+def hostile_link(link: Path, target: Path) -> None:
+    with rights_of_owner(link.parent):
+        link.symlink_to(target)
+
+
+def install(state: Path, source: Path) -> None:
+    ModelRegistry(state).install(source, accept)
+
+
+def use(state: Path, _: Path) -> None:
+    ModelRegistry(state).use("student-small", accept)
+
+
+def tune(state: Path, _: Path) -> None:
+    conditions = tuning_conditions(open_bundle(find_bundle(DEFAULT)))
+    chosen = MeasuredSpeed("cpu", 1, 1.0)
+    save_tuning(state, Tuning(conditions, chosen, (chosen,), "", ""))
+
+
+@needs_root
+@pytest.mark.parametrize("command", [install, use, tune])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("models", "root"),
+        ("models/.lock", "root/file"),
+        ("models/.lock", "root/new"),
+        ("models/choice.new", "root/file"),
+        ("models/choice.json", "root/file"),
+        ("tuned.new", "root/file"),
+        ("tuned.json", "root/new"),
+    ],
+)
+def test_no_command_of_root_writes_through_a_link(
+    place: Path, tmp_path: Path, name: str, target: str, command: Callable[[Path, Path], None]
+) -> None:
+    link = place / "state" / name
+    if link.parent.name == "models":
+        link.parent.mkdir()
+        os.chown(link.parent, HOSTILE, HOSTILE)
+    hostile_link(link, place / target)
+    before = found(place / "root")
+    try:
+        command(place / "state", bundle_named(tmp_path, "mine"))
+    except FerEdgeError as error:
+        print(error)
+    assert found(place / "root") == before
+    assert {kind[0] for kind in found(place / "state").values()} == {HOSTILE}
+    assert (os.geteuid(), os.getegid()) == (0, 0)
+
+
+@needs_root
+def test_a_hostile_owner_above_the_state_folder_counts_too(place: Path, tmp_path: Path) -> None:
+    hostile_link(place / "state/deeper", place / "root")
+    before = found(place / "root")
+    with pytest.raises(UsageError, match="cannot be written"):
+        install(place / "state/deeper", bundle_named(tmp_path, "mine"))
+    assert found(place / "root") == before
+
+
+@needs_root
+def test_the_installed_model_belongs_to_the_owner_and_can_be_switched(place: Path, tmp_path: Path) -> None:
+    registry = ModelRegistry(place / "state")
+    seen = []
+    name = registry.install(bundle_named(tmp_path, "mine"), lambda _: seen.append(os.geteuid()))
+    registry.use("student-small", lambda _: seen.append(os.geteuid()))
+    assert registry.rollback(lambda _: seen.append(os.geteuid())) == name
+    assert seen == [HOSTILE] * 3, "an untrusted network is run without root's rights"
+
+
+@needs_root
+def test_models_that_an_earlier_version_installed_as_root_are_handed_over(place: Path, tmp_path: Path) -> None:
+    state = place / "var/lib/fer-edge"
+    state.parent.mkdir(parents=True)
+    (place / "state").rename(state)
+    (state / "models").mkdir()
+    with pytest.raises(UsageError, match=f"must belong to nobody: sudo chown .* nobody: {state}/models$"):
+        install(state, bundle_named(tmp_path, "mine"))
+    [words] = [
+        step.words for step in install_steps(Machine(place)) if isinstance(step, RunCommand) if "-P" in step.words
+    ]
+    assert words[-2:] == ("fer-edge:fer-edge", f"{state}/models")
+    os.chown(state / "models", HOSTILE, HOSTILE)
+    assert not [step for step in install_steps(Machine(place)) if "-P" in str(step)]
+    install(state, bundle_named(tmp_path, "other"))
+
+
+@needs_root
+def test_root_does_not_run_in_the_folder_of_another_user(place: Path) -> None:
+    from edge.app.broker_session import open_broker_session  # noqa: PLC0415  it imports most of the program
+
+    settings = Settings(store=StoreSettings(folder=str(place / "state")), mqtt=MqttSettings(device="kiosk"))
+    with pytest.raises(UsageError, match=r"state belongs to nobody.*sudo -u nobody"):
+        open_broker_session(settings, None, Service({}))
+    assert not list((place / "state").iterdir())
+    require_own_folder(place / "root")
+
+
+@needs_root
+def test_all_threads_get_their_rights_back_after_an_error(place: Path) -> None:
+    groups = os.getgroups()
+    with suppress(ZeroDivisionError), rights_of_owner(place / "state"):
+        assert (os.geteuid(), os.getegid()) == (HOSTILE, HOSTILE)
+        _ = 1 / 0
+    seen: list[int] = []
+    thread = Thread(target=lambda: seen.append(os.geteuid()))
+    thread.start()
+    thread.join()
+    assert (seen, os.getegid(), os.getgroups()) == ([0], 0, groups)
+
+
+def test_root_keeps_its_rights_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    before = os.geteuid()
+    with rights_of_owner(tmp_path / "not made yet"):
+        assert os.geteuid() == before
