@@ -14,10 +14,12 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from edge.bench.annotations import Annotations
 from edge.bench.baseline import BaselineLoop
 from edge.bench.ground_truth import FrameTruth, GroundTruth
 from edge.bench.results import ClipResult, Cost
 from edge.bench.scoring import Scorer, is_at
+from edge.bench.size_recall import SizeRecall
 from edge.camera.sources import open_source
 from edge.errors import DataError
 from edge.model.classifier import Classifier
@@ -30,28 +32,30 @@ _PROGRESS_SECONDS: Final = 10.0
 _Result = TypeVar("_Result")
 
 
-def bench_clip(settings: Settings, clip: Path, truth: GroundTruth | None) -> ClipResult:
+def bench_clip(settings: Settings, clip: Path, truth: GroundTruth | Annotations | None) -> ClipResult:
     """Run fer-edge and the baseline on every frame of a clip. Raises DataError when the truth is for another clip."""
+    synthetic = truth if isinstance(truth, GroundTruth) else None
+    annotations = truth if isinstance(truth, Annotations) else None
     settings = msgspec.structs.replace(
         settings,
         camera=msgspec.structs.replace(settings.camera, source=str(clip)),
         model=msgspec.structs.replace(settings.model, threads=1),
     )
-    comparison = _Comparison(settings)
+    comparison = _Comparison(settings, annotations)
     source = open_source(settings.camera)
     progress_due = time.monotonic() + _PROGRESS_SECONDS
     try:
         for number, frame in enumerate(source.frames()):
-            comparison.step(number, frame, _frame_truth(truth, clip, number, frame))
+            comparison.step(number, frame, _frame_truth(synthetic, clip, number, frame))
             if time.monotonic() > progress_due:
                 print(f"{clip}: {number + 1} frames", file=sys.stderr, flush=True)
                 progress_due = time.monotonic() + _PROGRESS_SECONDS
     finally:
         source.close()
     result = comparison.result()
-    if truth:
-        if result.frames != truth.header.frames:
-            expected = f"{truth.file} describes {truth.header.frames}"
+    if synthetic:
+        if result.frames != synthetic.header.frames:
+            expected = f"{synthetic.file} describes {synthetic.header.frames}"
             raise DataError(f"{clip} has {result.frames} frames, but {expected}: it is for another clip")
         result.counts = comparison.scorer.counts()
     return result
@@ -65,9 +69,10 @@ class _Comparison:
     sides take turns in being first, because the first one warms the caches.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, annotations: Annotations | None) -> None:
         self.scorer = Scorer()
-        self._result = ClipResult()
+        self._annotations = annotations
+        self._result = ClipResult(recall=(SizeRecall(), SizeRecall()) if annotations else None)
         self._baseline = BaselineLoop(configured_classifier(settings))
         self._pipeline, self._profiled = (make_pipeline(settings, configured_classifier(settings)) for _ in range(2))
         self._baseline_profile, self._pipeline_profile = (cProfile.Profile(time.thread_time) for _ in range(2))
@@ -84,6 +89,8 @@ class _Comparison:
         self._result.frames += 1
         if seen.changes and self._result.first_event is None:
             self._result.first_event = number
+        if self._annotations:
+            self._count_by_size(self._annotations, number, frame, boxes, seen)
         self._count(boxes, seen, truth)
 
     def result(self) -> ClipResult:
@@ -103,6 +110,21 @@ class _Comparison:
         spent = {name: seconds - stages[name] for name, seconds in self._pipeline.stage_seconds.items()}
         self._result.add_stages(spent, cost.wall - wall, cost.cpu - cpu)
         return seen
+
+    def _count_by_size(
+        self, annotations: Annotations, number: int, frame: Frame, boxes: Sequence[Box], seen: FrameResult
+    ) -> None:
+        height, width = frame.gray.shape
+        if (width, height) != annotations.size:
+            expected = "{}x{}".format(*annotations.size)
+            raise DataError(
+                f"the video is {width}x{height} pixels, but {annotations.file} describes {expected}: it is for another"
+                " video"
+            )
+        faces = annotations.frames.get(number)
+        if faces is not None and self._result.recall:
+            for recall, found in zip(self._result.recall, (boxes, [track.box for track in seen.tracks]), strict=True):
+                recall.add(faces, found, min(width, height))
 
     def _count(self, boxes: Sequence[Box], seen: FrameResult, truth: FrameTruth | None) -> None:
         result = self._result

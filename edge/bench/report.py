@@ -44,6 +44,8 @@ def report_text(report: dict[str, Any]) -> str:
     ]
     rows = [*report["clips"], total] if len(report["clips"]) > 1 else report["clips"]
     lines += [_clip_row(row) for row in rows]
+    if total["recall_by_size"]:
+        lines += ["", *_recall_lines(total["recall_by_size"])]
     baseline, edge = total["tutorial"], total["fer_edge"]
     lines += [
         "",
@@ -68,6 +70,22 @@ def _clip_row(row: dict[str, Any]) -> str:
         f"{_percent(baseline['recall']):>11}{_percent(edge['false_tracks']):>14}"
         f"{_percent(edge['lingering_tracks']):>12}{switches:>10}"
     )
+
+
+def _recall_lines(sides: dict[str, Any]) -> list[str]:
+    """The table of recall by size and pose, for all videos together; a row for each band that has faces."""
+    lines = [f"{'recall by size, % of the shorter side':40}{'baseline':>22}{'fer-edge':>22}"]
+    for baseline, edge in zip(sides["tutorial"]["bands"], sides["fer_edge"]["bands"], strict=True):
+        if baseline["faces"]:
+            name = f"{baseline['pose']}, from {100 * baseline['size']:g} %"
+            lines.append(f"{name:40}{_found(baseline):>22}{_found(edge):>22}")
+    false = (f"{side['false']} of {side['boxes']}" for side in sides.values())
+    lines.append(f"{'false boxes':40}" + "".join(f"{text:>22}" for text in false))
+    return lines
+
+
+def _found(band: dict[str, Any]) -> str:
+    return f"{band['found']} of {band['faces']}{_percent(band['found'] / band['faces']):>9}"
 
 
 def _cost_row(name: str, side: dict[str, Any]) -> str:

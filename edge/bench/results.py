@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edge.bench.scoring import DetectionCounts
+from edge.bench.size_recall import SizeRecall
 
 
 @dataclass
@@ -51,7 +52,8 @@ class ClipResult:
     ``stages`` are fer-edge's wall and CPU seconds by the stage's name. ``baseline_faces`` counts the baseline's
     detections, with a ground truth only the true ones; ``covered`` counts those where fer-edge has a track in the same
     frame. ``baseline_false`` counts its false detections, ``baseline_found`` the faces of the ground truth that it
-    detects. ``counts`` are fer-edge's, and None without a ground truth. ``first_event`` is the number of the frame with
+    detects. ``counts`` are fer-edge's, and None without a ground truth. ``recall`` is the baseline's and fer-edge's
+    against the annotations of a real video, if there are any. ``first_event`` is the number of the frame with
     fer-edge's first event.
     """
 
@@ -64,6 +66,7 @@ class ClipResult:
     baseline_false: int = 0
     baseline_found: int = 0
     counts: DetectionCounts | None = None
+    recall: tuple[SizeRecall, SizeRecall] | None = None
     first_event: int | None = None
 
     def __iadd__(self, other: "ClipResult") -> "ClipResult":
@@ -78,6 +81,10 @@ class ClipResult:
         self.baseline_found += other.baseline_found
         if other.counts:
             self.counts = (self.counts or DetectionCounts()) + other.counts
+        if other.recall:
+            self.recall = self.recall or (SizeRecall(), SizeRecall())
+            for total, clip in zip(self.recall, other.recall, strict=True):
+                total += clip  # noqa: PLW2901  the total's own object
         return self
 
     def add_stages(self, stage_seconds: dict[str, float], wall: float, cpu: float) -> None:
@@ -98,6 +105,9 @@ class ClipResult:
             "fer_edge": self._fer_edge_as_json(),
             "covered": {"faces": self.baseline_faces, "share": _share(self.covered, self.baseline_faces)},
             "first_event_frame": self.first_event,
+            "recall_by_size": (
+                {"tutorial": self.recall[0].as_json(), "fer_edge": self.recall[1].as_json()} if self.recall else None
+            ),
         }
 
     def _baseline_as_json(self) -> dict[str, Any]:

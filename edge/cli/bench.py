@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import msgspec
 
+from edge.bench.annotations import Annotations, read_annotations
 from edge.bench.compare import bench_clip, configured_classifier
 from edge.bench.ground_truth import GroundTruth, read_truth, truth_beside
 from edge.bench.report import make_report, report_text
@@ -44,13 +45,15 @@ def _settings(arguments: Namespace) -> Settings:
     return msgspec.structs.replace(settings, model=msgspec.structs.replace(settings.model, bundle=arguments.bundle))
 
 
-def _truth_of(settings: Settings, clip: Path, given: Path | None, clips: int) -> GroundTruth | None:
-    """The given ground truth, or else the one beside the clip, if there is one."""
+def _truth_of(settings: Settings, clip: Path, given: Path | None, clips: int) -> GroundTruth | Annotations | None:
+    """The ground truth that ``--truth`` gives for a clip, or else the one beside the clip, if there is one."""
     if is_live(msgspec.structs.replace(settings.camera, source=str(clip))):
         raise UsageError(f"{clip}: bench needs a video or a folder of pictures, whose frames it can read again")
+    if given and given.is_dir():
+        return read_annotations(given / f"{clip.stem}.json")
+    if given and clips > 1:
+        raise UsageError("--truth FILE is for one --source; for several, give a folder with NAME.json for each")
     if given:
-        if clips > 1:
-            raise UsageError("--truth is for one --source; each of several clips needs its own truth beside it")
-        return read_truth(given)
+        return read_annotations(given) if given.suffix == ".json" else read_truth(given)
     beside = truth_beside(clip)
     return read_truth(beside) if beside.is_file() else None

@@ -194,6 +194,7 @@ def _add_bench(commands: Commands) -> None:
     examples = (
         "fer-edge bench --source demo",
         "fer-edge bench --source clips/*.avi --picture bench.png",
+        "fer-edge bench --source videos/*.mp4 --truth annotations",
         "fer-edge bench --source my.mp4 --bundle my-bundle --json",
         "fer-edge bench --autotune                     find and keep the fastest accelerator and threads",
     )
@@ -212,7 +213,10 @@ def _add_bench(commands: Commands) -> None:
         help="time the network on the CPU, with one thread and more, and on the Edge TPU; keep the fastest for run",
     )
     bench.add_argument(
-        "--truth", type=Path, metavar="FILE", help="ground truth of the clip (default: CLIP.truth.jsonl, if it exists)"
+        "--truth",
+        type=Path,
+        metavar="PATH",
+        help="ground truth of the clip, or a folder with NAME.json of each video (default: CLIP.truth.jsonl)",
     )
     bench.add_argument("--bundle", metavar="NAME", help="the model for both loops (default: the settings' model)")
     _add_json(bench)

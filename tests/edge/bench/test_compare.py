@@ -153,7 +153,7 @@ def test_unusable_sources_and_ground_truths_have_their_own_errors(still_clip: Pa
         (("--source", "missing.avi"), 5, "no such file, folder or device"),
         (("--source", "/dev/video0"), 2, "whose frames it can read again"),
         (("--source", lonely, "--truth", broken), 7, "line 1: not a line of a clip's ground truth"),
-        (("--source", lonely, still_clip, "--truth", broken), 2, "--truth is for one --source"),
+        (("--source", lonely, still_clip, "--truth", broken), 2, "--truth FILE is for one --source"),
     ):
         done = bench(*arguments)
         assert done.returncode == code, done.stderr
