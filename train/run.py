@@ -15,7 +15,7 @@ from edge.evaluation.fer2013 import LabelledFaces
 from edge.model.bundle import CARD_FILE, bundled, find_bundle, open_bundle
 from edge.model.preprocessing import normalize
 from train.checkpoints import BEST_WEIGHTS, Epoch, read_history
-from train.data.batches import TrainingSet
+from train.data.batches import Teachers, TrainingSet
 from train.data.dataset import Splits, read_splits
 from train.data.ferplus import read_votes
 from train.data.view_bank import find_bank
@@ -109,9 +109,10 @@ class Run:
     def faces(self, folder: Path, data: Path) -> Splits:
         """Read the faces that the run was trained and measured on. Raises UsageError when ``data`` holds others."""
         splits = read_splits(data, skip_bad=self.skipped > 0)
-        if (splits.training.sha256(), splits.public.sha256()) != (self.training_sha256, self.public_sha256):
+        theirs = splits.find_training(self.training_sha256)
+        if theirs is None or splits.public.sha256() != self.public_sha256:
             raise UsageError(f"{data} is not the data that {folder} was trained on")
-        return splits
+        return dataclasses.replace(splits, training=splits.published.select(theirs))
 
 
 def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Workers) -> Run:
@@ -234,15 +235,27 @@ def _argument(value: object) -> str:
 def _training_set(recipe: Recipe, inputs: RunInputs, splits: Splits) -> TrainingSet:
     faces = splits.training
     votes = read_votes(inputs.votes, faces, splits.public) if inputs.votes and recipe.votes else None
+    return TrainingSet(faces, votes, _teachers(recipe, splits) if recipe.teachers else None)
+
+
+def _teachers(recipe: Recipe, splits: Splits) -> Teachers:
+    """The recipe's view banks. Raises DataError and UsageError when they do not fit the data or each other."""
     banks = tuple(find_bank(name) for name in recipe.teachers)
-    for name, teacher in zip(recipe.teachers, banks, strict=True):
-        teacher.check(name, faces)
-    if len({(teacher.seed, len(teacher.logits)) for teacher in banks}) > 1:
+    for name, bank in zip(recipe.teachers, banks, strict=True):
+        theirs = bank.faces_of(name, splits)
+    if len({(bank.seed, len(bank.logits), bank.training_sha256) for bank in banks}) > 1:
         raise UsageError(f"teachers {', '.join(recipe.teachers)}: their banks hold different views")
-    return TrainingSet(faces, votes, banks)
+    missing = int((splits.kept & ~theirs).sum())
+    if missing:
+        raise UsageError(
+            f"teachers {', '.join(recipe.teachers)}: their banks lack {missing:,} of the training faces. They were "
+            "made of data with more splits. Give the same data, or make banks with `fer-train bank`"
+        )
+    return Teachers(banks, splits.published.select(theirs).pixels, splits.kept[theirs])
 
 
 def _new_run(recipe: Recipe, inputs: RunInputs, splits: Splits, training: TrainingSet, init: str) -> Run:
+    banks = training.teachers.banks if training.teachers else ()
     votes = "" if training.votes is None else f"FERPlus fer2013new.csv, sha256 {_sha256(inputs.votes)}"
     return Run(
         recipe=recipe,
@@ -251,7 +264,7 @@ def _new_run(recipe: Recipe, inputs: RunInputs, splits: Splits, training: Traini
         training_sha256=splits.training.sha256(),
         public_sha256=splits.public.sha256(),
         votes=votes,
-        teachers=tuple(f"{teacher.teacher}; logits sha256 {teacher.sha256()}" for teacher in training.banks),
+        teachers=tuple(f"{bank.teacher}; logits sha256 {bank.sha256()}" for bank in banks),
         excluded=splits.excluded,
         skipped=splits.bad,
         measured=str(splits.public.split),

@@ -20,7 +20,7 @@ from edge.model.preprocessing import INPUT_SIZE, normalize
 from export.edgetpu.predict import predict_mapping
 from export.edgetpu.rules import OpStatus
 from export.tflite_graph import read_graph
-from train.data.batches import TrainingSet
+from train.data.batches import Teachers, TrainingSet
 from train.data.view_bank import make_bank
 from train.recipes import Recipe
 from train.trainer import configure_keras, fit, predict_logits
@@ -45,7 +45,7 @@ def train_quantized(model: Any, recipe: Recipe, training: LabelledFaces, public:
     configure_keras(short)
     quantized = tfmot.quantization.keras.quantize_model(model)
     teacher = make_bank(lambda pixels: predict_logits(model, pixels), training, _EPOCHS, recipe.seed, recipe.name)
-    fit(quantized, short, TrainingSet(training, banks=(teacher,)), public, folder)
+    fit(quantized, short, TrainingSet(training, teachers=Teachers.of_all((teacher,), training)), public, folder)
     return quantized
 
 

@@ -1,5 +1,6 @@
 """Training runs on a few made-up faces: whole, interrupted, and refused."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -14,6 +15,7 @@ pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
 from edge.errors import UsageError  # noqa: E402
+from train.data.dataset import read_splits  # noqa: E402
 from train.recipes import RECIPES  # noqa: E402
 from train.run import Run, RunInputs, command_of  # noqa: E402
 
@@ -23,6 +25,20 @@ SMALL = ["--set", "votes=0", "--set", "teachers=", "--set", "batch=16", "--set",
 
 def fer_train(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_a_run_fits_data_with_a_further_split_that_holds_some_of_its_faces(blobs: Path, tmp_path: Path) -> None:
+    lines = blobs.read_text().splitlines(keepends=True)
+    complete = tmp_path / "complete.csv"
+    complete.write_text("".join([*lines, *(line.replace("Training", "PrivateTest") for line in lines[1:9])]))
+    before, after = read_splits(blobs), read_splits(complete)
+    assert (len(before.training), len(after.training)) == (112, 104)
+    hashes = (before.training.sha256(), before.public.sha256())
+    run = Run(RECIPES["shallow"], "x", "", *hashes, "", (), 0, 0, "PublicTest", "random", None)
+    assert run.faces(tmp_path, complete).training.sha256() == hashes[0]
+    foreign = dataclasses.replace(run, training_sha256="0" * 64)
+    with pytest.raises(UsageError, match="not the data"):
+        foreign.faces(tmp_path, complete)
 
 
 def losses(folder: Path) -> list[float]:

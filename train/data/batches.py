@@ -21,16 +21,41 @@ Floats = NDArray[np.float32]
 class TrainingSet:
     """The training faces with their labels, votes and teachers.
 
-    ``votes`` are the FERPlus shares, ``(n, 10)`` float32. ``banks`` are the view banks of teachers; all have the same
-    views.
+    ``votes`` are the FERPlus shares, ``(n, 10)`` float32.
     """
 
     faces: LabelledFaces
     votes: Floats | None = None
-    banks: tuple[ViewBank, ...] = ()
+    teachers: "Teachers | None" = None
 
     def __len__(self) -> int:
         return len(self.faces)
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """The view banks of teachers; all have the same views, of the same faces.
+
+    ``pixels`` are the faces that the banks were made for, ``(m, 48, 48)`` uint8. ``chosen``, ``(m,)`` bool, says which
+    of them are the training faces.
+    """
+
+    banks: tuple[ViewBank, ...]
+    pixels: NDArray[np.uint8]
+    chosen: NDArray[np.bool_]
+
+    @classmethod
+    def of_all(cls, banks: tuple[ViewBank, ...], faces: LabelledFaces) -> "Teachers":
+        """Teachers whose banks were made for exactly the training faces."""
+        return cls(banks, faces.pixels, np.ones(len(faces), bool))
+
+    def view(self, epoch: int, temperature: float) -> tuple[NDArray[np.uint8], Floats]:
+        """The training faces in an epoch's view, and the teachers' mean probabilities for them."""
+        first = self.banks[0]
+        view = epoch % len(first.logits)
+        probabilities = [bank.probabilities(view, temperature)[self.chosen] for bank in self.banks]
+        drawn = draw_view(self.pixels, first.seed, view)[self.chosen]
+        return drawn, np.mean(probabilities, axis=0, dtype=np.float32)
 
 
 class Batch(NamedTuple):
@@ -74,12 +99,8 @@ class _EpochImages:
         self._strength = recipe.augmentation
         self._pixels = training.faces.pixels
         self._teacher: Floats | None = None
-        if training.banks:
-            bank = training.banks[0]
-            view = epoch % len(bank.logits)
-            self._pixels = draw_view(self._pixels, bank.seed, view)
-            probabilities = [bank.probabilities(view, recipe.temperature) for bank in training.banks]
-            self._teacher = np.mean(probabilities, axis=0, dtype=np.float32)
+        if training.teachers:
+            self._pixels, self._teacher = training.teachers.view(epoch, recipe.temperature)
 
     def draw(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
         if self._teacher is None:

@@ -6,11 +6,13 @@ import os
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.errors import DataError
 from edge.evaluation.fer2013 import MEASURED, BadRow, LabelledData, LabelledFaces, Split, pictures, read_data
@@ -26,19 +28,51 @@ class Splits:
     """The training faces, and the faces that measure accuracy and choose the epoch.
 
     ``public`` is PublicTest, or validation or test where the data has no PublicTest (its ``split`` says which).
-    ``left_out`` counts the Training pictures that were removed because another split has them too, by the first such
-    split; ``bad`` counts the rows that were skipped.
+    ``published`` are all of Training, and ``shared`` says for each other split which of them it has too, ``(n,)`` bool;
+    ``training`` are those that no split has. ``bad`` counts the rows that were skipped.
     """
 
     training: LabelledFaces
     public: LabelledFaces
-    left_out: Mapping[Split, int]
+    published: LabelledFaces
+    shared: Mapping[Split, NDArray[np.bool_]]
     bad: int
+
+    @property
+    def left_out(self) -> dict[Split, int]:
+        """How many pictures were removed from Training because another split has them, by the first such split."""
+        counts, kept = {}, np.ones(len(self.published), bool)
+        for split, has in self.shared.items():
+            counts[split] = int((kept & has).sum())
+            kept &= ~has
+        return counts
 
     @property
     def excluded(self) -> int:
         """How many Training pictures were removed because another split has them too."""
         return sum(self.left_out.values())
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Which faces of ``published`` are in ``training``, ``(n,)`` bool."""
+        kept = np.ones(len(self.published), np.bool_)
+        for has in self.shared.values():
+            kept &= ~has
+        return kept
+
+    def find_training(self, sha256: str) -> NDArray[np.bool_] | None:
+        """Which faces of ``published`` have the hash of a run's or a bank's training faces; None if none have it.
+
+        A file with fewer splits has fewer pictures to leave out. So a run made on one file fits another that has the
+        same Training: every choice of the splits whose pictures were left out is tried, that of this file first.
+        """
+        splits = [split for split, has in self.shared.items() if has.any()]
+        for count in range(len(splits), -1, -1):
+            for others in combinations(splits, count):
+                chosen = replace(self, shared={split: self.shared[split] for split in others}).kept
+                if self.published.select(chosen).sha256() == sha256:
+                    return chosen
+        return None
 
     def __str__(self) -> str:
         shared = ", ".join(f"{count:,} that {split} has too" for split, count in self.left_out.items())
@@ -57,20 +91,17 @@ def read_splits(path: Path, skip_bad: bool = False) -> Splits:
     if data.bad:
         _report_bad_rows(data, skip_bad)
     public = data.faces(next((split for split in MEASURED if split in data.splits), Split.PUBLIC))
-    training = data.faces(Split.TRAINING)
-    contents = [face.tobytes() for face in training.pixels]
-    kept = np.ones(len(training), bool)
-    left_out: dict[Split, int] = {}
+    published = data.faces(Split.TRAINING)
+    contents = [face.tobytes() for face in published.pixels]
+    shared: dict[Split, NDArray[np.bool_]] = {}
     for split in Split:
-        if split is Split.TRAINING or split not in data.splits:
-            continue
-        theirs = {face.tobytes() for face in data.splits[split].pixels}
-        shared = kept & [content in theirs for content in contents]
-        left_out[split] = int(shared.sum())
-        kept &= ~shared
-    if not kept.any():
+        if split is not Split.TRAINING and split in data.splits:
+            theirs = {face.tobytes() for face in data.splits[split].pixels}
+            shared[split] = np.array([content in theirs for content in contents], bool)
+    splits = Splits(published, public, published, shared, len(data.bad))
+    if not splits.kept.any():
         raise DataError(f"{path}: every picture of Training is in another split too, so there is nothing to train on")
-    return Splits(training.select(kept), public, left_out, len(data.bad))
+    return replace(splits, training=published.select(splits.kept))
 
 
 def read_cached(path: Path) -> LabelledData:

@@ -21,6 +21,7 @@ from edge.errors import DataError, nearest
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.model.preprocessing import LABELS, softmax
 from train.data.augmentation import augment
+from train.data.dataset import Splits
 
 _CHUNK: Final = 1024
 _PROBES: Final = 64
@@ -77,19 +78,24 @@ class ViewBank:
             raise DataError(f"{file}: its logits are {bank.logits.dtype} {bank.logits.shape}, not int8 (k, n, 7)")
         return bank
 
-    def check(self, name: str, training: LabelledFaces) -> None:
-        """Raise DataError when ``training`` are other faces, or when the augmentation draws other views now."""
-        if training.sha256() != self.training_sha256:
+    def faces_of(self, name: str, splits: Splits) -> NDArray[np.bool_]:
+        """Which faces of ``splits.published`` the bank was made for, in its order, ``(n,)`` bool.
+
+        Raises DataError when it was made for other faces, or when the augmentation draws other views now.
+        """
+        theirs = splits.find_training(self.training_sha256)
+        if theirs is None:
             raise DataError(
                 f"view bank {name}: made for other training faces. It needs FER2013's Training as published on Kaggle. "
                 "For other faces make a bank with `fer-train bank`, or train without teachers: --set teachers="
             )
-        drawn = _mean_greys(draw_view(training.pixels[:_CHUNK], self.seed, 0))
+        drawn = _mean_greys(draw_view(splits.published.select(theirs).pixels[:_CHUNK], self.seed, 0))
         if np.abs(drawn - self.probes).max() > 1.0:
             raise DataError(
                 f"view bank {name}: train/data/augmentation.py draws other views now; make the bank again with "
                 "`fer-train bank`"
             )
+        return theirs
 
 
 def draw_view(pixels: NDArray[np.uint8], seed: int, view: int) -> NDArray[np.uint8]:

@@ -66,12 +66,13 @@ def make_teacher_bank(path: Path, data: Path, views: int, seed: int) -> ViewBank
     Raises UsageError when ``data`` has other training faces, and what ``open_predictor`` raises.
     """
     teacher = open_predictor(path)
-    training = read_splits(data, skip_bad=True).training
-    if training.sha256() != teacher.training_sha256:
+    splits = read_splits(data, skip_bad=True)
+    theirs = splits.find_training(teacher.training_sha256)
+    if theirs is None:
         raise UsageError(f"{data} is not the data that {path} was trained on")
 
     def logits(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         print(f"classifying one view of {len(pixels)} faces", file=sys.stderr, flush=True)
         return teacher.logits(pixels)
 
-    return make_bank(logits, training, views, seed, teacher.provenance)
+    return make_bank(logits, splits.published.select(theirs), views, seed, teacher.provenance)

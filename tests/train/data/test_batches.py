@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 
 from edge.evaluation.fer2013 import LabelledFaces
-from train.data.batches import TrainingSet, batches
+from train.data.batches import Teachers, TrainingSet, batches
 from train.data.view_bank import ViewBank, draw_view, make_bank
 from train.recipes import Recipe
 
@@ -43,7 +43,7 @@ def test_class_balance_weighs_rare_labels_up_and_keeps_the_mean() -> None:
 def test_mixup_blends_faces_and_all_targets_alike_and_ends_with_the_last_fifth() -> None:
     faces = some_faces(8, [0, 1])
     votes = np.eye(10, dtype=np.float32)[faces.labels]
-    training = TrainingSet(faces, votes, (some_bank(faces, 60.0),))
+    training = TrainingSet(faces, votes, Teachers.of_all((some_bank(faces, 60.0),), faces))
     recipe = dataclasses.replace(PLAIN, mixup=1.0, temperature=1.0)
     [mixed] = batches(recipe, training, 7)
     assert np.any((mixed.labels > 0.01) & (mixed.labels < 0.99))
@@ -56,17 +56,31 @@ def test_mixup_blends_faces_and_all_targets_alike_and_ends_with_the_last_fifth()
 def test_with_teachers_the_student_sees_their_views_mirrored_or_not() -> None:
     faces = some_faces(16, [0, 1])
     bank = some_bank(faces, 4.0)
-    shown = [b for epoch in (0, 2) for b in batches(PLAIN, TrainingSet(faces, None, (bank,)), epoch)]
+    shown = [
+        b for epoch in (0, 2) for b in batches(PLAIN, TrainingSet(faces, None, Teachers.of_all((bank,), faces)), epoch)
+    ]
     views = (draw_view(faces.pixels, bank.seed, 0).astype(np.float32) - 128) / 128
     known = {v.tobytes(): "plain" for v in views} | {v[:, ::-1].tobytes(): "mirrored" for v in views}
     kinds = [known[face[..., 0].tobytes()] for b in shown for face in b.inputs]
     assert set(kinds) == {"plain", "mirrored"}
 
 
+def test_faces_that_only_the_bank_has_are_left_out_and_the_views_of_the_others_stay_the_same() -> None:
+    faces = some_faces(24, [0, 1, 2])
+    kept = np.arange(24) % 3 > 0
+    bank = some_bank(faces, 60.0)
+    training = TrainingSet(faces.select(kept), None, Teachers((bank,), faces.pixels, kept))
+    views = ((draw_view(faces.pixels, bank.seed, 0).astype(np.float32) - 128) / 128)[kept]
+    known = [*views, *(view[:, ::-1] for view in views)]
+    for batch in batches(dataclasses.replace(PLAIN, temperature=1.0), training, 0):
+        assert all(any(np.array_equal(face[..., 0], view) for view in known) for face in batch.inputs)
+        np.testing.assert_allclose(batch.teacher, batch.labels, atol=1e-3)
+
+
 def test_teachers_are_averaged_after_softening() -> None:
     faces = some_faces(8, [2])
     sure, unsure = some_bank(faces, 9.0), some_bank(faces, 0.0)
-    [batch] = batches(PLAIN, TrainingSet(faces, None, (sure, unsure)), 0)
+    [batch] = batches(PLAIN, TrainingSet(faces, None, Teachers.of_all((sure, unsure), faces)), 0)
     expected = (np.exp(9 / 3) / (np.exp(9 / 3) + 6) + 1 / 7) / 2  # temperature 3
     assert np.allclose(batch.teacher[:, 2], expected, atol=0.01)
     assert np.allclose(batch.teacher.sum(axis=1), 1, atol=1e-5)
@@ -75,7 +89,7 @@ def test_teachers_are_averaged_after_softening() -> None:
 def test_the_student_sees_degraded_faces_and_the_targets_are_those_of_clean_ones() -> None:
     faces = some_faces(64, [0, 1])
     votes = np.eye(10, dtype=np.float32)[faces.labels]
-    training = TrainingSet(faces, votes, (some_bank(faces, 4.0),))
+    training = TrainingSet(faces, votes, Teachers.of_all((some_bank(faces, 4.0),), faces))
     recipe = dataclasses.replace(PLAIN, batch=64)
     [clean] = batches(recipe, training, 0)
     [degraded] = batches(dataclasses.replace(recipe, degradation=0.5), training, 0)

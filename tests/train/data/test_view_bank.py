@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from edge.errors import DataError
-from edge.evaluation.fer2013 import LabelledFaces
+from edge.evaluation.fer2013 import LabelledFaces, Split
+from train.data.dataset import Splits
 from train.data.view_bank import ViewBank, draw_view, find_bank, make_bank
 
 
@@ -13,6 +14,11 @@ from train.data.view_bank import ViewBank, draw_view, find_bank, make_bank
 def faces() -> LabelledFaces:
     pixels = np.random.default_rng(3).integers(0, 256, (1100, 48, 48), np.uint8)
     return LabelledFaces(pixels, np.arange(1100) % 7, np.arange(1100))
+
+
+def data_of(faces: LabelledFaces, **shared: np.ndarray) -> Splits:
+    """A data set with these faces as Training; ``shared`` says which of them another split has too."""
+    return Splits(faces, faces, faces, {Split.named(split): has for split, has in shared.items()}, 0)
 
 
 def logits_of(pixels: np.ndarray) -> np.ndarray:
@@ -25,7 +31,7 @@ def test_a_bank_keeps_the_teachers_logits_for_views_that_can_be_drawn_again(
 ) -> None:
     make_bank(logits_of, faces, views=3, seed=9, teacher="fer-train run x").save(tmp_path / "x.npz")
     bank = find_bank(str(tmp_path / "x.npz"))
-    bank.check("x", faces)
+    assert bank.faces_of("x", data_of(faces)).all()
     for view in range(3):
         said = logits_of(draw_view(faces.pixels, bank.seed, view))
         exact = np.exp(said / 3) / np.exp(said / 3).sum(axis=1, keepdims=True)
@@ -43,10 +49,19 @@ def test_a_bank_of_other_faces_or_of_another_augmentation_is_refused(faces: Labe
     bank = make_bank(logits_of, faces, views=1, seed=1, teacher="x")
     fewer = faces.select(np.arange(1100) > 0)
     with pytest.raises(DataError, match="other training faces"):
-        bank.check("x", fewer)
+        bank.faces_of("x", data_of(fewer))
     elsewhere = dataclasses.replace(bank, probes=bank.probes + 5)
     with pytest.raises(DataError, match="make the bank again"):
-        elsewhere.check("x", faces)
+        elsewhere.faces_of("x", data_of(faces))
+
+
+def test_a_bank_fits_data_with_a_further_split_that_holds_some_of_the_faces(faces: LabelledFaces) -> None:
+    bank = make_bank(logits_of, faces, views=1, seed=1, teacher="x")
+    private = np.arange(1100) % 100 == 0
+    assert bank.faces_of("x", data_of(faces, PrivateTest=private)).all()
+    public = np.arange(1100) < 3
+    bank = make_bank(logits_of, faces.select(~public), views=1, seed=1, teacher="x")
+    assert np.array_equal(bank.faces_of("x", data_of(faces, PublicTest=public, PrivateTest=private)), ~public)
 
 
 def test_what_is_no_bank_is_refused(tmp_path: Path) -> None:
