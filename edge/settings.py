@@ -222,6 +222,9 @@ class HomeAssistantSettings(Section, frozen=True):
     """The discovery prefix that Home Assistant is configured with."""
     name: str = ""
     """Name of this device in Home Assistant; empty: fer-edge and its name in topics."""
+    event_max_age: Positive = 10.0
+    """Seconds after which an event is too old for Home Assistant, because automations take it for one of now. Older
+    ones still reach .../event."""
 
 
 class MetricsSettings(Section, frozen=True):

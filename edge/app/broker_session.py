@@ -3,12 +3,14 @@
 import logging
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from edge.camera.sources import is_live
 from edge.errors import AcceleratorError, BundleError, StoreError
+from edge.events.episodes import Change
 from edge.model.bundle import open_bundle
 from edge.model.loader import DeployedModel
 from edge.model.registry import deployed_folder
@@ -50,6 +52,7 @@ class BrokerSession(FrameObserver):
     def frame(self, result: FrameResult, status: LoopStatus) -> None:
         """Count a frame, answer pauses that have ended, and do what is due between frames."""
         self.statistics.frame()
+        self.publisher.set_camera(is_open=True)
         if self.pausable:
             self.publisher.set_paused(False)
         self.command_processor.camera_is_open()
@@ -57,9 +60,14 @@ class BrokerSession(FrameObserver):
 
     def paused(self, status: LoopStatus) -> None:
         """Answer pauses that have begun, and do what is due while the camera is closed."""
+        self.publisher.set_camera(is_open=False)
         self.publisher.set_paused(True)
         self.command_processor.camera_is_closed()
         self._between_frames(status)
+
+    def closed(self, changes: Sequence[Change]) -> None:
+        """The camera is closed, before the events say that everybody has left: nobody has been seen leaving."""
+        self.publisher.close_camera()
 
     def report_damaged_state(self) -> None:
         """Publish a fault while the camera is closed because the kept state is damaged; clear it afterwards."""
@@ -103,7 +111,13 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
     # Aggregates have an outbox of their own, so that events of earlier runs are not sent among them.
     outbox = Outbox(folder / f"{name}{'.aggregate' if counting else ''}.outbox.db", settings.store.events)
     announcements = _announcements(settings, state_store, pausable=pausable)
-    publisher = MqttPublisher(settings.mqtt, outbox, announcements, aggregate_only=counting)
+    publisher = MqttPublisher(
+        settings.mqtt,
+        outbox,
+        announcements,
+        aggregate_only=counting,
+        homeassistant=settings.homeassistant if settings.homeassistant.enabled else None,
+    )
     if not settings.privacy.declared_use:
         _log.warning("privacy.declared_use is empty: say in one sentence what this device is used for")
 

@@ -17,6 +17,21 @@ from edge.records import Accuracy, Event, Fault, Reason, Verification
 Correlation: TypeAlias = Annotated[str, Meta(max_length=64)]
 
 
+class DeliveredEvent(Event, frozen=True, kw_only=True):
+    """``…/event`` and ``…/homeassistant/event``, not retained: an event as it is delivered.
+
+    ``late`` is the time between happening and sending, in seconds. It is null when the clock cannot tell: a time server
+    has set it in between, or none has and another process has seen the event. Events on stdout do not have it.
+    """
+
+    late: float | None = None
+
+    @classmethod
+    def of(cls, event: Event, late: float) -> "DeliveredEvent":
+        """An event that is sent ``late`` seconds after it happened."""
+        return cls(**{name: getattr(event, name) for name in event.__struct_fields__}, late=late)
+
+
 class State(msgspec.Struct, frozen=True):
     """``…/state``, retained: how many faces are in view, and the expression of the one that has been there longest.
 
@@ -47,6 +62,18 @@ class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
     people: int
     expressions: dict[str, int]
     presets: dict[str, int]
+
+
+class FaultState(msgspec.Struct, frozen=True):
+    """``…/homeassistant/fault``, retained: the fault of ``…/fault`` in a form that is never empty, for Home Assistant.
+
+    Without a ``problem`` the other fields are null. Then a reader that starts later knows so, too.
+    """
+
+    problem: bool
+    code: int | None = None
+    sentence: str | None = None
+    time: str | None = None
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,10 +148,11 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 PAYLOADS: Final[dict[str, type[msgspec.Struct]]] = {
-    "event": Event,
+    "event": DeliveredEvent,
     "aggregate": Aggregate,
     "state": State,
     "fault": Fault,
+    "homeassistant.fault": FaultState,
     "statistics": Statistics,
     "verification": Verification,
     "accuracy": Accuracy,

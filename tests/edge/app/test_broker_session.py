@@ -159,13 +159,17 @@ def test_everything_that_is_published_fits_its_schema_and_is_described(broker: B
         if name.startswith("command/"):
             continue
         seen.add(name)
-        assert (f"`.../{name}`" if "homeassistant" not in name else "homeassistant/device/") in described, name
-        if name in PAYLOADS and payload:
-            schema = json.loads((ROOT / "docs" / f"{name}.schema.json").read_text())
+        assert (f"`.../{name}`" if "/device/" not in name else "homeassistant/device/") in described, name
+        kind = "event" if name == "homeassistant/event" else name.replace("/", ".")
+        if kind in PAYLOADS and payload:
+            schema = json.loads((ROOT / "docs" / f"{kind}.schema.json").read_text())
             jsonschema.validate(json.loads(payload), schema)
     discovered = "homeassistant/device/fer-edge-kiosk/config"
     assert seen == {
         "availability",
+        "camera",
+        "homeassistant/event",
+        "homeassistant/fault",
         "state",
         "event",
         "statistics",

@@ -11,14 +11,25 @@ from edge.mqtt.homeassistant import DeviceDescription, birth_topic, discovery, d
 from edge.settings import HomeAssistantSettings
 from tests.conftest import ROOT
 
+TIME = "2026-11-22T16:03:05.004+00:00"
 GOLDEN = ROOT / "tests" / "golden" / "homeassistant.json"
 GOLDEN_AGGREGATE = GOLDEN.with_name("homeassistant-aggregate.json")
 
 # Of home-assistant/core, homeassistant/components/mqtt: schemas.py and abbreviations.py
-ROOT_KEYS = {"dev", "o", "cmps", "availability", "qos"}
+ROOT_KEYS = {"dev", "o", "cmps", "qos"}
 DEVICE_KEYS = {"ids", "name", "mf", "mdl", "sw", "hw", "sn"}
 ORIGIN_KEYS = {"name", "sw", "url"}
-ENTITY_KEYS = {"p", "unique_id", "default_entity_id", "name", "entity_category", "icon", "state_topic"}
+ENTITY_KEYS = {
+    "p",
+    "unique_id",
+    "default_entity_id",
+    "name",
+    "entity_category",
+    "icon",
+    "state_topic",
+    "availability",
+    "availability_mode",
+}
 PLATFORM_KEYS = {
     "sensor": {
         "device_class",
@@ -64,7 +75,7 @@ def test_with_aggregates_only_no_entity_tells_of_one_person() -> None:
     taken = {name for name, component in counts.items() if component.keys() == {"p"}}
     assert taken == {"expression", "occupancy", "faces", "event"}
     topics = {component["state_topic"].rpartition("/")[2] for component in entities({"cmps": counts})}
-    assert topics == {"aggregate", "statistics", "paused"}
+    assert topics == {"aggregate", "statistics", "paused", "fault"}
     assert people["people"] == {"p": "sensor"}
 
 
@@ -124,9 +135,34 @@ def test_the_event_template_gives_what_home_assistant_wants(event: dict, kind: s
     environment.filters["to_json"] = json.dumps  # as Home Assistant adds it
     template = environment.from_string(payload()["cmps"]["event"]["value_template"])
     rendered = json.loads(
-        template.render(value_json={"id": "a-1", "track": 1, "reason": None, "episode": None, **event})
+        template.render(
+            value_json={"id": "a-1", "track": 1, "time": TIME, "late": 0.2, "reason": None, "episode": None, **event}
+        )
     )
     assert (rendered["event_type"], rendered["expression"]) == (kind, label)
+    assert (rendered["time"], rendered["late"]) == (TIME, 0.2)
+
+
+def test_problem_and_fault_are_always_available_and_people_only_while_the_camera_sees() -> None:
+    """Without a camera, Problem was unavailable when it mattered, and Occupancy said that nobody is there."""
+    made = payload()
+    topics = {
+        name: [one["topic"].removeprefix("fer-edge/kiosk/") for one in component.get("availability", [])]
+        for name, component in made["cmps"].items()
+        if component.keys() != {"p"}
+    }
+    assert {name for name, needed in topics.items() if not needed} == {"problem", "fault"}
+    assert {name for name, needed in topics.items() if "camera" in needed} == {"expression", "occupancy", "faces"}
+    for component in entities(made):
+        assert component.get("availability_mode", "all") == "all"
+
+
+@pytest.mark.parametrize("aggregate_only", [False, True])
+def test_templates_survive_an_empty_payload(aggregate_only: bool) -> None:
+    environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
+    for name, component in payload(aggregate_only=aggregate_only)["cmps"].items():
+        if name != "event" and "value_template" in component:
+            assert environment.from_string(component["value_template"]).render() == "None", name
 
 
 def test_values_that_go_stale_expire() -> None:
