@@ -209,6 +209,10 @@ def test_pause_closes_the_camera_survives_kill_9_and_ends_by_command(
         assert listener.last("paused") == "ON"
         assert listener.json("state")[-1]["faces"] == 0
         assert listener.json("event")[-1]["kind"] == "left"
+        heard = [(topic.rpartition("/")[2], payload) for topic, payload, _ in listener.messages]
+        closed = len(heard) - 1 - heard[::-1].index(("camera", "offline"))
+        emptied = max(n for n, (topic, payload) in enumerate(heard) if topic == "state" and '"faces":0' in payload)
+        assert closed < emptied, "or it would look as if everybody had left"
         wait_until(lambda: not camera.watched, 3)  # what was under way on the network still counts
         assert running.notified_of("STATUS=paused: the camera is closed")
         wait_until(lambda: running.notified_of("WATCHDOG=1"), 5)
