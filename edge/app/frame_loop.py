@@ -88,7 +88,7 @@ class FrameLoop:
         finally:  # every track has left, whatever the reason
             changes = self.pipeline.finish()
             with contextlib.ExitStack() as closing:  # one observer that fails keeps it from none of the others
-                for observer in reversed(observers):
+                for observer in observers:  # called in reverse: the broker hears of the camera before the last events
                     closing.callback(observer.closed, changes)
 
     def _pause(self) -> None:

@@ -22,7 +22,10 @@ class LoopStatus:
 
 
 class FrameObserver:
-    """Is called by the frame loop, in its thread, in the order of its list. Subclasses override what concerns them."""
+    """Is called by the frame loop, in its thread, in the order of its list; of the end in reverse order.
+
+    Subclasses override what concerns them.
+    """
 
     def frame(self, result: FrameResult, status: LoopStatus) -> None:
         """Take a frame that went through the pipeline."""

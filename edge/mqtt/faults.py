@@ -4,8 +4,6 @@ import threading
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-import msgspec
-
 from edge.records import Fault
 
 FaultSource: TypeAlias = Literal["service", "model", "accelerator", "outbox", "broker", "state", "loss"]
@@ -15,11 +13,11 @@ FaultSource: TypeAlias = Literal["service", "model", "accelerator", "outbox", "b
 class FaultBoard:
     """Keeps one fault or none of each source, and publishes the one that began first; a loss gives way to all others.
 
-    ``publish`` takes the payload whenever it may have changed: a fault as JSON, or empty for none. Every method may be
+    ``publish`` takes the fault whenever it may have changed, or None for none. Every method may be
     called by any thread: the frame loop, the metrics thread, the outbox's and the connection's all use it.
     """
 
-    def __init__(self, publish: Callable[[bytes], None]) -> None:
+    def __init__(self, publish: Callable[[Fault | None], None]) -> None:
         self._publish = publish
         self._lock = threading.Lock()
         self._faults: dict[FaultSource, Fault] = {}
@@ -59,8 +57,7 @@ class FaultBoard:
                 self._publish_first()
 
     def _publish_first(self) -> None:
-        first = self._first()
-        self._publish(msgspec.json.encode(first) if first else b"")
+        self._publish(self._first())
 
     def _first(self) -> Fault | None:
         """The fault that is published; dictionaries keep the order of insertion. The caller holds the lock."""

@@ -14,16 +14,19 @@ from edge.errors import DeliveryError, StoreError
 from edge.events.factory import to_json
 from edge.mqtt.committer import Committer
 from edge.mqtt.connection import Backoff, BrokerConnection, new_client
+from edge.mqtt.delay import DeliveryDelay
+from edge.mqtt.faces import FacesInView
 from edge.mqtt.faults import FaultBoard
 from edge.mqtt.figures import DeliveryFigures
-from edge.mqtt.messages import Aggregate, Reply, State, Statistics
+from edge.mqtt.live_events import LiveEvents
+from edge.mqtt.messages import Aggregate, FaultState, Reply, Statistics
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.refusals import RefusedEvents
 from edge.mqtt.retained import Announcement, RetainedTopics
-from edge.mqtt.sender import CommandHandler, MessageSender, Topics
+from edge.mqtt.sender import CommandHandler, EventDelivery, MessageSender, Topics
 from edge.mqtt.topics import base_topic, client_id
-from edge.records import Event, Verification
-from edge.settings import MqttSettings
+from edge.records import Event, Fault, Verification
+from edge.settings import HomeAssistantSettings, MqttSettings
 from edge.system.clock import now
 from edge.system.systemd import fault_of
 
@@ -35,9 +38,10 @@ _FIRST_REFUSAL_WAIT: Final = 1.0
 class MqttPublisher:
     """Publishes events and retained topics; :meth:`start` starts one thread that commits and one that sends.
 
-    With ``aggregate_only`` it publishes aggregates instead of events, and an empty state. ``longest_wait`` (seconds)
-    bounds the wait between attempts. Raises SettingsError when the password or a certificate file cannot be used. The
-    outbox is closed with it.
+    With ``aggregate_only`` it publishes aggregates instead of events, and an empty state. With ``homeassistant`` it
+    publishes what Home Assistant needs besides. ``longest_wait`` (seconds) bounds the wait between attempts. The device
+    is ``offline`` until :meth:`set_camera` says for the first time how its camera is. Raises SettingsError when the
+    password or a certificate file cannot be used. The outbox is closed with it.
     """
 
     def __init__(
@@ -48,15 +52,21 @@ class MqttPublisher:
         longest_wait: float = _LONGEST_WAIT,
         *,
         aggregate_only: bool = False,
+        homeassistant: HomeAssistantSettings | None = None,
     ) -> None:
         self._base = base_topic(settings)
         new_client(settings, client_id(settings))  # a file that is missing is reported now
         self._outbox = outbox
         self._aggregate_only = aggregate_only
-        self._faces: dict[int, Event] = {}
+        self._for_homeassistant = homeassistant is not None
+        self._delay = DeliveryDelay()
+        self._live_events: LiveEvents | None = None
+        if homeassistant and not aggregate_only:
+            self._live_events = LiveEvents(self._topic("homeassistant/event"), homeassistant.event_max_age)
+        self._faces = FacesInView()
         self._handle_command: CommandHandler = lambda *_: None
         self._retained = RetainedTopics(self._topic("availability"), announcements)
-        self.faults = FaultBoard(lambda payload: self._set("fault", payload))
+        self.faults = FaultBoard(self._publish_fault)
         topics = Topics(
             events=self._topic("aggregate" if aggregate_only else "event"),
             statistics=self._topic("statistics"),
@@ -67,13 +77,11 @@ class MqttPublisher:
             topics.events, self.faults, Backoff(min(_FIRST_REFUSAL_WAIT, longest_wait), longest_wait)
         )
         self._committer = Committer(outbox, self._committed)
+        delivery = EventDelivery(
+            (lambda payload: payload) if aggregate_only else self._delay.stamp, self._live_events, self._acknowledged
+        )
         self._sender = MessageSender(
-            topics,
-            outbox,
-            self._retained,
-            self._refused,
-            acknowledged=self._acknowledged,
-            handle_command=self._command_received,
+            topics, outbox, self._retained, self._refused, delivery=delivery, handle_command=self._command_received
         )
         self._connection = BrokerConnection(
             settings,
@@ -83,9 +91,7 @@ class MqttPublisher:
             backoff=Backoff(min(_FIRST_CONNECTION_WAIT, longest_wait), longest_wait),
             listener=self._sender,
         )
-        self._publish_state()
-        self._set("availability", b"online")
-        self._retained.set_announcements()
+        self._publish_first()
 
     def start(self, handle_command: CommandHandler | None = None) -> None:
         """Begin to connect; ``handle_command`` is called with commands, in the connection's thread."""
@@ -111,11 +117,11 @@ class MqttPublisher:
 
     def publish_event(self, event: Event) -> None:
         """Publish an event and the state that follows from it; returns at once, whatever network and disk do."""
+        self._delay.happened(event.id)
         self._committer.put(to_json(event))
-        if event.kind == "left":
-            self._faces.pop(event.track, None)
-        else:
-            self._faces[event.track] = event
+        if self._live_events:
+            self._live_events.put(event)
+        self._faces.take(event)
         self._publish_state()
 
     def publish_aggregate(self, aggregate: Aggregate) -> None:
@@ -132,9 +138,18 @@ class MqttPublisher:
         self._sender.put_reply(reply)
         self._connection.wake()
 
-    def set_paused(self, paused: bool) -> None:
-        """Set the retained topic ``paused``: ON while the camera is closed by a command."""
-        self._set("paused", b"ON" if paused else b"OFF")
+    def set_camera(self, *, is_open: bool) -> None:
+        """Set the retained topics ``camera`` and ``availability``: the device works, and its camera is open or not."""
+        self._set("camera", b"online" if is_open else b"offline")
+        self._set("availability", b"online")
+
+    def close_camera(self) -> None:
+        """The camera gives no more frames: what was seen last is no longer so."""
+        self._set("camera", b"offline")
+
+    def set_paused(self, paused: bool | None) -> None:
+        """Set the retained topic ``paused``: ON while the camera is closed by a command; None removes the topic."""
+        self._set("paused", b"" if paused is None else b"ON" if paused else b"OFF")
 
     def set_verification(self, verification: Verification) -> None:
         """Set the retained verification of the model that runs."""
@@ -146,6 +161,7 @@ class MqttPublisher:
         Returns how many events the broker has not acknowledged; they stay in the outbox.
         """
         deadline = time.monotonic() + timeout
+        self.close_camera()
         self._faces.clear()
         self._publish_state()
         for_offline = min(1.0, timeout / 4)
@@ -162,6 +178,12 @@ class MqttPublisher:
             self._outbox.close()
         return undelivered
 
+    def _publish_first(self) -> None:
+        self._retained.set_announcements()  # before all else: a reader then knows what the other topics are
+        self._set("camera", b"offline")
+        self._set("availability", b"offline")
+        self._publish_state()
+
     def _committed(self) -> None:
         """The committer has committed, or failed to; called in its thread."""
         disk = self._outbox.disk
@@ -177,18 +199,17 @@ class MqttPublisher:
         if self._outbox.needs_cleanup:
             self._committer.clean_up()
 
+    def _publish_fault(self, fault: Fault | None) -> None:
+        self._set("fault", msgspec.json.encode(fault) if fault else b"")
+        if self._for_homeassistant:
+            state = FaultState(True, fault.code, fault.sentence, fault.time) if fault else FaultState(False)
+            self._set("homeassistant/fault", msgspec.json.encode(state))
+
     def _publish_state(self) -> None:
         if self._aggregate_only:  # the state would describe single people; an empty one also removes an earlier one
             self._set("state", b"")
             return
-        track = min(self._faces, default=None)
-        if track is None:
-            state = State(faces=0)
-        else:
-            last = self._faces[track]
-            label, confidence = (last.expression.label, last.expression.confidence) if last.expression else (None, None)
-            state = State(len(self._faces), track, label, confidence, last.reason)
-        self._set("state", msgspec.json.encode(state))
+        self._set("state", msgspec.json.encode(self._faces.state))
 
     def _set(self, name: str, payload: bytes) -> None:
         if self._retained.set(self._topic(name), payload):

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from edge.mqtt.connection import BrokerConnection, Limits
+from edge.mqtt.live_events import LiveEvents
 from edge.mqtt.messages import Reply, Statistics
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.poison import PoisonMessageDetector
@@ -37,6 +38,19 @@ class Topics:
 
 
 @dataclass(frozen=True)
+class EventDelivery:
+    """What else belongs to the delivery of events.
+
+    ``stamp`` completes a stored event when it is sent. ``live_events`` are sent too, without acknowledgement.
+    ``acknowledged`` is called after each acknowledgement of a stored event.
+    """
+
+    stamp: Callable[[bytes], bytes]
+    live_events: LiveEvents | None
+    acknowledged: Callable[[], None]
+
+
+@dataclass(frozen=True)
 class _InFlight:
     """A message that the broker has not answered yet, sent at ``at``; ``event`` is its id in the outbox if it is one.
 
@@ -56,9 +70,8 @@ class _InFlight:
 class MessageSender:
     """Sends events, retained topics, replies and statistics on a connection (edge.mqtt.connection.ConnectionListener).
 
-    Events leave the outbox when the broker acknowledges them; then ``acknowledged`` is called. ``handle_command`` is
-    called with commands. Only :meth:`put_statistics`, :meth:`put_reply` and ``busy`` are for other threads than the
-    connection's.
+    Events leave the outbox when the broker acknowledges them. ``handle_command`` is called with commands. Only
+    :meth:`put_statistics`, :meth:`put_reply` and ``busy`` are for other threads than the connection's.
     """
 
     def __init__(
@@ -68,14 +81,14 @@ class MessageSender:
         retained: RetainedTopics,
         refused: RefusedEvents,
         *,
-        acknowledged: Callable[[], None],
+        delivery: EventDelivery,
         handle_command: CommandHandler,
     ) -> None:
         self._topics = topics
         self._outbox = outbox
         self._retained = retained
         self._refused = refused
-        self._acknowledged = acknowledged
+        self._delivery = delivery
         self._handle_command = handle_command
         self._refused_topics = RefusedTopics()
         self._poison = PoisonMessageDetector()
@@ -132,6 +145,7 @@ class MessageSender:
         if statistics := self._statistics:
             self._statistics = None
             connection.publish(self._topics.statistics, msgspec.json.encode(statistics), qos=0)
+        self._send_live_events(connection)
         if at >= self._refused.resume_at:
             self._send_events(connection, at)
         due = (self._retained.resend_at, self._refused.resume_at)
@@ -174,19 +188,26 @@ class MessageSender:
             else:
                 self._send(connection, _InFlight(at, topic), payload, retain=True)
 
+    def _send_live_events(self, connection: BrokerConnection) -> None:
+        if live := self._delivery.live_events:
+            for payload in live.take():
+                if not self._too_large(live.topic, payload):
+                    connection.publish(live.topic, payload, qos=0)
+
     def _send_events(self, connection: BrokerConnection, at: float) -> None:
         topic, room = self._topics.events, self._room
         if self._refused.one_by_one:
             room = min(room, 0 if any(message.event is not None for message in self._in_flight.values()) else 1)
         for stored in self._outbox.take(room):
+            payload = self._delivery.stamp(stored.payload)
             if self._poison.is_held(stored.id):
                 self._outbox.skip(stored.id)
-            elif self._too_large(topic, stored.payload):
+            elif self._too_large(topic, payload):
                 # It would end this connection, again and again. Another connection may allow more.
                 self._outbox.skip(stored.id)
                 self._refused.add(stored.id, f"Packet too large: this broker takes {self._limits.packet} bytes")
             else:
-                self._send(connection, _InFlight(at, topic, stored.id), stored.payload)
+                self._send(connection, _InFlight(at, topic, stored.id), payload)
 
     def _send(self, connection: BrokerConnection, message: _InFlight, payload: bytes, *, retain: bool = False) -> None:
         self._in_flight[connection.publish(message.topic, payload, retain=retain)] = message
@@ -199,7 +220,7 @@ class MessageSender:
             return
         self._outbox.acknowledge(event)
         self._refused.accepted(event)
-        self._acknowledged()
+        self._delivery.acknowledged()
 
     def _too_large(self, topic: str, payload: bytes) -> bool:
         most = self._limits.packet

@@ -159,13 +159,17 @@ def test_everything_that_is_published_fits_its_schema_and_is_described(broker: B
         if name.startswith("command/"):
             continue
         seen.add(name)
-        assert (f"`.../{name}`" if "homeassistant" not in name else "homeassistant/device/") in described, name
-        if name in PAYLOADS and payload:
-            schema = json.loads((ROOT / "docs" / f"{name}.schema.json").read_text())
+        assert (f"`.../{name}`" if "/device/" not in name else "homeassistant/device/") in described, name
+        kind = "event" if name == "homeassistant/event" else name.replace("/", ".")
+        if kind in PAYLOADS and payload:
+            schema = json.loads((ROOT / "docs" / f"{kind}.schema.json").read_text())
             jsonschema.validate(json.loads(payload), schema)
     discovered = "homeassistant/device/fer-edge-kiosk/config"
     assert seen == {
         "availability",
+        "camera",
+        "homeassistant/event",
+        "homeassistant/fault",
         "state",
         "event",
         "statistics",
@@ -205,6 +209,10 @@ def test_pause_closes_the_camera_survives_kill_9_and_ends_by_command(
         assert listener.last("paused") == "ON"
         assert listener.json("state")[-1]["faces"] == 0
         assert listener.json("event")[-1]["kind"] == "left"
+        heard = [(topic.rpartition("/")[2], payload) for topic, payload, _ in listener.messages]
+        closed = len(heard) - 1 - heard[::-1].index(("camera", "offline"))
+        emptied = max(n for n, (topic, payload) in enumerate(heard) if topic == "state" and '"faces":0' in payload)
+        assert closed < emptied, "or it would look as if everybody had left"
         wait_until(lambda: not camera.watched, 3)  # what was under way on the network still counts
         assert running.notified_of("STATUS=paused: the camera is closed")
         wait_until(lambda: running.notified_of("WATCHDOG=1"), 5)

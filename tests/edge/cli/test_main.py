@@ -376,7 +376,15 @@ def test_aggregate_only_publishes_nothing_about_one_face(couple: Path, broker: B
         messages = listener.messages[before:]
     topics = {topic.removeprefix("fer-edge/kiosk/") for topic, payload, _ in messages if payload}
     discovery = "homeassistant/device/fer-edge-kiosk/config"
-    assert topics == {"availability", "aggregate", "statistics", "verification", discovery}
+    assert topics == {
+        "availability",
+        "camera",
+        "aggregate",
+        "statistics",
+        "verification",
+        "homeassistant/fault",
+        discovery,
+    }
     assert ("fer-edge/kiosk/state", "", False) in messages, "what was retained before is taken back"
     [counted] = listener.json("aggregate")
     jsonschema.validate(counted, json.loads((ROOT / "docs" / "aggregate.schema.json").read_text()))

@@ -122,6 +122,7 @@ def test_a_running_service_stays_connected(broker: Broker, tmp_path: Path) -> No
     watcher.connect("127.0.0.1", broker.port)
     watcher.loop_start()
     service = MqttPublisher(settings, Outbox(tmp_path / "outbox.db", 10))
+    service.set_camera(is_open=True)
     service.start()
     wait_until(lambda: seen == [b"online"], 10)
     assert check_broker(PYTHON, settings, needed=True).level == "ok"

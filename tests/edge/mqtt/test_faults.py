@@ -1,5 +1,4 @@
 import itertools
-import json
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ class Board(FaultBoard):
 
     def __init__(self) -> None:
         self.published: list[int | None] = []
-        super().__init__(lambda payload: self.published.append(json.loads(payload)["code"] if payload else None))
+        super().__init__(lambda fault: self.published.append(fault.code if fault else None))
 
 
 def test_the_fault_that_began_first_is_published_until_it_ends() -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,22 +14,23 @@ import pytest
 
 from edge.errors import DeliveryError, SettingsError
 from edge.events.episodes import Change
-from edge.events.factory import EventFactory, schema
+from edge.events.factory import EventFactory
 from edge.model.preprocessing import LABELS, expression
 from edge.monitoring.statistics import StatisticsCollector
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.publisher import MqttPublisher
 from edge.mqtt.retained import Announcement
 from edge.records import Event, EventKind, Fault
-from edge.settings import MqttSettings
+from edge.settings import HomeAssistantSettings, MqttSettings
 from edge.system.clock import live_time, moment
-from tests.conftest import Broker, free_port, wait_until
+from tests.conftest import ROOT, Broker, free_port, wait_until
 from tests.edge.listener import listening
 from tests.edge.monitoring.test_statistics import given, pi
 from tests.edge.proxy import proxied
 
 pytestmark = pytest.mark.slow
 
+TIME = "2026-11-22T11:00:00+00:00"
 FACTORY, ORIGIN = EventFactory(), live_time()
 
 
@@ -41,6 +43,7 @@ def settings(port: int, **more: str | int) -> MqttSettings:
 
 
 Start = Callable[..., MqttPublisher]
+HOME_ASSISTANT = HomeAssistantSettings(enabled=True, event_max_age=3.0)
 
 
 @pytest.fixture
@@ -48,8 +51,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts publishers that share an outbox file, and tries again quickly; closes what a test leaves open."""
     made: list[MqttPublisher] = []
 
-    def starting(mqtt: MqttSettings, *announcements: Announcement, most: int = 1000) -> MqttPublisher:
-        publisher = MqttPublisher(mqtt, Outbox(tmp_path / "outbox.db", most), announcements, longest_wait=0.2)
+    def starting(
+        mqtt: MqttSettings, *announcements: Announcement, most: int = 1000, **more: HomeAssistantSettings
+    ) -> MqttPublisher:
+        publisher = MqttPublisher(mqtt, Outbox(tmp_path / "outbox.db", most), announcements, longest_wait=0.2, **more)
+        publisher.set_camera(is_open=True)
         publisher.start()
         made.append(publisher)
         return publisher
@@ -74,8 +80,15 @@ def test_events_state_and_availability_reach_a_subscriber(broker: Broker, start:
     assert listener.of("availability") == ["online", "offline"]
     assert listener.ids() == [one.id for one in sent]
     for received in listener.json("event"):
-        jsonschema.validate(received, schema())
-    assert states[-1] == {"faces": 1, "track": 2, "expression": "sad", "confidence": 1.0, "reason": None}
+        jsonschema.validate(received, json.loads((ROOT / "docs" / "event.schema.json").read_text()))
+    assert states[-1] == {
+        "faces": 1,
+        "track": 2,
+        "expression": "sad",
+        "confidence": 1.0,
+        "reason": None,
+        "since": sent[1].time,
+    }
 
 
 def test_state_is_retained_and_events_are_not(broker: Broker, start: Start) -> None:
@@ -113,6 +126,67 @@ def test_availability_comes_after_the_state_on_every_connection(broker: Broker, 
         again = order[order.index("availability") + 2 :]
         assert again.index("state") < again.index("availability")
         assert listener.json("state")[-1]["faces"] == 1
+
+
+def test_old_events_reach_no_automation_but_every_other_subscriber(broker: Broker, start: Start) -> None:
+    with proxied(broker.port) as proxy, listening(broker.port) as listener:
+        publisher = start(settings(proxy.port), homeassistant=HOME_ASSISTANT)
+        now = event("appeared")
+        publisher.publish_event(now)
+        wait_until(lambda: listener.of("homeassistant/event") and listener.of("event"), 5)
+        proxy.cut()
+        wait_until(lambda: listener.last("availability") == "offline", 5)
+        old = event("changed")
+        publisher.publish_event(old)
+        time.sleep(3.2)
+        young = event("left")
+        publisher.publish_event(young)
+        proxy.mend()
+        wait_until(lambda: len(set(listener.ids())) == 3 and len(listener.of("homeassistant/event")) == 2, 10)
+        live = listener.json("homeassistant/event")
+    assert [one["id"] for one in live] == [now.id, young.id]
+    assert all(one["late"] < 3.0 for one in live)
+    assert all("late" in one for one in listener.json("event"))
+
+
+def test_a_camera_that_closes_is_not_one_that_sees_nobody(broker: Broker, start: Start) -> None:
+    with listening(broker.port) as listener:
+        publisher = start(settings(broker.port))
+        publisher.publish_event(event("appeared"))
+        wait_until(lambda: listener.of("state") and listener.json("state")[-1]["faces"] == 1, 5)
+        publisher.faults.set("service", Fault(10, "the camera hangs", "2026-11-22T11:00:00+00:00"))
+        publisher.close(5)
+        wait_until(lambda: listener.last("availability") == "offline", 5)
+        order = [(topic.rpartition("/")[2], payload) for topic, payload, _ in listener.messages]
+    after = order[order.index(("camera", "offline")) :]
+    assert [json.loads(payload)["faces"] for topic, payload in after if topic == "state"] == [0]
+
+
+def test_a_device_without_a_frame_stays_offline_and_names_its_fault(broker: Broker, tmp_path: Path) -> None:
+    """Each attempt used to be online for a second."""
+    publisher = MqttPublisher(settings(broker.port), Outbox(tmp_path / "o.db", 10), homeassistant=HOME_ASSISTANT)
+    with listening(broker.port) as listener:
+        publisher.start()
+        wait_until(lambda: listener.of("state"), 5)
+        publisher.faults.set("service", Fault(5, "no camera", TIME))
+        publisher.close(5)
+        wait_until(lambda: listener.of("fault") and listener.of("homeassistant/fault"), 5)
+    assert set(listener.of("availability")) == {"offline"}
+    assert listener.json("homeassistant/fault")[-1] == {
+        "problem": True,
+        "code": 5,
+        "sentence": "no camera",
+        "time": TIME,
+    }
+
+
+def test_the_fault_for_home_assistant_says_also_that_there_is_none(broker: Broker, start: Start) -> None:
+    publisher = start(settings(broker.port), homeassistant=HOME_ASSISTANT)
+    publisher.faults.set("service", None)
+    wait_until(lambda: not publisher._sender.busy, 5)
+    with listening(broker.port) as late:
+        wait_until(lambda: late.of("homeassistant/fault"), 5)
+        assert late.json("homeassistant/fault") == [{"problem": False, "code": None, "sentence": None, "time": None}]
 
 
 def test_the_same_state_is_not_sent_again(broker: Broker, start: Start) -> None:
@@ -295,8 +369,9 @@ def test_a_broker_with_a_strangers_certificate_gets_nothing(
     with caplog.at_level(logging.WARNING):
         publisher = start(settings(broker.port, ca_file=str(tmp_path / "stranger.pem")))
         publisher.publish_event(event("appeared"))
-        wait_until(lambda: "TLS failed" in caplog.text, 5)
-        assert "certificate verify failed" in caplog.text
+        wait_until(lambda: "is not trusted" in caplog.text, 5)
+        assert "Does mqtt.ca_file name the authority that signed it" in caplog.text
+        assert "no MQTT broker answers" not in caplog.text, "it does answer"
         descriptors = len(list(Path("/proc/self/fd").iterdir()))
         attempts = publisher._connection._backoff._failures
         wait_until(lambda: publisher._connection._backoff._failures > attempts + 5, 10)
@@ -361,6 +436,7 @@ def test_a_thread_that_ends_with_a_bug_is_noticed(broker: Broker, tmp_path: Path
         raise ValueError("a bug")
 
     publisher = MqttPublisher(settings(broker.port), Outbox(tmp_path / "outbox.db", 10))
+    publisher.set_camera(is_open=True)
     publisher.start(bug)
     publisher.check_threads()
     with listening(broker.port) as listener:
