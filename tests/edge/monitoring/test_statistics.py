@@ -130,7 +130,7 @@ def test_a_process_that_can_open_no_more_files_still_has_statistics(tmp_path: Pa
         statistics = collector.collect({}, given())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert (statistics.temperature, statistics.throttled, statistics.fps) == (None, None, 0.0)
+    assert (statistics.temperature, statistics.throttled, statistics.fps) == (None, None, None)
 
 
 @pytest.mark.parametrize("stored", ["", "not a number", "0x"])
