@@ -4,6 +4,7 @@ It is opened strictly: anything that differs from the card is an error that says
 """
 
 import hashlib
+import io
 import lzma
 import struct
 import tokenize
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from edge.errors import BundleError
 from edge.model.preprocessing import INPUT_SIZE, LABELS, Temperature
 from edge.records import Box, EventTuning, Gray
+from edge.untrusted_file import MALFORMED_JSON, is_file, read_regular
 
 DEFAULT: Final = "student"
 """The bundled model that is used when no other is chosen."""
@@ -46,6 +48,18 @@ _UNREADABLE: Final = (
     zipfile.BadZipFile,
 )
 """What Python's and numpy's readers raise for a file that is damaged or of another format."""
+
+_MIB: Final = 2**20
+
+MAX_BYTES: Final = {
+    MODEL_FILE: 32 * _MIB,
+    EDGE_TPU_FILE: 32 * _MIB,
+    CARD_FILE: _MIB,
+    GOLDEN_FILE: 4 * _MIB,
+    "labels.txt": _MIB // 16,
+    "report.html": 8 * _MIB,
+}
+"""The files of a bundle, and the largest accepted size of each in bytes. Any other file is ignored."""
 
 _CARD_VERSION: Final = 4
 _MAX_GOLDEN_BYTES: Final = 16 * 2**20  # unpacked; they are about 60 KB
@@ -240,7 +254,7 @@ def find_bundle(name: str) -> Path:
     """The folder of a bundled model by name (empty: DEFAULT), or of a bundle by path. Raises BundleError."""
     name = name or DEFAULT
     for folder in (_bundles_folder() / name, Path(name)):
-        if (folder / CARD_FILE).is_file():
+        if is_file(folder / CARD_FILE):
             return folder
     raise BundleError(f"{name}: neither a bundled model ({', '.join(bundled())}) nor a folder with a {CARD_FILE}")
 
@@ -283,18 +297,19 @@ def _read_card(file: Path) -> Card:
             remedy = "make the bundle again with its fer-export" if version < _CARD_VERSION else "upgrade fer-edge"
             raise BundleError(f"{file}: a card of version {version}, and this fer-edge reads {_CARD_VERSION}: {remedy}")
         return msgspec.json.decode(content, type=Card)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except MALFORMED_JSON as error:
         raise BundleError(f"{file}: not a card of version {_CARD_VERSION}: {error}") from error
 
 
 def _read_golden(file: Path, card: Card) -> Golden:
     try:
-        with zipfile.ZipFile(file) as archive:
+        content = io.BytesIO(read_regular(file, MAX_BYTES[file.name]))
+        with zipfile.ZipFile(content) as archive:
             if sum(part.file_size for part in archive.infolist()) > _MAX_GOLDEN_BYTES:
                 raise BundleError(
                     f"{file}: unpacks to more than {_MAX_GOLDEN_BYTES} bytes, which golden outputs never do"
                 )
-        with np.load(file, allow_pickle=False) as stored:
+        with np.load(content, allow_pickle=False) as stored:
             golden = _golden_of(dict(stored))
     except KeyError as error:
         raise BundleError(f"{file}: {error.args[0]}. Make it again: fer-export golden {file.parent}") from error
@@ -354,6 +369,6 @@ def _array(stored: dict[str, NDArray[Any]], name: str, dtype: type, shape: tuple
 
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read_regular(file, MAX_BYTES[file.name])
     except OSError as error:
         raise BundleError(f"{file}: cannot be read: {error.strerror}. Copy the bundle again.") from error

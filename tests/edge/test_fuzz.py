@@ -23,7 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.app.recording import events_of
-from edge.camera.sources import is_live, open_source, read_gray
+from edge.camera.picture_file import read_gray
+from edge.camera.sources import is_live, open_source
 from edge.cli.reference import sample
 from edge.errors import BundleError, DataError, SettingsError, SourceError
 from edge.evaluation.fer2013 import read_data, read_faces
