@@ -7,6 +7,7 @@ import hashlib
 import io
 import lzma
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
@@ -337,8 +338,19 @@ def _golden_of(stored: dict[str, NDArray[Any]]) -> Golden:
     )
     _check_geometry(scene)
     faces = _array(stored, "faces", np.uint8, (None, INPUT_SIZE, INPUT_SIZE))
-    labels = tuple(str(name) for name in stored["labels"].ravel())
+    labels = _labels(stored)
     return Golden(faces, _array(stored, "outputs", np.int8, (len(faces), len(LABELS))), labels, scene)
+
+
+def _labels(stored: dict[str, NDArray[Any]]) -> tuple[str, ...]:
+    """The names of the labels. Raises KeyError and ValueError as _golden_of does."""
+    if "labels" not in stored:
+        raise KeyError("it lacks 'labels', so it is of an older version")
+    array = stored["labels"]
+    codes = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    if array.dtype.kind != "U" or (codes > sys.maxunicode).any():  # numpy makes strings of them that break Python's
+        raise ValueError("its labels are no text")
+    return tuple(str(name) for name in array.ravel())
 
 
 def _check_geometry(scene: GoldenScene) -> None:

@@ -39,13 +39,22 @@ def try_cases(targets: Mapping[str, Target], name: str, seed: int, numbers: rang
                 target.run(content, Path(folder))
             except target.error as error:
                 refused += 1
-                str(error).encode()
+                if fault := unsayable(error):
+                    finds.append({"case": number, "what": fault})
             except Exception:  # noqa: BLE001  whatever it is, it is a find
                 finds.append({"case": number, "what": traceback.format_exc(limit=-3)})
             slowest = max(slowest, time.monotonic() - began)
             if time.monotonic() - began > MAX_CASE_SECONDS:
                 finds.append({"case": number, "what": f"took {time.monotonic() - began:.0f} s"})
     return {"refused": refused, "slowest": round(slowest, 3), "finds": finds}
+
+
+def unsayable(error: Exception) -> str:
+    """Why an error cannot be shown to a user; empty when it can."""
+    try:
+        return "" if str(error).encode() else "an error without a sentence"
+    except ValueError:
+        return traceback.format_exc(limit=-3)
 
 
 def peak_megabytes() -> float:
