@@ -25,6 +25,7 @@ from tests.edge.fuzzing import RECORDING, SCALARS, VALUES, attempt, damaged, fuz
 from tests.fuzz.__main__ import plan
 from tests.fuzz.chunk import try_cases
 from tests.fuzz.mutation import damaged as damaged_case
+from tests.fuzz.report import PAGE, RESULT, text_of
 from tests.fuzz.targets import CARD, CSV, GOLDEN, PACKED, PICTURES, SMALL_ZIP, TARGETS, Target, obey
 
 # An input that breaks something is shown in full, however long it is.
@@ -260,3 +261,7 @@ def test_a_case_follows_from_its_number_alone_and_a_find_is_noticed(tmp_path: Pa
     assert first["finds"] == again["finds"]
     assert 5 < len(first["finds"]) < 45
     assert (tmp_path / "progress").read_text().strip() == "49"
+
+
+def test_the_page_is_generated_from_the_result() -> None:
+    assert PAGE.read_text() == text_of(json.loads(RESULT.read_text())), "run: python -m tests.fuzz --report"
