@@ -328,6 +328,8 @@ def _read_golden(file: Path, card: Card) -> Golden:
 
 def _golden_of(stored: dict[str, NDArray[Any]]) -> Golden:
     """Check and convert the arrays. Raises KeyError for a missing one, ValueError for one of a wrong type or shape."""
+    if odd := [name for name, array in stored.items() if not isinstance(array, np.ndarray)]:
+        raise ValueError(f"{odd[0]} is no array")  # numpy gives the bytes of a part that is none
     boxes = _array(stored, "boxes", np.int64, (None, 4))
     scene = GoldenScene(
         _array(stored, "scene_jpeg", np.uint8, (None,)).tobytes(),
