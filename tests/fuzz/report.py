@@ -45,8 +45,8 @@ on {machine}, at the lowest priority beside other programs on {cores} cores.
 
 Each input that broke something is kept in `tests/fuzz/corpus`, and `make check` tries it again.
 
-- This program found labels in `golden.npz` that are beyond Unicode. numpy makes strings of them that Python cannot print,
-  so the error about them ended the program.
+- This program found labels in `golden.npz` that are beyond Unicode. numpy makes strings of them that Python cannot
+  print, so the error about them ended the program.
 - It found a part of `golden.npz` that is no array. numpy gives its bytes, and a traceback ended the program.
 - A settings file of 80 KB with one key of 40,000 parts took 31 seconds.
 - A wrong value of thousands of digits was repeated whole in the error.
