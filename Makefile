@@ -8,7 +8,8 @@ PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 # The device that `make wheelhouse` and `make size` are for: a 64-bit Raspberry Pi OS Bookworm.
 ARCH ?= aarch64
 PY   ?= 3.11
-CASES ?= 3000
+CASES ?= 36000
+SEED ?= 1
 
 help:            ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -44,8 +45,8 @@ release: $(DEV)/.ready  ## build sdist and wheel into dist/, check them, and run
 docs: $(DEV)/.ready     ## build the documentation site into site/; a broken link or a page outside the navigation fails
 	NO_MKDOCS_2_WARNING=1 $(DEV)/bin/mkdocs build --strict
 
-fuzz: $(DEV)/.ready     ## hand in 3,000 damaged inputs of each kind, others each time: CASES=3000
-	FER_EDGE_FUZZ=$(CASES) $(DEV)/bin/pytest -q tests/edge/test_fuzz.py
+fuzz: $(DEV)/.ready     ## hand in damaged inputs of every kind; goes on where it stopped: CASES=36000 SEED=1
+	$(DEV)/bin/python -m tests.fuzz --cases $(CASES) --seed $(SEED)
 
 schema: $(DEV)/.ready   ## write docs/*.schema.json, of every MQTT payload, from the code
 	$(DEV)/bin/python -m edge.mqtt.messages docs

@@ -12,6 +12,10 @@ class FerEdgeError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        r"""The message. Bytes of a file's name that are not UTF-8 are written ``\udcff``, so that it can be sent."""
+        return super().__str__().encode("utf-8", "backslashreplace").decode()
+
 
 class UsageError(FerEdgeError):
     """The command line is wrong, or asks for something that cannot be done here."""

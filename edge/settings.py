@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import SettingsError, nearest
+from edge.untrusted_file import read_regular
 
 EXPRESSIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The same as edge.model.preprocessing.LABELS, which is not imported: doctor must work without numpy and OpenCV."""
@@ -20,25 +21,43 @@ _EVENT_KINDS: Final = (
     "left",
 )  # as edge.records.EventKind, for the same reason
 
-Positive = Annotated[float, Meta(gt=0)]
-Count = Annotated[int, Meta(ge=1)]
-Side = Annotated[int, Meta(ge=64, le=8192)]
-Share = Annotated[float, Meta(ge=0, lt=1)]
-FromCard = Literal["card"]
-Port = Annotated[int, Meta(ge=1, le=65535)]
+PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*\Z"
+"""The pattern of a text without control characters."""
+
+HOST: Final = r"^(?a:[\w-]{1,63}(\.[\w-]{1,63})*\.?|(?=[^:]*:)[0-9A-Fa-f:.]{2,45}(%[\w.-]{1,63})?)\Z"
+"""The pattern of a host name, with or without its domain, or of an IPv4 or IPv6 address."""
 
 _LEVEL: Final = r"[^/+#\s\x00-\x1f\x7f]"  # a character of a topic between two slashes
-_NAME_PATTERN: Final = rf"^{_LEVEL}*$"
-_PREFIX_PATTERN: Final = rf"^(?!\$){_LEVEL}+(/{_LEVEL}+)*$"
-_USER_PATTERN: Final = r"^[^:]*$"
-_PRESET_PATTERN: Final = r"^[a-z0-9_-]{1,64}$"
+_NAME_PATTERN: Final = rf"^{_LEVEL}*\Z"
+_PREFIX_PATTERN: Final = rf"^(?!\$){_LEVEL}+(/{_LEVEL}+)*\Z"
+_USER_PATTERN: Final = r"^[^:\x00-\x1f\x7f]*\Z"
+_PRESET_PATTERN: Final = r"^[a-z0-9_-]{1,64}\Z"
 PATTERN_WORDS: Final = {
+    PRINTABLE: "text without control characters",
+    HOST: "host name or address",
     _NAME_PATTERN: "a name without spaces, control characters, /, + and #",
     _PREFIX_PATTERN: "names with / between them, without spaces, control characters, + and #, not beginning with $",
     _USER_PATTERN: "text without :",
     _PRESET_PATTERN: "1 to 64 lower-case letters, digits, - and _",
 }
 """What each pattern of a setting means, in words."""
+
+# Every type has finite bounds, so that no value makes a program hang, overflow or fill the memory: see
+# tests/edge/test_settings_bounds.py, which is generated from these types.
+Seconds = Annotated[float, Meta(ge=0.001, le=86_400)]
+Count = Annotated[int, Meta(ge=1, le=1000)]
+Side = Annotated[int, Meta(ge=64, le=8192)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+FromCard = Literal["card"]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Text = Annotated[str, Meta(max_length=250, pattern=PRINTABLE)]
+FileName = Annotated[str, Meta(max_length=4096, pattern=PRINTABLE)]
+Host = Annotated[str, Meta(max_length=253, pattern=HOST)]
+TopicPrefix = Annotated[str, Meta(max_length=250, pattern=_PREFIX_PATTERN)]
+
+_LARGEST_FILE: Final = 100_000  # bytes; the sample has eight thousand
+_MAX_DOTS: Final = 200
+_LONGEST_ERROR: Final = 400  # characters
 
 _LONGEST_BASE: Final = 180  # bytes of PREFIX/DEVICE, which begins the names of files; Linux allows them 255
 
@@ -50,14 +69,14 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CameraSettings(Section, frozen=True):
     """``[camera]``: the source of the pictures."""
 
-    source: str = "/dev/video0"
+    source: FileName = "/dev/video0"
     """`demo`, a video file, a folder of pictures, or a V4L2 device (`/dev/video0`). Or a Raspberry Pi camera
     (`picamera2`, `picamera2:1`), or the address of a stream (`http://`, `https://`, `rtsp://`, `rtsps://`)."""
-    username: Annotated[str, Meta(pattern=_USER_PATTERN)] = ""
+    username: Annotated[str, Meta(max_length=250, pattern=_USER_PATTERN)] = ""
     """User name for a stream; empty: no user name and no password, or those in the address."""
-    password_file: str = ""
+    password_file: FileName = ""
     """File with the stream's password, never the password itself. The service reads /etc/fer-edge/camera-password."""
-    ca_file: str = ""
+    ca_file: FileName = ""
     """File of a certificate authority to trust for `https://` and `rtsps://` instead of the system's."""
     accept_any_certificate: bool = False
     """Connect to an `https://` or `rtsps://` camera whatever its certificate is. Whoever controls the network can then
@@ -69,28 +88,28 @@ class CameraSettings(Section, frozen=True):
     """Degrees to rotate every picture clockwise, so that faces are upright."""
     mirror: bool = False
     """Swap left and right after the rotation."""
-    stall_seconds: Positive = 5.0
+    stall_seconds: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
     """Seconds without a new picture from a live camera after which the program ends (exit code 10)."""
-    folder_fps: Positive = 15.0
+    folder_fps: Annotated[float, Meta(ge=0.001, le=1000)] = 15.0
     """Frame rate at which a folder of pictures is played."""
 
 
 class DetectSettings(Section, frozen=True):
     """``[detect]``: detecting faces."""
 
-    width: Annotated[int, Meta(ge=80)] = 320
+    width: Annotated[int, Meta(ge=80, le=8192)] = 320
     """The search for new faces reduces the picture to at most this width, in pixels."""
-    min_face: Annotated[float, Meta(gt=0, le=1)] = 0.12
+    min_face: Annotated[float, Meta(ge=0.001, le=1)] = 0.12
     """Smallest face, as a fraction of the picture's height."""
     neighbors: Count = 5
     """How many overlapping detections make a face when one picture is scanned. A face that is tracked must have 4.4
     times as many. They come from a second cascade, on the picture and its mirror image, and from cascades for eyes and
     mouth. A higher number gives fewer false faces."""
-    budget_ms: Positive = 20.0
+    budget_ms: Annotated[float, Meta(ge=0.1, le=10_000)] = 20.0
     """Milliseconds per frame for the search for new faces, in the time of a Raspberry Pi 4. The time is estimated, not
     measured, so that the same pictures always give the same faces. A full scan takes about 30 and is spread over two
     seconds. The rest of the budget is spent where something moves."""
-    cascade: str = ""
+    cascade: FileName = ""
     """File of another OpenCV cascade. Empty: two of OpenCV's own for upright frontal faces, which must agree, and two
     for eyes and mouth. A cascade given here must find a tracked face in the picture and its mirror image, with 2.4
     times `neighbors`."""
@@ -103,14 +122,14 @@ class TrackSettings(Section, frozen=True):
     """How many faces are tracked at once; the largest come first."""
     min_hits: Count = 3
     """How many detections a doubtful new face needs before it is tracked; a clear one needs one."""
-    lost_after: Positive = 1.0
+    lost_after: Seconds = 1.0
     """Seconds without a detection after which a face has left. A face that is found again earlier keeps its track."""
 
 
 class ModelSettings(Section, frozen=True):
     """``[model]``: the network that classifies faces."""
 
-    bundle: str = ""
+    bundle: FileName = ""
     """Name of a bundled model (`student`, or `student-small`, which takes half the time and is less accurate), or the
     path of a bundle folder. Empty: the model that `fer-edge model` has put in use, or else `student`."""
     threads: Annotated[int, Meta(ge=0, le=64)] = 0
@@ -118,23 +137,23 @@ class ModelSettings(Section, frozen=True):
     accelerator: Literal["auto", "cpu", "edgetpu"] = "auto"
     """`auto`: a Coral Edge TPU, if the bundle has a file compiled for it and it works here, else the CPU. `cpu`: never
     the Edge TPU. `edgetpu`: like `auto`, but a missing Edge TPU is a fault (code 21) too, and it is tried again."""
-    edgetpu_library: Annotated[str, Meta(min_length=1)] = "libedgetpu.so.1"
+    edgetpu_library: Annotated[str, Meta(min_length=1, max_length=4096, pattern=PRINTABLE)] = "libedgetpu.so.1"
     """Name or path of the Edge TPU's library."""
-    rate: Positive = 15.0
+    rate: Annotated[float, Meta(ge=0.001, le=1000)] = 15.0
     """How many times per second each face is classified at most; several faces take turns."""
 
 
 class QualitySettings(Section, frozen=True):
     """``[quality]``: which faces are good enough to classify. The others are tracked but not classified."""
 
-    min_size: Annotated[int, Meta(ge=0)] = 32
+    min_size: Annotated[int, Meta(ge=0, le=8192)] = 32
     """Smallest side of the face's box, in pixels of the camera's picture. Reduced to 32 pixels, one FER2013 face in
     five gets another label."""
-    min_sharpness: Annotated[float, Meta(ge=0)] = 0.3
+    min_sharpness: Annotated[float, Meta(ge=0, le=100)] = 0.3
     """Smallest sharpness. It is the variance of the Laplacian of the crop, reduced to 24x24 pixels, divided by the
     variance of these pixels. FER2013's faces have 0.6 to 3.5. Blurred until every second one gets another label, half
     of them are below 0.3."""
-    min_contrast: Annotated[float, Meta(ge=0)] = 8.0
+    min_contrast: Annotated[float, Meta(ge=0, le=127)] = 8.0
     """Smallest standard deviation of the crop's grey values, 0 to 127. FER2013's faces have 27 to 80; at 8 most get
     another label."""
 
@@ -142,26 +161,26 @@ class QualitySettings(Section, frozen=True):
 class EventSettings(Section, frozen=True):
     """``[events]``: when an event is published. `"card"` means the value in the model's card, tuned for this model."""
 
-    smoothing: Positive | FromCard = "card"
+    smoothing: Seconds | FromCard = "card"
     """Time constant of the smoothing of scores, in seconds."""
-    dwell: Annotated[float, Meta(ge=0)] | FromCard = "card"
+    dwell: Annotated[float, Meta(ge=0, le=86_400)] | FromCard = "card"
     """Seconds that a new face or a new expression must last before its event."""
     hysteresis: Share | FromCard = "card"
     """How much more probable a new expression must be than the last one published, 0..1."""
     threshold: Share | FromCard = "card"
     """Below this probability the expression is uncertain, 0..1; with 0 it never is."""
-    uncertain_after: Positive = 1.0
+    uncertain_after: Seconds = 1.0
     """Seconds of uncertainty before the event `uncertain`."""
 
 
 class Preset(Section, frozen=True):
     """``[[preset]]``: a named event for a face that shows one expression long enough. There may be any number."""
 
-    name: Annotated[str, Meta(pattern=_PRESET_PATTERN)]
+    name: Annotated[str, Meta(max_length=64, pattern=_PRESET_PATTERN)]
     """Name of the event: lower-case letters, digits, - and _."""
-    expression: str
+    expression: Annotated[str, Meta(max_length=64, pattern=PRINTABLE)]
     """angry, disgust, fear, happy, sad, surprise or neutral."""
-    for_seconds: Annotated[float, Meta(ge=0)] = 1.0
+    for_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 1.0
     """Seconds of this expression without interruption; the event comes once per stretch."""
     min_confidence: Share = 0.0
     """Probability that the expression must keep all that time, 0..1."""
@@ -170,20 +189,20 @@ class Preset(Section, frozen=True):
 class PrivacySettings(Section, frozen=True):
     """``[privacy]``: what the device is used for, and whether it publishes events of single visitors."""
 
-    declared_use: Annotated[str, Meta(max_length=500)] = ""
+    declared_use: Annotated[str, Meta(max_length=500, pattern=PRINTABLE)] = ""
     """One sentence: what you use this device for, as you told the visitors. It is published with the statistics."""
     aggregate_only: bool = False
     """Publish only counts of people over intervals; no event, no state, nothing about a single face."""
-    interval_seconds: Annotated[float, Meta(ge=10)] = 300.0
+    interval_seconds: Annotated[float, Meta(ge=10, le=86_400)] = 300.0
     """Length of an interval, in seconds."""
-    minimum_people: Annotated[int, Meta(ge=2)] = 5
+    minimum_people: Annotated[int, Meta(ge=2, le=1_000_000)] = 5
     """No count below this number is published."""
 
 
 class MqttSettings(Section, frozen=True):
     """``[mqtt]``: the broker that receives the events. docs/mqtt.md describes every topic."""
 
-    host: Annotated[str, Meta(min_length=1)] = "localhost"
+    host: Host = "localhost"
     """Host name or address of the broker."""
     port: Port = 1883
     """Port of the broker; with TLS usually 8883."""
@@ -191,26 +210,26 @@ class MqttSettings(Section, frozen=True):
     """Version of MQTT. Only with version 5 does a broker report that it refuses an event."""
     keepalive: Annotated[int, Meta(ge=2, le=3600)] = 30
     """Keep-alive interval in seconds. A connection that is silent for twice as long is lost."""
-    prefix: Annotated[str, Meta(pattern=_PREFIX_PATTERN)] = "fer-edge"
+    prefix: TopicPrefix = "fer-edge"
     """Topics are PREFIX/DEVICE/availability, .../state, .../event and so on."""
-    device: Annotated[str, Meta(pattern=_NAME_PATTERN)] = ""
+    device: Annotated[str, Meta(max_length=250, pattern=_NAME_PATTERN)] = ""
     """Unique name of this device; empty: the board's serial number. A computer without one keeps the
     host name of its first start."""
-    username: str = ""
+    username: Text = ""
     """User name for the broker; empty: no user name and no password."""
-    password_file: str = ""
+    password_file: FileName = ""
     """File with the password, never the password itself. The service reads /etc/fer-edge/mqtt-password."""
     tls: bool = False
     """Encrypt with TLS, and trust the certificate authorities of the system."""
-    ca_file: str = ""
+    ca_file: FileName = ""
     """File of a certificate authority to trust instead of the system's; turns on TLS."""
-    cert_file: str = ""
+    cert_file: FileName = ""
     """File of this device's certificate, for brokers that require one; turns on TLS."""
-    key_file: str = ""
+    key_file: FileName = ""
     """File of the key of `cert_file`, unless that file has it. The service reads /etc/fer-edge/mqtt-key."""
     commands: bool = True
     """Accept the commands .../command/pause, .../command/verify and .../command/reload."""
-    statistics_seconds: Annotated[float, Meta(ge=1)] = 60.0
+    statistics_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
     """Seconds between two messages on .../statistics."""
 
     @property
@@ -222,10 +241,10 @@ class MqttSettings(Section, frozen=True):
 class StoreSettings(Section, frozen=True):
     """``[store]``: what outlives a restart: events that the broker has not acknowledged, and whether it is paused."""
 
-    folder: str = ""
+    folder: FileName = ""
     """The folder. Empty: /var/lib/fer-edge for the service, else ~/.local/state/fer-edge. The service can write nowhere
     else."""
-    events: Count = 50_000
+    events: Annotated[int, Meta(ge=1, le=1_000_000)] = 50_000
     """How many events are kept, about 20 MB; beyond that the oldest are dropped and counted."""
 
 
@@ -234,11 +253,11 @@ class HomeAssistantSettings(Section, frozen=True):
 
     enabled: bool = False
     """Publish the discovery message of this device. When this is turned off again, the message is removed."""
-    prefix: Annotated[str, Meta(pattern=_PREFIX_PATTERN)] = "homeassistant"
+    prefix: TopicPrefix = "homeassistant"
     """The discovery prefix that Home Assistant is configured with."""
-    name: str = ""
+    name: Text = ""
     """Name of this device in Home Assistant; empty: fer-edge and its name in topics."""
-    event_max_age: Positive = 10.0
+    event_max_age: Seconds = 10.0
     """Seconds after which an event is too old for Home Assistant, because automations take it for one of now. Older
     ones still reach .../event."""
 
@@ -248,7 +267,7 @@ class MetricsSettings(Section, frozen=True):
 
     enabled: bool = False
     """Serve the metrics."""
-    address: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    address: Host = "127.0.0.1"
     """Address to listen on. Whoever can reach it can read the metrics: there is no password."""
     port: Port = 9469
     """Port to listen on."""
@@ -263,7 +282,7 @@ class Settings(Section, frozen=True):
     model: ModelSettings = ModelSettings()
     quality: QualitySettings = QualitySettings()
     events: EventSettings = EventSettings()
-    preset: tuple[Preset, ...] = ()
+    preset: Annotated[tuple[Preset, ...], Meta(max_length=100)] = ()
     privacy: PrivacySettings = PrivacySettings()
     mqtt: MqttSettings = MqttSettings()
     store: StoreSettings = StoreSettings()
@@ -276,19 +295,24 @@ def load_settings(file: Path | None) -> Settings:
     if file is None:
         return Settings()
     try:
-        values = tomllib.loads(file.read_text())
+        text = read_regular(file, _LARGEST_FILE).decode()
+        if any(line.count(".") > _MAX_DOTS for line in text.splitlines()):
+            raise ValueError(f"a line has more than {_MAX_DOTS} dots")  # tomllib takes 30 s for a key of 40,000 parts
+        values = tomllib.loads(text)
     except OSError as error:
-        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: not valid TOML: {error}") from error
+        raise _error(file, f"cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise _error(file, "not valid TOML: its brackets are nested too deep") from error
+    except ValueError as error:  # TOMLDecodeError, text that is not UTF-8, numbers of thousands of digits
+        raise _error(file, f"not valid TOML: {error}") from error
     _reject_unknown_keys(file, values, Settings, "")
     _check_presets(file, values.get("preset"))
     try:
         settings = msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{file}: {_in_words(str(error))}") from error
+        raise _error(file, _in_words(str(error))) from error
     if len(f"{settings.mqtt.prefix}/{settings.mqtt.device}".encode()) > _LONGEST_BASE:
-        raise SettingsError(f"{file}: mqtt.prefix and mqtt.device are longer than {_LONGEST_BASE} bytes together")
+        raise _error(file, f"mqtt.prefix and mqtt.device are longer than {_LONGEST_BASE} bytes together")
     return settings
 
 
@@ -303,8 +327,8 @@ def _reject_unknown_keys(file: Path, values: dict[str, Any], section: type[Secti
     types = get_type_hints(section, include_extras=True)
     for key, value in values.items():
         if key not in types:
-            hint = nearest(f"{prefix}{key}", [f"{prefix}{known}" for known in types])
-            raise SettingsError(f"{file}: unknown key {prefix}{key}; {hint}")
+            hint = nearest(f"{prefix}{key[:100]}", [f"{prefix}{known}" for known in types])
+            raise _error(file, f"unknown key {prefix}{key}; {hint}")
         if isinstance(value, dict) and isinstance(types[key], type) and issubclass(types[key], Section):
             _reject_unknown_keys(file, value, types[key], f"{prefix}{key}.")
 
@@ -320,11 +344,17 @@ def _check_presets(file: Path, presets: Any) -> None:
         _reject_unknown_keys(file, preset, Preset, f"preset[{number}].")
         expression = preset.get("expression")
         if isinstance(expression, str) and expression not in EXPRESSIONS:
-            raise SettingsError(
-                f"{file}: preset[{number}].expression: unknown {expression!r}; {nearest(expression, EXPRESSIONS)}"
+            raise _error(
+                file, f"preset[{number}].expression: unknown {expression!r}; {nearest(expression, EXPRESSIONS)}"
             )
         if preset.get("name") in _EVENT_KINDS:
-            raise SettingsError(f"{file}: preset[{number}].name: {preset['name']} is an event already")
+            raise _error(file, f"preset[{number}].name: {preset['name']} is an event already")
         names.append(preset.get("name"))
     if duplicate := next((name for name in names if names.count(name) > 1), None):
-        raise SettingsError(f"{file}: two presets have the name {duplicate!r}")
+        raise _error(file, f"two presets have the name {duplicate!r}")
+
+
+def _error(file: Path, text: str) -> SettingsError:
+    """An error about a settings file. A value of thousands of characters is not repeated whole."""
+    short = text if len(text) <= _LONGEST_ERROR else f"{text[: _LONGEST_ERROR // 2]} ... {text[-_LONGEST_ERROR // 2 :]}"
+    return SettingsError(f"{file}: {short}")

@@ -101,7 +101,7 @@ class FrameLoop:
             self._stopping.wait(_PAUSED_SECONDS)
 
     def _frames(self, source: Source) -> Iterator[Frame]:
-        return paced(source.frames()) if self._realtime and not source.live else source.frames()
+        return paced(source.frames(), self._stopping.wait) if self._realtime and not source.live else source.frames()
 
     def _status(self, frames_dropped: int) -> LoopStatus:
         return LoopStatus(self.pipeline.classifier, self.pipeline.stage_seconds, frames_dropped)

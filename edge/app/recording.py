@@ -8,7 +8,7 @@ when it has changed.
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +22,9 @@ from edge.pipeline import FrameResult
 from edge.records import Event, EventTuning, Flaw
 from edge.settings import EventSettings, Preset, Settings
 from edge.system.clock import Moment
+from edge.untrusted_file import MALFORMED_JSON, bounded_lines, open_regular
+
+_LONGEST_LINE: Final = 2**20  # bytes; a frame with five faces has about a thousand
 
 Size: TypeAlias = Annotated[int, Meta(ge=0)]
 Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]  # thirty years
@@ -176,11 +179,11 @@ class _Session:
 def _lines(file: Path) -> Iterator[Line]:
     decode: Callable[[bytes], Line] = msgspec.json.Decoder(Line).decode
     try:
-        with file.open("rb") as stream:
-            for number, text in enumerate(stream, 1):
+        with open_regular(file) as stream:
+            for number, text in enumerate(bounded_lines(stream, _LONGEST_LINE), 1):
                 try:
                     yield decode(text)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                except MALFORMED_JSON as error:
                     cut = "" if text.endswith(b"\n") else "cut in the middle of its last line, or "
                     raise SourceError(f"{file}, line {number}: {cut}no recording of version 1: {error}") from error
     except OSError as error:

@@ -160,11 +160,12 @@ def _caption(reading: Reading) -> tuple[str, ...]:
 
 def _annotate(result: FrameResult, readings: Mapping[int, Reading]) -> NDArray[np.uint8]:
     """A small copy of a frame, with the box and the last reading of each face."""
-    picture = np.asarray(cv2.cvtColor(result.frame.gray, cv2.COLOR_GRAY2BGR), np.uint8)
-    factor = _TILE[0] / picture.shape[1]
+    height, width = result.frame.gray.shape
+    factor = min(_TILE[0] / width, _TILE[1] / height)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    reduced = cv2.resize(result.frame.gray, size, interpolation=cv2.INTER_AREA)
     tile = np.zeros((_TILE[1], _TILE[0], 3), np.uint8)
-    reduced = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)[: _TILE[1]]
-    tile[: reduced.shape[0], : reduced.shape[1]] = reduced[:, : _TILE[0]]
+    tile[: size[1], : size[0]] = reduced[:, :, np.newaxis]
     for track in result.tracks:
         caption = " ".join(_caption(readings[track.id])) if track.id in readings else ""
         x, y, w, h = (round(value * factor) for value in (track.box.x, track.box.y, track.box.w, track.box.h))

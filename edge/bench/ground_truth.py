@@ -14,8 +14,11 @@ from msgspec import Meta
 from edge.errors import DataError
 from edge.model.preprocessing import LABELS
 from edge.records import Box
+from edge.untrusted_file import MALFORMED_JSON, read_regular
 
 SUFFIX: Final = ".truth.jsonl"
+
+_LARGEST_FILE: Final = 32 * 2**20  # bytes; enough for two hours
 
 VISIBLE: Final = 0.75
 """A face that is less visible (cut off by the picture's edge, or covered) counts neither as missed nor as false."""
@@ -82,7 +85,7 @@ def truth_beside(clip: Path) -> Path:
 def read_truth(file: Path) -> GroundTruth:
     """Read a sidecar. Raises DataError naming file, line and reason."""
     try:
-        lines = file.read_bytes().splitlines()
+        lines = read_regular(file, _LARGEST_FILE).splitlines()
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
     if not lines:
@@ -111,5 +114,5 @@ def write_truth(file: Path, header: Header, frames: Iterable[FrameTruth]) -> Non
 def _decode(file: Path, number: int, line: bytes, kind: type[_Line]) -> _Line:
     try:
         return msgspec.json.decode(line, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except MALFORMED_JSON as error:
         raise DataError(f"{file}, line {number}: not a line of a clip's ground truth: {error}") from error

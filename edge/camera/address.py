@@ -11,6 +11,8 @@ from urllib.parse import quote, urlsplit
 
 from edge.errors import SourceError
 from edge.settings import CameraSettings
+from edge.system.secret_files import MAX_SECRET_BYTES
+from edge.untrusted_file import read_regular
 
 _SCHEMES: Final = ("http", "https", "rtsp", "rtsps")
 _MASK: Final = "***"
@@ -100,7 +102,7 @@ def read_password(camera: CameraSettings) -> str:
     if not camera.password_file:
         return ""
     try:
-        return Path(camera.password_file).read_text(encoding="utf-8").rstrip("\r\n")
+        return read_regular(Path(camera.password_file), MAX_SECRET_BYTES).decode("utf-8").rstrip("\r\n")
     except OSError as error:
         raise SourceError(f"camera.password_file: {camera.password_file} cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.camera.address import may_be_misread, safe_source, stream_address
+from edge.camera.picture_file import MAX_SIDE
 from edge.camera.stream_server import checked_certificate, refusal
 from edge.errors import SourceError
 from edge.records import Gray
@@ -19,6 +20,7 @@ from edge.settings import CameraSettings
 
 _CONNECT_SECONDS: Final = 10
 _UNAUTHORIZED: Final = 401
+_LARGEST_FRAME: Final = 4096 * 2304  # pixels; a decoder keeps several frames
 
 _LUMA_FIRST: Final = frozenset(
     {"YUV420", "YVU420", "NV12", "NV21", "YUV422", "YVU422", "NV16", "NV61", "YUV444", "YVU444", "NV24", "NV42", "R8"}
@@ -40,6 +42,18 @@ def to_gray(picture: object) -> Gray:
     """Convert a picture that OpenCV decoded, ``(h, w, 3)`` BGR or ``(h, w)`` grey uint8, to grey."""
     pixels = np.asarray(picture, np.uint8)
     return pixels if pixels.ndim == 2 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
+
+
+def require_frame_size(capture: cv2.VideoCapture, name: str) -> int:
+    """The pixels of a frame of a video or stream, by what it states.
+
+    Raises SourceError, and releases the capture, when they are too many.
+    """
+    width, height = (round(capture.get(of)) for of in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    if width * height > _LARGEST_FRAME or max(width, height) > MAX_SIDE:
+        capture.release()
+        raise SourceError(f"{name}: its frames are {width}x{height}; the largest that are read are 4096x2304")
+    return max(0, width * height)
 
 
 class OpenCvDevice:
@@ -86,6 +100,7 @@ def open_stream(camera: CameraSettings) -> OpenCvDevice:
         capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
     if not capture.isOpened():
         raise SourceError(f"{safe_source(url)}: {_why_no_stream(camera, url)}")
+    require_frame_size(capture, safe_source(url))
     return OpenCvDevice(capture, f"{safe_source(url)}: the stream ended. Is the server running?")
 
 

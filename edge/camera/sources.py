@@ -4,8 +4,10 @@ Every source yields grey frames with a time. A file's frames have media time and
 camera's frames have the time at which they were captured.
 """
 
+import contextlib
 import functools
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -16,19 +18,16 @@ import cv2
 import numpy as np
 
 from edge.camera.address import is_stream, require_known_scheme, safe_source
-from edge.camera.devices import Picamera2Device, open_stream, open_v4l2, to_gray
+from edge.camera.devices import Picamera2Device, open_stream, open_v4l2, require_frame_size, to_gray
 from edge.camera.live import Device, LiveSource
+from edge.camera.picture_file import FRAME_MEMORY, PICTURES, read_gray
 from edge.errors import SourceError
 from edge.records import Frame, Gray
 from edge.settings import CameraSettings
+from edge.system.memory_budget import memory_budget
+from edge.untrusted_file import is_char_device, is_file, is_folder
 
 _log = logging.getLogger(__name__)
-
-PICTURES: Final = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".jp2"}
-    | {".pbm", ".pgm", ".ppm", ".pnm", ".sr", ".ras"}
-)
-"""How the names of pictures end that OpenCV reads."""
 
 _DEMO_SIZE: Final = (640, 480)
 _DEMO_FPS: Final = 25
@@ -36,7 +35,10 @@ _DEMO_SECONDS: Final = 10.0
 
 _HIGHEST_FPS: Final = 240.0  # containers without a frame rate state their tick rate instead, such as 90,000
 _STEP_BACK_SECONDS: Final = 1.0  # frames that are slightly out of order are no step back
+_LONGEST_STEP_SECONDS: Final = 3600.0  # recordings by motion have gaps; a damaged file states centuries
 _STANDING_FRAMES: Final = 10
+_DECODER_MEMORY: Final = 48 * 2**20  # bytes
+_DECODER_BYTES_A_PIXEL: Final = 48  # H.264 may keep 16 frames of 1.5 bytes, and each thread another
 
 
 class Source(Protocol):
@@ -75,9 +77,9 @@ def _open(camera: CameraSettings) -> Source:
     open_device = _live_device(camera)
     if open_device:
         return LiveSource(open_device, safe_source(name), camera.stall_seconds)
-    if path.is_dir():
+    if is_folder(path):
         return FolderSource(path, camera.folder_fps)
-    if path.is_file():
+    if is_file(path):
         return VideoSource(path)
     require_known_scheme(name)
     raise SourceError(
@@ -101,21 +103,9 @@ def _live_device(camera: CameraSettings) -> Callable[[], Device] | None:
         return functools.partial(Picamera2Device, int(number or 0), camera.size)
     if is_stream(name):
         return functools.partial(open_stream, camera)
-    if name.startswith("/dev/") or Path(name).is_char_device():
+    if name.startswith("/dev/") or is_char_device(Path(name)):
         return functools.partial(open_v4l2, Path(name), camera.size)
     return None
-
-
-def read_gray(file: Path) -> Gray:
-    """Read a picture file as full-range luma, ``(h, w)`` uint8. Raises SourceError, which names the file."""
-    try:
-        stored = np.frombuffer(file.read_bytes(), np.uint8)
-    except OSError as error:
-        raise SourceError(f"{file}: cannot be read: {error.strerror}") from error
-    picture = cv2.imdecode(stored, cv2.IMREAD_GRAYSCALE) if stored.size else None
-    if picture is None:
-        raise SourceError(f"{file}: not a picture that OpenCV can decode")
-    return np.asarray(picture, np.uint8)
 
 
 class DemoSource:
@@ -182,7 +172,7 @@ class FolderSource:
         readable = 0
         for number, file in enumerate(self._files):
             try:
-                gray = read_gray(file)
+                gray = read_gray(file, FRAME_MEMORY)
             except SourceError as error:
                 _log.warning("skipped: %s", error)
                 continue
@@ -199,7 +189,7 @@ class MediaTime:
     """The time of a file's frames, which never decreases, whatever time the container states.
 
     A frame without a time of its own comes ``1 / fps`` after the one before. When the time steps back, as where two
-    files were joined, it goes on from there. Both are logged once.
+    files were joined, or an hour forward, it goes on from there. Both are logged once.
     """
 
     def __init__(self, file: Path, fps: float) -> None:
@@ -208,21 +198,27 @@ class MediaTime:
         self._offset = self._seconds = 0.0
         self._stated: float | None = None
         self._standing = 0
-        self._stepped_back = False
+        self._stepped = False
 
     def of_frame(self, stated: float) -> float:
         """The seconds of the next frame, for which the container states ``stated``."""
         if self._stated is None:
-            self._seconds = max(0.0, stated)
+            self._start(stated)
         elif stated in (0.0, self._stated):
             self._stand()
-        elif self._offset + stated < self._seconds - _STEP_BACK_SECONDS:
-            self._step_back(stated)
+        elif not -_STEP_BACK_SECONDS <= self._offset + stated - self._seconds <= _LONGEST_STEP_SECONDS:
+            self._step(stated)
         else:
             self._standing = 0
             self._seconds = max(self._seconds, self._offset + stated)
         self._stated = stated
         return self._seconds
+
+    def _start(self, stated: float) -> None:
+        if 0 <= stated <= _LONGEST_STEP_SECONDS:
+            self._seconds = stated
+        else:
+            self._offset = -stated
 
     def _stand(self) -> None:
         self._seconds += 1 / self._fps
@@ -230,13 +226,14 @@ class MediaTime:
         if self._standing == _STANDING_FRAMES:  # the last few frames of some containers have none, which is no fault
             _log.warning("%s: its frames have no time; counting %g frames a second", self._file, self._fps)
 
-    def _step_back(self, stated: float) -> None:
+    def _step(self, stated: float) -> None:
+        way = "back" if self._offset + stated < self._seconds else "more than an hour forward"
         self._seconds += 1 / self._fps
         self._offset = self._seconds - stated
         self._standing = 0
-        if not self._stepped_back:
-            self._stepped_back = True
-            _log.warning("%s: its time steps back after %.1f s; going on from there", self._file, self._seconds)
+        if not self._stepped:
+            self._stepped = True
+            _log.warning("%s: its time steps %s after %.1f s; going on from there", self._file, way, self._seconds)
 
 
 class VideoSource:
@@ -250,6 +247,11 @@ class VideoSource:
         self._capture = cv2.VideoCapture(str(file.absolute()))  # FFmpeg takes 10:00:05.mp4 for a protocol named 10
         if not self._capture.isOpened():
             raise SourceError(f"{file}: not a video that OpenCV can open")
+        pixels = require_frame_size(self._capture, str(file))
+        # Its frames may be larger than it states. Each thread of the decoder has a stack of 8 MB that it hardly uses.
+        memory = _DECODER_MEMORY + pixels * _DECODER_BYTES_A_PIXEL + (os.cpu_count() or 1) * 2**23
+        self._limited = contextlib.ExitStack()
+        self._limited.enter_context(memory_budget(memory))
 
     def frames(self) -> Iterator[Frame]:
         """Yield every frame of the file."""
@@ -267,6 +269,7 @@ class VideoSource:
     def close(self) -> None:
         """Close the file."""
         self._capture.release()
+        self._limited.close()
 
 
 class RotatedSource:
@@ -301,9 +304,12 @@ class RotatedSource:
         self._source.close()
 
 
-def paced(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """Delay a file's frames until their media time, as if they came from a camera."""
+def paced(frames: Iterator[Frame], wait: Callable[[float], object]) -> Iterator[Frame]:
+    """Delay a file's frames until their media time, as if they came from a camera.
+
+    ``wait`` waits for so many seconds; it may return earlier, when the program ends.
+    """
     started = time.monotonic()
     for frame in frames:
-        time.sleep(max(0.0, started + frame.time - time.monotonic()))
+        wait(max(0.0, started + frame.time - time.monotonic()))
         yield frame

@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from edge.camera.sources import read_gray
+from edge.camera.picture_file import read_gray
 from edge.errors import SourceError
 from edge.model.loader import open_deployed
 from edge.model.preprocessing import crop

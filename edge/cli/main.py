@@ -1,6 +1,7 @@
 """Find faces in a camera's pictures, classify the expression of each, and report events."""
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -39,6 +40,8 @@ def main() -> int:
     """Entry point of the ``fer-edge`` console script."""
     logging.basicConfig(format="fer-edge: %(message)s", level=logging.WARNING)
     forbid_memory_dumps()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8; stderr does this by itself
+        sys.stdout.reconfigure(errors="backslashreplace")
     exit_code = guarded("fer-edge", lambda: _main(sys.argv[1:]))
     exit_if_camera_hangs(exit_code)
     return exit_code

@@ -85,7 +85,7 @@ def _accepted_values(kind: types.Type) -> str:
             words = f"whole number{_range(kind)}"
         case types.FloatType():
             words = f"number{_range(kind)}"
-        case types.StrType(pattern=str(pattern)):
+        case types.StrType(pattern=str(pattern)) if pattern != settings.PRINTABLE:
             words = settings.PATTERN_WORDS[pattern]
         case types.StrType(min_length=least, max_length=most):
             words = f"text{', not empty' if least else ''}{f', up to {most} characters' if most else ''}"
@@ -100,8 +100,14 @@ def _accepted_values(kind: types.Type) -> str:
 
 def _range(kind: types.IntType | types.FloatType) -> str:
     words = {"gt": "above", "ge": "from", "lt": "below", "le": "to"}
-    bounds = [f"{word} {getattr(kind, name):g}" for name, word in words.items() if getattr(kind, name) is not None]
+    bounds = [
+        f"{word} {_number(getattr(kind, name))}" for name, word in words.items() if getattr(kind, name) is not None
+    ]
     return f", {' '.join(bounds)}" if bounds else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def _fields(section: type[settings.Section]) -> tuple[types.Field, ...]:

@@ -7,13 +7,14 @@ measured and compared with the card's (edge.evaluation.accuracy).
 import json
 import os
 from argparse import Namespace
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 
-from edge.errors import VerificationError
+from edge.errors import DataError, VerificationError
 from edge.evaluation.accuracy import MeasuredAccuracy, judge_accuracy, measure_accuracy
-from edge.evaluation.fer2013 import measured_split, read_faces
+from edge.evaluation.fer2013 import LabelledFaces, measured_split, read_faces
 from edge.evaluation.metrics import Figures
 from edge.model.loader import open_deployed
 from edge.model.registry import ModelRegistry, state_folder
@@ -22,15 +23,18 @@ from edge.mqtt.connection import publish_retained
 from edge.mqtt.topics import base_topic, client_id, with_device_name
 from edge.records import Accuracy, Verification
 from edge.settings import MqttSettings, load_settings
+from edge.system.memory_budget import memory_budget
 from edge.system.secret_files import with_secret_files
 from edge.system.state import device_config, service_environ
+
+_DATA_MEMORY: Final = 300 * 2**20  # bytes; all of FER2013 takes 180 MB
 
 
 def verify(arguments: Namespace) -> int:
     """Carry out ``fer-edge verify``. Raises VerificationError when the model does not work as its card states."""
     config = device_config(arguments.config)
     settings = load_settings(config)
-    faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data)) if arguments.data else None
+    faces = _read_faces(arguments.data, arguments.split) if arguments.data else None
     environ = service_environ(config, os.environ)
     if not settings.model.bundle:
         ModelRegistry(state_folder(settings.store, environ)).require_readable()
@@ -49,6 +53,16 @@ def verify(arguments: Namespace) -> int:
     if failures:
         raise VerificationError("; ".join(failures))
     return 0
+
+
+def _read_faces(data: Path, split: str | None) -> LabelledFaces:
+    try:
+        with memory_budget(_DATA_MEMORY):
+            return read_faces(data, split or measured_split(data))
+    except MemoryError as error:
+        raise DataError(
+            f"{data}: reading it takes more than {_DATA_MEMORY // 2**20} MB. Give fewer faces, such as one split"
+        ) from error
 
 
 def _publish(mqtt: MqttSettings, golden: Verification, accuracy: Accuracy | None) -> None:

@@ -1,7 +1,7 @@
 """Read a CSV table: plain, compressed with gzip or xz, or the only CSV file in a zip or tar archive.
 
 The format is detected from the content, not from the file's name. Everything streams, so a table of any size takes
-little memory.
+little memory. A small compressed file can unpack to anything: so the length and the number of rows are bounded.
 """
 
 import csv
@@ -19,6 +19,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final, TextIO
 
 from edge.errors import DataError
+from edge.untrusted_file import open_regular
+
+_LONGEST_ROW: Final = 2**20  # characters; FER2013's have ten thousand
+_MAX_ROWS: Final = 2_000_000  # FER2013 has 35,887; AffectNet, the largest of its kind, 440,000
 
 _UNREADABLE: Final = (
     OSError,
@@ -65,15 +69,38 @@ def read_table(
     progress = ""
     try:
         with _open_text(path, preferred) as text:
-            reader = csv.reader(text)
+            lines = _Lines(text)
+            reader = csv.reader(lines)
             header = _header(path, kind, next(reader, []), required, optional)
             for number, fields in enumerate(filter(None, reader)):
+                if number == _MAX_ROWS:
+                    raise DataError(f"{path}: has more than {_MAX_ROWS:,} rows. Give fewer faces")
+                lines.begin_row()
                 values = dict.fromkeys(header, "") | dict(zip(header, map(str.strip, fields), strict=False))
                 row = CsvRow(number, reader.line_num, values)
                 yield row
                 progress = f" after {row}"
     except _UNREADABLE as error:
         raise DataError(f"{path}: cannot be read{progress}: {error or type(error).__name__}") from error
+
+
+class _Lines:
+    """The lines of a text. Raises ValueError when those of one row are too long, before they are read whole."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self._left = _LONGEST_ROW
+
+    def begin_row(self) -> None:
+        """The next line begins a row."""
+        self._left = _LONGEST_ROW
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._text.readline(self._left + 1):
+            self._left -= len(line)
+            if self._left < 0:
+                raise ValueError(f"the next row is longer than {_LONGEST_ROW:,} characters")
+            yield line
 
 
 def _header(
@@ -101,8 +128,9 @@ def _open_text(path: Path, preferred: Sequence[str]) -> Iterator[TextIO]:
 
 def _open_content(path: Path, preferred: Sequence[str], opened: ExitStack) -> IO[bytes] | gzip.GzipFile | lzma.LZMAFile:
     """Open the CSV's bytes, which the caller closes; files underneath are closed by ``opened``."""
-    raw = opened.enter_context(path.open("rb"))
-    magic = raw.peek(6)
+    raw = opened.enter_context(open_regular(path))
+    magic = raw.read(6)
+    raw.seek(0)
     if magic.startswith(b"PK"):
         zipped = opened.enter_context(zipfile.ZipFile(raw))
         return zipped.open(_choose_member(path, zipped.namelist(), preferred))

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,10 +18,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.camera.sources import PICTURES, read_gray
+from edge.camera.picture_file import PICTURES, read_gray
 from edge.errors import DataError, SourceError
 from edge.evaluation.csv_table import CsvRow, read_table
 from edge.model.preprocessing import INPUT_SIZE, LABELS, resize
+from edge.untrusted_file import is_file, is_folder
 
 _log = logging.getLogger(__name__)
 
@@ -217,19 +218,40 @@ def _is_picture(file: str) -> bool:
 
 
 def _files(folder: Path) -> list[str]:
-    """All files below ``folder`` that are not hidden, as sorted relative paths."""
-    found = []
-    for top, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = "" if Path(top) == folder else f"{Path(top).relative_to(folder)}/"
-        found += [f"{below}{name}" for name in files if name[0] != "."]
+    """All files below ``folder`` that are not hidden, as sorted relative paths.
+
+    Links to folders are followed, but each folder is read once: links can form loops, or more paths than can be read.
+    """
+    found: list[str] = []
+    read: set[tuple[int, int]] = set()
+    to_read = deque([""])
+    while to_read:
+        below = to_read.popleft()
+        try:
+            place = (folder / below).stat()
+            entries = sorted(os.scandir(folder / below), key=lambda entry: entry.name)
+        except OSError as error:
+            _log.warning("%s: passed over: %s", folder / below, error.strerror)
+            continue
+        if (place.st_dev, place.st_ino) in read:
+            continue
+        read.add((place.st_dev, place.st_ino))
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if not is_folder(Path(entry.path)):
+                found.append(below + entry.name)
+            elif entry.is_symlink():
+                to_read.append(f"{below}{entry.name}/")
+            else:
+                to_read.appendleft(f"{below}{entry.name}/")  # before any link, which may lead to the same folder
     return sorted(found)
 
 
 def _entries(path: Path) -> Iterator[_UnparsedFace | BadRow]:
-    if path.is_dir():
+    if is_folder(path):
         return _tree_entries(path)
-    if path.is_file():
+    if is_file(path):
         return _table_entries(path)
     raise DataError(f"{path}: no such file or folder. Give the FER2013 CSV or a folder with one folder per label.")
 

@@ -7,22 +7,11 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import BinaryIO, Final
 
 from edge.errors import BundleError
-from edge.model.bundle import CARD_FILE, EDGE_TPU_FILE, GOLDEN_FILE, MODEL_FILE
-
-_MIB: Final = 2**20
-
-MAX_BYTES: Final = {
-    MODEL_FILE: 32 * _MIB,
-    EDGE_TPU_FILE: 32 * _MIB,
-    CARD_FILE: _MIB,
-    GOLDEN_FILE: 4 * _MIB,
-    "labels.txt": _MIB // 16,
-    "report.html": 8 * _MIB,
-}
-"""The files of a bundle, and the largest accepted size of each in bytes. Any other file is ignored."""
+from edge.model.bundle import CARD_FILE, MAX_BYTES
+from edge.untrusted_file import is_folder, open_regular
 
 _MAX_ZIP_BYTES: Final = sum(MAX_BYTES.values())
 _MAX_ENTRIES: Final = 1000
@@ -45,7 +34,7 @@ def read_bundle_archive(source: Path) -> dict[str, bytes]:
     Raises BundleError when there is no bundle, when a file is larger than MAX_BYTES, and when a zip has links or
     names that lead out of it.
     """
-    if source.is_dir():
+    if is_folder(source):
         files = {name: _read_file(source / name, most) for name, most in MAX_BYTES.items() if _exists(source / name)}
     else:
         files = _read_zip(source)
@@ -80,9 +69,7 @@ def _require_size(content: bytes, max_bytes: int, name: object) -> bytes:
 
 def _read_zip(source: Path) -> dict[str, bytes]:
     try:
-        if source.stat().st_size > _MAX_ZIP_BYTES:
-            raise BundleError(f"{source}: larger than {_MAX_ZIP_BYTES} bytes, which no bundle is")
-        with zipfile.ZipFile(source) as archive:
+        with open_regular(source) as stored, zipfile.ZipFile(_require_zip_size(source, stored)) as archive:
             entries = archive.infolist()
             if len(entries) > _MAX_ENTRIES:
                 raise BundleError(f"{source}: {len(entries)} entries, which no bundle has")
@@ -95,6 +82,12 @@ def _read_zip(source: Path) -> dict[str, bytes]:
     except _UNREADABLE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise BundleError(f"{source}: neither a bundle's folder nor a readable zip of one: {reason}") from error
+
+
+def _require_zip_size(source: Path, stored: BinaryIO) -> BinaryIO:
+    if os.fstat(stored.fileno()).st_size > _MAX_ZIP_BYTES:
+        raise BundleError(f"{source}: larger than {_MAX_ZIP_BYTES} bytes, which no bundle is")
+    return stored
 
 
 def _bundle_entries(source: Path, entries: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:

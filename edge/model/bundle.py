@@ -4,8 +4,10 @@ It is opened strictly: anything that differs from the card is an error that says
 """
 
 import hashlib
+import io
 import lzma
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from edge.errors import BundleError
 from edge.model.preprocessing import INPUT_SIZE, LABELS, Temperature
 from edge.records import Box, EventTuning, Gray
+from edge.untrusted_file import MALFORMED_JSON, is_file, read_regular
 
 DEFAULT: Final = "student"
 """The bundled model that is used when no other is chosen."""
@@ -46,6 +49,18 @@ _UNREADABLE: Final = (
     zipfile.BadZipFile,
 )
 """What Python's and numpy's readers raise for a file that is damaged or of another format."""
+
+_MIB: Final = 2**20
+
+MAX_BYTES: Final = {
+    MODEL_FILE: 32 * _MIB,
+    EDGE_TPU_FILE: 32 * _MIB,
+    CARD_FILE: _MIB,
+    GOLDEN_FILE: 4 * _MIB,
+    "labels.txt": _MIB // 16,
+    "report.html": 8 * _MIB,
+}
+"""The files of a bundle, and the largest accepted size of each in bytes. Any other file is ignored."""
 
 _CARD_VERSION: Final = 4
 _MAX_GOLDEN_BYTES: Final = 16 * 2**20  # unpacked; they are about 60 KB
@@ -240,7 +255,7 @@ def find_bundle(name: str) -> Path:
     """The folder of a bundled model by name (empty: DEFAULT), or of a bundle by path. Raises BundleError."""
     name = name or DEFAULT
     for folder in (_bundles_folder() / name, Path(name)):
-        if (folder / CARD_FILE).is_file():
+        if is_file(folder / CARD_FILE):
             return folder
     raise BundleError(f"{name}: neither a bundled model ({', '.join(bundled())}) nor a folder with a {CARD_FILE}")
 
@@ -283,18 +298,19 @@ def _read_card(file: Path) -> Card:
             remedy = "make the bundle again with its fer-export" if version < _CARD_VERSION else "upgrade fer-edge"
             raise BundleError(f"{file}: a card of version {version}, and this fer-edge reads {_CARD_VERSION}: {remedy}")
         return msgspec.json.decode(content, type=Card)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except MALFORMED_JSON as error:
         raise BundleError(f"{file}: not a card of version {_CARD_VERSION}: {error}") from error
 
 
 def _read_golden(file: Path, card: Card) -> Golden:
     try:
-        with zipfile.ZipFile(file) as archive:
+        content = io.BytesIO(read_regular(file, MAX_BYTES[file.name]))
+        with zipfile.ZipFile(content) as archive:
             if sum(part.file_size for part in archive.infolist()) > _MAX_GOLDEN_BYTES:
                 raise BundleError(
                     f"{file}: unpacks to more than {_MAX_GOLDEN_BYTES} bytes, which golden outputs never do"
                 )
-        with np.load(file, allow_pickle=False) as stored:
+        with np.load(content, allow_pickle=False) as stored:
             golden = _golden_of(dict(stored))
     except KeyError as error:
         raise BundleError(f"{file}: {error.args[0]}. Make it again: fer-export golden {file.parent}") from error
@@ -312,6 +328,8 @@ def _read_golden(file: Path, card: Card) -> Golden:
 
 def _golden_of(stored: dict[str, NDArray[Any]]) -> Golden:
     """Check and convert the arrays. Raises KeyError for a missing one, ValueError for one of a wrong type or shape."""
+    if odd := [name for name, array in stored.items() if not isinstance(array, np.ndarray)]:
+        raise ValueError(f"{odd[0]} is no array")  # numpy gives the bytes of a part that is none
     boxes = _array(stored, "boxes", np.int64, (None, 4))
     scene = GoldenScene(
         _array(stored, "scene_jpeg", np.uint8, (None,)).tobytes(),
@@ -322,8 +340,19 @@ def _golden_of(stored: dict[str, NDArray[Any]]) -> Golden:
     )
     _check_geometry(scene)
     faces = _array(stored, "faces", np.uint8, (None, INPUT_SIZE, INPUT_SIZE))
-    labels = tuple(str(name) for name in stored["labels"].ravel())
+    labels = _labels(stored)
     return Golden(faces, _array(stored, "outputs", np.int8, (len(faces), len(LABELS))), labels, scene)
+
+
+def _labels(stored: dict[str, NDArray[Any]]) -> tuple[str, ...]:
+    """The names of the labels. Raises KeyError and ValueError as _golden_of does."""
+    if "labels" not in stored:
+        raise KeyError("it lacks 'labels', so it is of an older version")
+    array = stored["labels"]
+    codes = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    if array.dtype.kind != "U" or (codes > sys.maxunicode).any():  # numpy makes strings of them that break Python's
+        raise ValueError("its labels are no text")
+    return tuple(str(name) for name in array.ravel())
 
 
 def _check_geometry(scene: GoldenScene) -> None:
@@ -354,6 +383,6 @@ def _array(stored: dict[str, NDArray[Any]], name: str, dtype: type, shape: tuple
 
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read_regular(file, MAX_BYTES[file.name])
     except OSError as error:
         raise BundleError(f"{file}: cannot be read: {error.strerror}. Copy the bundle again.") from error

@@ -28,6 +28,7 @@ from edge.settings import Settings, StoreSettings
 from edge.system.atomic_file import sync_folder, write_durably
 from edge.system.owner_rights import owner_name, rights_of_owner
 from edge.system.state import SERVICE_STATE, store_folder
+from edge.untrusted_file import MALFORMED_JSON, read_regular
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ MAX_INSTALLED: Final = 5
 VERDICT_FILE: Final = "verdict.json"
 
 _CHOICE_FILE: Final = "choice.json"
+_LARGEST_JSON: Final = 2**16  # bytes
 _INCOMING: Final = ".incoming-"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -311,9 +313,9 @@ def _fingerprint(files: Mapping[str, bytes]) -> str:
 
 def _read_json(file: Path, kind: type[_Stored]) -> _Stored:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=kind)
+        return msgspec.json.decode(read_regular(file, _LARGEST_JSON), type=kind)
     except FileNotFoundError:
         return kind()
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *MALFORMED_JSON) as error:
         _log.error("%s cannot be read, so the bundled model is used: %s", file, error)
         return kind()

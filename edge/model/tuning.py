@@ -26,10 +26,12 @@ from edge.system import hardware
 from edge.system.atomic_file import write_durably
 from edge.system.clock import now
 from edge.system.owner_rights import rights_of_owner
+from edge.untrusted_file import MALFORMED_JSON, read_regular
 
 _log = logging.getLogger(__name__)
 
 _TUNING_FILE: Final = "tuned.json"
+_LARGEST_TUNING: Final = 2**16  # bytes
 _MARGIN: Final = 1.05  # a smaller gain is not worth more threads, or a device that may be unplugged
 _MAX_THREADS: Final = 8  # a network of this size gains nothing from more
 _ROUNDS: Final = 40
@@ -164,10 +166,10 @@ def load_tuning(folder: Path, bundle: Bundle) -> Tuning | None:
     """The choice that is kept in the state folder, if it was made for this model on this machine, else None."""
     file = folder / _TUNING_FILE
     try:
-        tuning = msgspec.json.decode(file.read_bytes(), type=Tuning)
+        tuning = msgspec.json.decode(read_regular(file, _LARGEST_TUNING), type=Tuning)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *MALFORMED_JSON) as error:
         _log.warning("%s cannot be read and is ignored: %s", file, error)
         return None
     if tuning.holds_for != tuning_conditions(bundle):

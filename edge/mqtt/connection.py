@@ -25,6 +25,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import DeliveryError, SettingsError
 from edge.settings import MqttSettings
+from edge.system.secret_files import MAX_SECRET_BYTES
+from edge.untrusted_file import read_regular, require_regular
 
 _log = logging.getLogger(__name__)
 
@@ -336,8 +338,11 @@ def new_client(settings: MqttSettings, client_id: str) -> paho.Client:
     try:
         if settings.username:
             file = settings.password_file
-            client.username_pw_set(settings.username, Path(file).read_text().rstrip("\n") if file else None)
+            password = read_regular(Path(file), MAX_SECRET_BYTES).decode().rstrip("\n") if file else None
+            client.username_pw_set(settings.username, password)
         if settings.encrypted:
+            for file in filter(None, (settings.ca_file, settings.cert_file, settings.key_file)):
+                require_regular(Path(file))  # OpenSSL would wait for a pipe, and read a device without end
             client.tls_set(
                 ca_certs=settings.ca_file or None,
                 certfile=settings.cert_file or None,

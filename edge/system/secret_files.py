@@ -10,6 +10,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from edge.settings import Settings
+from edge.untrusted_file import read_regular
+
+MAX_SECRET_BYTES: Final = 2**16
+"""The size of the largest file that is read as a secret."""
 
 
 class SecretFile(NamedTuple):
@@ -31,7 +35,7 @@ def credential(environ: Mapping[str, str], name: str) -> Path | None:
     """The file of a secret that systemd hands over (``LoadCredential=``); None when there is none or it is blank."""
     folder = environ.get("CREDENTIALS_DIRECTORY")
     file = Path(folder) / name if folder else None
-    return file if file and file.is_file() and file.read_bytes().strip() else None
+    return file if file and file.is_file() and read_regular(file, MAX_SECRET_BYTES).strip() else None
 
 
 def with_credentials(settings: Settings, environ: Mapping[str, str]) -> Settings:
@@ -56,7 +60,7 @@ def with_secret_files(settings: Settings, config: Path | None) -> Settings:
 
 def _holds_something(file: Path) -> bool:
     try:
-        return bool(file.read_bytes().strip())
+        return bool(read_regular(file, MAX_SECRET_BYTES).strip())
     except PermissionError:
         return True  # who may not read it is to be told so, when it is needed
     except OSError:

@@ -21,6 +21,7 @@ import msgspec
 
 from edge.errors import FerEdgeError
 from edge.records import Fault
+from edge.untrusted_file import MALFORMED_JSON
 
 _log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class FailureLog:
         """The stored failures; none when the file is absent or damaged."""
         try:
             return msgspec.json.decode(self._file.read_bytes(), type=Failures) if self._file else Failures()
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *MALFORMED_JSON):
             return Failures()
 
     def write(self, failures: Failures) -> None:

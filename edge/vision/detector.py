@@ -130,7 +130,7 @@ class FaceDetector:
         height, width = gray.shape
         factor = max(1.0, width / self._settings.width)
         reduced = (
-            cv2.resize(gray, (round(width / factor), round(height / factor)), interpolation=cv2.INTER_AREA)
+            cv2.resize(gray, (round(width / factor), max(1, round(height / factor))), interpolation=cv2.INTER_AREA)
             if factor > 1
             else gray
         )

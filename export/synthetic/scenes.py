@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bench.ground_truth import FaceTruth
-from edge.camera.sources import read_gray
+from edge.camera.picture_file import read_gray
 from edge.records import Box, Gray
 from edge.settings import DetectSettings
 from edge.vision.detector import FaceDetector

@@ -25,13 +25,13 @@ tried: Counter[str] = Counter()
 rejected: Counter[str] = Counter()
 
 
-def attempt(target: str, kind: type[FerEdgeError], action: Callable[[], object]) -> None:
+def attempt(name: str, kind: type[FerEdgeError], action: Callable[[], object]) -> None:
     """Run ``action``; an error must be of the documented kind, and have a message."""
-    tried[target] += 1
+    tried[name] += 1
     try:
         action()
     except kind as error:
-        rejected[target] += 1
+        rejected[name] += 1
         sentence = str(error)
     else:
         sentence = "accepted"

@@ -4,41 +4,29 @@ By default each target gets a few fixed cases; ``make fuzz`` (or FER_EDGE_FUZZ=2
 many random ones. Hypothesis shows the smallest input that breaks something. The end of the run reports the counts.
 """
 
-import contextlib
-import gzip
 import io
 import json
-import lzma
-import shutil
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.app.recording import events_of
-from edge.camera.sources import is_live, open_source, read_gray
 from edge.cli.reference import sample
-from edge.errors import BundleError, DataError, SettingsError, SourceError
-from edge.evaluation.fer2013 import read_data, read_faces
-from edge.events.factory import to_json
-from edge.model.archive import MAX_BYTES, read_bundle_archive
-from edge.model.bundle import find_bundle, open_bundle
-from edge.model.verification import check_preparation
-from edge.mqtt.commands import Capabilities, CommandProcessor
-from edge.mqtt.messages import COMMANDS, Reply
-from edge.mqtt.topics import base_topic
-from edge.settings import CameraSettings, DetectSettings, Section, Settings, load_settings
-from edge.system.state import StateStore
-from edge.vision.detector import FaceDetector
-from tests.conftest import PORTRAIT
+from edge.errors import SourceError
+from edge.model.bundle import MAX_BYTES
+from edge.mqtt.messages import COMMANDS
+from edge.settings import Section, Settings
 from tests.edge.fuzzing import RECORDING, SCALARS, VALUES, attempt, damaged, fuzzed, recordings, rejected, tried, zip_of
+from tests.fuzz.__main__ import plan
+from tests.fuzz.chunk import try_cases
+from tests.fuzz.mutation import damaged as damaged_case
+from tests.fuzz.report import PAGE, RESULT, text_of
+from tests.fuzz.targets import CARD, CSV, GOLDEN, PACKED, PICTURES, SMALL_ZIP, TARGETS, Target, obey
 
 # An input that breaks something is shown in full, however long it is.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
@@ -58,6 +46,11 @@ def _report_counts(record_property: Callable[[str, object], None]) -> Iterator[N
     for target in tried - before:
         cases, errors = tried[target] - before[target], rejected[target]
         record_property("fuzz", f"fuzz: {target}: {cases} cases, {errors} of them rejected with a documented error")
+
+
+def try_target(name: str, content: bytes, folder: Path) -> None:
+    """Hand an input to a target, and count it."""
+    attempt(name, TARGETS[name].error, lambda: TARGETS[name].run(content, folder))
 
 
 SECTIONS = {
@@ -87,25 +80,7 @@ def _finite(value: Any) -> bool:
 @given(content=st.one_of(toml(), st.binary(max_size=200), damaged(sample().replace("#", "").encode())))
 @fuzzed
 def test_settings(folder: Path, content: bytes) -> None:
-    file = folder / "config.toml"
-    file.write_bytes(content)
-
-    def read() -> None:
-        loaded = load_settings(file)
-        assert base_topic(loaded.mqtt)
-        with contextlib.suppress(SourceError):
-            is_live(loaded.camera)
-
-    attempt("settings", SettingsError, read)
-
-
-@pytest.fixture(scope="module")
-def copy(folder: Path) -> Path:
-    return Path(shutil.copytree(find_bundle("student-small"), folder / "copy"))
-
-
-CARD = (find_bundle("student-small") / "card.json").read_bytes()
-GOLDEN = (find_bundle("student-small") / "golden.npz").read_bytes()
+    try_target("settings", content, folder)
 
 
 @st.composite
@@ -129,10 +104,8 @@ def cards(draw: st.DrawFn) -> bytes:
 
 @given(content=st.one_of(cards(), st.binary(max_size=200), damaged(CARD)))
 @fuzzed
-def test_cards(copy: Path, content: bytes) -> None:
-    (copy / "golden.npz").write_bytes(GOLDEN)
-    (copy / "card.json").write_bytes(content)
-    attempt("card", BundleError, lambda: open_bundle(copy))
+def test_cards(folder: Path, content: bytes) -> None:
+    try_target("card", content, folder)
 
 
 ARRAYS = st.one_of(
@@ -162,18 +135,10 @@ def goldens(draw: st.DrawFn) -> bytes:
 
 @given(content=st.one_of(goldens(), st.binary(max_size=200), damaged(GOLDEN)))
 @fuzzed
-def test_goldens(copy: Path, content: bytes) -> None:
-    (copy / "card.json").write_bytes(CARD)
-    (copy / "golden.npz").write_bytes(content)
-
-    def prepare() -> None:
-        scene = open_bundle(copy).golden.scene
-        assert all(levels >= 0 for levels in check_preparation(scene, scene.margin))
-
-    attempt("golden", BundleError, prepare)
+def test_goldens(folder: Path, content: bytes) -> None:
+    try_target("golden", content, folder)
 
 
-SMALL_ZIP = zip_of([(f"b/{name}", name.encode() * 40) for name in MAX_BYTES])
 NAMES = st.one_of(
     st.sampled_from([*MAX_BYTES, *(f"b/{name}" for name in MAX_BYTES), "../x", "/x", "a/../../x", "C:\\x", "b/", "."]),
     st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=20),
@@ -189,15 +154,7 @@ NAMES = st.one_of(
 )
 @fuzzed
 def test_bundle_zips(folder: Path, content: bytes) -> None:
-    file = folder / "bundle.zip"
-    file.write_bytes(content)
-
-    def read() -> None:
-        assert set(read_bundle_archive(file)) <= set(MAX_BYTES)
-
-    before = sorted(folder.iterdir())
-    attempt("zip", BundleError, read)
-    assert sorted(folder.iterdir()) == before
+    try_target("zip", content, folder)
 
 
 @given(
@@ -222,30 +179,15 @@ def test_bundle_zips(folder: Path, content: bytes) -> None:
 )
 @fuzzed
 def test_commands(folder: Path, commands: list[tuple[str, bytes, bool]]) -> None:
-    replies: list[Reply] = []
-    now = iter(range(0, 10**9, 100))
-    capabilities = Capabilities(True, lambda: None, lambda: open_bundle(find_bundle("")))
-    command_processor = CommandProcessor(
-        StateStore(folder / "kept", "kiosk"), capabilities, replies.append, lambda: float(next(now))
-    )
-    for name, payload, retained in commands:
-        tried["command"] += 1
-        before = len(replies)
-        command_processor.receive(name, payload, retained)
-        command_processor.camera_is_open()
-        command_processor.camera_is_closed()
-        rejected["command"] += sum(not reply.ok for reply in replies[before:])
-    for reply in replies:
-        assert reply.ok or (reply.error and reply.sentence)
-        msgspec.json.decode(msgspec.json.encode(reply), type=Reply)
+    replies = obey(commands, folder)
+    tried["command"] += len(commands)
+    rejected["command"] += sum(not reply.ok for reply in replies)
 
 
 @given(content=st.one_of(damaged(RECORDING), recordings()))
 @fuzzed
 def test_recordings(folder: Path, content: bytes) -> None:
-    file = folder / "visit.jsonl"
-    file.write_bytes(content)
-    attempt("recording", SourceError, lambda: [to_json(event) for event in events_of(file)])
+    try_target("recording", content, folder)
 
 
 def test_the_undamaged_recording_gives_its_events(folder: Path) -> None:
@@ -254,70 +196,16 @@ def test_the_undamaged_recording_gives_its_events(folder: Path) -> None:
     assert [event.kind for event in events_of(file)] == ["appeared", "preset", "uncertain", "left"]
 
 
-def _encoded(form: str) -> bytes:
-    portrait = cv2.imread(str(PORTRAIT), cv2.IMREAD_GRAYSCALE if form == ".pgm" else cv2.IMREAD_COLOR)
-    assert portrait is not None
-    small = cv2.resize(portrait, (96, 72))
-    return bytes(cv2.imencode(form, small)[1].tobytes())
-
-
-PICTURES = [_encoded(form) for form in (".jpg", ".png", ".bmp", ".pgm", ".webp")]
-
-
 @given(content=st.one_of(*map(damaged, PICTURES), st.binary(max_size=200)))
 @fuzzed
 def test_pictures(folder: Path, content: bytes) -> None:
-    file = folder / "picture.jpg"
-    file.write_bytes(content)
-    detector = FaceDetector(DetectSettings(width=96))
-
-    def detect() -> None:
-        gray = read_gray(file)
-        assert (gray.ndim, gray.dtype) == (2, np.uint8)
-        if gray.size < 10**6:  # a damaged header may state any size
-            detector.detect(gray)
-
-    attempt("picture", SourceError, detect)
+    try_target("picture", content, folder)
 
 
-@pytest.fixture(scope="module")
-def video(folder: Path) -> bytes:
-    file = folder / "whole.avi"
-    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 72))
-    for shade in range(0, 250, 50):
-        writer.write(np.full((72, 96, 3), shade, np.uint8))
-    writer.release()
-    return file.read_bytes()
-
-
-@given(data=st.data())
+@given(content=damaged(TARGETS["video"].seeds[0]) | st.binary(max_size=200))
 @fuzzed
-def test_videos(folder: Path, video: bytes, data: st.DataObject) -> None:
-    file = folder / "video.avi"
-    file.write_bytes(data.draw(damaged(video) | st.binary(max_size=200)))
-
-    def read_frames() -> None:
-        source = open_source(CameraSettings(source=str(file)))
-        try:
-            times = [frame.time for frame in islice(source.frames(), 20)]
-        finally:
-            source.close()
-        assert times == sorted(times)
-
-    attempt("video", SourceError, read_frames)
-
-
-def _csv() -> bytes:
-    rng = np.random.default_rng(3)
-    rows = [
-        f"{n % 7},{' '.join(map(str, rng.integers(0, 256, 2304)))},{usage}"
-        for n, usage in enumerate(("Training", "PublicTest", "PrivateTest"))
-    ]
-    return "\n".join(["emotion,pixels,Usage", *rows, ""]).encode()
-
-
-CSV = _csv()
-PACKED = [gzip.compress(CSV), lzma.compress(CSV), zip_of([("fer2013.csv", CSV)])]
+def test_videos(folder: Path, content: bytes) -> None:
+    try_target("video", content, folder)
 
 
 @given(
@@ -328,11 +216,52 @@ PACKED = [gzip.compress(CSV), lzma.compress(CSV), zip_of([("fer2013.csv", CSV)])
             lambda lines: "\n".join(["emotion,pixels,Usage", *lines]).encode()
         ),
         st.binary(max_size=200),
-    ),
-    everything=st.booleans(),
+    )
 )
 @fuzzed
-def test_labelled_data(folder: Path, content: bytes, everything: bool) -> None:
-    file = folder / "fer2013.csv"
-    file.write_bytes(content)
-    attempt("faces", DataError, lambda: read_data(file) if everything else read_faces(file, "PublicTest"))
+def test_labelled_data(folder: Path, content: bytes) -> None:
+    try_target("faces", content, folder)
+
+
+@pytest.mark.parametrize("name", ["truth", "source", "state"])
+def test_other_targets(folder: Path, name: str) -> None:
+    for number in range(40):
+        try_target(name, damaged_case(f"{name} 1 {number}", TARGETS[name].seeds, TARGETS[name].words), folder)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_seeds_of_a_target_are_valid(name: str, tmp_path: Path) -> None:
+    for content in TARGETS[name].seeds[:2]:
+        TARGETS[name].run(content, tmp_path)
+
+
+FINDS = sorted(Path(__file__).parents[1].glob("fuzz/corpus/*/*"))
+
+
+@pytest.mark.parametrize("file", FINDS, ids=[f"{file.parent.name}-{file.name}" for file in FINDS])
+def test_what_was_found_before_is_refused_or_taken(file: Path, tmp_path: Path) -> None:
+    try_target(file.parent.name, file.read_bytes(), tmp_path)
+    assert file.stat().st_size < 100_000, "finds are kept as small files"
+
+
+def test_a_run_has_every_target_from_its_beginning_and_as_many_cases_as_are_wanted() -> None:
+    chunks = list(plan(1_000_000))
+    assert [chunk.target for chunk in chunks[: len(TARGETS)]] == list(TARGETS)
+    assert sum(chunk.cases for chunk in chunks) == 1_000_000
+
+
+def test_a_case_follows_from_its_number_alone_and_a_find_is_noticed(tmp_path: Path) -> None:
+    def fail(content: bytes, folder: Path) -> None:
+        if len(content) % 2:
+            raise ValueError("odd")
+
+    target = Target("", SourceError, fail, [b"seed"], [b"word"], 1)
+    with (tmp_path / "progress").open("wb") as progress:
+        first, again = (try_cases({"odd": target}, "odd", 1, range(50), progress.fileno()) for _ in range(2))
+    assert first["finds"] == again["finds"]
+    assert 5 < len(first["finds"]) < 45
+    assert (tmp_path / "progress").read_text().strip() == "49"
+
+
+def test_the_page_is_generated_from_the_result() -> None:
+    assert PAGE.read_text() == text_of(json.loads(RESULT.read_text())), "run: python -m tests.fuzz --report"

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.camera.sources import DemoSource, FolderSource, MediaTime, RotatedSource, VideoSource, open_source, read_gray
+from edge.camera.picture_file import read_gray
+from edge.camera.sources import DemoSource, FolderSource, MediaTime, RotatedSource, VideoSource, open_source, paced
 from edge.errors import SettingsError, SourceError
 from edge.model.preprocessing import crop
 from edge.records import Frame, Gray
@@ -135,6 +136,20 @@ def test_last_frames_without_a_time_and_frames_slightly_out_of_order_are_no_faul
     stated = (0.0, 0.04, 0.12, 0.08, 0.16, 0.0, 0.0)
     assert [clock.of_frame(time) for time in stated] == pytest.approx([0, 0.04, 0.12, 0.12, 0.16, 0.2, 0.24])
     assert not caplog.messages
+
+
+def test_a_time_that_steps_by_more_than_an_hour_is_counted_by_the_frame_rate(caplog: pytest.LogCaptureFixture) -> None:
+    clock = MediaTime(Path("x.avi"), 25)
+    stated = (4e9, 4e9 + 0.04, 8e9, 8e9 + 0.04, 8e9 + 3000)
+    assert [clock.of_frame(time) for time in stated] == pytest.approx([0, 0.04, 0.08, 0.12, 3000.08])
+    assert caplog.messages == ["x.avi: its time steps more than an hour forward after 0.1 s; going on from there"]
+
+
+def test_a_stop_does_not_wait_for_the_time_of_the_next_frame() -> None:
+    waits: list[float] = []
+    frames = [Frame(SMALL, 0.0), Frame(SMALL, 3000.0)]
+    assert list(paced(iter(frames), waits.append)) == frames
+    assert waits == [0, pytest.approx(3000, abs=10)]
 
 
 def test_a_video_of_one_repeated_picture_is_no_stall(tmp_path: Path) -> None:

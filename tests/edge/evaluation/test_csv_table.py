@@ -126,3 +126,11 @@ def test_an_encrypted_zip_is_rejected(tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(DataError, match=r"cannot be read.*(encrypted|password)"):
         list(read_table(file, "names", ("name",)))
+
+
+@pytest.mark.parametrize("part", ["7", "\n", '"\n",'], ids=["line", "empty lines", "row over many lines"])
+def test_a_row_that_is_too_long_is_refused_before_it_is_read_whole(tmp_path: Path, part: str) -> None:
+    file = tmp_path / "t.csv.gz"
+    file.write_bytes(gzip.compress(("name\n" + part * 2_000_000).encode()))
+    with pytest.raises(DataError, match="the next row is longer than 1,048,576 characters"):
+        list(read_table(file, "names", ("name",)))

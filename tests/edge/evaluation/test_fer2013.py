@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge.errors import DataError
-from edge.evaluation.fer2013 import LabelledFaces, Split, measured_split, read_data, read_faces
+from edge.evaluation.fer2013 import LabelledFaces, Split, measured_split, pictures, read_data, read_faces
 from edge.model.preprocessing import LABELS
+from tests.edge.hostile_files import make_tree
 
 
 def pixels(shade: int) -> str:
@@ -379,3 +380,16 @@ def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
 def test_the_real_data_has_its_published_counts(fer2013: Path) -> None:
     faces = read_faces(fer2013, "PublicTest")
     assert np.bincount(faces.labels).tolist() == [467, 56, 496, 895, 653, 415, 607]
+
+
+def test_each_folder_is_read_once_however_links_lead_to_it(tmp_path: Path) -> None:
+    faces = read_faces(make_tree(tmp_path / "tree"))
+    assert faces.labels.tolist() == [LABELS.index("happy")]
+    assert pictures(tmp_path / "tree") == ["happy/face.jpg"], "the folder itself goes before the links to it"
+
+
+def test_a_folder_that_a_link_leads_to_is_read(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree")
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    (tmp_path / "data" / "train" / "sad").symlink_to(tree / "happy")
+    assert pictures(tmp_path / "data") == ["train/sad/face.jpg"]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.camera.sources import read_gray
+from edge.camera.picture_file import read_gray
 from edge.errors import DataError
 from edge.evaluation.fer2013 import read_faces
 from edge.model.bundle import find_bundle, open_bundle

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.camera.sources import read_gray
+from edge.camera.picture_file import read_gray
 from tests.conftest import PORTRAIT
 from train.data.degradations import DEGRADATIONS, degrade
 
