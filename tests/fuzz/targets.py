@@ -116,7 +116,7 @@ def _packed(parts: bytes) -> bytes:
     if not parts.startswith(_PART):
         return parts
     named = [part.partition(b"\n") for part in parts.split(_PART)[1:]]
-    return zip_of([(name.decode(errors="replace").replace("\0", ""), content) for name, _, content in named])
+    return zip_of([(name.decode(errors="replace").replace("\0", "") or "_", content) for name, _, content in named])
 
 
 def read_golden(content: bytes, folder: Path) -> None:
