@@ -53,12 +53,12 @@ def test_a_user_who_may_not_read_the_state_is_told_to_use_sudo(
     with tempfile.TemporaryDirectory(dir="/tmp") as state:  # a folder that every user can reach
         monkeypatch.setenv("STATE_DIRECTORY", state)
         Path(state).chmod(0o300)
+        arguments = _parser().parse_args(command)
+        module, function = arguments.command
+        command_function = getattr(import_module(module), function)  # here, since another user may not read the modules
         if os.geteuid() == 0:
             os.seteuid(65534)
         try:
-            arguments = _parser().parse_args(command)
-            module, function = arguments.command
-            command_function = getattr(import_module(module), function)
             with pytest.raises(UsageError, match=f"^{state} cannot be read: Permission denied. This needs root: sudo"):
                 command_function(arguments)
         finally:
