@@ -27,6 +27,21 @@ Share = Annotated[float, Meta(ge=0, lt=1)]
 FromCard = Literal["card"]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
+_LEVEL: Final = r"[^/+#\s\x00-\x1f\x7f]"  # a character of a topic between two slashes
+_NAME_PATTERN: Final = rf"^{_LEVEL}*$"
+_PREFIX_PATTERN: Final = rf"^(?!\$){_LEVEL}+(/{_LEVEL}+)*$"
+_USER_PATTERN: Final = r"^[^:]*$"
+_PRESET_PATTERN: Final = r"^[a-z0-9_-]{1,64}$"
+PATTERN_WORDS: Final = {
+    _NAME_PATTERN: "a name without spaces, control characters, /, + and #",
+    _PREFIX_PATTERN: "names with / between them, without spaces, control characters, + and #, not beginning with $",
+    _USER_PATTERN: "text without :",
+    _PRESET_PATTERN: "1 to 64 lower-case letters, digits, - and _",
+}
+"""What each pattern of a setting means, in words."""
+
+_LONGEST_BASE: Final = 180  # bytes of PREFIX/DEVICE, which begins the names of files; Linux allows them 255
+
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table of the settings file."""
@@ -38,7 +53,7 @@ class CameraSettings(Section, frozen=True):
     source: str = "/dev/video0"
     """`demo`, a video file, a folder of pictures, or a V4L2 device (`/dev/video0`). Or a Raspberry Pi camera
     (`picamera2`, `picamera2:1`), or the address of a stream (`http://`, `https://`, `rtsp://`, `rtsps://`)."""
-    username: Annotated[str, Meta(pattern=r"^[^:]*$")] = ""
+    username: Annotated[str, Meta(pattern=_USER_PATTERN)] = ""
     """User name for a stream; empty: no user name and no password, or those in the address."""
     password_file: str = ""
     """File with the stream's password, never the password itself. The service reads /etc/fer-edge/camera-password."""
@@ -142,7 +157,7 @@ class EventSettings(Section, frozen=True):
 class Preset(Section, frozen=True):
     """``[[preset]]``: a named event for a face that shows one expression long enough. There may be any number."""
 
-    name: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=_PRESET_PATTERN)]
     """Name of the event: lower-case letters, digits, - and _."""
     expression: str
     """angry, disgust, fear, happy, sad, surprise or neutral."""
@@ -176,10 +191,11 @@ class MqttSettings(Section, frozen=True):
     """Version of MQTT. Only with version 5 does a broker report that it refuses an event."""
     keepalive: Annotated[int, Meta(ge=2, le=3600)] = 30
     """Keep-alive interval in seconds. A connection that is silent for twice as long is lost."""
-    prefix: Annotated[str, Meta(pattern=r"^[^/+#\s][^+#\s]*$")] = "fer-edge"
+    prefix: Annotated[str, Meta(pattern=_PREFIX_PATTERN)] = "fer-edge"
     """Topics are PREFIX/DEVICE/availability, .../state, .../event and so on."""
-    device: Annotated[str, Meta(pattern=r"^[^/+#\s]*$")] = ""
-    """Unique name of this device; empty: the board's serial number, or else the host name."""
+    device: Annotated[str, Meta(pattern=_NAME_PATTERN)] = ""
+    """Unique name of this device; empty: the board's serial number. A computer without one keeps the
+    host name of its first start."""
     username: str = ""
     """User name for the broker; empty: no user name and no password."""
     password_file: str = ""
@@ -218,7 +234,7 @@ class HomeAssistantSettings(Section, frozen=True):
 
     enabled: bool = False
     """Publish the discovery message of this device. When this is turned off again, the message is removed."""
-    prefix: Annotated[str, Meta(pattern=r"^[^/+#\s][^+#\s]*$")] = "homeassistant"
+    prefix: Annotated[str, Meta(pattern=_PREFIX_PATTERN)] = "homeassistant"
     """The discovery prefix that Home Assistant is configured with."""
     name: str = ""
     """Name of this device in Home Assistant; empty: fer-edge and its name in topics."""
@@ -268,9 +284,19 @@ def load_settings(file: Path | None) -> Settings:
     _reject_unknown_keys(file, values, Settings, "")
     _check_presets(file, values.get("preset"))
     try:
-        return msgspec.convert(values, Settings)
+        settings = msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{file}: {str(error).replace('$.', '')}") from error
+        raise SettingsError(f"{file}: {_in_words(str(error))}") from error
+    if len(f"{settings.mqtt.prefix}/{settings.mqtt.device}".encode()) > _LONGEST_BASE:
+        raise SettingsError(f"{file}: mqtt.prefix and mqtt.device are longer than {_LONGEST_BASE} bytes together")
+    return settings
+
+
+def _in_words(mistake: str) -> str:
+    """The sentence of a ValidationError without its notation."""
+    for pattern, words in PATTERN_WORDS.items():
+        mistake = mistake.replace(f"`str` matching regex {pattern!r}", words)
+    return mistake.replace("$.", "")
 
 
 def _reject_unknown_keys(file: Path, values: dict[str, Any], section: type[Section], prefix: str) -> None:

@@ -5,9 +5,9 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
+from edge.app.announcements import make_announcements
 from edge.camera.sources import is_live
 from edge.errors import AcceleratorError, BundleError, StoreError
 from edge.events.episodes import Change
@@ -17,14 +17,11 @@ from edge.model.registry import deployed_folder
 from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.monitoring.statistics import StatisticsCollector, StatisticsInput
 from edge.mqtt.commands import Capabilities, CommandProcessor
-from edge.mqtt.homeassistant import DeviceDescription, birth_topic, discovery, discovery_topic
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.publisher import MqttPublisher
-from edge.mqtt.retained import Announcement
-from edge.mqtt.topics import base_topic, client_id, device_id
+from edge.mqtt.topics import file_stem
 from edge.pipeline import FrameResult
 from edge.settings import PrivacySettings, Settings, load_settings
-from edge.system import hardware
 from edge.system.clock import now
 from edge.system.state import StateStore, store_folder
 from edge.system.systemd import Service, fault_of
@@ -51,7 +48,7 @@ class BrokerSession(FrameObserver):
 
     def frame(self, result: FrameResult, status: LoopStatus) -> None:
         """Count a frame, answer pauses that have ended, and do what is due between frames."""
-        self.statistics.frame()
+        self.statistics.frame(result.changes)
         self.publisher.set_camera(is_open=True)
         if self.pausable:
             self.publisher.set_paused(False)
@@ -82,7 +79,7 @@ class BrokerSession(FrameObserver):
         self.publisher.faults.set("accelerator", fault_of(AcceleratorError(degraded), now()) if degraded else None)
         self.report_damaged_state()
         self.command_processor.continue_verification(classifier)
-        if self.statistics.due:
+        if self.statistics.due(classifier.accelerator, self.publisher.faults.code):
             self._publish_statistics(status)
 
     def _publish_statistics(self, status: LoopStatus) -> None:
@@ -104,13 +101,13 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
 
     Raises StoreError when another process uses the outbox, and SettingsError.
     """
-    folder, name = store_folder(settings.store, os.environ), client_id(settings.mqtt)
+    folder, name = store_folder(settings.store, os.environ), file_stem(settings.mqtt)
     state_store = StateStore(folder, name)
     pausable = is_live(settings.camera)
     counting = settings.privacy.aggregate_only
     # Aggregates have an outbox of their own, so that events of earlier runs are not sent among them.
     outbox = Outbox(folder / f"{name}{'.aggregate' if counting else ''}.outbox.db", settings.store.events)
-    announcements = _announcements(settings, state_store, pausable=pausable)
+    announcements = make_announcements(settings, folder, state_store, pausable=pausable, restartable=service.managed)
     publisher = MqttPublisher(
         settings.mqtt,
         outbox,
@@ -133,33 +130,12 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
     command_processor = CommandProcessor(
         state_store, capabilities, publisher.publish_reply, time.monotonic, publisher.set_verification
     )
-    statistics = StatisticsCollector(settings.mqtt.statistics_seconds)
+    statistics = StatisticsCollector(settings.mqtt.statistics_seconds, individuals=not counting)
     if not service.managed:
         publisher.faults.set("service", None)  # of an earlier process; a service keeps it until it is ready
     session = BrokerSession(publisher, command_processor, state_store, statistics, pausable, settings.privacy)
     session.report_damaged_state()
+    if not pausable:
+        publisher.set_paused(None)
     publisher.start(command_processor.receive)
     return session
-
-
-def _announcements(settings: Settings, state_store: StateStore, *, pausable: bool) -> list[Announcement]:
-    """The discovery message for Home Assistant, and the removal of an earlier one on another topic."""
-    wanted, base = settings.homeassistant, base_topic(settings.mqtt)
-    topic = discovery_topic(wanted, base) if wanted.enabled else ""
-    announcements = []
-    if (former := state_store.state.discovery) and former != topic:
-        announcements.append(Announcement(former, b"", done=partial(state_store.update, discovery=topic)))
-    if topic:
-        described = DeviceDescription(
-            base=base,
-            device=device_id(settings.mqtt),
-            board=hardware.text_of(hardware.MODEL),
-            pausable=pausable and settings.mqtt.commands,
-            statistics_seconds=settings.mqtt.statistics_seconds,
-            presets=tuple(preset.name for preset in settings.preset),
-            aggregate_only=settings.privacy.aggregate_only,
-        )
-        if not announcements:
-            state_store.update(discovery=topic)
-        announcements.append(Announcement(topic, discovery(wanted, described), birth_topic(wanted)))
-    return announcements

@@ -23,6 +23,7 @@ from edge.model.loader import open_deployed_model
 from edge.monitoring.counters import RunCounters
 from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.mqtt.publisher import MqttPublisher
+from edge.mqtt.topics import with_device_name
 from edge.pipeline import FrameResult, make_pipeline
 from edge.settings import MetricsSettings, Settings, load_settings
 from edge.system.clock import TimeOrigin, now
@@ -142,7 +143,7 @@ def _settings(arguments: Namespace) -> Settings:
     if arguments.source:
         camera = msgspec.structs.replace(settings.camera, source=arguments.source)
         settings = msgspec.structs.replace(settings, camera=camera)
-    return with_credentials(settings, os.environ)
+    return with_device_name(with_credentials(settings, os.environ), os.environ, keep=arguments.events == "mqtt")
 
 
 def _open_reporter(

@@ -86,7 +86,7 @@ def _accepted_values(kind: types.Type) -> str:
         case types.FloatType():
             words = f"number{_range(kind)}"
         case types.StrType(pattern=str(pattern)):
-            words = f"text like `{pattern}`"
+            words = settings.PATTERN_WORDS[pattern]
         case types.StrType(min_length=least, max_length=most):
             words = f"text{', not empty' if least else ''}{f', up to {most} characters' if most else ''}"
         case types.TupleType(item_types=items):

@@ -7,7 +7,6 @@ measured and compared with the card's (edge.evaluation.accuracy).
 import json
 import os
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,9 +19,9 @@ from edge.model.loader import open_deployed
 from edge.model.registry import ModelRegistry, state_folder
 from edge.model.verification import MAX_CROP_DIFFERENCE, MAX_LUMA_DIFFERENCE, verify_golden
 from edge.mqtt.connection import publish_retained
-from edge.mqtt.topics import base_topic, client_id
+from edge.mqtt.topics import base_topic, client_id, with_device_name
 from edge.records import Accuracy, Verification
-from edge.settings import Settings, load_settings
+from edge.settings import MqttSettings, load_settings
 from edge.system.secret_files import with_secret_files
 from edge.system.state import device_config, service_environ
 
@@ -45,15 +44,14 @@ def verify(arguments: Namespace) -> int:
     else:
         print(_as_text(golden, accuracy, measured))
     if arguments.publish:
-        _publish(config, settings, golden, accuracy)
+        _publish(with_device_name(with_secret_files(settings, config), environ).mqtt, golden, accuracy)
     failures = [result.sentence for result in (golden, accuracy) if result and not result.ok]
     if failures:
         raise VerificationError("; ".join(failures))
     return 0
 
 
-def _publish(config: Path | None, settings: Settings, golden: Verification, accuracy: Accuracy | None) -> None:
-    mqtt = with_secret_files(settings, config).mqtt
+def _publish(mqtt: MqttSettings, golden: Verification, accuracy: Accuracy | None) -> None:
     results = {"verification": golden, **({"accuracy": accuracy} if accuracy else {})}
     payloads = {f"{base_topic(mqtt)}/{name}": msgspec.json.encode(result) for name, result in results.items()}
     # A client id of its own: with the service's, the broker would disconnect the running service.

@@ -1,6 +1,7 @@
 """Counts people per interval instead of reporting single ones, under ``privacy.aggregate_only``. Pure.
 
 A count of fewer people than ``minimum_people`` is never given, neither of all nor of those who showed one expression.
+An interval with fewer is reported all the same, without a count: so silence tells nothing, not even that nobody came.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,11 +13,14 @@ from edge.settings import PrivacySettings
 
 @dataclass(frozen=True, slots=True)
 class IntervalCounts:
-    """Counts of the ``seconds`` before ``end`` (source time, seconds); fields as in edge.mqtt.messages.Aggregate."""
+    """Counts of the ``seconds`` before ``end`` (source time, seconds); fields as in edge.mqtt.messages.Aggregate.
+
+    ``people`` is None when they were fewer than ``minimum_people``, or nobody.
+    """
 
     end: float
     seconds: float
-    people: int
+    people: int | None
     expressions: dict[str, int]
     presets: dict[str, int]
 
@@ -32,16 +36,18 @@ class AggregateCounter:
         self._start_over()
 
     def update(self, changes: Iterable[Change], now: float) -> Iterator[IntervalCounts]:
-        """Take the changes until ``now``; yields the interval that has ended, unless too few people were there."""
+        """Take the changes until ``now``; yields the interval that has ended."""
         if now >= self._begin + self._seconds:
-            yield from self._close(self._begin + self._seconds)
+            yield self._close(self._begin + self._seconds)
             self._begin = now - now % self._seconds
         for change in changes:
             self._count(change)
 
     def end(self, now: float) -> Iterator[IntervalCounts]:
-        """The source has ended, and with it this interval, which may be shorter; yields it like :meth:`update`."""
-        yield from self._close(now)
+        """The source has ended, and with it this interval, which may be shorter; yields it if enough people came."""
+        counts = self._close(now)
+        if counts.people is not None:
+            yield counts
 
     def _count(self, change: Change) -> None:
         if change.kind == "left":
@@ -58,11 +64,11 @@ class AggregateCounter:
         if label:
             self._expressions.setdefault(label, set()).add(track)
 
-    def _close(self, end: float) -> Iterator[IntervalCounts]:
-        if len(self._people) >= self._minimum:
-            counts = (self._reportable(self._expressions), self._reportable(self._presets))
-            yield IntervalCounts(end, round(end - self._begin, 3), len(self._people), *counts)
+    def _close(self, end: float) -> IntervalCounts:
+        people = len(self._people) if len(self._people) >= self._minimum else None
+        counts = (self._reportable(self._expressions), self._reportable(self._presets))
         self._start_over()
+        return IntervalCounts(end, round(end - self._begin, 3), people, *counts)
 
     def _reportable(self, groups: dict[str, set[int]]) -> dict[str, int]:
         return {name: len(tracks) for name, tracks in sorted(groups.items()) if len(tracks) >= self._minimum}

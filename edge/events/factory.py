@@ -1,7 +1,6 @@
-"""Makes events from changes: ids, times, JSON, and the schema."""
+"""Makes events from changes: ids, times, JSON."""
 
 import secrets
-from typing import Any
 
 import msgspec
 
@@ -50,8 +49,3 @@ def _episode(span: EpisodeSpan, moment: Moment) -> Episode:
 def to_json(message: msgspec.Struct) -> bytes:
     """One line of JSON."""
     return msgspec.json.encode(message)
-
-
-def schema() -> dict[str, Any]:
-    """JSON Schema of an event, made from its type; ``docs/event.schema.json`` is this (edge.mqtt.messages)."""
-    return msgspec.json.schema(Event)

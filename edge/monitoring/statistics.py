@@ -1,14 +1,19 @@
 """Periodic device-health statistics."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from edge.events.episodes import Change
 from edge.mqtt.figures import DeliveryFigures
 from edge.mqtt.messages import Statistics
 from edge.system import hardware
 from edge.system.clock import now
+
+_SHORTEST: Final = 1.0  # seconds that a rate needs, and between two statistics without an interval
 
 
 @dataclass(frozen=True)
@@ -34,40 +39,63 @@ class KernelFiles:
 
 
 class StatisticsCollector:
-    """Makes statistics every ``interval`` seconds, of the frames since the last; the first come after one interval."""
+    """Makes statistics at once, then every ``interval`` seconds, and when accelerator or fault have changed.
+
+    Rates are of the time since an interval began. With ``individuals`` false it counts no visitors.
+    """
 
     def __init__(
-        self, interval: float, kernel_files: KernelFiles | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        interval: float,
+        kernel_files: KernelFiles | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        individuals: bool = True,
     ) -> None:
         self._interval = interval
         self._kernel_files = kernel_files or KernelFiles()
         self._clock = clock
-        self._started = self._since = clock()
+        self._individuals = individuals
+        self._started = self._since = self._collected_at = clock()
+        self._collected: tuple[str, int | None] | None = None
+        self._visitors = 0
+        self._presets: Counter[str] = Counter()
         self._frames = 0
         self._stages: dict[str, float] = {}
         self._last_hour = hardware.LastHour()
         self._bytes_written_last_hour()
 
-    def frame(self) -> None:
-        """Count a frame that went through the whole pipeline."""
+    def frame(self, changes: Sequence[Change] = ()) -> None:
+        """Count a frame that went through the whole pipeline, and the visitors and presets in its changes."""
         self._frames += 1
+        if self._individuals:
+            for change in changes:
+                self._visitors += change.kind == "appeared"
+                if change.name:
+                    self._presets[change.name] += 1
 
-    @property
-    def due(self) -> bool:
-        """Whether an interval has passed."""
-        return self._clock() - self._since >= self._interval
+    def due(self, accelerator: str, fault: int | None) -> bool:
+        """Whether an interval has passed, or something has changed that nobody should wait for."""
+        at = self._clock()
+        changed = self._collected != (accelerator, fault) and at - self._collected_at >= _SHORTEST
+        return self._collected is None or changed or at - self._since >= self._interval
 
     def collect(self, stage_seconds: Mapping[str, float], given: StatisticsInput) -> Statistics:
         """The statistics since the last ones; ``stage_seconds`` are totals of the pipeline since its start."""
         at = self._clock()
-        frames, seconds = self._frames, at - self._since
+        # The time before the first statistics was for starting.
+        frames, seconds = self._frames, at - self._since if self._collected else 0.0
         spent = {stage: total - self._stages.get(stage, 0.0) for stage, total in stage_seconds.items()}
-        self._since, self._frames, self._stages = at, 0, dict(stage_seconds)
+        if not self._collected or at - self._since >= self._interval:
+            self._since, self._frames, self._stages = at, 0, dict(stage_seconds)
+        self._collected_at, self._collected = at, (given.accelerator, given.delivery.fault)
         return Statistics(
             time=now().isoformat(timespec="seconds"),
             uptime=round(at - self._started, 1),
             paused=given.paused,
-            fps=round(frames / seconds, 2),
+            fps=round(frames / seconds, 2) if seconds >= _SHORTEST else None,
+            visitors=self._visitors if self._individuals else None,
+            presets=dict(self._presets),
             stage_ms={stage: round(1000 * total / frames, 3) if frames else 0.0 for stage, total in spent.items()},
             frames_dropped=given.frames_dropped,
             model=given.model,

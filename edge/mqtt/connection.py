@@ -214,11 +214,7 @@ class BrokerConnection(threading.Thread):
         try:
             client.connect(settings.host, settings.port, settings.keepalive, properties=_connect_properties(settings))
         except (OSError, ValueError) as error:
-            tls = " TLS failed:" if isinstance(error, ssl.SSLError) else ""
-            self._log_once(
-                f"no MQTT broker answers at {self._address}:{tls} {error}. Is it running, are mqtt.host and mqtt.port "
-                "right? Events are kept; trying again."
-            )
+            self._log_once(f"{_no_connection(self._address, error)} Events are kept; trying again.")
             return
         deadline = time.monotonic() + _CONNACK_SECONDS
         while not self._stopping.is_set() and self._serve(client, woken):
@@ -312,6 +308,18 @@ class BrokerConnection(threading.Thread):
     @property
     def _address(self) -> str:
         return f"{self._settings.host}:{self._settings.port}"
+
+
+def _no_connection(address: str, error: OSError | ValueError) -> str:
+    """Why no connection was made, and what to check."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of the MQTT broker at {address} is not trusted: {error.verify_message}. Does "
+            "mqtt.ca_file name the authority that signed it, is mqtt.host the name in it, is this device's clock right?"
+        )
+    if isinstance(error, ssl.SSLError):
+        return f"no MQTT broker answers at {address}: TLS failed: {error}. Check mqtt.port, mqtt.tls and mqtt.ca_file."
+    return f"no MQTT broker answers at {address}: {error}. Is it running, are mqtt.host and mqtt.port right?"
 
 
 def new_client(settings: MqttSettings, client_id: str) -> paho.Client:

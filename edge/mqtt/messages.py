@@ -20,8 +20,12 @@ Correlation: TypeAlias = Annotated[str, Meta(max_length=64)]
 class DeliveredEvent(Event, frozen=True, kw_only=True):
     """``…/event`` and ``…/homeassistant/event``, not retained: an event as it is delivered.
 
-    ``late`` is the time between happening and sending, in seconds. It is null when the clock cannot tell: a time server
-    has set it in between, or none has and another process has seen the event. Events on stdout do not have it.
+    ``id`` is ``<run id>-<sequence>`` and unique, so that a consumer can drop a message that comes twice. ``time`` is
+    when the event happened (RFC 3339, with zone); ``clock_synced`` says whether a time server had set the device's
+    clock by then. ``expression`` is the current one, in ``left`` the last one; it is null while it is uncertain, and
+    ``reason`` says why. ``episode`` is the one that has just ended, in ``preset`` the current one. ``late`` is the
+    time between happening and sending, in seconds. It is null when the clock cannot tell: a time server has set it in
+    between, or none has and another process has seen the event. Events on stdout do not have it.
     """
 
     late: float | None = None
@@ -35,7 +39,8 @@ class DeliveredEvent(Event, frozen=True, kw_only=True):
 class State(msgspec.Struct, frozen=True):
     """``…/state``, retained: how many faces are in view, and the expression of the one that has been there longest.
 
-    ``expression`` is null while no face is in view or none is recognised; ``reason`` is why it is not.
+    ``expression`` is null while no face is in view or none is recognised; ``reason`` is why it is not. ``since`` is the
+    time of the event that this state follows from (RFC 3339 with zone); null while nobody has come since the start.
     """
 
     faces: int
@@ -43,23 +48,25 @@ class State(msgspec.Struct, frozen=True):
     expression: str | None = None
     confidence: float | None = None
     reason: Reason | None = None
+    since: str | None = None
 
 
 class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
     """``…/aggregate``, not retained: counts of people in the ``seconds`` before ``time``, with privacy.aggregate_only.
 
-    It replaces events and state. ``people`` counts tracks: a returning person gets a new track and counts twice.
+    It replaces events and state, and comes at the end of each interval. ``people`` counts tracks: a returning person
+    gets a new track and counts twice. It is null when they were fewer than privacy.minimum_people, or nobody.
     ``expressions`` and ``presets`` count the people who showed each at some time. No count is below
     privacy.minimum_people; an expression that is missing was shown by fewer. ``id``, ``time`` and ``clock_synced``
     are as those of an event.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     id: str
     time: str
     clock_synced: bool
     seconds: float
-    people: int
+    people: int | None
     expressions: dict[str, int]
     presets: dict[str, int]
 
@@ -79,20 +86,25 @@ class FaultState(msgspec.Struct, frozen=True):
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     """``…/statistics``, not retained: periodic device-health statistics.
 
-    ``uptime`` is in seconds since the start. ``fps`` and ``stage_ms`` (milliseconds a frame) are of the time since the
-    last statistics. ``frames_dropped`` counts the frames that were replaced by newer ones before they were read, since
-    the camera was opened. ``temperature`` is in °C; ``throttled`` lists how the firmware of a Raspberry Pi limits it
-    now. Both are null on boards that do not report them. ``bytes_written_last_hour`` is what the process wrote to
-    disks, null where the kernel does not count. ``refused`` counts the events that the broker refused,
-    ``commands_ignored`` the messages on ``…/command/`` that were invalid, retained or came too fast. ``fault`` is the
-    code of the retained fault. ``declared_use`` is what the operator declares this device is used for. ``stage_ms`` is
-    empty with privacy.aggregate_only, because it would show whether somebody is there.
+    They come after the first frame, at each interval, and when accelerator or fault change. ``uptime`` is in seconds
+    since the start. ``fps`` and ``stage_ms`` (milliseconds a frame) are of the time since the last interval began;
+    ``fps`` is null in its first second. ``visitors`` and ``presets`` count the tracks that appeared and each preset
+    since the start; with privacy.aggregate_only they are null and empty. ``frames_dropped`` counts the frames that
+    were replaced by newer ones before they were read, since the camera was opened. ``temperature`` is in °C;
+    ``throttled`` lists how the firmware of a Raspberry Pi limits it now. Both are null on boards that do not report
+    them. ``bytes_written_last_hour`` is what the process wrote to disks, null where the kernel does not count.
+    ``refused`` counts the events that the broker refused, ``commands_ignored`` the messages on ``…/command/`` that
+    were invalid, retained or came too fast. ``fault`` is the code of the retained fault. ``declared_use`` is what the
+    operator declares this device is used for. ``stage_ms`` is empty with privacy.aggregate_only, because it would
+    show whether somebody is there.
     """
 
     time: str
     uptime: float
     paused: bool
-    fps: float
+    fps: float | None
+    visitors: int | None
+    presets: dict[str, int]
     stage_ms: dict[str, float]
     frames_dropped: int
     model: str

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
+from urllib.parse import quote
 
 from msgspec.structs import replace
 
@@ -36,6 +37,16 @@ UPDATE events SET checksum = checksum_of(id, payload);
 DROP TABLE counters;
 """
 _COLUMNS: Final = "id, CAST(payload AS BLOB), CAST(checksum AS INTEGER)"  # whatever types damage has made of them
+
+
+def is_used(path: Path) -> bool:
+    """Whether another process has this outbox open."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", timeout=0, uri=True)) as db:
+            db.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.Error as error:
+        return is_in_use(error)
+    return False
 
 
 class StoredEvent(NamedTuple):

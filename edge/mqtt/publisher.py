@@ -15,10 +15,11 @@ from edge.events.factory import to_json
 from edge.mqtt.committer import Committer
 from edge.mqtt.connection import Backoff, BrokerConnection, new_client
 from edge.mqtt.delay import DeliveryDelay
+from edge.mqtt.faces import FacesInView
 from edge.mqtt.faults import FaultBoard
 from edge.mqtt.figures import DeliveryFigures
 from edge.mqtt.live_events import LiveEvents
-from edge.mqtt.messages import Aggregate, FaultState, Reply, State, Statistics
+from edge.mqtt.messages import Aggregate, FaultState, Reply, Statistics
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.refusals import RefusedEvents
 from edge.mqtt.retained import Announcement, RetainedTopics
@@ -59,12 +60,10 @@ class MqttPublisher:
         self._aggregate_only = aggregate_only
         self._for_homeassistant = homeassistant is not None
         self._delay = DeliveryDelay()
-        self._live_events = (
-            LiveEvents(self._topic("homeassistant/event"), homeassistant.event_max_age)
-            if homeassistant and not aggregate_only
-            else None
-        )
-        self._faces: dict[int, Event] = {}
+        self._live_events: LiveEvents | None = None
+        if homeassistant and not aggregate_only:
+            self._live_events = LiveEvents(self._topic("homeassistant/event"), homeassistant.event_max_age)
+        self._faces = FacesInView()
         self._handle_command: CommandHandler = lambda *_: None
         self._retained = RetainedTopics(self._topic("availability"), announcements)
         self.faults = FaultBoard(self._publish_fault)
@@ -78,17 +77,11 @@ class MqttPublisher:
             topics.events, self.faults, Backoff(min(_FIRST_REFUSAL_WAIT, longest_wait), longest_wait)
         )
         self._committer = Committer(outbox, self._committed)
+        delivery = EventDelivery(
+            (lambda payload: payload) if aggregate_only else self._delay.stamp, self._live_events, self._acknowledged
+        )
         self._sender = MessageSender(
-            topics,
-            outbox,
-            self._retained,
-            self._refused,
-            delivery=EventDelivery(
-                (lambda payload: payload) if aggregate_only else self._delay.stamp,
-                self._live_events,
-                self._acknowledged,
-            ),
-            handle_command=self._command_received,
+            topics, outbox, self._retained, self._refused, delivery=delivery, handle_command=self._command_received
         )
         self._connection = BrokerConnection(
             settings,
@@ -98,10 +91,7 @@ class MqttPublisher:
             backoff=Backoff(min(_FIRST_CONNECTION_WAIT, longest_wait), longest_wait),
             listener=self._sender,
         )
-        self._retained.set_announcements()  # first: a reader then knows what the topics after it are
-        self._set("camera", b"offline")
-        self._set("availability", b"offline")
-        self._publish_state()
+        self._publish_first()
 
     def start(self, handle_command: CommandHandler | None = None) -> None:
         """Begin to connect; ``handle_command`` is called with commands, in the connection's thread."""
@@ -131,10 +121,7 @@ class MqttPublisher:
         self._committer.put(to_json(event))
         if self._live_events:
             self._live_events.put(event)
-        if event.kind == "left":
-            self._faces.pop(event.track, None)
-        else:
-            self._faces[event.track] = event
+        self._faces.take(event)
         self._publish_state()
 
     def publish_aggregate(self, aggregate: Aggregate) -> None:
@@ -160,9 +147,9 @@ class MqttPublisher:
         """The camera gives no more frames: what was seen last is no longer so."""
         self._set("camera", b"offline")
 
-    def set_paused(self, paused: bool) -> None:
-        """Set the retained topic ``paused``: ON while the camera is closed by a command."""
-        self._set("paused", b"ON" if paused else b"OFF")
+    def set_paused(self, paused: bool | None) -> None:
+        """Set the retained topic ``paused``: ON while the camera is closed by a command; None removes the topic."""
+        self._set("paused", b"" if paused is None else b"ON" if paused else b"OFF")
 
     def set_verification(self, verification: Verification) -> None:
         """Set the retained verification of the model that runs."""
@@ -191,6 +178,12 @@ class MqttPublisher:
             self._outbox.close()
         return undelivered
 
+    def _publish_first(self) -> None:
+        self._retained.set_announcements()  # before all else: a reader then knows what the other topics are
+        self._set("camera", b"offline")
+        self._set("availability", b"offline")
+        self._publish_state()
+
     def _committed(self) -> None:
         """The committer has committed, or failed to; called in its thread."""
         disk = self._outbox.disk
@@ -216,14 +209,7 @@ class MqttPublisher:
         if self._aggregate_only:  # the state would describe single people; an empty one also removes an earlier one
             self._set("state", b"")
             return
-        track = min(self._faces, default=None)
-        if track is None:
-            state = State(faces=0)
-        else:
-            last = self._faces[track]
-            label, confidence = (last.expression.label, last.expression.confidence) if last.expression else (None, None)
-            state = State(len(self._faces), track, label, confidence, last.reason)
-        self._set("state", msgspec.json.encode(state))
+        self._set("state", msgspec.json.encode(self._faces.state))
 
     def _set(self, name: str, payload: bytes) -> None:
         if self._retained.set(self._topic(name), payload):

@@ -1,10 +1,17 @@
 """The names by which a device is known: its base topic, its client id, and its device id."""
 
+import hashlib
+import re
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
-from edge.settings import MqttSettings
+import msgspec
+
+from edge.mqtt.device_record import DeviceRecordStore
+from edge.settings import MqttSettings, Settings
 from edge.system import hardware
+from edge.system.state import store_folder
 
 
 def base_topic(settings: MqttSettings) -> str:
@@ -13,10 +20,49 @@ def base_topic(settings: MqttSettings) -> str:
 
 
 def client_id(settings: MqttSettings) -> str:
-    """The MQTT client id of the service, and the stem of its files in the state folder."""
+    """The MQTT client id of the service: another one for each base topic, or brokers would end each other's session."""
+    base = base_topic(settings)
+    return _unambiguous(base.replace("/", "-"), base)
+
+
+def file_stem(settings: MqttSettings) -> str:
+    """The stem of the device's files in the state folder."""
     return base_topic(settings).replace("/", "-")
+
+
+def identity(base: str) -> str:
+    """A name of only letters, digits, - and _ that no device with another base topic has; usually ``PREFIX-DEVICE``."""
+    return _unambiguous(re.sub(r"[^a-zA-Z0-9_-]", "-", base), base)
 
 
 def device_id(settings: MqttSettings, serial: Path = hardware.SERIAL) -> str:
     """The configured device name; else the board's serial number (cloned SD cards share host names); else the host."""
     return settings.device or hardware.text_of(serial) or socket.gethostname()
+
+
+def with_device_name(
+    settings: Settings, environ: Mapping[str, str], *, keep: bool = False, serial: Path = hardware.SERIAL
+) -> Settings:
+    """The settings with the device name that the state folder keeps, if a board without a serial number has no other.
+
+    With ``keep`` the name is made and kept when there is none: a container has another host name at each start.
+    """
+    if settings.mqtt.device or hardware.text_of(serial):
+        return settings
+    store = DeviceRecordStore(store_folder(settings.store, environ))
+    name = store.record.name or socket.gethostname()
+    if keep:
+        store.update(msgspec.structs.replace(store.record, name=name))
+    return msgspec.structs.replace(settings, mqtt=msgspec.structs.replace(settings.mqtt, device=name))
+
+
+def _unambiguous(name: str, base: str) -> str:
+    """The name made of a base topic, with a hash where another base topic would give it too.
+
+    Without one, the first - after the usual prefix, or else the first one, is the slash.
+    """
+    usual = MqttSettings().prefix
+    prefix, _, device = (usual, "-", name[len(usual) + 1 :]) if name.startswith(f"{usual}-") else name.partition("-")
+    if f"{prefix}/{device}" == base:
+        return name
+    return f"{name}-{hashlib.sha256(base.encode()).hexdigest()[:8]}"

@@ -28,8 +28,17 @@ def test_people_are_counted_over_an_interval_also_those_who_came_before() -> Non
 def test_fewer_than_the_minimum_are_not_reported_at_all() -> None:
     counter = AggregateCounter(PRIVACY)
     list(counter.update([change(1, "appeared", "happy"), change(2, "appeared", "happy")], 1))
-    assert list(counter.update([], 61)) == []
-    assert list(counter.end(90)) == []
+    assert list(counter.update([], 61)) == [IntervalCounts(60, 60, None, {}, {})]
+    assert list(counter.end(90)) == [], "a run that is cut short says nothing"
+
+
+def test_an_interval_with_nobody_is_reported_like_one_with_too_few() -> None:
+    """The count of before used to stay for ever; and a 0 for nobody would tell of one person where it is missing."""
+    counter = AggregateCounter(PRIVACY)
+    list(counter.update([change(track, "appeared") for track in (1, 2, 3)], 1))
+    assert [one.people for one in counter.update([change(track, "left") for track in (1, 2, 3)], 61)] == [3]
+    list(counter.update([], 121))
+    assert [one.people for one in counter.update([], 181)] == [None]
 
 
 def test_presets_and_changes_count_people_and_not_times() -> None:
@@ -66,4 +75,4 @@ def test_no_count_is_ever_below_the_minimum(story: list[tuple[int, EventKind, st
         intervals += counter.update([change(track, kind, label)], now)
     intervals += counter.end(now)
     for tally in intervals:
-        assert min([tally.people, *tally.expressions.values(), *tally.presets.values()]) >= 3
+        assert min([tally.people or 3, *tally.expressions.values(), *tally.presets.values()]) >= 3

@@ -1,7 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edge.events.episodes import Change
 from edge.monitoring.statistics import KernelFiles, StatisticsCollector, StatisticsInput
 from edge.mqtt.figures import DeliveryFigures, OutboxFigures
 from edge.system import hardware
@@ -37,21 +39,26 @@ def pi(folder: Path, throttled: str = "50001", temperature: str = "61234") -> Ke
 def test_statistics_are_of_the_time_since_the_last_ones(tmp_path: Path) -> None:
     clock = Clock()
     collector = StatisticsCollector(60, pi(tmp_path), clock)
-    assert not collector.due
+    clock.now += 8  # of starting
+    collector.frame()
+    assert collector.due("cpu", None), "the first follow the first frame"
+    at_once = collector.collect({"detect": 0.5, "classify": 0.1}, given())
+    assert (at_once.uptime, at_once.fps) == (8.0, None)
+    assert not collector.due("cpu", None)
     for _ in range(600):
         collector.frame()
     clock.now += 60
-    assert collector.due
-    first = collector.collect({"detect": 6.0, "classify": 0.6}, given())
-    assert (first.uptime, first.fps, first.stage_ms) == (60.0, 10.0, {"detect": 10.0, "classify": 1.0})
+    assert collector.due("cpu", None)
+    first = collector.collect({"detect": 6.5, "classify": 0.7}, given())
+    assert (first.uptime, first.fps, first.stage_ms) == (68.0, 10.0, {"detect": 10.0, "classify": 1.0})
     assert (first.temperature, first.throttled) == (61.234, ["under-voltage"])
-    assert not collector.due
+    assert not collector.due("cpu", None)
     for _ in range(30):
         collector.frame()
     clock.now += 60
     (tmp_path / "io").write_text("write_bytes: 6000\n")
-    second = collector.collect({"detect": 6.6, "classify": 0.6}, given())
-    assert (second.uptime, second.fps, second.stage_ms) == (120.0, 0.5, {"detect": 20.0, "classify": 0.0})
+    second = collector.collect({"detect": 7.1, "classify": 0.7}, given())
+    assert (second.uptime, second.fps, second.stage_ms) == (128.0, 0.5, {"detect": 20.0, "classify": 0.0})
     assert second.bytes_written_last_hour == 5000
     assert (second.outbox, second.refused, second.commands_ignored) == (FIGURES, 2, 4)
 
@@ -59,9 +66,47 @@ def test_statistics_are_of_the_time_since_the_last_ones(tmp_path: Path) -> None:
 def test_paused_there_are_no_frames_and_nothing_is_divided_by_them(tmp_path: Path) -> None:
     clock = Clock()
     collector = StatisticsCollector(60, pi(tmp_path), clock)
+    collector.collect({"detect": 0.0}, given(paused=True))
     clock.now += 60
     statistics = collector.collect({"detect": 0.0}, given(paused=True))
     assert (statistics.paused, statistics.fps, statistics.stage_ms) == (True, 0.0, {"detect": 0.0})
+
+
+def test_a_fault_and_another_accelerator_are_told_at_once_and_rates_are_of_the_interval(tmp_path: Path) -> None:
+    """They used to wait for the next minute."""
+    clock = Clock()
+    collector = StatisticsCollector(60, pi(tmp_path), clock)
+    collector.collect({"detect": 0.0}, given())
+    for _ in range(20):
+        collector.frame()
+    clock.now += 0.5
+    assert not collector.due("cpu", 21), "a fault that flaps causes no flood"
+    clock.now += 1.5
+    assert not collector.due("cpu", None)
+    assert collector.due("cpu (degraded)", None)
+    assert collector.due("cpu", 21)
+    faulty = replace(given(), delivery=replace(DELIVERY, fault=21))
+    early = collector.collect({"detect": 0.2}, faulty)
+    assert (early.fault, early.fps, early.stage_ms) == (21, 10.0, {"detect": 10.0})
+    clock.now += 2
+    assert not collector.due("cpu", 21)
+    assert collector.due("cpu", None), "that it is over as well"
+    clock.now += 56
+    assert collector.due("cpu", 21), "the interval goes on as it was"
+
+
+def test_visitors_and_presets_are_counted_unless_single_people_are_not_to_be(tmp_path: Path) -> None:
+    changes = [
+        Change(1, "appeared", None, 0.0),
+        Change(2, "appeared", None, 0.0),
+        Change(1, "preset", None, 0.0, name="smile"),
+        Change(1, "left", None, 0.0),
+    ]
+    for individuals, visitors, presets in ((True, 2, {"smile": 1}), (False, None, {})):
+        collector = StatisticsCollector(60, KernelFiles(), Clock(), individuals=individuals)
+        collector.frame(changes)
+        statistics = collector.collect({}, given())
+        assert (statistics.visitors, statistics.presets) == (visitors, presets)
 
 
 def test_a_board_that_reports_nothing(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 import json
 import re
+from dataclasses import replace
+from typing import Any
 
 import jinja2
 import pytest
 
 from edge.model.preprocessing import LABELS
-from edge.mqtt.homeassistant import DeviceDescription, birth_topic, discovery, discovery_topic
+from edge.mqtt.homeassistant import birth_topic, discovery, discovery_topic
+from edge.mqtt.homeassistant_entities import DeviceDescription
 from edge.settings import HomeAssistantSettings
 from tests.conftest import ROOT
 
@@ -17,7 +20,7 @@ GOLDEN_AGGREGATE = GOLDEN.with_name("homeassistant-aggregate.json")
 
 # Of home-assistant/core, homeassistant/components/mqtt: schemas.py and abbreviations.py
 ROOT_KEYS = {"dev", "o", "cmps", "qos"}
-DEVICE_KEYS = {"ids", "name", "mf", "mdl", "sw", "hw", "sn"}
+DEVICE_KEYS = {"ids", "name", "mf", "mdl", "sw", "hw", "sn", "cu"}
 ORIGIN_KEYS = {"name", "sw", "url"}
 ENTITY_KEYS = {
     "p",
@@ -39,27 +42,52 @@ PLATFORM_KEYS = {
         "unit_of_measurement",
         "expire_after",
         "json_attributes_topic",
+        "json_attributes_template",
     },
     "binary_sensor": {"device_class", "value_template", "expire_after", "payload_on", "payload_off"},
     "event": {"event_types", "value_template", "device_class"},
+    "button": {"command_topic", "payload_press", "device_class"},
     "switch": {"command_topic", "payload_on", "payload_off", "state_on", "state_off"},
 }
 
 
-def described(
-    *, pausable: bool = True, base: str = "fer-edge/kiosk", aggregate_only: bool = False
-) -> DeviceDescription:
-    device = base.rpartition("/")[2]
-    return DeviceDescription(base, device, "Raspberry Pi 5 Model B Rev 1.0", pausable, 60.0, ("smile",), aggregate_only)
+DESCRIBED = DeviceDescription(
+    base="fer-edge/kiosk",
+    device="kiosk",
+    board="Raspberry Pi 5 Model B Rev 1.0",
+    pausable=True,
+    statistics_seconds=60.0,
+    interval_seconds=300.0,
+    presets=("smile",),
+    serial="10000000abcdef01",
+)
 
 
-def payload(**more: str | bool) -> dict:
-    return json.loads(discovery(HomeAssistantSettings(), described(**more)))
+def payload(former: dict[str, str] | None = None, **more: Any) -> dict:
+    return json.loads(discovery(HomeAssistantSettings(), replace(DESCRIBED, **more), former))
 
 
 def entities(made: dict) -> list[dict]:
-    """What Home Assistant has then; a component that is only named is taken back."""
-    return [component for component in made["cmps"].values() if component.keys() != {"p"}]
+    """What Home Assistant has then; a component that is only named is taken back, and a trigger is no entity."""
+    return [
+        component
+        for component in made["cmps"].values()
+        if component.keys() != {"p"} and component["p"] != "device_automation"
+    ]
+
+
+def removed(made: dict) -> set[str]:
+    return {name for name, component in made["cmps"].items() if component.keys() == {"p"}}
+
+
+def template(text: str) -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
+    environment.filters["to_json"] = json.dumps  # as Home Assistant adds it
+    return environment.from_string(text)
+
+
+def rendered(component: str, key: str, value_json: dict) -> str:
+    return template(payload()["cmps"][component][key]).render(value_json=value_json)
 
 
 @pytest.mark.parametrize("aggregate_only", [False, True])
@@ -72,10 +100,13 @@ def test_the_golden_description_is_reproduced(aggregate_only: bool) -> None:
 def test_with_aggregates_only_no_entity_tells_of_one_person() -> None:
     people, counts = payload()["cmps"], payload(aggregate_only=True)["cmps"]
     assert people.keys() == counts.keys(), "each removes the entities that only the other has"
-    taken = {name for name, component in counts.items() if component.keys() == {"p"}}
-    assert taken == {"expression", "occupancy", "faces", "event"}
-    topics = {component["state_topic"].rpartition("/")[2] for component in entities({"cmps": counts})}
-    assert topics == {"aggregate", "statistics", "paused", "fault"}
+    triggers = {f"trigger-{kind}" for kind in ("appeared", "changed", "uncertain", "left", "smile")}
+    assert removed({"cmps": counts}) == {
+        *("expression", "occupancy", "faces", "event", "visitors", "count-smile"),
+        *triggers,
+    }
+    topics = {component.get("state_topic", "").rpartition("/")[2] for component in entities({"cmps": counts})}
+    assert topics == {"aggregate", "statistics", "paused", "fault", "verification", ""}
     assert people["people"] == {"p": "sensor"}
 
 
@@ -86,7 +117,8 @@ def test_every_name_is_one_that_home_assistant_knows() -> None:
     assert made["o"].keys() <= ORIGIN_KEYS
     for component in entities(made):
         assert component.keys() <= ENTITY_KEYS | PLATFORM_KEYS[component["p"]], component
-        assert {"p", "unique_id", "default_entity_id", "state_topic"} <= component.keys()
+        assert {"p", "unique_id", "default_entity_id"} <= component.keys()
+        assert ("state_topic" in component) == (component["p"] != "button")
 
 
 @pytest.mark.parametrize("base", ["fer-edge/kiosk", "house/Hall 1/Kiosk_2", "fer-edge/10000000abcdef01"])
@@ -109,13 +141,94 @@ def test_unique_ids_differ_between_entities_and_devices() -> None:
 
 def test_an_enum_has_options_and_no_unit_or_state_class() -> None:
     expression = payload()["cmps"]["expression"]
-    assert expression["options"] == list(LABELS)
+    assert expression["options"] == [*LABELS, "uncertain", "nobody"]
     assert not expression.keys() & {"unit_of_measurement", "state_class"}
 
 
-def test_there_is_a_switch_only_where_there_is_something_to_pause() -> None:
-    assert "pause" in payload()["cmps"]
-    assert "pause" not in payload(pausable=False)["cmps"]
+@pytest.mark.parametrize(
+    ("without", "gone"),
+    [
+        ("pausable", {"pause"}),
+        ("commands", {"pause", "verify", "restart"}),
+        ("restartable", {"restart"}),
+        ("has_temperature", {"temperature"}),
+        ("has_throttling", {"throttled"}),
+    ],
+)
+def test_what_is_not_offered_is_taken_back(without: str, gone: set[str]) -> None:
+    """A switch used to stay that paused nothing."""
+    everything = payload()
+    made = payload(**{without: False})
+    assert removed(made) == removed(everything) | gone
+    for name in gone:
+        assert made["cmps"][name] == {"p": everything["cmps"][name]["p"]}, "by its platform"
+
+
+def test_a_preset_of_before_is_taken_back() -> None:
+    before = payload(presets=("smile", "frown"))["cmps"]
+    former = {name: fields["p"] for name, fields in before.items()}
+    gone = {"count-frown", "trigger-frown"}
+    assert gone <= removed(payload(former))
+    assert not gone & payload()["cmps"].keys()
+    assert payload(former, presets=("smile", "frown"))["cmps"] == before
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ({"faces": 0, "expression": None}, "nobody"),
+        ({"faces": 2, "expression": None}, "uncertain"),
+        ({"faces": 1, "expression": "happy"}, "happy"),
+    ],
+)
+def test_nobody_and_uncertain_are_states_of_their_own(state: dict, shown: str) -> None:
+    assert rendered("expression", "value_template", state) == shown
+
+
+def test_attributes_say_since_when_how_sure_and_why_not() -> None:
+    state = {"faces": 1, "expression": None, "confidence": None, "reason": "blurred", "since": TIME}
+    shown = json.loads(rendered("expression", "json_attributes_template", state))
+    assert shown == {"confidence": None, "reason": "blurred", "since": TIME}
+
+
+def test_a_fault_is_a_code_and_a_sentence_of_at_most_255_characters() -> None:
+    wrong = {"problem": True, "code": 5, "sentence": "no camera " * 99, "time": TIME}
+    assert rendered("problem", "value_template", wrong) == "ON"
+    assert rendered("fault", "value_template", wrong).startswith("5: no camera")
+    assert len(rendered("fault", "value_template", wrong)) == 255
+    right = {"problem": False, "code": None, "sentence": None, "time": None}
+    assert (rendered("problem", "value_template", right), rendered("fault", "value_template", right)) == ("OFF", "none")
+
+
+@pytest.mark.parametrize(("value", "shown"), [(14.83, "15.0"), (None, "None")])
+def test_health_is_rounded_so_that_a_history_has_fewer_rows(value: float | None, shown: str) -> None:
+    assert rendered("fps", "value_template", {"fps": value}) == shown
+    assert rendered("temperature", "value_template", {"temperature": value}) == shown
+
+
+def test_a_trigger_comes_with_each_type_of_event() -> None:
+    trigger = payload()["cmps"]["trigger-smile"]
+    assert (trigger["p"], trigger["automation_type"], trigger["payload"]) == ("device_automation", "trigger", "smile")
+    assert trigger["topic"] == "fer-edge/kiosk/homeassistant/event", "never an old event"
+    assert rendered("trigger-smile", "value_template", {"kind": "preset", "name": "smile"}) == "smile"
+    assert rendered("trigger-left", "value_template", {"kind": "left", "name": None}) == "left"
+
+
+def test_the_device_page_shows_board_revision_and_serial_number() -> None:
+    made = payload()["dev"]
+    assert (made["mdl"], made["hw"], made["sn"]) == ("Raspberry Pi 5 Model B", "Rev 1.0", "10000000abcdef01")
+    assert made["cu"].startswith("https://")
+    plain = payload(board="", serial="")["dev"]
+    assert plain["mdl"] == "computer"
+    assert not plain.keys() & {"hw", "sn"}
+
+
+def test_different_devices_have_different_identities() -> None:
+    bases = ["fer-edge/入口", "fer-edge/出口", "fer-edge/Küche", "fer-edge/K-che", "site/a/b", "site/a-b", "site-a/b"]
+    bases += ["fer/edge-kiosk", "fer-edge/kiosk"]
+    assert len({discovery_topic(HomeAssistantSettings(), base) for base in bases}) == len(bases)
+    unique = [entities(payload(base=base))[0]["unique_id"] for base in bases]
+    assert len(set(unique)) == len(bases)
 
 
 def test_presets_are_event_types_by_their_names() -> None:
@@ -131,16 +244,10 @@ def test_presets_are_event_types_by_their_names() -> None:
     ],
 )
 def test_the_event_template_gives_what_home_assistant_wants(event: dict, kind: str, label: str | None) -> None:
-    environment = jinja2.Environment(autoescape=False)
-    environment.filters["to_json"] = json.dumps  # as Home Assistant adds it
-    template = environment.from_string(payload()["cmps"]["event"]["value_template"])
-    rendered = json.loads(
-        template.render(
-            value_json={"id": "a-1", "track": 1, "time": TIME, "late": 0.2, "reason": None, "episode": None, **event}
-        )
-    )
-    assert (rendered["event_type"], rendered["expression"]) == (kind, label)
-    assert (rendered["time"], rendered["late"]) == (TIME, 0.2)
+    whole = {"id": "a-1", "track": 1, "time": TIME, "late": 0.2, "reason": None, "episode": None, **event}
+    shown = json.loads(rendered("event", "value_template", whole))
+    assert (shown["event_type"], shown["expression"]) == (kind, label)
+    assert (shown["time"], shown["late"]) == (TIME, 0.2)
 
 
 def test_problem_and_fault_are_always_available_and_people_only_while_the_camera_sees() -> None:
@@ -149,7 +256,7 @@ def test_problem_and_fault_are_always_available_and_people_only_while_the_camera
     topics = {
         name: [one["topic"].removeprefix("fer-edge/kiosk/") for one in component.get("availability", [])]
         for name, component in made["cmps"].items()
-        if component.keys() != {"p"}
+        if component.keys() != {"p"} and component["p"] != "device_automation"
     }
     assert {name for name, needed in topics.items() if not needed} == {"problem", "fault"}
     assert {name for name, needed in topics.items() if "camera" in needed} == {"expression", "occupancy", "faces"}
@@ -159,15 +266,18 @@ def test_problem_and_fault_are_always_available_and_people_only_while_the_camera
 
 @pytest.mark.parametrize("aggregate_only", [False, True])
 def test_templates_survive_an_empty_payload(aggregate_only: bool) -> None:
-    environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
     for name, component in payload(aggregate_only=aggregate_only)["cmps"].items():
-        if name != "event" and "value_template" in component:
-            assert environment.from_string(component["value_template"]).render() == "None", name
+        if name == "event" or name.startswith("trigger") or component.keys() == {"p"}:
+            continue
+        for key in component.keys() & {"value_template", "json_attributes_template"}:
+            shown = template(component[key]).render()
+            assert shown == ("None" if key == "value_template" else "{}"), name
 
 
 def test_values_that_go_stale_expire() -> None:
     for component in entities(payload()):
-        assert ("expire_after" in component) == component["state_topic"].endswith("/statistics")
+        assert ("expire_after" in component) == component.get("state_topic", "").endswith("/statistics")
+    assert payload(aggregate_only=True)["cmps"]["people"]["expire_after"] == 600, "two intervals"
 
 
 def test_topics_follow_the_prefix() -> None:
@@ -176,5 +286,5 @@ def test_topics_follow_the_prefix() -> None:
 
 
 def test_the_device_may_have_a_name_of_its_own() -> None:
-    made = json.loads(discovery(HomeAssistantSettings(name="Entrance"), described()))
+    made = json.loads(discovery(HomeAssistantSettings(name="Entrance"), DESCRIBED))
     assert made["dev"]["name"] == "Entrance"
