@@ -78,7 +78,7 @@ def device(tmp_path: Path, home_broker: Broker, door: Door) -> Iterator[Making]:
 
     yield make
     for one in made:
-        one.end(kill=True)
+        one.close()
 
 
 def _python() -> str:

@@ -1,6 +1,7 @@
 """A fer-edge in a process of its own that Home Assistant sees, and a camera whose visitor comes and goes."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,9 @@ class Device:
         self.folder, self.broker, self.name, self.source = folder, broker, name, source
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir()
+        # Only under systemd does it tell the broker why it ended.
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(str(folder / "notify"))
 
     def start(self, more: str = "", *, mqtt: str = "", homeassistant: str = "enabled = true") -> None:
         (self.folder / "config.toml").write_text(
@@ -50,7 +54,8 @@ class Device:
             f'port = {self.broker.port}\ndevice = "{self.name}"\n{mqtt or "statistics_seconds = 2"}\n'
             f"[homeassistant]\n{homeassistant}\n{more}"
         )
-        environ = {**os.environ, "STATE_DIRECTORY": str(self.folder / "state")}
+        systemd = {"STATE_DIRECTORY": str(self.folder / "state"), "NOTIFY_SOCKET": str(self.folder / "notify")}
+        environ = {**os.environ, **systemd}
         command = [*FER_EDGE, "run", "--config", str(self.folder / "config.toml"), "--events", "mqtt"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, env=environ, stderr=log, stdout=log)
@@ -60,6 +65,10 @@ class Device:
             process.kill() if kill else process.terminate()
             process.wait(20)
             self._process = None
+
+    def close(self) -> None:
+        self.end(kill=True)
+        self._notify.close()
 
     def wait(self) -> int:
         """Wait until it ends by itself; its exit code."""
