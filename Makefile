@@ -10,6 +10,10 @@ ARCH ?= aarch64
 PY   ?= 3.11
 CASES ?= 36000
 SEED ?= 1
+# The Home Assistant that `make homeassistant` drives, and a Python that it takes: 3.13, as in Debian 13.
+HA := .venv/homeassistant
+HA_VERSION ?= 2025.4.4
+HA_PYTHON ?= python3.13
 
 help:            ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -48,6 +52,9 @@ docs: $(DEV)/.ready     ## build the documentation site into site/; a broken lin
 fuzz: $(DEV)/.ready     ## hand in damaged inputs of every kind; goes on where it stopped: CASES=36000 SEED=1
 	$(DEV)/bin/python -m tests.fuzz --cases $(CASES) --seed $(SEED)
 
+homeassistant: $(DEV)/.ready $(HA)/.ready  ## drive a real Home Assistant, which it installs: HA_VERSION=2025.4.4 HA_PYTHON=python3.13
+	HOMEASSISTANT=$(CURDIR)/$(HA)/bin/python $(DEV)/bin/pytest tests/homeassistant
+
 schema: $(DEV)/.ready   ## write docs/*.schema.json, of every MQTT payload, from the code
 	$(DEV)/bin/python -m edge.mqtt.messages docs
 
@@ -61,6 +68,15 @@ wheelhouse: $(DEVICE)/.ready  ## wheels for a device without internet: ARCH=aarc
 size: $(DEVICE)/.ready  ## the same, and a table of what it takes on the device's disk
 	$(DEVICE)/bin/python -m export.wheelhouse size --arch $(ARCH) --python $(PY)
 
+# uv installs it in a minute, where pip takes many. The extras are what it would fetch itself at its first start.
+$(HA)/.ready:
+	$(HA_PYTHON) -m venv $(HA)
+	$(HA)/bin/pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(HA) $(HA)/bin/uv pip install --quiet homeassistant==$(HA_VERSION)
+	VIRTUAL_ENV=$(HA) $(HA)/bin/uv pip install --quiet -c $(HA)/lib/python3*/site-packages/homeassistant/package_constraints.txt \
+	  home-assistant-frontend Pillow psutil-home-assistant ifaddr paho-mqtt
+	touch $@
+
 clean:           ## remove the virtual environments and what was built
 	rm -rf .venv dist site demo.png htmlcov .coverage*
 
@@ -72,5 +88,5 @@ $(FULL)/.ready:   EXTRAS := dev,export
 	.venv/$*/bin/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $@
 
-.PHONY: help demo test check lint coverage release docs fuzz schema sample wheelhouse size clean
+.PHONY: help demo test check lint coverage release docs fuzz homeassistant schema sample wheelhouse size clean
 .DEFAULT_GOAL := help

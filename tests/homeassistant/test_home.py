@@ -1,0 +1,157 @@
+"""What a real Home Assistant shows of a device, from discovery to removal."""
+
+import json
+import time
+
+import pytest
+
+from tests.conftest import Broker, wait_until
+from tests.edge.listener import listening
+from tests.homeassistant.conftest import Making
+from tests.homeassistant.device import PRESET, Door
+from tests.homeassistant.instance import HomeAssistant
+
+pytestmark = pytest.mark.slow
+
+
+def shows(home: HomeAssistant, entity: str, *states: str | None) -> bool:
+    return home.state(entity) in states
+
+
+def test_every_entity_of_the_description_is_there_and_has_a_state(
+    home: HomeAssistant, home_broker: Broker, device: Making
+) -> None:
+    device("all").start(PRESET)
+    with listening(home_broker.port) as listener:
+        wait_until(lambda: shows(home, "sensor.fer_edge_all_expression", "happy"), 60)
+        topic = "homeassistant/device/fer-edge-all/config"
+        described = [json.loads(payload) for heard, payload, _ in listener.messages if heard == topic][-1]
+    components = {name: one for name, one in described["cmps"].items() if "unique_id" in one}
+    page = json.loads(home.render("{{ device_entities(device_id('sensor.fer_edge_all_expression')) | to_json }}"))
+    assert {home.states()[one]["attributes"]["friendly_name"] for one in page} == {
+        f"fer-edge all {one['name']}" for one in components.values()
+    }
+    assert len(page) == len(components)
+    wait_until(lambda: not shows(home, "sensor.fer_edge_all_accelerator", "unknown", "unavailable"), 20)
+    silent = {entity for entity in page if home.state(entity) == "unavailable"}
+    assert not silent
+    assert not [line for line in home.complaints() if "fer-edge" in line or "emplate" in line]
+
+
+def test_events_come_with_time_and_delay(home: HomeAssistant, device: Making) -> None:
+    device("events").start(PRESET)
+    event = "event.fer_edge_events_visitor"
+    wait_until(
+        lambda: any(one.attributes.get("event_type") == "smile" for one in home.changes if one.entity == event), 60
+    )
+    smile = next(one for one in home.changes if one.entity == event and one.attributes.get("event_type") == "smile")
+    assert smile.attributes["late"] < 5
+    assert smile.attributes["time"][:10] == str(smile.state)[:10]
+    assert smile.attributes["expression"] == "happy"
+
+
+def test_the_blueprint_switches_on_a_smile(home: HomeAssistant, device: Making) -> None:
+    assert home.state("automation.a_smile_turns_on_the_lamp") == "on"
+    home.call("input_boolean.turn_off", entity_id="input_boolean.lamp")
+    device("lamp").start(PRESET)
+    wait_until(lambda: shows(home, "input_boolean.lamp", "on"), 60)
+
+
+def test_old_events_do_not_fire_when_the_broker_is_back(
+    home: HomeAssistant, home_broker: Broker, device: Making, door: Door
+) -> None:
+    kiosk, event = device("late"), "event.fer_edge_late_visitor"
+    door.somebody = False
+    kiosk.start(PRESET, homeassistant="enabled = true\nevent_max_age = 2")
+    wait_until(lambda: shows(home, "binary_sensor.fer_edge_late_occupancy", "off"), 60)
+    home_broker.stop()
+    door.somebody = True
+    time.sleep(12)  # a smile happens, and becomes old
+    home_broker.start()
+    wait_until(lambda: shows(home, "binary_sensor.fer_edge_late_occupancy", "on"), 60)
+    wait_until(lambda: shows(home, "sensor.fer_edge_late_preset_smile", "1"), 20)
+    assert not [one for one in home.changes if one.entity == event and one.attributes.get("event_type") == "smile"]
+
+
+def test_pause_closes_the_camera_and_says_so(home: HomeAssistant, device: Making, door: Door) -> None:
+    device("pause").start()
+    switch, occupancy = "switch.fer_edge_pause_pause", "binary_sensor.fer_edge_pause_occupancy"
+    wait_until(lambda: shows(home, occupancy, "on"), 60)
+    home.call("switch.turn_on", entity_id=switch)
+    wait_until(lambda: shows(home, switch, "on") and shows(home, occupancy, "unavailable"), 20)
+    home.call("switch.turn_off", entity_id=switch)
+    wait_until(lambda: shows(home, switch, "off") and shows(home, occupancy, "on"), 30)
+
+
+def test_a_switch_that_is_not_offered_any_more_goes(home: HomeAssistant, device: Making) -> None:
+    kiosk, switch = device("mute"), "switch.fer_edge_mute_pause"
+    kiosk.start()
+    wait_until(lambda: shows(home, switch, "off"), 60)
+    kiosk.end()
+    kiosk.start(mqtt="commands = false")
+    wait_until(lambda: shows(home, "binary_sensor.fer_edge_mute_occupancy", "on"), 60)
+    wait_until(lambda: home.state(switch) is None, 5)
+
+
+def test_a_killed_device_is_unavailable_and_comes_back(home: HomeAssistant, device: Making) -> None:
+    kiosk, occupancy = device("killed"), "binary_sensor.fer_edge_killed_occupancy"
+    kiosk.start()
+    wait_until(lambda: shows(home, occupancy, "on"), 60)
+    kiosk.end(kill=True)
+    wait_until(lambda: shows(home, occupancy, "unavailable"), 10)
+    kiosk.start()
+    wait_until(lambda: shows(home, occupancy, "on"), 60)
+
+
+def test_a_blind_device_says_what_is_wrong_and_never_that_nobody_is_there(home: HomeAssistant, device: Making) -> None:
+    kiosk = device("blind", "/dev/video97")
+    for _ in range(3):
+        kiosk.start()
+        assert kiosk.wait()
+    wait_until(lambda: shows(home, "binary_sensor.fer_edge_blind_problem", "on"), 10)
+    assert "/dev/video97" in str(home.state("sensor.fer_edge_blind_fault"))
+    assert not {"on", "off"} & set(home.of("binary_sensor.fer_edge_blind_occupancy"))
+
+
+def test_a_lost_camera_is_a_problem_within_seconds(home: HomeAssistant, device: Making, door: Door) -> None:
+    kiosk, problem = device("torn"), "binary_sensor.fer_edge_torn_problem"
+    with Door() as torn:
+        kiosk.source = torn.url
+        kiosk.start(mqtt="statistics_seconds = 600")
+        wait_until(lambda: shows(home, problem, "off"), 60)
+        wait_until(lambda: not shows(home, "sensor.fer_edge_torn_accelerator", None, "unknown", "unavailable"), 5)
+    wait_until(lambda: shows(home, problem, "on"), 30)
+
+
+def test_counts_fall_when_nobody_comes_and_no_template_fails(home: HomeAssistant, device: Making, door: Door) -> None:
+    kiosk, people = device("counts"), "sensor.fer_edge_counts_people"
+    kiosk.start()
+    wait_until(lambda: shows(home, "binary_sensor.fer_edge_counts_occupancy", "on"), 60)
+    kiosk.end()
+    kiosk.start("[privacy]\naggregate_only = true\ninterval_seconds = 10\nminimum_people = 2\n")
+    for somebody in (True, False, True, False, True, False, True):
+        door.somebody = somebody
+        time.sleep(3)  # long enough to be counted, or to be gone
+    wait_until(lambda: (home.state(people) or "").isdigit() and int(home.state(people) or 0) >= 2, 40)
+    assert home.state("binary_sensor.fer_edge_counts_occupancy") is None
+    door.somebody = False
+    wait_until(lambda: shows(home, people, "0", "unknown", "unavailable"), 40)
+    assert not [line for line in home.complaints() if "emplate" in line]
+
+
+def test_devices_with_similar_names_are_two(home: HomeAssistant, device: Making) -> None:
+    for name in ("Küche", "K-che"):
+        device(name).start()
+    both = ["binary_sensor.fer_edge_kuche_occupancy", "binary_sensor.fer_edge_k_che_occupancy"]
+    wait_until(lambda: all(shows(home, one, "on") for one in both), 90)
+    pages = {home.render(f"{{{{ device_id('{one}') }}}}") for one in both}
+    assert len(pages) == 2
+
+
+def test_turned_off_everything_goes(home: HomeAssistant, device: Making) -> None:
+    kiosk = device("gone")
+    kiosk.start()
+    wait_until(lambda: shows(home, "binary_sensor.fer_edge_gone_occupancy", "on"), 60)
+    kiosk.end()
+    kiosk.start(homeassistant="enabled = false")
+    wait_until(lambda: not [one for one in home.states() if "fer_edge_gone" in one], 60)
