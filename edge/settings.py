@@ -252,10 +252,16 @@ class Settings(Section, frozen=True):
     metrics: MetricsSettings = MetricsSettings()
 
 
-def load_settings(file: Path | None) -> Settings:
-    """Read a settings file; None gives the defaults. Raises SettingsError, which names the key and what it takes."""
+DEFAULTS: Final = Settings()
+
+
+def load_settings(file: Path | None, defaults: Settings = DEFAULTS) -> Settings:
+    """Read a settings file; what it leaves out, or None, is taken from ``defaults``.
+
+    Raises SettingsError, which names the key and what it takes.
+    """
     if file is None:
-        return Settings()
+        return defaults
     try:
         values = tomllib.loads(file.read_text())
     except OSError as error:
@@ -265,9 +271,18 @@ def load_settings(file: Path | None) -> Settings:
     _reject_unknown_keys(file, values, Settings, "")
     _check_presets(file, values.get("preset"))
     try:
-        return msgspec.convert(values, Settings)
+        return msgspec.convert(_filled(values, defaults), Settings)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{file}: {str(error).replace('$.', '')}") from error
+
+
+def _filled(values: dict[str, Any], defaults: Settings) -> dict[str, Any]:
+    """The values with those of ``defaults`` for keys that they leave out."""
+    filled = msgspec.to_builtins(defaults)
+    for name, value in values.items():
+        both = isinstance(value, dict) and isinstance(filled[name], dict)
+        filled[name] = {**filled[name], **value} if both else value
+    return dict(filled)
 
 
 def _reject_unknown_keys(file: Path, values: dict[str, Any], section: type[Section], prefix: str) -> None:

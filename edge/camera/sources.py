@@ -64,7 +64,7 @@ class Source(Protocol):
 def open_source(camera: CameraSettings) -> Source:
     """Open the source that the settings name. Raises SourceError, which says what to do, when it cannot be opened."""
     source = _open(camera)
-    return RotatedSource(source, camera.rotation, camera.mirror) if camera.rotation or camera.mirror else source
+    return RotatedSource(source, camera) if camera.rotation or camera.mirror else source
 
 
 def _open(camera: CameraSettings) -> Source:
@@ -269,16 +269,18 @@ class VideoSource:
         self._capture.release()
 
 
+def upright(gray: Gray, camera: CameraSettings) -> Gray:
+    """The picture rotated and then mirrored as the settings say: a view, nothing is copied."""
+    rotated = np.rot90(gray, -(camera.rotation // 90))
+    return rotated[:, ::-1] if camera.mirror else rotated
+
+
 class RotatedSource:
-    """Another source, rotated clockwise by ``rotation`` degrees (a multiple of 90), and then mirrored if asked.
+    """Another source, whose pictures are rotated and mirrored as the settings say."""
 
-    Its pictures are views: nothing is copied.
-    """
-
-    def __init__(self, source: Source, rotation: int, mirror: bool) -> None:
+    def __init__(self, source: Source, camera: CameraSettings) -> None:
         self._source = source
-        self._quarter_turns = rotation // 90
-        self._mirror = mirror
+        self._camera = camera
 
     @property
     def live(self) -> bool:
@@ -293,8 +295,7 @@ class RotatedSource:
     def frames(self) -> Iterator[Frame]:
         """Yield the other source's frames, rotated and mirrored."""
         for frame in self._source.frames():
-            gray = np.rot90(frame.gray, -self._quarter_turns)
-            yield Frame(gray[:, ::-1] if self._mirror else gray, frame.time)
+            yield Frame(upright(frame.gray, self._camera), frame.time)
 
     def close(self) -> None:
         """Release the other source."""

@@ -149,7 +149,7 @@ def _add_classify(commands: Commands) -> None:
     examples = ("fer-edge classify portrait.jpg", "fer-edge classify portrait.jpg group.png --json")
     summary = "find the faces in pictures and classify their expressions"
     classify = _add(commands, "classify", ("edge.cli.classify", "classify"), summary, _epilog(examples))
-    _add_config(classify)
+    _add_config(classify, "settings file: [model], and rotation, mirroring and [detect] as for the camera")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file")
     _add_json(classify, "print one JSON object per picture")
 
