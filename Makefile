@@ -60,6 +60,9 @@ wheelhouse: $(DEVICE)/.ready  ## wheels for a device without internet: ARCH=aarc
 size: $(DEVICE)/.ready  ## the same, and a table of what it takes on the device's disk
 	$(DEVICE)/bin/python -m export.wheelhouse size --arch $(ARCH) --python $(PY)
 
+deb: $(DEVICE)/.ready   ## Debian packages for Bookworm and Trixie: ARCH=arm64|amd64
+	$(DEVICE)/bin/python -m export.debian.build --arch $(ARCH)
+
 clean:           ## remove the virtual environments and what was built
 	rm -rf .venv dist site demo.png htmlcov .coverage*
 
@@ -71,5 +74,5 @@ $(FULL)/.ready:   EXTRAS := dev,export
 	.venv/$*/bin/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $@
 
-.PHONY: help demo test check lint coverage release docs fuzz schema sample wheelhouse size clean
+.PHONY: help demo test check lint coverage release docs fuzz schema sample wheelhouse size deb clean
 .DEFAULT_GOAL := help

@@ -179,7 +179,8 @@ class MqttSettings(Section, frozen=True):
     prefix: Annotated[str, Meta(pattern=r"^[^/+#\s][^+#\s]*$")] = "fer-edge"
     """Topics are PREFIX/DEVICE/availability, .../state, .../event and so on."""
     device: Annotated[str, Meta(pattern=r"^[^/+#\s]*$")] = ""
-    """Unique name of this device; empty: the board's serial number, or else the host name."""
+    """Unique name of this device; empty: the board's serial number, or else the host name. `{board}` in it stands for
+    that too."""
     username: str = ""
     """User name for the broker; empty: no user name and no password."""
     password_file: str = ""

@@ -261,6 +261,7 @@ def _add_model(commands: Commands) -> None:
 def _add_service(commands: Commands) -> None:
     examples = (
         "sudo /opt/fer-edge/bin/fer-edge service install",
+        "sudo /opt/fer-edge/bin/fer-edge service install --instance door    for a second camera on this board",
         "fer-edge service status",
         "sudo fer-edge service uninstall",
     )
@@ -273,5 +274,21 @@ def _add_service(commands: Commands) -> None:
     ):
         parser = _add(actions, name, ("edge.cli.service", f"{name}_service"), summary, epilog)
         parser.add_argument("--dry-run", action="store_true", help="print the steps without carrying them out")
+        parser.add_argument(
+            "--from-package",
+            action="store_true",
+            help="for the scripts of the Debian package: upgrade or remove what is installed, and enable nothing again",
+        )
+        _add_instance(parser)
     summary = "show whether the service works, and why it last ended"
-    _add_json(_add(actions, "status", ("edge.cli.service", "service_status"), summary, epilog))
+    status = _add(actions, "status", ("edge.cli.service", "service_status"), summary, epilog)
+    _add_json(status)
+    _add_instance(status)
+
+
+def _add_instance(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--instance",
+        metavar="NAME",
+        help="a further service with this name, for another camera; its settings are in /etc/fer-edge/NAME",
+    )

@@ -23,8 +23,9 @@ from edge.mqtt.connection import publish_retained
 from edge.mqtt.topics import base_topic, client_id
 from edge.records import Accuracy, Verification
 from edge.settings import Settings, load_settings
+from edge.system.instance import service_environ
 from edge.system.secret_files import with_secret_files
-from edge.system.state import device_config, service_environ
+from edge.system.state import device_config
 
 
 def verify(arguments: Namespace) -> int:

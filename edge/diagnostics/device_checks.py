@@ -1,7 +1,6 @@
 """Checks of the camera and of the deployed model."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -71,7 +70,7 @@ def check_model(python: Sequence[str], model: ModelSettings, seconds: float = 60
     return Finding("model", "ok", sentence)
 
 
-def deployed_model(settings: Settings) -> ModelSettings:
+def deployed_model(settings: Settings, environ: Mapping[str, str]) -> ModelSettings:
     """The settings of the model, with the folder of the bundle that ``fer-edge run`` would use."""
     if settings.model.bundle:
         return settings.model
@@ -79,4 +78,4 @@ def deployed_model(settings: Settings) -> ModelSettings:
         from edge.model.registry import deployed_folder  # noqa: PLC0415  doctor must work when numpy does not import
     except ImportError:
         return settings.model
-    return msgspec.structs.replace(settings.model, bundle=str(deployed_folder(settings, os.environ)))
+    return msgspec.structs.replace(settings.model, bundle=str(deployed_folder(settings, environ)))

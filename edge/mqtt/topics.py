@@ -2,9 +2,12 @@
 
 import socket
 from pathlib import Path
+from typing import Final
 
 from edge.settings import MqttSettings
 from edge.system import hardware
+
+BOARD: Final = "{board}"
 
 
 def base_topic(settings: MqttSettings) -> str:
@@ -18,5 +21,8 @@ def client_id(settings: MqttSettings) -> str:
 
 
 def device_id(settings: MqttSettings, serial: Path = hardware.SERIAL) -> str:
-    """The configured device name; else the board's serial number (cloned SD cards share host names); else the host."""
-    return settings.device or hardware.text_of(serial) or socket.gethostname()
+    """The configured device name; else the board's name, which also stands for BOARD in a configured one.
+
+    The board's name is its serial number (cloned SD cards share host names), or else the host's name.
+    """
+    return (settings.device or BOARD).replace(BOARD, hardware.text_of(serial) or socket.gethostname())
