@@ -37,7 +37,8 @@ class CameraSettings(Section, frozen=True):
 
     source: str = "/dev/video0"
     """`demo`, a video file, a folder of pictures, or a V4L2 device (`/dev/video0`). Or a Raspberry Pi camera
-    (`picamera2`, `picamera2:1`), or the address of a stream (`http://`, `https://`, `rtsp://`, `rtsps://`)."""
+    (`picamera2`, `picamera2:1`), or the address of a stream (`http://`, `https://`, `rtsp://`, `rtsps://`, `rtmp://`,
+    `tcp://`, `udp://`)."""
     username: Annotated[str, Meta(pattern=r"^[^:]*$")] = ""
     """User name for a stream; empty: no user name and no password, or those in the address."""
     password_file: str = ""
@@ -50,6 +51,16 @@ class CameraSettings(Section, frozen=True):
     size: tuple[Side, Side] = (640, 480)
     """Width and height to request from a V4L2 or Raspberry Pi camera, before rotation. The camera chooses the nearest
     size that it has."""
+    format: Literal["auto", "MJPG", "YUYV"] = "auto"
+    """Format in which a V4L2 camera sends its pictures. `auto`: MJPG for more than 640x480 pixels, because USB 2
+    carries few uncompressed pictures of that size; else the camera's own."""
+    fps: Annotated[float, Meta(ge=0, le=240)] = 0.0
+    """Frame rate to request from a V4L2 camera. 0: the camera's own."""
+    exposure_ms: Annotated[float, Meta(gt=0, le=1000)] | Literal["auto", "keep"] = "keep"
+    """Exposure time to lock a V4L2 camera to, in milliseconds; or `auto`. `keep`: what the camera is set to, which is
+    automatic after it was plugged in."""
+    white_balance: Annotated[int, Meta(ge=1000, le=20000)] | Literal["auto", "keep"] = "keep"
+    """Colour temperature to lock a V4L2 camera's white balance to, in kelvin; or `auto`, or `keep` as above."""
     rotation: Literal[0, 90, 180, 270] = 0
     """Degrees to rotate every picture clockwise, so that faces are upright."""
     mirror: bool = False

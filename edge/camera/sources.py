@@ -52,6 +52,11 @@ class Source(Protocol):
         """How many frames of a live source were replaced by newer ones before they were taken."""
         ...
 
+    @property
+    def description(self) -> str:
+        """What a camera says that it delivers; empty for other sources."""
+        ...
+
     def frames(self) -> Iterator[Frame]:
         """Yield frames until the source ends. Raises SourceError when it fails, CameraStalled when it hangs."""
         ...
@@ -102,7 +107,7 @@ def _live_device(camera: CameraSettings) -> Callable[[], Device] | None:
     if is_stream(name):
         return functools.partial(open_stream, camera)
     if name.startswith("/dev/") or Path(name).is_char_device():
-        return functools.partial(open_v4l2, Path(name), camera.size)
+        return functools.partial(open_v4l2, camera)
     return None
 
 
@@ -123,6 +128,7 @@ class DemoSource:
 
     live = False
     dropped = 0
+    description = ""
 
     # Each row: the second, and the view's centre x, centre y and width in fractions of the portrait's size.
     _PATH = np.array(
@@ -167,6 +173,7 @@ class FolderSource:
 
     live = False
     dropped = 0
+    description = ""
 
     def __init__(self, folder: Path, fps: float) -> None:
         try:
@@ -244,6 +251,7 @@ class VideoSource:
 
     live = False
     dropped = 0
+    description = ""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -291,6 +299,11 @@ class RotatedSource:
     def dropped(self) -> int:
         """As the other source's."""
         return self._source.dropped
+
+    @property
+    def description(self) -> str:
+        """As the other source's."""
+        return self._source.description
 
     def frames(self) -> Iterator[Frame]:
         """Yield the other source's frames, rotated and mirrored."""

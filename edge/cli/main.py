@@ -121,7 +121,7 @@ def _add_run(commands: Commands) -> None:
         "--source",
         metavar="SOURCE",
         help="demo, a video file, a folder of pictures, /dev/video0, picamera2 (or picamera2:1 for the second camera), "
-        "or the address of an MJPEG or RTSP stream (http://, https://, rtsp://); see docs/cameras.md",
+        "or the address of a stream (http://, https://, rtsp://, rtmp://, tcp://, udp://); see docs/cameras.md",
     )
     run.add_argument(
         "--events", choices=("-", "mqtt"), default="-", help="where events go: - is stdout (default), mqtt the broker"

@@ -23,6 +23,10 @@ def check_camera(python: Sequence[str], camera: CameraSettings, seconds: float =
         return Finding("camera", "fail", probe.problem or f"{source}: no frame", _camera_remedy(camera))
     frame = probe.output[0]
     sentence = f"{source}: a frame of {frame['width']}x{frame['height']}"
+    if frame["fps"] is not None:
+        sentence += f", {frame['fps']:.1f} frames/s measured"
+    if frame["description"]:
+        sentence += f"; it sends {frame['description']}"
     if frame["brightest"] - frame["darkest"] < _MIN_CONTRAST:
         return Finding(
             "camera", "warn", f"{sentence}, but it is blank", "take the cap off the lens, or turn on a light"
