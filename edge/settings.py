@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from edge.broker_url import parse_broker_url
 from edge.errors import SettingsError, nearest
 
 EXPRESSIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -179,6 +180,9 @@ class PrivacySettings(Section, frozen=True):
 class MqttSettings(Section, frozen=True):
     """``[mqtt]``: the broker that receives the events. docs/mqtt.md describes every topic."""
 
+    url: str = ""
+    """Address of the broker, in place of `host`, `port` and `tls`: `mqtt://HOST`, `mqtts://HOST` with TLS, or
+    `ws://HOST/PATH` and `wss://HOST/PATH` for websockets. `:PORT` may follow the host. It holds no user."""
     host: Annotated[str, Meta(min_length=1)] = "localhost"
     """Host name or address of the broker."""
     port: Port = 1883
@@ -208,6 +212,11 @@ class MqttSettings(Section, frozen=True):
     """Accept the commands .../command/pause, .../command/verify and .../command/reload."""
     statistics_seconds: Annotated[float, Meta(ge=1)] = 60.0
     """Seconds between two messages on .../statistics."""
+
+    @property
+    def websocket_path(self) -> str | None:
+        """The path, and the query, with which a websocket is opened; None without websockets."""
+        return parse_broker_url(self.url).websocket_path if self.url else None
 
     @property
     def encrypted(self) -> bool:
@@ -283,9 +292,23 @@ def load_settings(file: Path | None, defaults: Settings = DEFAULTS) -> Settings:
     _reject_unknown_keys(file, values, Settings, "")
     _check_presets(file, values.get("preset"))
     try:
-        return msgspec.convert(_filled(values, defaults), Settings)
-    except msgspec.ValidationError as error:
+        settings = msgspec.convert(_filled(values, defaults), Settings)
+        if not settings.mqtt.url:
+            return settings
+        place = _broker_place(settings.mqtt, values["mqtt"])
+    except (msgspec.ValidationError, SettingsError) as error:
         raise SettingsError(f"{file}: {str(error).replace('$.', '')}") from error
+    return msgspec.structs.replace(settings, mqtt=msgspec.structs.replace(settings.mqtt, **place))
+
+
+def _broker_place(mqtt: MqttSettings, given: dict[str, Any]) -> dict[str, Any]:
+    """Host, port and TLS of ``mqtt.url``. Raises SettingsError when the keys ``given`` contradict it."""
+    if both := [key for key in ("host", "port", "tls") if key in given]:
+        raise SettingsError(f"mqtt.url stands in place of mqtt.{both[0]}: remove one of them")
+    broker = parse_broker_url(mqtt.url)
+    if mqtt.encrypted and not broker.tls:
+        raise SettingsError("mqtt.url is without TLS, and mqtt.ca_file or mqtt.cert_file asks for it: give mqtts, wss")
+    return {"host": broker.host, "port": broker.port, "tls": broker.tls}
 
 
 def _filled(values: dict[str, Any], defaults: Settings) -> dict[str, Any]:

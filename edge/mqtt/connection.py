@@ -216,8 +216,8 @@ class BrokerConnection(threading.Thread):
         except (OSError, ValueError) as error:
             tls = " TLS failed:" if isinstance(error, ssl.SSLError) else ""
             self._log_once(
-                f"no MQTT broker answers at {self._address}:{tls} {error}. Is it running, are mqtt.host and mqtt.port "
-                "right? Events are kept; trying again."
+                f"no MQTT broker answers at {self._address}:{tls} {error}. Is it running, is its address "
+                "right (mqtt.url, or mqtt.host and mqtt.port)? Events are kept; trying again."
             )
             return
         deadline = time.monotonic() + _CONNACK_SECONDS
@@ -234,7 +234,7 @@ class BrokerConnection(threading.Thread):
         open_socket: Any = client.socket()
         if open_socket is None or open_socket.fileno() < 0:
             return False
-        if isinstance(open_socket, ssl.SSLSocket) and open_socket.pending():
+        if hasattr(open_socket, "pending") and open_socket.pending():
             wait = 0.0  # already decrypted, so select would not report it
         ready, writable, _ = select.select([open_socket, woken], [open_socket] if client.want_write() else [], [], wait)
         if woken in ready:
@@ -324,7 +324,10 @@ def new_client(settings: MqttSettings, client_id: str) -> paho.Client:
         client_id=client_id,
         protocol=_PROTOCOLS[settings.protocol],
         reconnect_on_failure=False,
+        transport="tcp" if settings.websocket_path is None else "websockets",
     )
+    if settings.websocket_path:
+        client.ws_set_options(settings.websocket_path)
     try:
         if settings.username:
             file = settings.password_file
