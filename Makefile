@@ -68,6 +68,9 @@ wheelhouse: $(DEVICE)/.ready  ## wheels for a device without internet: ARCH=aarc
 size: $(DEVICE)/.ready  ## the same, and a table of what it takes on the device's disk
 	$(DEVICE)/bin/python -m export.wheelhouse size --arch $(ARCH) --python $(PY)
 
+deb: $(DEVICE)/.ready   ## Debian packages for Bookworm and Trixie: ARCH=arm64|amd64
+	$(DEVICE)/bin/python -m export.debian.build --arch $(ARCH)
+
 # uv installs it in a minute, where pip takes many. The extras are what it would fetch itself at its first start.
 $(HA)/.ready:
 	$(HA_PYTHON) -m venv $(HA)
@@ -88,5 +91,5 @@ $(FULL)/.ready:   EXTRAS := dev,export
 	.venv/$*/bin/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $@
 
-.PHONY: help demo test check lint coverage release docs fuzz homeassistant schema sample wheelhouse size clean
+.PHONY: help demo test check lint coverage release docs fuzz homeassistant schema sample wheelhouse size deb clean
 .DEFAULT_GOAL := help

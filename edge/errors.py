@@ -90,9 +90,13 @@ class VerificationError(FerEdgeError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the known name that is most like it, or all known names."""
+    """The end of a message about an unknown name: the known name that is most like it, or all known names.
+
+    A known name that begins with the unknown one is more like it than any other: ``user`` is ``username``, not ``url``.
+    """
     names = list(known)
-    matches = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    longer = [candidate for candidate in names if name and candidate.startswith(name)]
+    matches = difflib.get_close_matches(name, longer or names, n=1, cutoff=0.0 if longer else 0.5)
     return f"did you mean {matches[0]}?" if matches else f"known here: {', '.join(names) or 'none'}"
 
 

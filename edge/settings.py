@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from edge.broker_url import parse_broker_url
 from edge.errors import SettingsError, nearest
 from edge.untrusted_file import read_regular
 
@@ -71,7 +72,8 @@ class CameraSettings(Section, frozen=True):
 
     source: FileName = "/dev/video0"
     """`demo`, a video file, a folder of pictures, or a V4L2 device (`/dev/video0`). Or a Raspberry Pi camera
-    (`picamera2`, `picamera2:1`), or the address of a stream (`http://`, `https://`, `rtsp://`, `rtsps://`)."""
+    (`picamera2`, `picamera2:1`), or the address of a stream (`http://`, `https://`, `rtsp://`, `rtsps://`, `rtmp://`,
+    `tcp://`, `udp://`)."""
     username: Annotated[str, Meta(max_length=250, pattern=_USER_PATTERN)] = ""
     """User name for a stream; empty: no user name and no password, or those in the address."""
     password_file: FileName = ""
@@ -84,6 +86,16 @@ class CameraSettings(Section, frozen=True):
     size: tuple[Side, Side] = (640, 480)
     """Width and height to request from a V4L2 or Raspberry Pi camera, before rotation. The camera chooses the nearest
     size that it has."""
+    format: Literal["auto", "MJPG", "YUYV"] = "auto"
+    """Format in which a V4L2 camera sends its pictures. `auto`: MJPG for more than 640x480 pixels, because USB 2
+    carries few uncompressed pictures of that size; else the camera's own."""
+    fps: Annotated[float, Meta(ge=0, le=240)] = 0.0
+    """Frame rate to request from a V4L2 camera. 0: the camera's own."""
+    exposure_ms: Annotated[float, Meta(ge=0.01, le=1000)] | Literal["auto", "keep"] = "keep"
+    """Exposure time to lock a V4L2 camera to, in milliseconds; or `auto`. `keep`: what the camera is set to, which is
+    automatic after it was plugged in."""
+    white_balance: Annotated[int, Meta(ge=1000, le=20_000)] | Literal["auto", "keep"] = "keep"
+    """Colour temperature to lock a V4L2 camera's white balance to, in kelvin; or `auto`, or `keep` as above."""
     rotation: Literal[0, 90, 180, 270] = 0
     """Degrees to rotate every picture clockwise, so that faces are upright."""
     mirror: bool = False
@@ -202,6 +214,9 @@ class PrivacySettings(Section, frozen=True):
 class MqttSettings(Section, frozen=True):
     """``[mqtt]``: the broker that receives the events. docs/mqtt.md describes every topic."""
 
+    url: FileName = ""
+    """Address of the broker, in place of `host`, `port` and `tls`: `mqtt://HOST`, `mqtts://HOST` with TLS, or
+    `ws://HOST/PATH` and `wss://HOST/PATH` for websockets. `:PORT` may follow the host. It holds no user."""
     host: Host = "localhost"
     """Host name or address of the broker."""
     port: Port = 1883
@@ -214,7 +229,7 @@ class MqttSettings(Section, frozen=True):
     """Topics are PREFIX/DEVICE/availability, .../state, .../event and so on."""
     device: Annotated[str, Meta(max_length=250, pattern=_NAME_PATTERN)] = ""
     """Unique name of this device; empty: the board's serial number. A computer without one keeps the
-    host name of its first start."""
+    host name of its first start. `{board}` in it stands for that too."""
     username: Text = ""
     """User name for the broker; empty: no user name and no password."""
     password_file: FileName = ""
@@ -231,6 +246,11 @@ class MqttSettings(Section, frozen=True):
     """Accept the commands .../command/pause, .../command/verify and .../command/reload."""
     statistics_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
     """Seconds between two messages on .../statistics."""
+
+    @property
+    def websocket_path(self) -> str | None:
+        """The path, and the query, with which a websocket is opened; None without websockets."""
+        return parse_broker_url(self.url).websocket_path if self.url else None
 
     @property
     def encrypted(self) -> bool:
@@ -290,10 +310,16 @@ class Settings(Section, frozen=True):
     metrics: MetricsSettings = MetricsSettings()
 
 
-def load_settings(file: Path | None) -> Settings:
-    """Read a settings file; None gives the defaults. Raises SettingsError, which names the key and what it takes."""
+DEFAULTS: Final = Settings()
+
+
+def load_settings(file: Path | None, defaults: Settings = DEFAULTS) -> Settings:
+    """Read a settings file; what it leaves out, or None, is taken from ``defaults``.
+
+    Raises SettingsError, which names the key and what it takes.
+    """
     if file is None:
-        return Settings()
+        return defaults
     try:
         text = read_regular(file, _LARGEST_FILE).decode()
         if any(line.count(".") > _MAX_DOTS for line in text.splitlines()):
@@ -308,8 +334,11 @@ def load_settings(file: Path | None) -> Settings:
     _reject_unknown_keys(file, values, Settings, "")
     _check_presets(file, values.get("preset"))
     try:
-        settings = msgspec.convert(values, Settings)
-    except msgspec.ValidationError as error:
+        settings = msgspec.convert(_filled(values, defaults), Settings)
+        if settings.mqtt.url:
+            place = _broker_place(settings.mqtt, values["mqtt"])
+            settings = msgspec.structs.replace(settings, mqtt=msgspec.structs.replace(settings.mqtt, **place))
+    except (msgspec.ValidationError, SettingsError) as error:
         raise _error(file, _in_words(str(error))) from error
     if len(f"{settings.mqtt.prefix}/{settings.mqtt.device}".encode()) > _LONGEST_BASE:
         raise _error(file, f"mqtt.prefix and mqtt.device are longer than {_LONGEST_BASE} bytes together")
@@ -321,6 +350,25 @@ def _in_words(mistake: str) -> str:
     for pattern, words in PATTERN_WORDS.items():
         mistake = mistake.replace(f"`str` matching regex {pattern!r}", words)
     return mistake.replace("$.", "")
+
+
+def _broker_place(mqtt: MqttSettings, given: dict[str, Any]) -> dict[str, Any]:
+    """Host, port and TLS of ``mqtt.url``. Raises SettingsError when the keys ``given`` contradict it."""
+    if both := [key for key in ("host", "port", "tls") if key in given]:
+        raise SettingsError(f"mqtt.url stands in place of mqtt.{both[0]}: remove one of them")
+    broker = parse_broker_url(mqtt.url)
+    if mqtt.encrypted and not broker.tls:
+        raise SettingsError("mqtt.url is without TLS, and mqtt.ca_file or mqtt.cert_file asks for it: give mqtts, wss")
+    return {"host": broker.host, "port": broker.port, "tls": broker.tls}
+
+
+def _filled(values: dict[str, Any], defaults: Settings) -> dict[str, Any]:
+    """The values with those of ``defaults`` for keys that they leave out."""
+    filled = msgspec.to_builtins(defaults)
+    for name, value in values.items():
+        both = isinstance(value, dict) and isinstance(filled[name], dict)
+        filled[name] = {**filled[name], **value} if both else value
+    return dict(filled)
 
 
 def _reject_unknown_keys(file: Path, values: dict[str, Any], section: type[Section], prefix: str) -> None:

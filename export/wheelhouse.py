@@ -31,6 +31,7 @@ class DebianRelease:
     """A Debian release of devices; ``glibc``, the minor version of its C library, limits the usable wheels."""
 
     name: str
+    number: int
     glibc: int
     constraints: tuple[str, ...] = ()
 
@@ -38,8 +39,8 @@ class DebianRelease:
 DEBIAN_RELEASES: Final = {
     # Bookworm's picamera2 is built for numpy 1 and cannot be imported with numpy 2 (raspberrypi/picamera2 1088, 1211);
     # OpenCV from 4.12 on requires numpy 2.
-    "3.11": DebianRelease("Bookworm", 36, ("numpy<2", "opencv-python-headless<4.12")),
-    "3.13": DebianRelease("Trixie", 41),
+    "3.11": DebianRelease("Bookworm", 12, 36, ("numpy<2", "opencv-python-headless<4.12")),
+    "3.13": DebianRelease("Trixie", 13, 41),
 }
 
 
@@ -103,12 +104,17 @@ def build_wheelhouse(wanted: WheelTarget, dist: Path, project: Path = PROJECT) -
     return folder
 
 
+def install_wheels(wanted: WheelTarget, house: Path, folder: Path, *options: str) -> None:
+    """Install fer-edge from the wheelhouse alone into a folder. Raises WheelhouseError."""
+    # The wheels were chosen for the target's Python; here pip would check this Python's version again.
+    offline = ["--no-index", "--find-links", str(house), "--target", str(folder), "--ignore-requires-python"]
+    _pip("install", *offline, *wanted.pip_options(), *options, REQUIREMENT)
+
+
 def installed_sizes(wanted: WheelTarget, house: Path) -> dict[str, int]:
     """Install from the wheelhouse alone into a temporary folder; returns bytes by package, with byte code."""
     with tempfile.TemporaryDirectory(prefix="fer-edge-size-") as scratch:
-        # The wheels were chosen for the target's Python; here pip would check this Python's version again.
-        offline = ["--no-index", "--find-links", str(house), "--target", scratch, "--ignore-requires-python"]
-        _pip("install", *offline, *wanted.pip_options(), REQUIREMENT)
+        install_wheels(wanted, house, Path(scratch))
         found = metadata.distributions(path=[scratch])
         return {dist.name: _bytes(dist) for dist in found}
 

@@ -14,7 +14,8 @@ from edge.settings import CameraSettings
 from edge.system.secret_files import MAX_SECRET_BYTES
 from edge.untrusted_file import read_regular
 
-_SCHEMES: Final = ("http", "https", "rtsp", "rtsps")
+_SCHEMES: Final = ("http", "https", "rtsp", "rtsps", "rtmp", "tcp", "udp")
+_BARE: Final = ("tcp", "udp")  # without users, and without a usual port; a udp address may have no host
 _MASK: Final = "***"
 _START: Final = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:/+|//)")
 _NOT_A_PORT: Final = re.compile(r"(?:\[[^\]/]*\]|[^:/\[]*):(?!\d{1,5}(?:/|$))")
@@ -70,6 +71,8 @@ def stream_address(camera: CameraSettings) -> str:
     require_parsable(address)
     if not camera.username:
         return address
+    if address.startswith(tuple(f"{bare}://" for bare in _BARE)):
+        raise SourceError(f"{safe_source(address)}: such a stream has no users. Remove camera.username")
     if "@" in urlsplit(address).netloc:
         raise SourceError(
             f"{safe_source(address)}: the address has a user, and camera.username is set too. Remove one of them"
@@ -83,9 +86,11 @@ def require_parsable(address: str) -> None:
     """Raise SourceError unless FFmpeg would understand the address as its author meant it."""
     try:
         parts = urlsplit(address)
-        understood = bool(parts.hostname) and parts.port != 0
+        understood = bool(parts.hostname or parts.scheme == "udp") and parts.port != 0
     except ValueError:
         understood = False
+    if understood and parts.scheme in _BARE and not parts.port:
+        raise SourceError(f"{safe_source(address)}: give the port too, as in {parts.scheme}://10.0.0.7:8888")
     unusual = "#" in address or not address.isprintable() or " " in address
     if not understood or unusual or _STRAY_PERCENT.search(urlsplit(address).netloc):
         raise SourceError(f"{safe_source(address)}: {_PERCENT_ENCODE}")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edge.camera.address import may_be_misread, safe_source, stream_address
 from edge.camera.picture_file import MAX_SIDE
 from edge.camera.stream_server import checked_certificate, refusal
+from edge.camera.usb import configure, description
 from edge.errors import SourceError
 from edge.records import Gray
 from edge.settings import CameraSettings
@@ -59,9 +60,10 @@ def require_frame_size(capture: cv2.VideoCapture, name: str) -> int:
 class OpenCvDevice:
     """A camera or stream that OpenCV reads. ``end_message`` is the error when it ends."""
 
-    def __init__(self, capture: cv2.VideoCapture, end_message: str) -> None:
+    def __init__(self, capture: cv2.VideoCapture, end_message: str, description: str = "") -> None:
         self._capture = capture
         self._end_message = end_message
+        self.description = description
 
     def read(self) -> Gray:
         """Wait for the next picture, ``(h, w)`` uint8. Raises SourceError when there are no more."""
@@ -75,8 +77,9 @@ class OpenCvDevice:
         self._capture.release()
 
 
-def open_v4l2(device: Path, size: tuple[int, int]) -> OpenCvDevice:
-    """Open a V4L2 (USB) camera; it may use the nearest ``(width, height)`` that it supports. Raises SourceError."""
+def open_v4l2(camera: CameraSettings) -> OpenCvDevice:
+    """Open a V4L2 (USB) camera. What it delivers may differ from the settings. Raises SourceError."""
+    device = Path(camera.source)
     if not device.exists():
         devices = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*"))) or "none"
         raise SourceError(f"{device}: no such camera (video devices here: {devices}). Is it plugged in?")
@@ -85,9 +88,8 @@ def open_v4l2(device: Path, size: tuple[int, int]) -> OpenCvDevice:
         raise SourceError(
             f"{device}: cannot be opened as a camera. Is this user in group video, or another program using it?"
         )
-    capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
-    capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
-    return OpenCvDevice(capture, f"{device}: the camera stopped giving frames. Was it unplugged?")
+    configure(capture, camera)
+    return OpenCvDevice(capture, f"{device}: the camera stopped giving frames. Was it unplugged?", description(capture))
 
 
 def open_stream(camera: CameraSettings) -> OpenCvDevice:
@@ -122,6 +124,8 @@ class Picamera2Device:
     Raises SourceError when picamera2 is not installed, when there is no such camera, or when it will not give
     full-range luma. ``size`` is ``(width, height)``; the camera may give the nearest that it can.
     """
+
+    description = ""
 
     def __init__(self, number: int, size: tuple[int, int]) -> None:
         self._name = f"picamera2:{number}"

@@ -24,7 +24,12 @@ Clock = Callable[[], float]
 
 
 class Device(Protocol):
-    """An open camera. All its methods are called in one thread."""
+    """An open camera. All its methods are called in one thread.
+
+    ``description`` is what it says that it delivers, empty when it says nothing.
+    """
+
+    description: str
 
     def read(self) -> Gray:
         """Wait for the next picture, ``(h, w)`` uint8, in memory that the caller may keep.
@@ -145,6 +150,11 @@ class LiveSource:
         """How many frames were replaced by newer ones before they were taken."""
         return self._newest.dropped
 
+    @property
+    def description(self) -> str:
+        """What the camera says that it delivers; empty when it says nothing."""
+        return self._reader.description
+
     def frames(self) -> Iterator[Frame]:
         """Yield the newest frame, without end; time starts at the first call.
 
@@ -184,6 +194,7 @@ class _Reader(AbandonableThread):
     ) -> None:
         super().__init__("camera")
         self._camera = camera
+        self.description = ""
         self.opened = threading.Event()
         self.stop = threading.Event()
         self._open_device = open_device
@@ -194,6 +205,7 @@ class _Reader(AbandonableThread):
         reason = SourceError(f"{self._camera}: reading it failed unexpectedly; see the traceback")
         try:
             with contextlib.closing(self._open_device()) as device:
+                self.description = device.description
                 self.opened.set()
                 while not self.stop.is_set():
                     self._put(device.read())

@@ -54,6 +54,11 @@ class Source(Protocol):
         """How many frames of a live source were replaced by newer ones before they were taken."""
         ...
 
+    @property
+    def description(self) -> str:
+        """What a camera says that it delivers; empty for other sources."""
+        ...
+
     def frames(self) -> Iterator[Frame]:
         """Yield frames until the source ends. Raises SourceError when it fails, CameraStalled when it hangs."""
         ...
@@ -66,7 +71,7 @@ class Source(Protocol):
 def open_source(camera: CameraSettings) -> Source:
     """Open the source that the settings name. Raises SourceError, which says what to do, when it cannot be opened."""
     source = _open(camera)
-    return RotatedSource(source, camera.rotation, camera.mirror) if camera.rotation or camera.mirror else source
+    return RotatedSource(source, camera) if camera.rotation or camera.mirror else source
 
 
 def _open(camera: CameraSettings) -> Source:
@@ -104,7 +109,7 @@ def _live_device(camera: CameraSettings) -> Callable[[], Device] | None:
     if is_stream(name):
         return functools.partial(open_stream, camera)
     if name.startswith("/dev/") or is_char_device(Path(name)):
-        return functools.partial(open_v4l2, Path(name), camera.size)
+        return functools.partial(open_v4l2, camera)
     return None
 
 
@@ -113,6 +118,7 @@ class DemoSource:
 
     live = False
     dropped = 0
+    description = ""
 
     # Each row: the second, and the view's centre x, centre y and width in fractions of the portrait's size.
     _PATH = np.array(
@@ -157,6 +163,7 @@ class FolderSource:
 
     live = False
     dropped = 0
+    description = ""
 
     def __init__(self, folder: Path, fps: float) -> None:
         try:
@@ -241,6 +248,7 @@ class VideoSource:
 
     live = False
     dropped = 0
+    description = ""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -272,16 +280,18 @@ class VideoSource:
         self._limited.close()
 
 
+def upright(gray: Gray, camera: CameraSettings) -> Gray:
+    """The picture rotated and then mirrored as the settings say: a view, nothing is copied."""
+    rotated = np.rot90(gray, -(camera.rotation // 90))
+    return rotated[:, ::-1] if camera.mirror else rotated
+
+
 class RotatedSource:
-    """Another source, rotated clockwise by ``rotation`` degrees (a multiple of 90), and then mirrored if asked.
+    """Another source, whose pictures are rotated and mirrored as the settings say."""
 
-    Its pictures are views: nothing is copied.
-    """
-
-    def __init__(self, source: Source, rotation: int, mirror: bool) -> None:
+    def __init__(self, source: Source, camera: CameraSettings) -> None:
         self._source = source
-        self._quarter_turns = rotation // 90
-        self._mirror = mirror
+        self._camera = camera
 
     @property
     def live(self) -> bool:
@@ -293,11 +303,15 @@ class RotatedSource:
         """As the other source's."""
         return self._source.dropped
 
+    @property
+    def description(self) -> str:
+        """As the other source's."""
+        return self._source.description
+
     def frames(self) -> Iterator[Frame]:
         """Yield the other source's frames, rotated and mirrored."""
         for frame in self._source.frames():
-            gray = np.rot90(frame.gray, -self._quarter_turns)
-            yield Frame(gray[:, ::-1] if self._mirror else gray, frame.time)
+            yield Frame(upright(frame.gray, self._camera), frame.time)
 
     def close(self) -> None:
         """Release the other source."""

@@ -93,6 +93,8 @@ def _connect(parts: SplitResult, context: ssl.SSLContext | None) -> socket.socke
 def refusal(camera: CameraSettings, url: str) -> int | None:
     """The status (401, 404 ...) with which the server refuses the stream; None when it does not, or says nothing."""
     parts = urlsplit(url)
+    if parts.scheme not in _PORTS:
+        return None
     context = None
     if parts.scheme in ("https", "rtsps"):
         context = ssl.create_default_context(cafile=camera.ca_file or None)

@@ -9,7 +9,8 @@ import msgspec
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.tuning import SAMPLES, Tuning, save_tuning, tune
 from edge.settings import ModelSettings, load_settings
-from edge.system.state import service_environ, store_folder
+from edge.system.instance import service_environ
+from edge.system.state import store_folder
 
 
 def autotune(arguments: Namespace) -> int:

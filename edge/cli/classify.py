@@ -7,24 +7,27 @@ from argparse import Namespace
 from pathlib import Path
 
 from edge.camera.picture_file import read_gray
+from edge.camera.sources import upright
 from edge.errors import SourceError
 from edge.model.loader import open_deployed
 from edge.model.preprocessing import crop
 from edge.records import Box, Expression
-from edge.settings import DetectSettings, load_settings
+from edge.settings import DetectSettings, Settings, load_settings
 from edge.vision.detector import FaceDetector
 
-_STILL_PICTURES = DetectSettings(width=1280, min_face=0.05)  # there is time for a finer scan than of a video
+# There is time for a finer scan than of a video, unless the settings file says otherwise.
+_STILL_PICTURES = Settings(detect=DetectSettings(width=1280, min_face=0.05))
 
 
 def classify(arguments: Namespace) -> int:
     """Carry out ``fer-edge classify``: 0 when all pictures were read, 1 when some were not."""
-    detector = FaceDetector(_STILL_PICTURES)
-    classifier, _ = open_deployed(load_settings(arguments.config), os.environ)
+    settings = load_settings(arguments.config, _STILL_PICTURES)
+    detector = FaceDetector(settings.detect)
+    classifier, _ = open_deployed(settings, os.environ)
     exit_code = 0
     for file in arguments.images:
         try:
-            gray = read_gray(file)
+            gray = upright(read_gray(file), settings.camera)
         except SourceError as error:
             print(f"fer-edge: error: {error}", file=sys.stderr)
             exit_code = 1

@@ -126,7 +126,7 @@ def _add_run(commands: Commands) -> None:
         "--source",
         metavar="SOURCE",
         help="demo, a video file, a folder of pictures, /dev/video0, picamera2 (or picamera2:1 for the second camera), "
-        "or the address of an MJPEG or RTSP stream (http://, https://, rtsp://); see docs/cameras.md",
+        "or the address of a stream (http://, https://, rtsp://, rtmp://, tcp://, udp://); see docs/cameras.md",
     )
     run.add_argument(
         "--events", choices=("-", "mqtt"), default="-", help="where events go: - is stdout (default), mqtt the broker"
@@ -154,7 +154,7 @@ def _add_classify(commands: Commands) -> None:
     examples = ("fer-edge classify portrait.jpg", "fer-edge classify portrait.jpg group.png --json")
     summary = "find the faces in pictures and classify their expressions"
     classify = _add(commands, "classify", ("edge.cli.classify", "classify"), summary, _epilog(examples))
-    _add_config(classify)
+    _add_config(classify, "settings file: [model], and rotation, mirroring and [detect] as for the camera")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file")
     _add_json(classify, "print one JSON object per picture")
 
@@ -270,6 +270,7 @@ def _add_model(commands: Commands) -> None:
 def _add_service(commands: Commands) -> None:
     examples = (
         "sudo /opt/fer-edge/bin/fer-edge service install",
+        "sudo /opt/fer-edge/bin/fer-edge service install --instance door    for a second camera on this board",
         "fer-edge service status",
         "sudo fer-edge service uninstall",
     )
@@ -282,5 +283,21 @@ def _add_service(commands: Commands) -> None:
     ):
         parser = _add(actions, name, ("edge.cli.service", f"{name}_service"), summary, epilog)
         parser.add_argument("--dry-run", action="store_true", help="print the steps without carrying them out")
+        parser.add_argument(
+            "--from-package",
+            action="store_true",
+            help="for the scripts of the Debian package: upgrade or remove what is installed, and enable nothing again",
+        )
+        _add_instance(parser)
     summary = "show whether the service works, and why it last ended"
-    _add_json(_add(actions, "status", ("edge.cli.service", "service_status"), summary, epilog))
+    status = _add(actions, "status", ("edge.cli.service", "service_status"), summary, epilog)
+    _add_json(status)
+    _add_instance(status)
+
+
+def _add_instance(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--instance",
+        metavar="NAME",
+        help="a further service with this name, for another camera; its settings are in /etc/fer-edge/NAME",
+    )

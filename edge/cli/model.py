@@ -14,7 +14,8 @@ from edge.model.classifier import Classifier
 from edge.model.registry import MAX_INSTALLED, ModelRegistry, state_folder
 from edge.model.verification import verify_golden
 from edge.settings import Settings, load_settings
-from edge.system.installer import UNIT, UNIT_FILE, run_command
+from edge.system.installer import run_command
+from edge.system.instance import FIRST, instance_of, service_environ
 from edge.system.owner_rights import rights_of_owner
 from edge.system.state import device_config
 
@@ -92,8 +93,9 @@ def model_rows(registry: ModelRegistry) -> list[ModelRow]:
 
 
 def _open_registry(arguments: Namespace) -> tuple[Settings, ModelRegistry]:
-    settings = load_settings(device_config(arguments.config))
-    registry = ModelRegistry(state_folder(settings.store, os.environ))
+    config = device_config(arguments.config)
+    settings = load_settings(config)
+    registry = ModelRegistry(state_folder(settings.store, service_environ(config, os.environ)))
     registry.require_readable()
     return settings, registry
 
@@ -113,9 +115,11 @@ def _report_switch(arguments: Namespace, settings: Settings, name: str) -> int:
     """Print which model is in use now, and restart the service unless that is not wanted."""
     print(f"in use: {name}")
     _warn_of_settings(settings)
-    if not arguments.no_restart and Path("/run/systemd/system").is_dir() and (Path("/") / UNIT_FILE).exists():
-        run_command(("systemctl", "try-restart", "--no-block", UNIT))
-        print("the service restarts with it; see: fer-edge service status")
+    instance = instance_of(arguments.config) or FIRST
+    installed = Path("/run/systemd/system").is_dir() and (Path("/") / instance.unit_file).exists()
+    if installed and not arguments.no_restart:
+        run_command(("systemctl", "try-restart", "--no-block", instance.unit))
+        print(f"the service restarts with it; see: fer-edge service status{instance.option}")
     return 0
 
 

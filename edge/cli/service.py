@@ -9,9 +9,7 @@ from argparse import Namespace
 from typing import Any
 
 from edge.system.installer import (
-    CONFIG_FILE,
     SHOWN_PROPERTIES,
-    UNIT,
     Machine,
     Run,
     Step,
@@ -20,34 +18,53 @@ from edge.system.installer import (
     run_command,
     uninstall_steps,
 )
+from edge.system.instance import FIRST, TEMPLATE, installed_instances, parse_instance
 
 
 def install_service(arguments: Namespace, machine: Machine | None = None, run: Run = run_command) -> int:
     """Carry out ``fer-edge service install``."""
     machine = machine or Machine()
+    if arguments.from_package:
+        return _install_from_package(arguments, machine, run)
+    instance = parse_instance(arguments.instance)
     machine.require_systemd()
     machine.require_visible()
-    _carry_out(arguments, machine, run, install_steps(machine))
+    _carry_out(arguments, machine, run, install_steps(machine, [instance]))
     if not arguments.dry_run:
-        print(f"Installed and started. Settings: {machine.root / CONFIG_FILE}; state: fer-edge service status")
+        settings = machine.root / instance.config_file
+        print(f"Installed and started. Settings: {settings}; state: fer-edge service status{instance.option}")
+    return 0
+
+
+def _install_from_package(arguments: Namespace, machine: Machine, run: Run) -> int:
+    """Install as a Debian package is expected to: also where systemd does not run, and without enabling again."""
+    upgrade = any((machine.root / kind.unit_file).exists() for kind in (FIRST, TEMPLATE))
+    instances = installed_instances(machine.root) if upgrade else [FIRST]
+    _carry_out(arguments, machine, run, install_steps(machine, instances, upgrade=upgrade))
     return 0
 
 
 def uninstall_service(arguments: Namespace, machine: Machine | None = None, run: Run = run_command) -> int:
     """Carry out ``fer-edge service uninstall``."""
     machine = machine or Machine()
+    if arguments.from_package:
+        _carry_out(arguments, machine, run, uninstall_steps(machine, installed_instances(machine.root)))
+        return 0
+    instance = parse_instance(arguments.instance)
     machine.require_systemd()
-    _carry_out(arguments, machine, run, uninstall_steps(machine))
+    _carry_out(arguments, machine, run, uninstall_steps(machine, [instance]))
     if not arguments.dry_run:
-        print("Removed. Kept, for you to delete: /etc/fer-edge, /var/lib/fer-edge and the user fer-edge")
+        settings = (machine.root / instance.config_file).parent
+        print(f"Removed. Kept, for you to delete: {settings}, {instance.state} and the user fer-edge")
     return 0
 
 
 def service_status(arguments: Namespace, machine: Machine | None = None, run: Run = run_command) -> int:
     """Carry out ``fer-edge service status``: 0 when the service is up and has processed a frame, else 1."""
     machine = machine or Machine()
+    instance = parse_instance(arguments.instance)
     machine.require_systemd()
-    output = run(("systemctl", "show", UNIT, f"--property={','.join(SHOWN_PROPERTIES)}"))
+    output = run(("systemctl", "show", instance.unit, f"--property={','.join(SHOWN_PROPERTIES)}"))
     status = describe(dict(line.split("=", 1) for line in output.splitlines() if "=" in line))
     print(json.dumps(status) if arguments.json else _as_text(status))
     return 0 if status["state"] == "active" else 1
@@ -55,7 +72,7 @@ def service_status(arguments: Namespace, machine: Machine | None = None, run: Ru
 
 def _carry_out(arguments: Namespace, machine: Machine, run: Run, steps: list[Step]) -> None:
     if not arguments.dry_run:
-        machine.require_root(arguments.action)
+        machine.require_root(f"{arguments.action}{parse_instance(arguments.instance).option}")
     for step in steps:
         print(step)
         if not arguments.dry_run:

@@ -23,9 +23,10 @@ from edge.mqtt.connection import publish_retained
 from edge.mqtt.topics import base_topic, client_id, with_device_name
 from edge.records import Accuracy, Verification
 from edge.settings import MqttSettings, load_settings
+from edge.system.instance import service_environ
 from edge.system.memory_budget import memory_budget
 from edge.system.secret_files import with_secret_files
-from edge.system.state import device_config, service_environ
+from edge.system.state import device_config
 
 _DATA_MEMORY: Final = 300 * 2**20  # bytes; all of FER2013 takes 180 MB
 

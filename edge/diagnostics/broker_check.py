@@ -1,6 +1,7 @@
 """Check of the MQTT broker."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -8,6 +9,8 @@ from edge.camera.address import safe_source
 from edge.diagnostics.finding import Finding
 from edge.diagnostics.probe_runner import run_probe
 from edge.settings import MqttSettings
+
+_CHECK_ADDRESS: Final = "check mqtt.url, or mqtt.host and mqtt.port"
 
 
 def check_broker(python: Sequence[str], settings: MqttSettings, *, needed: bool, seconds: float = 20) -> Finding:
@@ -19,9 +22,9 @@ def check_broker(python: Sequence[str], settings: MqttSettings, *, needed: bool,
     if outcome == "accepted":
         return Finding("broker", "ok", f"{address} accepts {user}, {'TLS' if settings.encrypted else 'without TLS'}")
     sentence, remedy = {
-        "unreachable": (f"{address} cannot be reached: {detail}", "is it running? check mqtt.host and mqtt.port"),
+        "unreachable": (f"{address} cannot be reached: {detail}", f"is it running? {_CHECK_ADDRESS}"),
         "tls": (f"{address}: TLS failed: {detail}", "check mqtt.ca_file, mqtt.host and mqtt.port"),
-        "silent": (f"{address} gives no MQTT answer", "does it need TLS (mqtt.ca_file)? check mqtt.host and mqtt.port"),
+        "silent": (f"{address} gives no MQTT answer", f"does it need TLS (mqtt.ca_file)? {_CHECK_ADDRESS}"),
         "refused": (f"{address} refuses {user}: {detail}", "check mqtt.username and mqtt.password_file"),
     }.get(outcome, (detail, "check mqtt.password_file and mqtt.ca_file, and who may read them"))
     return Finding("broker", "fail" if needed else "warn", sentence, remedy)

@@ -1,7 +1,6 @@
 """Checks of the camera and of the deployed model."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -24,6 +23,10 @@ def check_camera(python: Sequence[str], camera: CameraSettings, seconds: float =
         return Finding("camera", "fail", probe.problem or f"{source}: no frame", _camera_remedy(camera))
     frame = probe.output[0]
     sentence = f"{source}: a frame of {frame['width']}x{frame['height']}"
+    if frame["fps"] is not None:
+        sentence += f", {frame['fps']:.1f} frames/s measured"
+    if frame["description"]:
+        sentence += f"; it sends {frame['description']}"
     if frame["brightest"] - frame["darkest"] < _MIN_CONTRAST:
         return Finding(
             "camera", "warn", f"{sentence}, but it is blank", "take the cap off the lens, or turn on a light"
@@ -71,7 +74,7 @@ def check_model(python: Sequence[str], model: ModelSettings, seconds: float = 60
     return Finding("model", "ok", sentence)
 
 
-def deployed_model(settings: Settings) -> ModelSettings:
+def deployed_model(settings: Settings, environ: Mapping[str, str]) -> ModelSettings:
     """The settings of the model, with the folder of the bundle that ``fer-edge run`` would use."""
     if settings.model.bundle:
         return settings.model
@@ -79,4 +82,4 @@ def deployed_model(settings: Settings) -> ModelSettings:
         from edge.model.registry import deployed_folder  # noqa: PLC0415  doctor must work when numpy does not import
     except ImportError:
         return settings.model
-    return msgspec.structs.replace(settings.model, bundle=str(deployed_folder(settings, os.environ)))
+    return msgspec.structs.replace(settings.model, bundle=str(deployed_folder(settings, environ)))

@@ -6,6 +6,7 @@ neither numpy nor OpenCV, so that the doctor can report that these are broken.
 """
 
 import grp
+import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from edge.diagnostics.package_check import check_packages
 from edge.settings import Settings
 from edge.system.clock import clock_synced
 from edge.system.hardware import MODEL, THROTTLED
+from edge.system.instance import service_environ
 from edge.system.secret_files import with_secret_files
 from edge.system.state import INSTALLED_CONFIG, SERVICE_STATE
 
@@ -51,7 +53,7 @@ def _examine_settings(settings: Settings, config: Path | None, python: tuple[str
     yield system_checks.check_groups(user, system_checks.groups_of(user), groups, settings.camera)
     with_secrets = with_secret_files(settings, config)
     yield check_camera(python, with_secrets.camera)
-    model = deployed_model(settings)
+    model = deployed_model(settings, service_environ(config, os.environ))
     yield check_model(python, model)
     yield from check_edgetpu(python, model, CoralPaths())
     yield check_broker(python, with_secrets.mqtt, needed=config is not None)

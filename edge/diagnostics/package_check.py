@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from edge.diagnostics.finding import Finding, Level
 from edge.diagnostics.probe_runner import ProbeResult, run_probe
 from edge.settings import CameraSettings
 
+_DEBIAN_FILES: Final = Path("/var/lib/dpkg/info/fer-edge.list")
 _INSTALL_NUMPY_1: Final = f"{sys.executable} -m pip install 'numpy<2' 'opencv-python-headless<4.12'"
 _INSTALL_PICAMERA2: Final = (
     "sudo apt install --no-install-recommends python3-picamera2 (and a venv --system-site-packages)"
@@ -42,7 +44,12 @@ def _import_failure(probe: ProbeResult, versions: dict[str, str], installed: str
     return Finding("packages", level, f"{failed} cannot be imported{beside}: {probe.problem}", remedy)
 
 
-def install_command(package: str) -> str:
-    """The command that installs a package of fer-edge's, or a TFLite runtime."""
+def install_command(package: str, debian_files: Path = _DEBIAN_FILES) -> str:
+    """The command that installs a package of fer-edge's, or a TFLite runtime.
+
+    ``debian_files`` exists where fer-edge is installed by its Debian package, which contains these.
+    """
+    if package != "picamera2" and debian_files.exists():
+        return "sudo apt install --reinstall ./fer-edge_*.deb (the file that you installed)"
     extra = package if package == "tflite-runtime" else "litert"
     return _INSTALL_PICAMERA2 if package == "picamera2" else f"{sys.executable} -m pip install 'fer-edge[{extra}]'"

@@ -16,7 +16,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib import metadata
 from typing import Final
@@ -33,6 +33,7 @@ from edge.system.shutdown import guarded
 
 _ANSWER_SECONDS: Final = 5
 _SETTLING_FRAMES: Final = 10
+_MEASURED_SECONDS: Final = 0.5
 _DISTRIBUTIONS: Final = {
     "numpy": "numpy",
     "cv2": "opencv-python-headless",
@@ -56,16 +57,35 @@ def imports(_argument: str) -> None:
 
 
 def frame(argument: str) -> None:
-    """Open the source of these camera settings and take the tenth frame, because many cameras begin too dark."""
+    """Open the source of these camera settings and take the tenth frame, because many cameras begin too dark.
+
+    The frame rate of a camera is measured after that.
+    """
     from edge.camera.sources import open_source  # noqa: PLC0415  `imports` must run when OpenCV is broken
 
-    frames = open_source(msgspec.json.decode(argument, type=CameraSettings)).frames()
+    source = open_source(msgspec.json.decode(argument, type=CameraSettings))
+    frames = source.frames()
     *_, settled = itertools.islice(frames, _SETTLING_FRAMES)
     gray = settled.gray
     _print_json(
-        {"width": gray.shape[1], "height": gray.shape[0], "darkest": int(gray.min()), "brightest": int(gray.max())}
+        {
+            "width": gray.shape[1],
+            "height": gray.shape[0],
+            "darkest": int(gray.min()),
+            "brightest": int(gray.max()),
+            "description": source.description,
+            "fps": _frame_rate(settled.time, (frame.time for frame in frames)) if source.live else None,
+        }
     )
     os._exit(0)  # closing a camera that hangs may never return
+
+
+def _frame_rate(start: float, times: Iterator[float]) -> float:
+    """Frames per second after ``start``, over half a second or, of a slower camera, one frame."""
+    for count, time_now in enumerate(times, start=1):
+        if time_now - start >= _MEASURED_SECONDS:
+            return count / (time_now - start)
+    return 0.0
 
 
 def golden(argument: str) -> None:

@@ -232,7 +232,7 @@ class BrokerConnection(threading.Thread):
         open_socket: Any = client.socket()
         if open_socket is None or open_socket.fileno() < 0:
             return False
-        if isinstance(open_socket, ssl.SSLSocket) and open_socket.pending():
+        if hasattr(open_socket, "pending") and open_socket.pending():
             wait = 0.0  # already decrypted, so select would not report it
         ready, writable, _ = select.select([open_socket, woken], [open_socket] if client.want_write() else [], [], wait)
         if woken in ready:
@@ -321,7 +321,8 @@ def _no_connection(address: str, error: OSError | ValueError) -> str:
         )
     if isinstance(error, ssl.SSLError):
         return f"no MQTT broker answers at {address}: TLS failed: {error}. Check mqtt.port, mqtt.tls and mqtt.ca_file."
-    return f"no MQTT broker answers at {address}: {error}. Is it running, are mqtt.host and mqtt.port right?"
+    where = "mqtt.url, or mqtt.host and mqtt.port"
+    return f"no MQTT broker answers at {address}: {error}. Is it running, is its address right ({where})?"
 
 
 def new_client(settings: MqttSettings, client_id: str) -> paho.Client:
@@ -334,7 +335,10 @@ def new_client(settings: MqttSettings, client_id: str) -> paho.Client:
         client_id=client_id,
         protocol=_PROTOCOLS[settings.protocol],
         reconnect_on_failure=False,
+        transport="tcp" if settings.websocket_path is None else "websockets",
     )
+    if settings.websocket_path:
+        client.ws_set_options(settings.websocket_path)
     try:
         if settings.username:
             file = settings.password_file

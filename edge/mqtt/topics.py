@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -12,6 +13,8 @@ from edge.mqtt.device_record import DeviceRecordStore
 from edge.settings import MqttSettings, Settings
 from edge.system import hardware
 from edge.system.state import store_folder
+
+BOARD: Final = "{board}"
 
 
 def base_topic(settings: MqttSettings) -> str:
@@ -36,24 +39,30 @@ def identity(base: str) -> str:
 
 
 def device_id(settings: MqttSettings, serial: Path = hardware.SERIAL) -> str:
-    """The configured device name; else the board's serial number (cloned SD cards share host names); else the host."""
-    return settings.device or hardware.text_of(serial) or socket.gethostname()
+    """The configured device name; else the board's name, which also stands for BOARD in a configured one.
+
+    The board's name is its serial number (cloned SD cards share host names), or else the host's name.
+    """
+    return (settings.device or BOARD).replace(BOARD, hardware.text_of(serial) or socket.gethostname())
 
 
 def with_device_name(
     settings: Settings, environ: Mapping[str, str], *, keep: bool = False, serial: Path = hardware.SERIAL
 ) -> Settings:
-    """The settings with the device name that the state folder keeps, if a board without a serial number has no other.
+    """The settings with the board's name that the state folder keeps, where a board without a serial number needs one.
 
     With ``keep`` the name is made and kept when there is none: a container has another host name at each start.
     """
-    if settings.mqtt.device or hardware.text_of(serial):
+    configured = settings.mqtt.device or BOARD
+    if BOARD not in configured or hardware.text_of(serial):
         return settings
     store = DeviceRecordStore(store_folder(settings.store, environ))
     name = store.record.name or socket.gethostname()
     if keep:
         store.update(msgspec.structs.replace(store.record, name=name))
-    return msgspec.structs.replace(settings, mqtt=msgspec.structs.replace(settings.mqtt, device=name))
+    return msgspec.structs.replace(
+        settings, mqtt=msgspec.structs.replace(settings.mqtt, device=configured.replace(BOARD, name))
+    )
 
 
 def _unambiguous(name: str, base: str) -> str:

@@ -16,15 +16,12 @@ from typing import Any, Final, TypeAlias
 
 from edge.errors import SystemCommandError, UsageError, exit_meanings
 from edge.settings import load_settings
+from edge.system.instance import FIRST, TEMPLATE, Instance, installed_instances
 
-UNIT: Final = "fer-edge.service"
-UNIT_FILE: Final = "etc/systemd/system/fer-edge.service"
 USERS_FILE: Final = "etc/sysusers.d/fer-edge.conf"
 UDEV_FILE: Final = "etc/udev/rules.d/60-fer-edge.rules"
-STATE_FOLDER: Final = "var/lib/fer-edge"
-CONFIG_FILE: Final = "etc/fer-edge/config.toml"
-PASSWORD_FILE: Final = "etc/fer-edge/mqtt-password"
-CAMERA_PASSWORD_FILE: Final = "etc/fer-edge/camera-password"
+
+_SECRETS: Final = ("mqtt-password", "camera-password")  # beside the settings
 
 _SETTINGS_MODE: Final = 0o640  # an address in the settings may hold a password
 _GROUP: Final = "fer-edge"
@@ -128,9 +125,14 @@ class Machine:
     base_prefix: Path = Path(sys.base_prefix)
     superuser: bool = os.geteuid() == 0
 
+    @property
+    def booted(self) -> bool:
+        """Whether systemd runs here; it does not where the image of a card is made."""
+        return (self.root / "run/systemd/system").is_dir()
+
     def require_systemd(self) -> None:
         """Raise UsageError where no systemd runs."""
-        if not (self.root / "run/systemd/system").is_dir():
+        if not self.booted:
             raise UsageError("systemd does not run here, so there is no service to handle. fer-edge run needs none.")
 
     def require_root(self, action: str) -> None:
@@ -148,44 +150,69 @@ class Machine:
                 )
 
 
-def install_steps(machine: Machine) -> list[Step]:
-    """The steps of ``service install``. Raises SettingsError when the existing settings are not valid."""
+def install_steps(machine: Machine, instances: Sequence[Instance] = (FIRST,), *, upgrade: bool = False) -> list[Step]:
+    """The steps of ``service install``. Raises SettingsError when existing settings are not valid.
+
+    With ``upgrade``, a service that was disabled stays so, and one that does not run is not started.
+    """
     root = machine.root
     users, rules = root / USERS_FILE, root / UDEV_FILE
-    unit = _shipped(UNIT).replace(_UNIT_PREFIX, str(machine.prefix))
-    secrets = [root / name for name in (PASSWORD_FILE, CAMERA_PASSWORD_FILE)]
+    unit = _shipped("fer-edge.service").replace(_UNIT_PREFIX, str(machine.prefix))
+    wanted = {instance.unit_file for instance in instances}
+    kinds = [kind for kind in (FIRST, TEMPLATE) if kind.unit_file in wanted or (root / kind.unit_file).exists()]
     return [
-        *_config_steps(root / CONFIG_FILE),
-        *(WriteFile(file, "", 0o600) for file in secrets if not file.exists()),
+        *(step for instance in instances for step in _settings_steps(root, instance)),
         WriteFile(users, _shipped("sysusers.conf")),
         RunCommand(("systemd-sysusers", str(users))),
-        *_model_steps(root / STATE_FOLDER),
-        RunCommand(("chown", f"root:{_GROUP}", str(root / CONFIG_FILE))),  # the service must be able to read it
+        *(step for instance in instances for step in _model_steps(root / instance.state.relative_to("/"))),
+        # The service must be able to read its settings.
+        *(RunCommand(("chown", f"root:{_GROUP}", str(root / instance.config_file))) for instance in instances),
         WriteFile(rules, _shipped("udev.rules")),
         *_udev_commands(root),
-        WriteFile(root / UNIT_FILE, unit),
-        RunCommand(("systemctl", "daemon-reload")),
-        RunCommand(("systemctl", "enable", UNIT)),
-        # Without waiting: a camera or broker that is missing must not make the installation hang.
-        RunCommand(("systemctl", "restart", "--no-block", UNIT)),
+        *(WriteFile(root / kind.unit_file, kind.unit_text(unit)) for kind in kinds),
+        *_start_steps(machine, [instance.unit for instance in instances], upgrade=upgrade),
     ]
 
 
-def uninstall_steps(machine: Machine) -> list[Step]:
+def _start_steps(machine: Machine, units: Sequence[str], *, upgrade: bool) -> list[Step]:
+    enable: list[Step] = [] if upgrade else [RunCommand(("systemctl", "enable", *units))]
+    if not machine.booted:
+        return enable
+    verb = "try-restart" if upgrade else "restart"
+    # Without waiting: a camera or broker that is missing must not make the installation hang.
+    start = [RunCommand(("systemctl", verb, "--no-block", *units))] if units else []
+    return [RunCommand(("systemctl", "daemon-reload")), *enable, *start]
+
+
+def uninstall_steps(machine: Machine, instances: Sequence[Instance] = (FIRST,)) -> list[Step]:
     """The steps of ``service uninstall``; the settings, the state and the user stay."""
     root = machine.root
-    installed = (root / UNIT_FILE).exists()
+    units = [instance.unit for instance in instances if (root / instance.unit_file).exists()]
+    others = {other.unit_file for other in installed_instances(root) if other not in instances}
+    files = {instance.unit_file for instance in instances} - others
+    if not others:
+        files |= {TEMPLATE.unit_file, USERS_FILE, UDEV_FILE}
+    now = ("--now",) if machine.booted else ()
     return [
-        *([RunCommand(("systemctl", "disable", "--now", UNIT))] if installed else []),
-        *(RemoveFile(root / file) for file in (UNIT_FILE, USERS_FILE, UDEV_FILE) if (root / file).exists()),
+        *([RunCommand(("systemctl", "disable", *now, *units))] if units else []),
+        *(RemoveFile(root / file) for file in sorted(files) if (root / file).exists()),
         *_udev_commands(root),
-        RunCommand(("systemctl", "daemon-reload")),
+        *([RunCommand(("systemctl", "daemon-reload"))] if machine.booted else []),
     ]
 
 
-def _config_steps(file: Path) -> list[Step]:
+def _settings_steps(root: Path, instance: Instance) -> list[Step]:
+    """The settings, and an empty file for each secret that there may be."""
+    file = root / instance.config_file
+    secrets = [file.with_name(name) for name in _SECRETS]
+    return [
+        *_config_steps(file, instance.sample_text(_shipped("config.toml"))),
+        *(WriteFile(secret, "", 0o600) for secret in secrets if not secret.exists()),
+    ]
+
+
+def _config_steps(file: Path, sample: str) -> list[Step]:
     """Never overwrite the settings file, but close it; write a sample that differs from it beside it."""
-    sample = _shipped("config.toml")
     if not file.exists():
         return [WriteFile(file, sample, _SETTINGS_MODE)]
     load_settings(file)

@@ -27,13 +27,6 @@ def device_config(given: Path | None, installed: Path = INSTALLED_CONFIG) -> Pat
     return given or (installed if installed.is_file() else None)
 
 
-def service_environ(config: Path | None, environ: Mapping[str, str]) -> Mapping[str, str]:
-    """The environment in which a command uses the service's state folder, if it uses the service's settings file."""
-    if config is None or config.resolve() != INSTALLED_CONFIG:
-        return environ
-    return {"STATE_DIRECTORY": str(SERVICE_STATE), **environ}
-
-
 class DeviceState(msgspec.Struct, frozen=True):
     """Whether the camera is paused, and the topic of the retained discovery message for Home Assistant."""
 

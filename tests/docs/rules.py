@@ -63,6 +63,17 @@ RULES = (
     Rule("elsewhere", r"sudo fer-edge model list", 'tests/platform/test_systemd.py: "model", "list"'),
     Rule("elsewhere", r"sudo fer-edge model rollback", 'tests/platform/test_systemd.py: "model", "rollback"'),
     Rule("elsewhere", r"sudo fer-edge model use .*", 'tests/edge/cli/test_model.py: "model", "use"'),
+    Rule(
+        "elsewhere",
+        r"sudo fer-edge service install --instance door|sudo(edit /etc/fer-edge/door/\S+| systemctl \S+ fer-edge@door)",
+        'tests/platform/test_debian_package.py: "service", "install", "--instance", "door"',
+    ),
+    Rule(
+        "elsewhere",
+        r"sudo apt (install \./fer-edge_.*\.deb|remove fer-edge)",
+        'tests/platform/test_debian_package.py: "apt-get", "install"',
+    ),
+    Rule("elsewhere", r"make deb .*", "tests/platform/test_debian_package.py: build_package"),
     Rule("elsewhere", r"sudo \S*fer-edge service install", 'tests/platform/test_service.py: "service", "install"'),
     Rule("elsewhere", r"sudo fer-edge service uninstall", 'tests/platform/test_service.py: "service", "uninstall"'),
     Rule("elsewhere", r"fer-edge service status", 'tests/platform/container.py: "service", "status"'),

@@ -121,6 +121,7 @@ def test_every_setting_that_may_hold_a_secret_is_tried() -> None:
     assert sounding == {
         "camera.source", "camera.username", "camera.password_file", "mqtt.username", "mqtt.password_file",
         "mqtt.key_file",
+        "mqtt.url",  # in test_broker_url.py
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from edge.errors import SettingsError
+from edge.errors import SettingsError, nearest
 from edge.model.preprocessing import LABELS
 from edge.records import EventKind
 from edge.settings import EXPRESSIONS, Settings, load_settings
@@ -13,6 +13,12 @@ def load(folder: Path, text: str) -> Settings:
     file = folder / "config.toml"
     file.write_text(text)
     return load_settings(file)
+
+
+def test_a_shortened_key_is_answered_by_its_full_name() -> None:
+    assert nearest("mqtt.user", ["mqtt.url", "mqtt.username"]) == "did you mean mqtt.username?"
+    assert nearest("mqtt.uri", ["mqtt.url", "mqtt.username"]) == "did you mean mqtt.url?"
+    assert nearest("", ["a", "b"]) == "known here: a, b"
 
 
 def test_without_a_file_there_are_defaults() -> None:

@@ -30,21 +30,26 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def container(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[Container]:
     """A booted container with a broker and a camera (an MJPEG server); fer-edge is not installed yet."""
+    made = new_container(tmp_path_factory.mktemp("container"))
+    wheels.rename(made.root / BOX / "wheels")
+    made.boot()
+    made.run("systemctl", "enable", "--now", "camera", "mosquitto")
+    yield made
+    made.power_off()
+
+
+def new_container(folder: Path) -> Container:
+    """A container with a broker and a camera, which has not booted yet."""
     require_root("systemd-nspawn", "mmdebstrap", "nsenter")
-    folder = tmp_path_factory.mktemp("container")
     made = Container(folder)
     subprocess.run(["cp", "-a", "--reflink=auto", debian_root("bookworm", PACKAGES), made.root], check=True)
     (made.root / BOX).mkdir()
-    wheels.rename(made.root / BOX / "wheels")
     _write_frames(made.root / BOX / "frames")
     for script in ("camera.py", "sandbox_probe.py"):
         shutil.copy(INSIDE / script, made.root / BOX)
     shutil.copy(INSIDE / "camera.service", made.root / "etc/systemd/system")
     made.write("etc/hosts", "127.0.0.1 localhost\n")  # mmdebstrap does not make it
-    made.boot()
-    made.run("systemctl", "enable", "--now", "camera", "mosquitto")
-    yield made
-    made.power_off()
+    return made
 
 
 @pytest.fixture(scope="session")

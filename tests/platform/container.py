@@ -42,20 +42,20 @@ class Container:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.root = folder / "root"
-        self._log = (folder / "boot.log").open("ab")
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._init = 0
 
     def boot(self) -> None:
         """Boot, and wait until systemd reports that it is up."""
-        self._nspawn = subprocess.Popen(
-            ["systemd-nspawn", "-q", "-D", self.root, "-M", f"fer-{os.getpid()}", *NSPAWN],
-            env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
-        )
+        with (self.folder / "boot.log").open("ab") as log:
+            self._nspawn = subprocess.Popen(
+                ["systemd-nspawn", "-q", "-D", self.root, "-M", f"fer-{os.getpid()}-{self.folder.name[:9]}", *NSPAWN],
+                env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children")
 
         def found() -> bool:
@@ -84,7 +84,6 @@ class Container:
         except subprocess.TimeoutExpired:
             self._nspawn.kill()
             self._nspawn.wait()
-        self._log.close()
 
     def popen(self, *words: str, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         """Start a command inside, as root."""

@@ -18,6 +18,11 @@ def require_root(*programs: str) -> None:
     """Skip the test without root, or without the programs that it needs."""
     if os.getuid() != 0:
         pytest.skip("needs root")
+    require_programs(*programs)
+
+
+def require_programs(*programs: str) -> None:
+    """Skip the test where one of the programs is not installed."""
     missing = [program for program in programs if not shutil.which(program)]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")

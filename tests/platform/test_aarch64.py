@@ -16,6 +16,7 @@ import cv2
 import pytest
 
 from edge.camera.sources import DemoSource
+from export.debian.build import build_package
 from export.wheelhouse import LIMIT_MB, format_sizes, installed_sizes, parse_target
 from tests.platform.roots import debian_root, require_root
 
@@ -165,6 +166,22 @@ def test_the_boards_own_pip_resolves_and_golden_outputs_are_identical(
     for name, agreement in reports[board]["goldens"].items():
         assert agreement["n"] > 0
         assert (agreement["lsb"], agreement["top1"]) == (0, 1.0), name
+
+
+@pytest.mark.parametrize("board", [PI_4, PI_5], ids=["pi4-bookworm", "pi5-trixie"])
+def test_the_debian_packages_environment_verifies_its_model(
+    tmp_path_factory: pytest.TempPathFactory, wheelhouses: dict[Board, Path], board: Board
+) -> None:
+    require_root("qemu-aarch64-static", "mmdebstrap", "dpkg-deb")
+    folder = tmp_path_factory.mktemp(f"deb-{board.suite}")
+    package = build_package(parse_target("aarch64", board.python), wheelhouses[board], folder)
+    subprocess.run(["dpkg-deb", "--extract", package, folder], check=True)
+    device = Device(board, folder)
+    device.prepare(debian_root(board.suite, PACKAGES, variant="extract", arch="arm64"))
+    (folder / "site").symlink_to(folder / f"opt/fer-edge/lib/python{board.python}/site-packages")
+    golden = json.loads(device.run(folder / "opt/fer-edge/bin/fer-edge", "verify", "--json"))["golden"]
+    assert golden["ok"]
+    assert golden["n"] > 0
 
 
 def test_bookworm_gets_the_numpy_that_its_picamera2_needs(reports: dict[Board, dict[str, Any]]) -> None:

@@ -36,6 +36,8 @@ class Clock:
 class FakeCamera:
     """Gives the pictures that a test puts into it and waits, as a camera does, when there is none."""
 
+    description = "MJPG 16x16"
+
     def __init__(self) -> None:
         self.pictures: queue.Queue[Gray | Exception] = queue.Queue()
         self.read_count = 0
@@ -233,6 +235,8 @@ from edge.system.shutdown import exit_if_camera_hangs
 from edge.camera.live import LiveSource
 
 class Hung:
+    description = ""
+
     def read(self):
         while True:  # in and out of OpenCV's code, as a camera that hangs half-way
             capture = cv2.VideoCapture(sys.argv[1])

@@ -172,7 +172,7 @@ def test_the_demo_is_ten_seconds_of_video() -> None:
 @pytest.mark.parametrize(("rotation", "mirror"), ROTATED)
 def test_pictures_are_rotated_clockwise_then_mirrored(rotation: int, mirror: bool) -> None:
     still = Still(SMALL)
-    rotated = RotatedSource(still, rotation, mirror)
+    rotated = RotatedSource(still, CameraSettings(rotation=rotation, mirror=mirror))
     [frame] = rotated.frames()
     assert frame.gray.tolist() == ROTATED[rotation, mirror]
     assert frame.time == 0.5
@@ -185,7 +185,7 @@ def test_pictures_are_rotated_clockwise_then_mirrored(rotation: int, mirror: boo
 def test_faces_and_crops_of_a_rotated_view_are_those_of_the_upright_picture(rotation: int, mirror: bool) -> None:
     upright = read_gray(PORTRAIT)
     hung = np.ascontiguousarray(np.rot90(upright[:, ::-1] if mirror else upright, rotation // 90))
-    [frame] = RotatedSource(Still(hung), rotation, mirror).frames()
+    [frame] = RotatedSource(Still(hung), CameraSettings(rotation=rotation, mirror=mirror)).frames()
     detector = FaceDetector(DetectSettings())
     boxes = detector.detect(frame.gray)
     assert boxes

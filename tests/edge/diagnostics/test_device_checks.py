@@ -1,5 +1,7 @@
 """Checks of camera and model, with real child processes."""
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,12 +12,26 @@ from edge.diagnostics.device_checks import check_camera, check_model, describe_s
 from edge.model.bundle import find_bundle
 from edge.settings import CameraSettings, ModelSettings
 from tests.edge.diagnostics.findings import PYTHON, level_of
+from tests.edge.mjpeg import FPS, Mjpeg, noisy_pictures
 
 
 def test_camera() -> None:
     found = check_camera(PYTHON, CameraSettings(source="demo"))
     assert (found.level, found.sentence) == ("ok", "source demo: a frame of 640x480")
     assert "no answer within 0.01 s" in check_camera(PYTHON, CameraSettings(source="demo"), seconds=0.01).sentence
+
+
+def test_what_a_camera_delivers_is_shown() -> None:
+    with Mjpeg(noisy_pictures) as server:
+        sentence = check_camera(PYTHON, CameraSettings(source=server.url)).sentence
+    measured = re.search(r"a frame of 320x240, ([\d.]+) frames/s measured$", sentence)
+    assert measured, sentence
+    assert 2 < float(measured[1]) < 1.5 * FPS
+    frame = {"width": 1280, "height": 720, "darkest": 0, "brightest": 255, "fps": 4.96, "description": "YUYV 1280x720"}
+    answering = ("sh", "-c", f"echo '{json.dumps(frame)}'")
+    assert check_camera(answering, CameraSettings()).sentence == (
+        "V4L2 camera /dev/video0: a frame of 1280x720, 5.0 frames/s measured; it sends YUYV 1280x720"
+    )
 
 
 def test_a_source_is_described_by_its_kind_and_without_its_password() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.diagnostics.package_check import check_packages
+from edge.diagnostics.package_check import check_packages, install_command
 from edge.settings import CameraSettings
 from tests.conftest import ROOT
 from tests.edge.diagnostics.findings import PYTHON, level_of
@@ -81,3 +81,11 @@ def test_tflite_runtime_beside_numpy_2(without_litert: tuple[str, ...], tmp_path
     assert level_of(found) == "fail"
     assert "tflite-runtime cannot be imported beside numpy 2.1.0" in found.sentence
     assert "'numpy<2'" in found.remedy
+
+
+def test_what_a_debian_package_has_brought_is_not_repaired_with_pip(tmp_path: Path) -> None:
+    listed = tmp_path / "fer-edge.list"
+    assert "pip install 'fer-edge[litert]'" in install_command("ai-edge-litert", listed)
+    listed.touch()
+    assert install_command("ai-edge-litert", listed).startswith("sudo apt install --reinstall ./fer-edge_")
+    assert "python3-picamera2" in install_command("picamera2", listed)

@@ -21,7 +21,7 @@ from edge.mqtt.outbox import Outbox
 from edge.mqtt.publisher import MqttPublisher
 from edge.mqtt.retained import Announcement
 from edge.records import Event, EventKind, Fault
-from edge.settings import HomeAssistantSettings, MqttSettings
+from edge.settings import HomeAssistantSettings, MqttSettings, load_settings
 from edge.system.clock import live_time, moment
 from tests.conftest import ROOT, Broker, free_port, wait_until
 from tests.edge.listener import listening
@@ -334,6 +334,30 @@ def certificates(folder: Path) -> None:
         openssl("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names", "-days", "2")
         openssl("x509", "-req", "-in", f"{name}.csr", *signing, "-out", f"{name}.pem")
+
+
+@pytest.mark.parametrize("scheme", ["mqtts", "ws", "wss"])
+def test_a_broker_is_reached_by_its_address(broker: Broker, start: Start, tmp_path: Path, scheme: str) -> None:
+    port = free_port()
+    broker.stop()
+    broker.options += f"\nlistener {port} 127.0.0.1\nallow_anonymous true"
+    ca_file = ""
+    if scheme != "mqtts":
+        broker.options += "\nprotocol websockets"
+    if scheme != "ws":
+        certificates(tmp_path)
+        broker.options += f"\ncertfile {tmp_path}/broker.pem\nkeyfile {tmp_path}/broker.key"
+        ca_file = str(tmp_path / "ca.pem")
+    broker.start()
+    config = tmp_path / "config.toml"
+    config.write_text(f'[mqtt]\nurl = "{scheme}://127.0.0.1:{port}"\ndevice = "kiosk"\nca_file = "{ca_file}"\n')
+    with listening(broker.port) as listener:
+        publisher = start(load_settings(config).mqtt)
+        for _ in range(30):
+            publisher.publish_event(event("appeared"))
+        wait_until(lambda: len(listener.of("event")) == 30, 10)
+        assert publisher.close(5) == 0
+        wait_until(lambda: "offline" in listener.of("availability"), 5)
 
 
 @pytest.mark.parametrize("own", [True, False])

@@ -16,6 +16,7 @@ def test_the_device_is_named_by_the_settings_else_by_its_serial_else_by_its_host
     serial.write_bytes(b"10000000abcdef01\0")  # as a Raspberry Pi's kernel gives it
     assert device_id(MqttSettings(), serial) == "10000000abcdef01"
     assert device_id(MqttSettings(device="kiosk"), serial) == "kiosk"
+    assert device_id(MqttSettings(device="{board}-door"), serial) == "10000000abcdef01-door"
     assert client_id(MqttSettings(prefix="house", device="kiosk")) == "house-kiosk"
 
 

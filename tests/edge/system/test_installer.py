@@ -13,20 +13,15 @@ from edge.cli.reference import reference, sample
 from edge.cli.service import install_service, service_status, uninstall_service
 from edge.errors import FerEdgeError, SettingsError, SystemCommandError, UsageError, exit_meanings
 from edge.settings import Preset, Settings, load_settings
-from edge.system.installer import (
-    CAMERA_PASSWORD_FILE,
-    CONFIG_FILE,
-    PASSWORD_FILE,
-    UDEV_FILE,
-    UNIT_FILE,
-    USERS_FILE,
-    Machine,
-    describe,
-    run_command,
-)
+from edge.system.installer import UDEV_FILE, USERS_FILE, Machine, describe, run_command
 from tests.conftest import ROOT
 
 SHIPPED = ROOT / "systemd"
+CONFIG_FILE = "etc/fer-edge/config.toml"
+PASSWORD_FILE = "etc/fer-edge/mqtt-password"
+CAMERA_PASSWORD_FILE = "etc/fer-edge/camera-password"
+UNIT_FILE = "etc/systemd/system/fer-edge.service"
+TEMPLATE_FILE = "etc/systemd/system/fer-edge@.service"
 SHOWN = {
     "LoadState": "loaded",
     "ActiveState": "active",
@@ -62,8 +57,10 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path, prefix=Path("/srv/fer"), base_prefix=Path("/usr"), superuser=True)
 
 
-def arguments(action: str, *, dry_run: bool = False) -> Namespace:
-    return Namespace(action=action, dry_run=dry_run, json=True)
+def arguments(
+    action: str, *, dry_run: bool = False, instance: str | None = None, from_package: bool = False
+) -> Namespace:
+    return Namespace(action=action, dry_run=dry_run, json=True, instance=instance, from_package=from_package)
 
 
 def mode(file: Path) -> int:
@@ -250,7 +247,7 @@ def test_status_says_what_the_last_end_means(changes: dict[str, str], code: int 
 def test_status_without_an_installed_service(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     absent = {**SHOWN, "LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
     shown = Commands("\n".join(f"{name}={value}" for name, value in absent.items()))
-    assert service_status(Namespace(json=False), machine, shown) == 1
+    assert service_status(Namespace(json=False, instance=None), machine, shown) == 1
     assert "not installed" in capsys.readouterr().out
 
 
@@ -289,3 +286,124 @@ def test_the_coral_stick_is_known_before_and_after_its_first_use() -> None:
         [rule] = [line for line in rules.splitlines() if vendor in line]
         assert product in rule
         assert 'GROUP="plugdev"' in rule
+
+
+def enabled(machine: Machine, name: str) -> None:
+    """Do what `systemctl enable` does for a named instance."""
+    link = machine.root / f"etc/systemd/system/multi-user.target.wants/fer-edge@{name}.service"
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to("/etc/systemd/system/fer-edge@.service")
+
+
+def test_a_named_instance_has_settings_secrets_state_and_a_name_of_its_own(machine: Machine) -> None:
+    install_service(arguments("install"), machine, Commands())
+    first = files(machine)
+    commands = Commands()
+    assert install_service(arguments("install", instance="door"), machine, commands) == 0
+    added = {name: text for name, text in files(machine).items() if name not in first}
+    assert set(added) == {
+        "etc/fer-edge/door/config.toml",
+        "etc/fer-edge/door/mqtt-password",
+        "etc/fer-edge/door/camera-password",
+        TEMPLATE_FILE,
+    }
+    assert load_settings(machine.root / "etc/fer-edge/door/config.toml").mqtt.device == "{board}-door"
+    template = added[TEMPLATE_FILE]
+    for line in (
+        "ExecStart=/srv/fer/bin/fer-edge run --config /etc/fer-edge/%i/config.toml --events mqtt",
+        "LoadCredential=mqtt-password:/etc/fer-edge/%i/mqtt-password",
+        "ConfigurationDirectory=fer-edge/%i",
+        "StateDirectory=fer-edge/%i",
+        "StateDirectoryMode=0750",
+        "RuntimeDirectory=fer-edge-%i",
+        "User=fer-edge",
+    ):
+        assert line in template.splitlines()
+    assert commands.run[-2:] == [
+        "systemctl enable fer-edge@door.service",
+        "systemctl restart --no-block fer-edge@door.service",
+    ]
+    assert "chown root:fer-edge" in " ".join(commands.run)
+    assert {name: files(machine)[name] for name in first} == first
+
+
+@pytest.mark.parametrize("name", ["", "Door", "a/b", "..", "-x", "x" * 33, "models", "a b", "%i"])
+def test_a_name_that_is_no_instance_is_refused(machine: Machine, name: str) -> None:
+    for action, command in (("install", install_service), ("uninstall", uninstall_service)):
+        with pytest.raises(UsageError, match="--instance"):
+            command(arguments(action, instance=name), machine, Commands())
+    assert files(machine) == {}
+
+
+def test_removing_one_instance_leaves_what_the_others_need(machine: Machine) -> None:
+    for name in (None, "door", "gate"):
+        install_service(arguments("install", instance=name), machine, Commands())
+        if name:
+            enabled(machine, name)
+    commands = Commands()
+    uninstall_service(arguments("uninstall", instance="door"), machine, commands)
+    (machine.root / "etc/systemd/system/multi-user.target.wants/fer-edge@door.service").unlink()
+    assert commands.run[0] == "systemctl disable --now fer-edge@door.service"
+    assert {UNIT_FILE, TEMPLATE_FILE, USERS_FILE, UDEV_FILE} <= files(machine).keys()
+    uninstall_service(arguments("uninstall"), machine, Commands())
+    assert UNIT_FILE not in files(machine)
+    assert {TEMPLATE_FILE, USERS_FILE, UDEV_FILE} <= files(machine).keys()
+    uninstall_service(arguments("uninstall", instance="gate"), machine, Commands())
+    assert not {UNIT_FILE, TEMPLATE_FILE, USERS_FILE, UDEV_FILE} & files(machine).keys()
+    assert "etc/fer-edge/door/config.toml" in files(machine)
+
+
+def test_the_commands_to_use_name_the_instance(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = Machine(machine.root, machine.prefix, machine.base_prefix, superuser=False)
+    with pytest.raises(UsageError, match="sudo /srv/fer/bin/fer-edge service install --instance door"):
+        install_service(arguments("install", instance="door"), plain, Commands())
+    install_service(arguments("install", instance="door"), machine, Commands())
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith("/etc/fer-edge/door/config.toml; state: fer-edge service status --instance door")
+    shown = Commands("\n".join(f"{name}={value}" for name, value in SHOWN.items()))
+    assert service_status(arguments("status", instance="door"), machine, shown) == 0
+    assert "fer-edge@door.service" in shown.run[0]
+
+
+def test_a_package_enables_once_and_upgrades_without_starting_what_was_stopped(machine: Machine) -> None:
+    first = Commands()
+    install_service(arguments("install", from_package=True), machine, first)
+    assert first.run[-2:] == ["systemctl enable fer-edge.service", "systemctl restart --no-block fer-edge.service"]
+    enabled(machine, "door")
+    (machine.root / UNIT_FILE).write_text("of the version before")
+    again = Commands()
+    install_service(arguments("install", from_package=True), machine, again)
+    assert "[Unit]" in files(machine)[UNIT_FILE]
+    assert not [command for command in again.run if command.startswith("systemctl enable")]
+    assert again.run[-1] == "systemctl try-restart --no-block fer-edge.service fer-edge@door.service"
+
+
+def test_a_package_never_starts_the_first_service_for_a_disabled_instance(machine: Machine) -> None:
+    (machine.root / TEMPLATE_FILE).parent.mkdir(parents=True)
+    (machine.root / TEMPLATE_FILE).write_text("of the version before")
+    commands = Commands()
+    install_service(arguments("install", from_package=True), machine, commands)
+    assert UNIT_FILE not in files(machine)
+    assert "[Unit]" in files(machine)[TEMPLATE_FILE]
+    assert [command for command in commands.run if command.startswith("systemctl")] == ["systemctl daemon-reload"]
+
+
+def test_a_package_installs_where_an_images_systemd_does_not_run(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, Path("/opt/fer-edge"), Path("/usr"), superuser=True)
+    commands = Commands()
+    install_service(arguments("install", from_package=True), machine, commands)
+    assert [line for line in commands.run if "systemctl" in line] == ["systemctl enable fer-edge.service"]
+    commands.run.clear()
+    uninstall_service(arguments("uninstall", from_package=True), machine, commands)
+    assert commands.run == ["systemctl disable fer-edge.service"]
+    assert {UNIT_FILE, USERS_FILE, UDEV_FILE}.isdisjoint(files(machine))
+
+
+def test_a_package_removes_every_instance(machine: Machine) -> None:
+    install_service(arguments("install", from_package=True), machine, Commands())
+    install_service(arguments("install", instance="door"), machine, Commands())
+    enabled(machine, "door")
+    commands = Commands()
+    uninstall_service(arguments("uninstall", from_package=True), machine, commands)
+    assert commands.run[0] == "systemctl disable --now fer-edge.service fer-edge@door.service"
+    assert {UNIT_FILE, TEMPLATE_FILE, USERS_FILE, UDEV_FILE}.isdisjoint(files(machine))

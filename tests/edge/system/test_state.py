@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 
 from edge.settings import StoreSettings
+from edge.system.instance import service_environ
 from edge.system.state import (
     INSTALLED_CONFIG,
     SERVICE_STATE,
     DeviceState,
     StateStore,
     device_config,
-    service_environ,
     store_folder,
 )
 
@@ -34,7 +34,13 @@ def test_a_technicians_command_takes_the_services_settings_and_state(tmp_path: P
     installed.touch()
     assert device_config(None, installed) == installed
     assert device_config(given, installed) == given
-    for config, state in ((INSTALLED_CONFIG, SERVICE_STATE), (given, Path("/x/fer-edge")), (None, Path("/x/fer-edge"))):
+    door = INSTALLED_CONFIG.parent / "door" / "config.toml"
+    others = (given, None, door.with_name("config.toml.new"), door.parent / "deeper" / "config.toml")
+    for config, state in (
+        (INSTALLED_CONFIG, SERVICE_STATE),
+        (door, SERVICE_STATE / "door"),
+        *((other, Path("/x/fer-edge")) for other in others),
+    ):
         assert store_folder(StoreSettings(), service_environ(config, {"XDG_STATE_HOME": "/x"})) == state
 
 

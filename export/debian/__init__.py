@@ -1,0 +1,1 @@
+"""Debian packages of the device side, one for each Debian release, from the wheelhouse."""

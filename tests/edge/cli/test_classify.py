@@ -1,0 +1,53 @@
+"""`fer-edge classify` with the settings of a device."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import cv2
+import pytest
+
+from edge.camera.sources import read_gray
+from edge.cli.classify import classify
+from edge.errors import SettingsError
+from tests.conftest import PORTRAIT
+
+
+@pytest.fixture
+def lying(tmp_path: Path) -> Path:
+    """The portrait as a camera sees it that is to be turned clockwise."""
+    file = tmp_path / "lying.png"
+    cv2.imwrite(str(file), cv2.rotate(read_gray(PORTRAIT), cv2.ROTATE_90_COUNTERCLOCKWISE))
+    return file
+
+
+def faces(file: Path, config: Path | None, capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    assert classify(Namespace(config=config, images=[file], json=True)) == 0
+    return list(json.loads(capsys.readouterr().out)["faces"])
+
+
+def test_the_settings_turn_the_picture(tmp_path: Path, lying: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[camera]\nrotation = 90\n")
+    upright = faces(PORTRAIT, None, capsys)
+    assert upright
+    assert faces(lying, config, capsys) == upright
+    assert faces(lying, None, capsys) != upright
+
+
+def test_a_detect_key_counts_and_the_others_keep_the_finer_scan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[detect]\nmin_face = 0.99\n")
+    assert faces(PORTRAIT, config, capsys) == []
+    config.write_text("[model]\nthreads = 1\n")
+    assert faces(PORTRAIT, config, capsys) == faces(PORTRAIT, None, capsys)
+
+
+def test_a_wrong_value_is_still_named(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    for text in ("detect = 3\n", "[detect]\nwidth = 3\n"):
+        config.write_text(text)
+        with pytest.raises(SettingsError, match="detect"):
+            classify(Namespace(config=config, images=[PORTRAIT], json=True))
