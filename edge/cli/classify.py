@@ -12,14 +12,14 @@ from edge.model.loader import open_deployed
 from edge.model.preprocessing import crop
 from edge.records import Box, Expression
 from edge.settings import DetectSettings, load_settings
-from edge.vision.detector import FaceDetector
+from edge.vision.detectors import open_detector
 
 _STILL_PICTURES = DetectSettings(width=1280, min_face=0.05)  # there is time for a finer scan than of a video
 
 
 def classify(arguments: Namespace) -> int:
     """Carry out ``fer-edge classify``: 0 when all pictures were read, 1 when some were not."""
-    detector = FaceDetector(_STILL_PICTURES)
+    detector = open_detector(_STILL_PICTURES)
     classifier, _ = open_deployed(load_settings(arguments.config), os.environ)
     exit_code = 0
     for file in arguments.images:

@@ -15,7 +15,7 @@ from typing import Final
 
 from edge.records import Square, Track
 from edge.settings import TrackSettings
-from edge.vision.detector import Detection
+from edge.vision.detection import Detection
 from edge.vision.pyramid import Pyramid
 from edge.vision.template import FaceTemplate
 

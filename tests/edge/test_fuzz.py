@@ -36,7 +36,7 @@ from edge.mqtt.messages import COMMANDS, Reply
 from edge.mqtt.topics import base_topic
 from edge.settings import CameraSettings, DetectSettings, Section, Settings, load_settings
 from edge.system.state import StateStore
-from edge.vision.detector import FaceDetector
+from edge.vision.detectors import open_detector
 from tests.conftest import PORTRAIT
 from tests.edge.fuzzing import RECORDING, SCALARS, VALUES, attempt, damaged, fuzzed, recordings, rejected, tried, zip_of
 
@@ -269,7 +269,7 @@ PICTURES = [_encoded(form) for form in (".jpg", ".png", ".bmp", ".pgm", ".webp")
 def test_pictures(folder: Path, content: bytes) -> None:
     file = folder / "picture.jpg"
     file.write_bytes(content)
-    detector = FaceDetector(DetectSettings(width=96))
+    detector = open_detector(DetectSettings(width=96))
 
     def detect() -> None:
         gray = read_gray(file)
