@@ -10,19 +10,19 @@ from edge.model.classifier import Classifier
 from edge.model.preprocessing import crop
 from edge.records import Frame, Gray, Reading, Track
 from edge.settings import QualitySettings, Settings
-from edge.vision.detector import Detection, FaceDetector
+from edge.vision.detection import Detection, Detector
+from edge.vision.detectors import open_detector
 from edge.vision.pyramid import Pyramid
 from edge.vision.quality import flaw
 from edge.vision.scheduler import ClassificationScheduler
-from edge.vision.search import SearchScheduler
 from edge.vision.tracker import Tracker
 
 STAGES: Final = ("detect", "track", "plan", "crop", "classify", "tell")
 """The stages of a frame, as statistics and metrics name them.
 
-- ``detect``: the cascades.
+- ``detect``: the face detector.
 - ``track``: following known faces.
-- ``plan``: choosing search regions.
+- ``plan``: choosing where to search.
 - ``crop``: cropping faces and judging their quality.
 - ``classify``: the network.
 - ``tell``: finding the changes that are published as events.
@@ -47,8 +47,7 @@ class FrameResult:
 class Pipeline:
     """Turns the frames of one source into results. ``stage_seconds`` sums the wall time of each of STAGES."""
 
-    detector: FaceDetector
-    search: SearchScheduler
+    detector: Detector
     tracker: Tracker
     scheduler: ClassificationScheduler
     quality: QualitySettings
@@ -71,10 +70,10 @@ class Pipeline:
     def for_new_source(self, settings: Settings) -> "Pipeline":
         """A pipeline for a source whose time starts again.
 
-        It shares the detector, the classifier and the stage times. No face is known: the search, the tracker, the
-        schedule and the episodes are new.
+        It shares what was loaded, and the stage times. No face is known: the search, the tracker, the schedule and the
+        episodes are new.
         """
-        return _make_pipeline(settings, self.detector, self.classifier, self.stage_seconds)
+        return _make_pipeline(settings, self.detector.for_new_source(), self.classifier, self.stage_seconds)
 
     def step(self, frame: Frame) -> FrameResult:
         """Process one frame."""
@@ -99,39 +98,21 @@ class Pipeline:
         detections = []
         for face in self.tracker.due_for_check():
             self._end_stage("track")
-            check = self.detector.confirm_again if face.id is None else self.detector.redetect
-            detection, windows = check(pyramid, face.square)
+            detection = self.detector.check(pyramid, face.square, tentative=face.id is None)
             self._end_stage("detect")
             self.tracker.mark_checked(face)
-            self.search.spend(windows)
             if detection:
                 detections.append(detection)
         return detections
 
     def _search_new_faces(self, pyramid: Pyramid, now: float) -> list[Detection]:
-        """Search this frame's regions for new faces."""
-        detections = []
+        """Search this frame for new faces."""
         known = self.tracker.in_sight
-        examined = list(known)
         self._end_stage("track")
-        self.search.begin_frame(pyramid, now, known)
-        while region := self.search.next_region():
-            self._end_stage("plan")
-            proposals = self.detector.propose(pyramid, region, known)
-            self._end_stage("detect")
-            for proposal in proposals:
-                if any(proposal.within(square) for square in examined):
-                    continue
-                examined.append(proposal)
-                self._end_stage("plan")
-                detection, windows = self.detector.confirm_proposal(pyramid, proposal)
-                self._end_stage("detect")
-                self.search.spend(windows)
-                if detection:
-                    known.append(detection.square)
-                    examined.append(detection.square)
-                    detections.append(detection)
+        self.detector.begin_frame(pyramid, now, known)
         self._end_stage("plan")
+        detections = self.detector.search(pyramid)
+        self._end_stage("detect")
         return detections
 
     def _read(self, gray: Gray, track: Track) -> Reading:
@@ -153,17 +134,16 @@ class Pipeline:
 
 def make_pipeline(settings: Settings, classifier: Classifier) -> Pipeline:
     """A pipeline as the settings and the model's card say."""
-    return _make_pipeline(settings, FaceDetector(settings.detect), classifier, dict.fromkeys(STAGES, 0.0))
+    return _make_pipeline(settings, open_detector(settings.detect), classifier, dict.fromkeys(STAGES, 0.0))
 
 
 def _make_pipeline(
-    settings: Settings, detector: FaceDetector, classifier: Classifier, stage_seconds: dict[str, float]
+    settings: Settings, detector: Detector, classifier: Classifier, stage_seconds: dict[str, float]
 ) -> Pipeline:
     card = classifier.card
     episodes = episode_settings(settings.events, settings.preset, card.events, card.abstention.threshold)
     return Pipeline(
         detector=detector,
-        search=SearchScheduler(settings.detect),
         tracker=Tracker(settings.track),
         scheduler=ClassificationScheduler(settings.model.rate),
         quality=settings.quality,

@@ -54,11 +54,15 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Square:
-    """A square with subpixel precision: centre and side in pixels of the frame. Pixel (0, 0) covers 0..1."""
+    """A square with subpixel precision: centre and side in pixels of the frame. Pixel (0, 0) covers 0..1.
+
+    ``roll`` says by how many degrees the face in it is turned clockwise. `box`, `overlap` and `within` ignore it.
+    """
 
     x: float
     y: float
     side: float
+    roll: float = 0.0
 
     @property
     def box(self) -> Box:

@@ -109,10 +109,15 @@ class CameraSettings(Section, frozen=True):
 class DetectSettings(Section, frozen=True):
     """``[detect]``: detecting faces."""
 
+    detector: Literal["haar", "yunet"] = "haar"
+    """`haar`: OpenCV's cascades for upright frontal faces. `yunet`: a network that also finds small, tilted and turned
+    faces. It needs `model`."""
+    model: FileName = ""
+    """File of the network YuNet, for `yunet` only. [Detectors](detectors.md) says where to get it."""
     width: Annotated[int, Meta(ge=80, le=8192)] = 320
-    """The search for new faces reduces the picture to at most this width, in pixels."""
+    """The search for new faces reduces the picture to at most this width, in pixels. `yunet` does not use it."""
     min_face: Annotated[float, Meta(ge=0.001, le=1)] = 0.12
-    """Smallest face, as a fraction of the picture's height."""
+    """Smallest face, as a fraction of the picture's height; for `yunet`, of its shorter side."""
     neighbors: Count = 5
     """How many overlapping detections make a face when one picture is scanned. A face that is tracked must have 4.4
     times as many. They come from a second cascade, on the picture and its mirror image, and from cascades for eyes and

@@ -9,7 +9,7 @@ from edge.camera.address import is_stream, safe_source
 from edge.diagnostics.finding import Finding
 from edge.diagnostics.package_check import install_command
 from edge.diagnostics.probe_runner import run_probe
-from edge.settings import CameraSettings, ModelSettings, Settings
+from edge.settings import CameraSettings, DetectSettings, ModelSettings, Settings
 
 _MIN_CONTRAST: Final = 8  # grey levels between the darkest and the brightest pixel; a covered lens gives less
 _MIN_TOP1: Final = 0.9  # share of golden outputs with the same expression; tflite-runtime 2.14 differs in fewer
@@ -53,6 +53,14 @@ def _camera_remedy(camera: CameraSettings) -> str:
     if is_stream(camera.source):
         return "check camera.source, camera.username and camera.password_file, and who may read that file"
     return "check camera.source"
+
+
+def check_detector(python: Sequence[str], detect: DetectSettings, seconds: float = 20) -> Finding:
+    """Whether the face detector opens with its files and searches a picture."""
+    probe = run_probe(python, "detector", msgspec.json.encode(detect).decode(), seconds)
+    if probe.problem or not probe.output:
+        return Finding("detector", "fail", probe.problem or "no answer", "check the table [detect]; docs/detectors.md")
+    return Finding("detector", "ok", f"{detect.detector}{f' with {detect.model}' if detect.model else ''}")
 
 
 def check_model(python: Sequence[str], model: ModelSettings, seconds: float = 60) -> Finding:

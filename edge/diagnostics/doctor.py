@@ -15,7 +15,7 @@ from typing import Final
 
 from edge.diagnostics import system_checks
 from edge.diagnostics.broker_check import check_broker
-from edge.diagnostics.device_checks import check_camera, check_model, deployed_model
+from edge.diagnostics.device_checks import check_camera, check_detector, check_model, deployed_model
 from edge.diagnostics.edgetpu_checks import CoralPaths, check_edgetpu
 from edge.diagnostics.finding import Finding
 from edge.diagnostics.package_check import check_packages
@@ -41,7 +41,7 @@ def examine(config: Path | None, python: str = sys.executable) -> Iterator[Findi
     if settings:
         yield from _examine_settings(settings, config, (python,))
         return
-    for name in ("privacy", "packages", "groups", "camera", "model", "edgetpu", "broker"):
+    for name in ("privacy", "packages", "groups", "camera", "detector", "model", "edgetpu", "broker"):
         yield Finding(name, "warn", "not checked, because the settings cannot be read")
 
 
@@ -53,6 +53,7 @@ def _examine_settings(settings: Settings, config: Path | None, python: tuple[str
     yield system_checks.check_groups(user, system_checks.groups_of(user), groups, settings.camera)
     with_secrets = with_secret_files(settings, config)
     yield check_camera(python, with_secrets.camera)
+    yield check_detector(python, settings.detect)
     model = deployed_model(settings, service_environ(config, os.environ))
     yield check_model(python, model)
     yield from check_edgetpu(python, model, CoralPaths())

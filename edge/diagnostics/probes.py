@@ -27,7 +27,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import AcceleratorError
 from edge.model.edgetpu_trial import TRIAL_SECONDS
-from edge.settings import CameraSettings, ModelSettings, MqttSettings
+from edge.settings import CameraSettings, DetectSettings, ModelSettings, MqttSettings
 from edge.system.memory_dump import forbid_memory_dumps
 from edge.system.shutdown import guarded
 
@@ -86,6 +86,16 @@ def _frame_rate(start: float, times: Iterator[float]) -> float:
         if time_now - start >= _MEASURED_SECONDS:
             return count / (time_now - start)
     return 0.0
+
+
+def detector(argument: str) -> None:
+    """Open the face detector of these settings, and let it search a grey picture."""
+    import numpy as np  # noqa: PLC0415
+
+    from edge.vision.detectors import open_detector  # noqa: PLC0415
+
+    opened = open_detector(msgspec.json.decode(argument, type=DetectSettings))
+    _print_json({"faces": len(opened.detect(np.full((120, 160), 128, np.uint8)))})
 
 
 def golden(argument: str) -> None:
@@ -180,7 +190,7 @@ def _print_json(values: dict[str, object]) -> None:
 
 
 def _main(name: str, argument: str) -> int:
-    probes: tuple[Callable[[str], None], ...] = (imports, frame, golden, edgetpu, coral, broker)
+    probes: tuple[Callable[[str], None], ...] = (imports, frame, detector, golden, edgetpu, coral, broker)
     {probe.__name__: probe for probe in probes}[name](argument)
     return 0
 

@@ -42,15 +42,19 @@ class Pyramid:
         return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
     def cut(self, square: Square, size: int) -> Gray:
-        """A square of the frame, scaled to ``(size, size)`` uint8. Outside the frame, border pixels are repeated."""
+        """A square of the frame, turned upright and scaled to ``(size, size)`` uint8.
+
+        Outside the frame, border pixels are repeated.
+        """
         factor = square.side / size
         halving, by = self.halved(max(1.0, factor))
-        step = factor / by
+        step, angle, middle = factor / by, math.radians(square.roll), (size - 1) / 2
+        across, down = step * math.cos(angle), step * math.sin(angle)
         # Pixel centres: pixel (u, v) of the cut lies at (x, y) of the halving.
         matrix = np.array(
             [
-                [step, 0, (square.x - square.side / 2) / by + step / 2 - 0.5],
-                [0, step, (square.y - square.side / 2) / by + step / 2 - 0.5],
+                [across, -down, square.x / by - 0.5 - (across - down) * middle],
+                [down, across, square.y / by - 0.5 - (down + across) * middle],
             ]
         )
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

@@ -4,6 +4,8 @@ Normalised cross-correlation (OpenCV's TM_CCOEFF_NORMED) does not depend on brig
 costs a twentieth of a millisecond. The template is taken at each detection and kept in between, so it does not drift.
 """
 
+import math
+from dataclasses import replace
 from typing import Final
 
 import cv2
@@ -31,14 +33,15 @@ class FaceTemplate:
         around = min(max(round(reach * _SIDE), _MIN_REACH), _MAX_REACH)  # np.clip takes 8 µs for a single number
         side = _SIDE + 2 * around
         pixel = near.side / _SIDE
-        scene = pyramid.cut(Square(near.x, near.y, side * pixel), side)
+        scene = pyramid.cut(Square(near.x, near.y, side * pixel, near.roll), side)
         scores = np.asarray(cv2.matchTemplate(scene, self._picture, cv2.TM_CCOEFF_NORMED), np.float32)
         _, best, _, (column, row) = cv2.minMaxLoc(scores)
         if not np.isfinite(best):  # a flat picture correlates with nothing
             return near, -1.0
-        x = column + _peak_offset(scores[row], column) - around
-        y = row + _peak_offset(scores[:, column], row) - around
-        return Square(near.x + x * pixel, near.y + y * pixel, near.side), float(best)
+        x = (column + _peak_offset(scores[row], column) - around) * pixel
+        y = (row + _peak_offset(scores[:, column], row) - around) * pixel
+        cosine, sine = math.cos(math.radians(near.roll)), math.sin(math.radians(near.roll))
+        return replace(near, x=near.x + cosine * x - sine * y, y=near.y + sine * x + cosine * y), float(best)
 
 
 def _peak_offset(scores: NDArray[np.float32], index: int) -> float:

@@ -15,7 +15,7 @@ from typing import Final
 
 from edge.records import Square, Track
 from edge.settings import TrackSettings
-from edge.vision.detector import Detection
+from edge.vision.detection import Detection
 from edge.vision.pyramid import Pyramid
 from edge.vision.template import FaceTemplate
 
@@ -259,12 +259,12 @@ def _occlude(one: Square, other: Square) -> bool:
 def _predicted(face: TrackedFace, seconds: float) -> Square:
     """Where a face is after some seconds at its velocity."""
     square, (vx, vy) = face.square, face.velocity
-    return Square(square.x + vx * seconds, square.y + vy * seconds, square.side)
+    return replace(square, x=square.x + vx * seconds, y=square.y + vy * seconds)
 
 
 def _centre(square: Square) -> tuple[float, float]:
     return square.x, square.y
 
 
-def _fields(square: Square) -> tuple[float, float, float]:
-    return square.x, square.y, square.side
+def _fields(square: Square) -> tuple[float, float, float, float]:
+    return square.x, square.y, square.side, square.roll

@@ -28,7 +28,7 @@ from edge.model.preprocessing import crop, softmax
 from edge.pipeline import make_pipeline
 from edge.records import Box, Frame, Gray
 from edge.settings import DetectSettings, Settings
-from edge.vision.detector import FaceDetector
+from edge.vision.detectors import open_detector
 from export.edgetpu.compiled import write_card
 from export.golden import golden_scene, write_golden
 from export.synthetic.scenes import FER2013_FACE, FPS, HEIGHT, SENSOR_NOISE, WIDTH, Layer
@@ -111,7 +111,7 @@ def paste_face(face: Gray, square: Box) -> Layer:
 
 def scan_finder() -> Finder:
     """A finder that detects faces in one picture, as ``fer-edge classify`` does."""
-    detector = FaceDetector(DetectSettings())
+    detector = open_detector(DetectSettings())
 
     def find(scene: Layer, square: Box, rng: np.random.Generator) -> tuple[Gray, Box, Sequence[Box]]:
         picture = _add_sensor_noise(scene, rng)

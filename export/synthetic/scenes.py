@@ -17,7 +17,7 @@ from edge.bench.ground_truth import FaceTruth
 from edge.camera.picture_file import read_gray
 from edge.records import Box, Gray
 from edge.settings import DetectSettings
-from edge.vision.detector import FaceDetector
+from edge.vision.detectors import open_detector
 
 WIDTH: Final = 640
 HEIGHT: Final = 480
@@ -154,7 +154,7 @@ def fer2013_sprite(face: Gray, expression: str) -> Sprite:
     usual = Box(*(round(part * side) for part in (*FER2013_FACE, FER2013_FACE[2])))
     around = side // 4
     alone = cv2.copyMakeBorder(pixels, around, around, around, around, cv2.BORDER_REPLICATE)
-    found = FaceDetector(DetectSettings(width=alone.shape[1], min_face=0.3)).detect(np.asarray(alone, np.uint8))
+    found = open_detector(DetectSettings(width=alone.shape[1], min_face=0.3)).detect(np.asarray(alone, np.uint8))
     places = [Box(box.x - around, box.y - around, box.w, box.h) for box in found]
     place = max((box for box in places if box.overlap(usual) >= _MIN_OVERLAP), key=usual.overlap, default=usual)
     face_square = (float(place.x), float(place.y), float(place.w))
@@ -189,7 +189,7 @@ def hang(room: Gray, seed: int, places: Iterable[tuple[int, int, int]]) -> Gray:
 def _face_like_picture(rng: np.random.Generator) -> Gray:
     """Part of a random dead-leaves picture (Lee, Mumford and Huang 2001) in which the cascade detects a face."""
     width, height = 320, 240
-    detector = FaceDetector(DetectSettings(min_face=0.12))
+    detector = open_detector(DetectSettings(min_face=0.12))
     while True:
         leaves = np.full((height, width), 128, np.uint8)
         sizes = (0.25 - rng.random(_LEAVES) * (0.25 - 1 / 45**2)) ** -0.5  # scale-invariant, as in nature

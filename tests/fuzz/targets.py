@@ -39,7 +39,7 @@ from edge.mqtt.messages import Reply
 from edge.mqtt.topics import base_topic
 from edge.settings import CameraSettings, DetectSettings, load_settings
 from edge.system.state import StateStore
-from edge.vision.detector import FaceDetector
+from edge.vision.detectors import open_detector
 from tests.conftest import PORTRAIT
 from tests.edge.fuzzing import RECORDING, zip_of
 from tests.edge.hostile_files import jpeg, mjpeg_avi
@@ -185,7 +185,7 @@ def detect_in_picture(content: bytes, folder: Path) -> None:
         _DETECTOR.detect(gray)
 
 
-_DETECTOR: Final = FaceDetector(DetectSettings(width=96))
+_DETECTOR: Final = open_detector(DetectSettings(width=96))
 
 
 def play_video(content: bytes, folder: Path) -> None:

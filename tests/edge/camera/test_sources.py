@@ -14,7 +14,7 @@ from edge.errors import SettingsError, SourceError
 from edge.model.preprocessing import crop
 from edge.records import Frame, Gray
 from edge.settings import CameraSettings, DetectSettings, load_settings
-from edge.vision.detector import FaceDetector
+from edge.vision.detectors import open_detector
 from tests.conftest import PORTRAIT
 
 SMALL = np.arange(6, dtype=np.uint8).reshape(2, 3)
@@ -186,7 +186,7 @@ def test_faces_and_crops_of_a_rotated_view_are_those_of_the_upright_picture(rota
     upright = read_gray(PORTRAIT)
     hung = np.ascontiguousarray(np.rot90(upright[:, ::-1] if mirror else upright, rotation // 90))
     [frame] = RotatedSource(Still(hung), CameraSettings(rotation=rotation, mirror=mirror)).frames()
-    detector = FaceDetector(DetectSettings())
+    detector = open_detector(DetectSettings())
     boxes = detector.detect(frame.gray)
     assert boxes
     assert boxes == detector.detect(upright)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.diagnostics.device_checks import check_camera, check_model, describe_source
+from edge.diagnostics.device_checks import check_camera, check_detector, check_model, describe_source
 from edge.model.bundle import find_bundle
-from edge.settings import CameraSettings, ModelSettings
+from edge.settings import CameraSettings, DetectSettings, ModelSettings
 from tests.edge.diagnostics.findings import PYTHON, level_of
 from tests.edge.mjpeg import FPS, Mjpeg, noisy_pictures
 
@@ -78,3 +78,11 @@ def test_other_outputs_than_the_golden_ones(tmp_path: Path, change: str, level: 
     np.savez(folder / "golden.npz", **{**parts, "outputs": outputs.astype(np.int8)})
     found = check_model(PYTHON, ModelSettings(bundle=str(folder)))
     assert level_of(found) == level, found
+
+
+def test_detector(tmp_path: Path) -> None:
+    found = check_detector(PYTHON, DetectSettings())
+    assert (found.level, found.sentence) == ("ok", "haar")
+    missing = check_detector(PYTHON, DetectSettings(detector="yunet", model=str(tmp_path / "yunet.onnx")))
+    assert level_of(missing) == "fail"
+    assert "yunet.onnx is missing" in missing.sentence

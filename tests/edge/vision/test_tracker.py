@@ -6,7 +6,7 @@ import pytest
 
 from edge.records import Box, Frame, Square, Track
 from edge.settings import TrackSettings as Settings
-from edge.vision.detector import Detection
+from edge.vision.detection import Detection
 from edge.vision.pyramid import Pyramid
 from edge.vision.tracker import Tracker
 from tests.edge.stage import Actor, film, walk

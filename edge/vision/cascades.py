@@ -9,7 +9,8 @@ Detection takes three steps:
 A texture may pass one cascade, but hardly both. A face passes in many overlapping windows of either. Small and blurred
 faces get no more votes than some textures: there, eye and mouth cascades break ties.
 
-The cost of each step is counted in windows of the cascade; see edge.vision.search.
+A detection's votes are the windows that agree. The cost of each step is counted in windows of the cascade; see
+edge.vision.search.
 """
 
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from edge.errors import FerEdgeError, SettingsError
 from edge.records import Box, Gray, Square
 from edge.settings import DetectSettings
+from edge.vision.detection import Detection
 from edge.vision.pyramid import Pyramid
 from edge.vision.search import WINDOW, SearchRegion, smallest_face
 
@@ -37,15 +39,6 @@ _MASK_REACH: Final = 0.35  # of a known face's side: how far the mask reaches fr
 _FACE_VOTES, _CLEAR_VOTES = 4.4, 6.4  # with the votes of eyes and mouth
 _FACE_VOTES_CUSTOM, _CLEAR_VOTES_CUSTOM = 2.4, 3.6  # of the user's cascade alone, whatever that detects
 _DENSE_COST: Final = 10  # windows near a face go through so many times more stages of the cascade than elsewhere
-
-
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """A detected face. ``votes`` counts the cascade windows that agree; ``clear`` says that chance is hardly why."""
-
-    square: Square
-    votes: int
-    clear: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +99,7 @@ _EYES: Final = _FacePart("haarcascade_eye_tree_eyeglasses.xml", 4, (8, 58), (0, 
 _MOUTH: Final = _FacePart("haarcascade_smile.xml", 1, (50, 96), (6, 90), (36, 18), 7000)
 
 
-class FaceDetector:
+class FaceCascades:
     """Detects upright frontal faces, in a whole picture or step by step.
 
     Raises SettingsError when ``[detect] cascade`` names no cascade that OpenCV can read.
@@ -200,7 +193,7 @@ class FaceDetector:
         Its votes are counted in the patch and in its mirror image. Where they leave doubt, eyes and mouth vote too, if
         they are in the right half: few textures have many windows of all three.
         """
-        votes, windows = 0, 0
+        votes, windows = 0.0, 0
         for mirror in (True, False):
             seen = self._scan_patch(self._confirming, pyramid, square, _CONFIRMATION, mirror=mirror)
             windows += _CONFIRMATION.windows

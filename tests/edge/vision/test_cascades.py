@@ -7,7 +7,7 @@ import pytest
 from edge.errors import SettingsError
 from edge.records import Square
 from edge.settings import DetectSettings
-from edge.vision.detector import FaceDetector
+from edge.vision.cascades import FaceCascades
 from edge.vision.pyramid import Pyramid
 from edge.vision.search import SearchRegion
 from tests.edge.stage import Actor, film, walk
@@ -16,8 +16,8 @@ FACE = Square(300, 220, 100)
 
 
 @pytest.fixture(scope="module")
-def detector() -> FaceDetector:
-    return FaceDetector(DetectSettings())
+def cascades() -> FaceCascades:
+    return FaceCascades(DetectSettings())
 
 
 @pytest.fixture(scope="module")
@@ -26,21 +26,21 @@ def scene() -> Pyramid:
     return Pyramid(frame.gray)
 
 
-def test_a_scan_for_one_size_proposes_a_face_of_that_size(detector: FaceDetector, scene: Pyramid) -> None:
-    proposals = detector.propose(scene, SearchRegion(98, (0, 480), (0, 640), 0), ())
+def test_a_scan_for_one_size_proposes_a_face_of_that_size(cascades: FaceCascades, scene: Pyramid) -> None:
+    proposals = cascades.propose(scene, SearchRegion(98, (0, 480), (0, 640), 0), ())
     assert max(proposal.overlap(FACE) for proposal in proposals) > 0.6
-    others = detector.propose(scene, SearchRegion(250, (0, 480), (0, 640), 0), ())
+    others = cascades.propose(scene, SearchRegion(250, (0, 480), (0, 640), 0), ())
     assert all(proposal.overlap(FACE) < 0.3 for proposal in others)
 
 
-def test_known_faces_are_not_proposed_again(detector: FaceDetector, scene: Pyramid) -> None:
-    proposals = detector.propose(scene, SearchRegion(98, (0, 480), (0, 640), 0), [FACE])
+def test_known_faces_are_not_proposed_again(cascades: FaceCascades, scene: Pyramid) -> None:
+    proposals = cascades.propose(scene, SearchRegion(98, (0, 480), (0, 640), 0), [FACE])
     assert all(proposal.overlap(FACE) < 0.3 for proposal in proposals)
 
 
 @pytest.mark.parametrize("proposal", [FACE, Square(292, 228, 88), Square(309, 213, 118)])
-def test_a_rough_proposal_is_confirmed_as_the_face(detector: FaceDetector, scene: Pyramid, proposal: Square) -> None:
-    detection, windows = detector.confirm_proposal(scene, proposal)
+def test_a_rough_proposal_is_confirmed_as_the_face(cascades: FaceCascades, scene: Pyramid, proposal: Square) -> None:
+    detection, windows = cascades.confirm_proposal(scene, proposal)
     assert detection
     assert detection.clear
     assert detection.square.overlap(FACE) > 0.75
@@ -49,58 +49,58 @@ def test_a_rough_proposal_is_confirmed_as_the_face(detector: FaceDetector, scene
 
 @pytest.mark.parametrize("first", [90.0, 110.0, 120.0])
 def test_the_size_of_a_face_does_not_depend_on_the_size_of_its_proposal(
-    detector: FaceDetector, scene: Pyramid, first: float
+    cascades: FaceCascades, scene: Pyramid, first: float
 ) -> None:
-    detection, _ = detector.confirm_proposal(scene, Square(FACE.x, FACE.y, first))
-    exact, _ = detector.confirm_proposal(scene, FACE)
+    detection, _ = cascades.confirm_proposal(scene, Square(FACE.x, FACE.y, first))
+    exact, _ = cascades.confirm_proposal(scene, FACE)
     assert detection
     assert exact
     assert detection.square.side == pytest.approx(exact.square.side, rel=0.05)
 
 
 def test_a_face_smaller_than_the_smallest_is_not_detected(scene: Pyramid) -> None:
-    assert FaceDetector(DetectSettings(min_face=110 / 480)).confirm_proposal(scene, FACE)[0]
-    assert FaceDetector(DetectSettings(min_face=125 / 480)).confirm_proposal(scene, FACE)[0] is None
+    assert FaceCascades(DetectSettings(min_face=110 / 480)).confirm_proposal(scene, FACE)[0]
+    assert FaceCascades(DetectSettings(min_face=125 / 480)).confirm_proposal(scene, FACE)[0] is None
 
 
 def test_eyes_and_mouth_decide_when_the_second_cascade_is_in_doubt() -> None:
     [frame] = film([Actor(walk((300, 220, 64), (300, 220, 64), 1))], 0.04)
     blurred = Pyramid(np.asarray(cv2.GaussianBlur(frame.gray, (0, 0), 3), np.uint8))
-    with_parts, without = FaceDetector(DetectSettings()), FaceDetector(DetectSettings())
+    with_parts, without = FaceCascades(DetectSettings()), FaceCascades(DetectSettings())
     without._parts = []
     place = Square(300, 220, 64)
-    sure, doubtful = (detector.confirm_proposal(blurred, place)[0] for detector in (with_parts, without))
+    sure, doubtful = (cascades.confirm_proposal(blurred, place)[0] for cascades in (with_parts, without))
     assert sure
     assert doubtful
     assert (sure.clear, doubtful.clear) == (True, False)
     assert sure.votes > doubtful.votes
 
 
-def test_detecting_a_known_face_again_costs_less(detector: FaceDetector, scene: Pyramid) -> None:
-    detection, windows = detector.redetect(scene, Square(296, 224, 94))
+def test_detecting_a_known_face_again_costs_less(cascades: FaceCascades, scene: Pyramid) -> None:
+    detection, windows = cascades.redetect(scene, Square(296, 224, 94))
     assert detection
     assert detection.square.overlap(FACE) > 0.75
-    assert windows < detector.confirm_proposal(scene, FACE)[1] / 5
+    assert windows < cascades.confirm_proposal(scene, FACE)[1] / 5
 
 
-def test_nothing_is_detected_where_there_is_no_face(detector: FaceDetector, scene: Pyramid) -> None:
+def test_nothing_is_detected_where_there_is_no_face(cascades: FaceCascades, scene: Pyramid) -> None:
     for place in (Square(100, 100, 90), Square(550, 350, 120), Square(300, 330, 100)):
-        assert detector.confirm_proposal(scene, place)[0] is None
-        assert detector.redetect(scene, place)[0] is None
+        assert cascades.confirm_proposal(scene, place)[0] is None
+        assert cascades.redetect(scene, place)[0] is None
 
 
-def test_confirming_a_tentative_face_again_costs_less(detector: FaceDetector, scene: Pyramid) -> None:
-    detection, windows = detector.confirm_again(scene, FACE)
+def test_confirming_a_tentative_face_again_costs_less(cascades: FaceCascades, scene: Pyramid) -> None:
+    detection, windows = cascades.confirm_again(scene, FACE)
     assert detection
     assert detection.square.overlap(FACE) > 0.75
-    assert windows < detector.confirm_proposal(scene, FACE)[1]
-    assert detector.confirm_again(scene, Square(100, 100, 90))[0] is None
+    assert windows < cascades.confirm_proposal(scene, FACE)[1]
+    assert cascades.confirm_again(scene, Square(100, 100, 90))[0] is None
 
 
 def test_a_custom_cascade_can_be_used(scene: Pyramid) -> None:
     custom = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"
-    detector = FaceDetector(DetectSettings(cascade=str(custom)))
-    for detection, _ in (detector.redetect(scene, FACE), detector.confirm_proposal(scene, FACE)):
+    cascades = FaceCascades(DetectSettings(cascade=str(custom)))
+    for detection, _ in (cascades.redetect(scene, FACE), cascades.confirm_proposal(scene, FACE)):
         assert detection
         assert detection.square.overlap(FACE) > 0.7
 
@@ -115,9 +115,9 @@ def test_a_cascade_that_cannot_be_read_is_named_in_the_error(tmp_path: Path) -> 
         if text is not None:
             file.write_text(text)
         with pytest.raises(SettingsError, match=name):
-            FaceDetector(DetectSettings(cascade=str(file)))
+            FaceCascades(DetectSettings(cascade=str(file)))
 
 
-def test_a_plain_scan_of_a_picture_detects_the_face(detector: FaceDetector, scene: Pyramid) -> None:
-    [box] = detector.detect(np.asarray(scene.halved(1)[0], np.uint8))
+def test_a_plain_scan_of_a_picture_detects_the_face(cascades: FaceCascades, scene: Pyramid) -> None:
+    [box] = cascades.detect(np.asarray(scene.halved(1)[0], np.uint8))
     assert box.overlap(FACE.box) > 0.7

@@ -1,0 +1,60 @@
+"""The default face detector: Haar cascades, and the search that spreads their work over the frames."""
+
+from collections.abc import Sequence
+
+from edge.records import Box, Gray, Square
+from edge.settings import DetectSettings
+from edge.vision.cascades import FaceCascades
+from edge.vision.detection import Detection
+from edge.vision.pyramid import Pyramid
+from edge.vision.search import SearchScheduler
+
+
+class HaarDetector:
+    """A `edge.vision.detection.Detector` of upright frontal faces.
+
+    Raises SettingsError when ``[detect] cascade`` names no cascade that OpenCV can read.
+    """
+
+    def __init__(self, settings: DetectSettings, cascades: FaceCascades | None = None) -> None:
+        self._settings = settings
+        self._cascades = cascades or FaceCascades(settings)
+        self._scheduler = SearchScheduler(settings)
+        self._known: list[Square] = []
+
+    def check(self, pyramid: Pyramid, square: Square, *, tentative: bool) -> Detection | None:
+        """Detect a known face again: either cascade will do for a confirmed face, a tentative one needs both."""
+        again = self._cascades.confirm_again if tentative else self._cascades.redetect
+        detection, windows = again(pyramid, square)
+        self._scheduler.spend(windows)
+        return detection
+
+    def begin_frame(self, pyramid: Pyramid, now: float, known: Sequence[Square]) -> None:
+        """Plan the search of a frame."""
+        self._known = list(known)
+        self._scheduler.begin_frame(pyramid, now, self._known)
+
+    def search(self, pyramid: Pyramid) -> list[Detection]:
+        """Search the regions of this frame for new faces."""
+        detections = []
+        examined = list(self._known)
+        while region := self._scheduler.next_region():
+            for proposal in self._cascades.propose(pyramid, region, self._known):
+                if any(proposal.within(square) for square in examined):
+                    continue
+                examined.append(proposal)
+                detection, windows = self._cascades.confirm_proposal(pyramid, proposal)
+                self._scheduler.spend(windows)
+                if detection:
+                    self._known.append(detection.square)
+                    examined.append(detection.square)
+                    detections.append(detection)
+        return detections
+
+    def detect(self, gray: Gray) -> list[Box]:
+        """Detect the faces of one picture by a plain scan with the first cascade."""
+        return self._cascades.detect(gray)
+
+    def for_new_source(self) -> "HaarDetector":
+        """The same cascades with a new search."""
+        return HaarDetector(self._settings, self._cascades)

@@ -1,0 +1,261 @@
+"""Face detection with YuNet (Wu et al. 2023), a small convolutional network that OpenCV runs (cv2.FaceDetectorYN).
+
+One forward pass gives the faces of all sizes in a picture, with a score, eyes, nose and mouth corners. Its time is
+proportional to the picture's pixels. Hence three kinds of passes:
+
+1. The whole frame, reduced as far as the smallest face allows, once or twice a second.
+2. A part of it, where something has changed.
+3. A small patch around one face. It confirms what the other passes propose, and detects known faces again.
+
+The network was trained in colour. A grey picture gets lower scores, so proposals need only a low one.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import SettingsError, SourceError
+from edge.records import Box, Gray, Square
+from edge.settings import DetectSettings
+from edge.vision.detection import Detection
+from edge.vision.motion import Area, MotionDetector
+from edge.vision.pyramid import Pyramid
+
+_FACE_PIXELS: Final = 14  # side of the smallest face in a reduced frame; smaller ones the network hardly finds in grey
+_MIN_FACE: Final = 10  # pixels of the frame: the smallest face that the network was trained on
+_PROPOSAL_SCORE: Final = 0.4  # in a frame, or a part of it
+_FACE_SCORE: Final = 0.6  # in a patch, for a new face
+_CLEAR_SCORE: Final = 0.75  # in a patch; textures do not reach it
+_KNOWN_SCORE: Final = 0.5  # in a patch, for a face that is known already
+_OVERLAP: Final = 0.3  # boxes that overlap more are of one face
+_MAX_FACES: Final = 100
+
+_PATCH: Final = 96  # side of a patch in pixels
+_CONTEXT: Final = 2.3  # side of a patch, in multiples of the face
+_LEANS: Final = (0.0, -35.0, 35.0)  # degrees by which patches are turned, until a score is clear
+_PARTS: Final = (128, 192, 256)  # sides of parts of a reduced frame; few, since each size has a network of its own
+_PART_MARGIN: Final = 16  # pixels of a reduced frame around an area that changed
+
+# A cascade's square, on which the crop margin is based, in terms of the network's box. Medians of 243 faces in videos.
+_SIDE_OF_BOX: Final = 1.09  # of the square root of its area
+_ABOVE_BOX: Final = 0.027  # of the side: how far the square's centre is above the box's
+
+_MS_PER_PIXEL: Final = 1.5e-4  # assumed speed of a Raspberry Pi 4's core: four times what a desktop's core takes
+_SAVED_FRAMES: Final = 5  # the budget of so many frames can be saved up for when something happens
+_CHANGE_INTERVAL: Final = 0.1  # seconds between two searches of what changes
+_SCAN_INTERVALS: Final = (2.0, 0.5)  # seconds between two whole frames: in an empty room, and while something happens
+_BUSY_SECONDS: Final = 2.0  # something happens until so long after the last change
+
+_DOWNLOAD: Final = "docs/detectors.md says where to get the file"
+
+
+class Network:
+    """The network for pictures of several sizes. OpenCV takes as long to change the size as for a small picture."""
+
+    def __init__(self, file: str) -> None:
+        """Load the file. Raises SettingsError, which says what to do, when that is not possible."""
+        self._file = file
+        self._of_size: dict[tuple[int, int], cv2.FaceDetectorYN] = {}
+        if not file:
+            raise SettingsError(f'detect.model is empty, but detect.detector = "yunet" needs it; {_DOWNLOAD}')
+        if not hasattr(cv2, "FaceDetectorYN"):
+            raise SettingsError(
+                'detect.detector = "yunet" needs an OpenCV with its DNN module. Install opencv-python-headless by pip, '
+                'or set detect.detector = "haar"'
+            )
+        if not Path(file).is_file():
+            raise SettingsError(f"detect.model: {file} is missing; {_DOWNLOAD}")
+        try:
+            self.faces(np.zeros((_PATCH, _PATCH), np.uint8), _FACE_SCORE)
+        except cv2.error as error:
+            raise SettingsError(f"detect.model: {file} is not YuNet, or not whole; {_DOWNLOAD}") from error
+
+    def faces(self, picture: Gray, score: float) -> list[NDArray[np.float32]]:
+        """The faces with at least a score, best first, each ``(15,)`` float32.
+
+        They are left, top, width and height of the box, five landmarks (x, y), and the score. The landmarks are right
+        eye, left eye, nose, right and left corner of the mouth.
+        """
+        height, width = picture.shape
+        network = self._of_size.get((width, height))
+        if network is None:
+            network = cv2.FaceDetectorYN.create(self._file, "", (width, height), _PROPOSAL_SCORE, _OVERLAP, _MAX_FACES)
+            self._of_size[width, height] = network
+        found = network.detect(cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR))[1]
+        if found is None:
+            return []
+        faces = np.asarray(found, np.float32)
+        return [face for face in faces if face[14] >= score and np.isfinite(face).all() and min(face[2:4]) > 0]
+
+
+class _Pass(NamedTuple):
+    """A part of the frame for one forward pass: its rows and columns in pixels of the frame."""
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+
+class YuNetDetector:
+    """A `edge.vision.detection.Detector` of faces, also small, turned and leaning ones."""
+
+    def __init__(self, settings: DetectSettings, network: Network | None = None) -> None:
+        """Raises SettingsError when ``[detect] model`` names no file that OpenCV can read as YuNet."""
+        self._settings = settings
+        self._network = network or Network(settings.model)
+        self._motion = MotionDetector()
+        self._budget = settings.budget_ms
+        self._left = (_SAVED_FRAMES - 1) * self._budget
+        self._changed_at = self._searched_at = self._scanned_at = -math.inf
+        self._known: list[Square] = []
+        self._pass: _Pass | None = None
+
+    def check(self, pyramid: Pyramid, square: Square, *, tentative: bool) -> Detection | None:
+        """Detect a known face again, in a patch around it."""
+        return self._detect(pyramid, square, _FACE_SCORE if tentative else _KNOWN_SCORE)
+
+    def begin_frame(self, pyramid: Pyramid, now: float, known: Sequence[Square]) -> None:
+        """Plan the frame's pass, if it gets one. Raises SourceError when the frame is too small for the network."""
+        width, height = pyramid.size
+        if min(width, height) < 2 * _FACE_PIXELS:
+            raise SourceError(
+                f"the picture has {width}x{height} pixels; YuNet needs {2 * _FACE_PIXELS} in each direction. "
+                "Take a larger camera.size"
+            )
+        self._left = min(self._left + self._budget, _SAVED_FRAMES * self._budget)
+        self._known = list(known)
+        self._motion.update(pyramid)
+        self._pass = self._plan(pyramid.size, now)
+
+    def search(self, pyramid: Pyramid) -> list[Detection]:
+        """Detect new faces in the planned part of the frame. Those that are known are left out."""
+        if self._pass is None:
+            return []
+        reduction = self._reduction(pyramid.size)
+        picture = pyramid.reduced(reduction, self._pass.rows, self._pass.columns)
+        self._left -= picture.size * _MS_PER_PIXEL
+        detections: list[Detection] = []
+        for face in self._network.faces(picture, _PROPOSAL_SCORE):
+            proposal = _square(face, self._pass.columns[0], self._pass.rows[0], reduction)
+            if any(proposal.within(square) for square in self._known):
+                continue
+            detection = self._detect(pyramid, proposal, _FACE_SCORE)
+            if detection and detection.square.side >= 0.9 * self._smallest_face(pyramid.size):
+                self._known.append(detection.square)
+                detections.append(detection)
+        return detections
+
+    def detect(self, gray: Gray) -> list[Box]:
+        """Detect the faces of one picture in one pass."""
+        height, width = gray.shape
+        reduction = self._reduction((width, height))
+        picture = Pyramid(gray).reduced(reduction, (0, height), (0, width))
+        squares = [_square(face, 0, 0, reduction) for face in self._network.faces(picture, _FACE_SCORE)]
+        return sorted((square.box for square in squares), key=lambda box: box.w, reverse=True)
+
+    def for_new_source(self) -> "YuNetDetector":
+        """The same network with a new search."""
+        return YuNetDetector(self._settings, self._network)
+
+    def _plan(self, size: tuple[int, int], now: float) -> _Pass | None:
+        """The whole frame when that is due, else where something has changed, else nothing."""
+        areas: list[Area] = []
+        if self._left > 0 and now - self._searched_at >= _CHANGE_INTERVAL - 1e-6:
+            areas = self._motion.changed(self._known)
+        if areas:
+            self._changed_at = self._searched_at = now
+            self._motion.mark_searched(areas)
+        busy = bool(self._known) or now - self._changed_at < _BUSY_SECONDS
+        whole = _Pass((0, size[1]), (0, size[0]))
+        planned = whole if now - self._scanned_at >= _SCAN_INTERVALS[busy] - 1e-6 else None
+        if planned is None and areas:
+            planned = self._part(size, areas) or whole
+        if planned == whole:
+            self._scanned_at = now
+        return planned
+
+    def _part(self, size: tuple[int, int], areas: Sequence[Area]) -> _Pass | None:
+        """The smallest part that has all areas; None when the whole frame has hardly more pixels."""
+        reduction = self._reduction(size)
+        left, top = (min(edges) for edges in list(zip(*areas, strict=True))[:2])
+        right, bottom = (max(edges) for edges in list(zip(*areas, strict=True))[2:])
+        needed = max(right - left, bottom - top) / reduction + 2 * _PART_MARGIN
+        side = next((side for side in _PARTS if side >= needed), None)
+        if side is None or side >= min(size) / reduction:
+            return None
+        length = math.floor(side * reduction)
+        columns, rows = (
+            _span((first + last) // 2, length, limit)
+            for first, last, limit in ((left, right, size[0]), (top, bottom, size[1]))
+        )
+        return _Pass(rows, columns)
+
+    def _detect(self, pyramid: Pyramid, square: Square, score: float) -> Detection | None:
+        """The face nearest to a square with at least a score. A head that leans is tried turned upright, too."""
+        best: Detection | None = None
+        for lean in _LEANS:
+            found = self._detect_in_patch(pyramid, replace(square, roll=square.roll + lean))
+            if found and (best is None or found.votes > best.votes):
+                best = found
+            if best and best.votes >= _CLEAR_SCORE:
+                break
+        return best if best and best.votes >= score else None
+
+    def _detect_in_patch(self, pyramid: Pyramid, square: Square) -> Detection | None:
+        """The face nearest to a square, in a patch around it that is turned as the square is."""
+        scale = _CONTEXT * square.side / _PATCH
+        self._left -= _PATCH**2 * _MS_PER_PIXEL
+        patch = pyramid.cut(replace(square, side=_CONTEXT * square.side), _PATCH)
+        near = [
+            (face, found)
+            for face in self._network.faces(patch, _PROPOSAL_SCORE)
+            if (found := _upright(_square(face, -_PATCH / 2, -_PATCH / 2, 1.0), square, scale)).within(square)
+        ]
+        if not near:
+            return None
+        face, found = min(near, key=lambda pair: math.hypot(pair[1].x - square.x, pair[1].y - square.y))
+        found = replace(found, roll=found.roll + _roll(face[4:14].reshape(5, 2)))
+        return Detection(found, float(face[14]), bool(face[14] >= _CLEAR_SCORE))
+
+    def _smallest_face(self, size: tuple[int, int]) -> float:
+        return max(self._settings.min_face * min(size), _MIN_FACE)
+
+    def _reduction(self, size: tuple[int, int]) -> float:
+        """By how much frames are reduced."""
+        return max(1.0, self._smallest_face(size) / _FACE_PIXELS)
+
+
+def _square(face: NDArray[np.float32], left: float, top: float, scale: float) -> Square:
+    """The square in the frame of a face in a picture, which begins at ``left``, ``top`` and is reduced by ``scale``."""
+    x, y, w, h = (float(value) for value in face[:4])
+    side = _SIDE_OF_BOX * math.sqrt(w * h) * scale
+    return Square(left + (x + w / 2) * scale, top + (y + h / 2) * scale - _ABOVE_BOX * side, side)
+
+
+def _upright(offset: Square, centre: Square, scale: float) -> Square:
+    """A square of a patch, relative to its middle, in the frame; the patch is turned as its ``centre`` is."""
+    cosine, sine = math.cos(math.radians(centre.roll)), math.sin(math.radians(centre.roll))
+    x, y = scale * offset.x, scale * offset.y
+    return Square(
+        centre.x + cosine * x - sine * y, centre.y + sine * x + cosine * y, scale * offset.side, roll=centre.roll
+    )
+
+
+def _roll(landmarks: NDArray[np.float32]) -> float:
+    """By how many degrees the line of the eyes is turned clockwise.
+
+    In small pictures the network underestimates it: a head turned by 20 degrees may get 3.
+    """
+    across, down = (landmarks[1] - landmarks[0]).tolist()  # the person's right eye is on the picture's left
+    return math.degrees(math.atan2(down, across))
+
+
+def _span(middle: int, length: int, limit: int) -> tuple[int, int]:
+    """So many pixels around ``middle``, shifted to be within the frame."""
+    first = max(0, min(middle - length // 2, limit - length))
+    return first, first + length

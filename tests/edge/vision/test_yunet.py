@@ -1,0 +1,130 @@
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.errors import SettingsError, SourceError
+from edge.records import Gray, Square
+from edge.settings import DetectSettings
+from edge.vision.detection import Detector
+from edge.vision.detectors import open_detector
+from edge.vision.pyramid import Pyramid
+from tests.edge.stage import Actor, film, walk
+
+FACE = Square(300, 220, 100)
+EMPTY = np.full((480, 640), 110, np.uint8)
+
+
+def settings(model: str) -> DetectSettings:
+    return DetectSettings(detector="yunet", model=model, min_face=0.05)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    model = os.environ.get("YUNET")
+    if not model:
+        pytest.skip("YUNET is not set to the path of the network YuNet")
+    return open_detector(settings(model))
+
+
+@pytest.fixture(scope="module")
+def scene() -> Gray:
+    [frame] = film([Actor(walk((FACE.x, FACE.y, FACE.side), (FACE.x, FACE.y, FACE.side), 1))], 0.04)
+    return frame.gray
+
+
+def turned(picture: Gray, degrees: float) -> Gray:
+    """The picture turned clockwise around the face."""
+    matrix = cv2.getRotationMatrix2D((FACE.x, FACE.y), -degrees, 1)
+    height, width = picture.shape
+    return np.asarray(cv2.warpAffine(picture, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+
+
+def frames_with_a_pass(detector: Detector, pictures: Iterable[tuple[Gray, float]]) -> list[float]:
+    """The times at which the detector finds the face, which nobody remembers."""
+    found = []
+    for picture, now in pictures:
+        pyramid = Pyramid(picture)
+        detector.begin_frame(pyramid, now, ())
+        if detector.search(pyramid):
+            found.append(now)
+    return found
+
+
+def test_a_new_face_is_detected_in_the_first_frame(detector: Detector, scene: Gray) -> None:
+    fresh, pyramid = detector.for_new_source(), Pyramid(scene)
+    fresh.begin_frame(pyramid, 0.0, ())
+    [found] = fresh.search(pyramid)
+    assert found.clear
+    assert found.square.overlap(FACE) > 0.65
+    assert abs(found.square.roll) < 6
+
+
+def test_a_known_face_is_not_reported_as_new(detector: Detector, scene: Gray) -> None:
+    fresh, pyramid = detector.for_new_source(), Pyramid(scene)
+    fresh.begin_frame(pyramid, 0.0, [FACE])
+    assert fresh.search(pyramid) == []
+
+
+def test_a_known_face_is_detected_again_near_where_it_was(detector: Detector, scene: Gray) -> None:
+    found = detector.check(Pyramid(scene), Square(310, 212, 90), tentative=False)
+    assert found
+    assert found.square.overlap(FACE) > 0.65
+    assert detector.check(Pyramid(scene), Square(80, 80, 90), tentative=False) is None
+
+
+@pytest.mark.parametrize("degrees", [-50.0, -20.0, 20.0, 50.0])
+def test_a_leaning_head_is_detected(detector: Detector, scene: Gray, degrees: float) -> None:
+    found = detector.check(Pyramid(turned(scene, degrees)), FACE, tentative=True)
+    assert found
+    assert found.square.overlap(FACE) > 0.6
+    assert -10 < found.square.roll * np.sign(degrees) < abs(degrees) + 12
+
+
+def test_a_head_that_leans_far_is_found_because_the_patch_is_turned(detector: Detector, scene: Gray) -> None:
+    found = detector.check(Pyramid(turned(scene, 65)), FACE, tentative=True)
+    assert found
+    assert found.square.roll == pytest.approx(65, abs=35)
+
+
+def test_what_does_not_change_is_searched_every_two_seconds(detector: Detector, scene: Gray) -> None:
+    found = frames_with_a_pass(detector.for_new_source(), ((scene, n / 25) for n in range(151)))
+    assert found[0] == 0.0
+    assert found[-1] >= 4.0
+    assert max(np.diff(found)) <= 2.01
+    assert sum(time > 2.5 for time in found) <= 3
+
+
+def test_a_face_that_comes_is_searched_at_once(detector: Detector, scene: Gray) -> None:
+    fresh = detector.for_new_source()
+    found = frames_with_a_pass(fresh, ((EMPTY if n < 90 else scene, n / 25) for n in range(100)))
+    assert found[0] == pytest.approx(90 / 25, abs=0.1)
+
+
+def test_an_empty_room_has_no_faces(detector: Detector) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320), np.uint8)
+    assert detector.detect(EMPTY) == detector.detect(noise) == []
+
+
+def test_a_frame_that_is_too_small_says_so(detector: Detector) -> None:
+    with pytest.raises(SourceError, match=r"40x20 pixels; YuNet needs 28 .*camera\.size"):
+        detector.for_new_source().begin_frame(Pyramid(np.zeros((20, 40), np.uint8)), 0.0, ())
+
+
+def test_yunet_without_a_model_says_so() -> None:
+    with pytest.raises(SettingsError, match=r"detect\.model is empty.*docs/detectors\.md"):
+        open_detector(settings(""))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"version https://git-lfs.github.com/spec/v1\n", b"\x08\x07\x12\x04none", None]
+)
+def test_a_model_that_is_none_says_so(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "yunet.onnx"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"detect\.model: .*yunet\.onnx is (not YuNet|missing)"):
+        open_detector(settings(str(file)))
