@@ -163,6 +163,49 @@ def test_pauses_in_turns_are_bounded_and_closing_is_never_refused(desk: CommandD
     assert len(desk.replies) < 2 * opened + 3600 / 2, "and the refusals are few"
 
 
+def test_pauses_in_turns_are_written_twice_a_minute_and_closing_is_at_once(desk: CommandDesk, tmp_path: Path) -> None:
+    file, versions = tmp_path / "kiosk.state.json", []
+
+    def send(payload: bytes) -> None:
+        desk.command_processor.receive("pause", payload, False)
+        if file.exists() and (not versions or file.stat().st_ino != versions[-1]):
+            versions.append(file.stat().st_ino)
+
+    for _ in range(360):  # as often as opening is allowed
+        send(b'{"on":true}')
+        assert StateStore(tmp_path, "kiosk").state.paused
+        send(b'{"on":false}')
+        desk.command_processor.camera_is_open()
+        desk.clock.now += 10
+    assert len(versions) <= 2 * (5 + 60)
+
+
+@pytest.mark.parametrize("ending", ["time", "close"])
+def test_an_opening_that_was_put_off_is_stored(desk: CommandDesk, tmp_path: Path, ending: str) -> None:
+    for number in range(6):
+        for payload in (b'{"on":true}', b'{"on":false}'):
+            desk.command_processor.receive("pause", payload, False)
+        assert StateStore(tmp_path, "kiosk").state.paused == (number == 5), "five are stored at once"
+    desk.clock.now += 59
+    desk.command_processor.camera_is_open()
+    assert StateStore(tmp_path, "kiosk").state.paused, "a power cut now leaves the camera closed"
+    if ending == "time":
+        desk.clock.now += 1
+        desk.command_processor.camera_is_open()
+    else:
+        desk.command_processor.close()
+    assert not StateStore(tmp_path, "kiosk").state.paused
+
+
+def test_an_opening_that_was_put_off_never_undoes_a_later_pause(desk: CommandDesk, tmp_path: Path) -> None:
+    for payload in (b'{"on":true}', b'{"on":false}') * 6 + (b'{"on":true}',):
+        desk.command_processor.receive("pause", payload, False)
+    desk.clock.now += 100
+    desk.command_processor.camera_is_open()
+    desk.command_processor.close()
+    assert StateStore(tmp_path, "kiosk").state.paused
+
+
 def test_repeated_pauses_of_a_file_are_not_all_answered(tmp_path: Path) -> None:
     desk = CommandDesk(tmp_path, pausable=False)
     for _ in range(100):
