@@ -24,6 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import DeliveryError, SettingsError
+from edge.mqtt.bounded_client import BoundedClient
 from edge.settings import MqttSettings
 
 _log = logging.getLogger(__name__)
@@ -302,7 +303,12 @@ class BrokerConnection(threading.Thread):
         )
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        self._listener.received(message.topic, bytes(message.payload), message.retain)
+        try:
+            topic = message.topic  # paho decodes it here
+        except UnicodeDecodeError:  # MQTT forbids it, and a broker that lets it pass must not end this device
+            self._log_once(f"the MQTT broker at {self._address} sends a topic that is not UTF-8; it is ignored")
+            return
+        self._listener.received(topic, bytes(message.payload), message.retain)
 
     def _log_once(self, message: str) -> None:
         """Log a change of the connection; a failure that repeats is logged once."""
@@ -320,7 +326,7 @@ def new_client(settings: MqttSettings, client_id: str) -> paho.Client:
 
     It starts with a clean session. Raises SettingsError when one of the files cannot be used.
     """
-    client = paho.Client(
+    client = BoundedClient(
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
         protocol=_PROTOCOLS[settings.protocol],
