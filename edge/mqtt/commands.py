@@ -26,8 +26,8 @@ _BURST: Final = 5
 _SECONDS_PER_COMMAND: Final = 2.0
 _PAUSE_BURST: Final = 20
 _SECONDS_PER_PAUSE: Final = 10.0
-_STORED_BURST: Final = 5
-_SECONDS_PER_STORED: Final = 60.0  # each opening that is stored costs two writes to the SD card
+_STORED_BURST: Final = 100
+_SECONDS_PER_STORED: Final = 30.0  # each opening that is stored costs two writes to the SD card
 _RELOAD_SECONDS: Final = 30.0  # after the start, in which a reload is refused
 _FACES_PER_STEP: Final = 2  # inferences by which a verification may delay a frame
 
@@ -67,10 +67,10 @@ class StoredPause:
     it. For several threads; times are monotonic, in seconds.
     """
 
-    def __init__(self, state_store: StateStore, now: float) -> None:
+    def __init__(self, state_store: StateStore, openings: RateLimiter) -> None:
         self._state_store = state_store
         self._lock = threading.Lock()
-        self._openings = RateLimiter(_STORED_BURST, _SECONDS_PER_STORED, now)
+        self._openings = openings
         self._put_off = False
 
     def store(self, paused: bool, now: float) -> bool:
@@ -123,12 +123,12 @@ class CommandProcessor:
         verified: Callable[[Verification], None] = lambda _: None,
     ) -> None:
         self.ignored = 0
-        self._stored = StoredPause(state_store, clock())
         self._capabilities = capabilities
         self._reply = reply
         self._verified = verified
         self._clock = clock
         self._started = clock()
+        self._stored = StoredPause(state_store, RateLimiter(_STORED_BURST, _SECONDS_PER_STORED, self._started))
         self._pauses = CommandBudget(_PAUSE_BURST, _SECONDS_PER_PAUSE, self._started)
         self._others = CommandBudget(_BURST, _SECONDS_PER_COMMAND, self._started)
         self._invalid_answers = RateLimiter(_BURST, _SECONDS_PER_COMMAND, self._started)
