@@ -72,6 +72,11 @@ class BrokerSession(FrameObserver):
         damage = self.state_store.damage if self.pausable else ""
         self.publisher.faults.set("state", fault_of(StoreError(damage), now()) if damage else None)
 
+    def close(self, seconds: float) -> int:
+        """Store what was put off, and close the publisher; returns how many events are undelivered."""
+        self.command_processor.close()
+        return self.publisher.close(seconds)
+
     def _between_frames(self, status: LoopStatus) -> None:
         classifier = status.classifier
         self.publisher.check_threads()

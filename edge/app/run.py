@@ -57,7 +57,7 @@ def _run(arguments: Namespace, service: Service) -> int:
     # The broker comes first, so that a camera or a model that does not work can be published as a fault.
     session = open_broker_session(settings, arguments.config, service) if arguments.events == "mqtt" else None
     if session:
-        service.before_forced_exit(partial(session.publisher.close, _FORCED_EXIT_SECONDS))
+        service.before_forced_exit(partial(session.close, _FORCED_EXIT_SECONDS))
     seconds = STOP_SECONDS if service.managed else _DELIVERY_SECONDS
     try:
         _observe(arguments, settings, service, session)
@@ -66,7 +66,7 @@ def _run(arguments: Namespace, service: Service) -> int:
             session.publisher.faults.set("service", fault_of(error, now()))
         raise
     finally:
-        undelivered = session.publisher.close(seconds) if session else 0
+        undelivered = session.close(seconds) if session else 0
     if undelivered:
         message = (
             f"{undelivered} events were not acknowledged by the MQTT broker at {settings.mqtt.host}:"

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from edge.camera.memory_guard import CHECK_SECONDS, MemoryGuard, resident_bytes
 from edge.errors import CameraStalled, SourceError
 from edge.records import Frame, Gray
 from edge.system.shutdown import AbandonableThread
@@ -130,17 +131,22 @@ class LiveSource:
         stall_seconds: float,
         clock: Clock = time.monotonic,
         open_seconds: float = _OPEN_SECONDS,
+        resident: Callable[[], int] = resident_bytes,
     ) -> None:
         self._name = name
         self._stall_seconds = stall_seconds
         self._clock = clock
         self._newest = LatestFrame()
         self._stall_detector = StallDetector(stall_seconds, clock)
+        self._memory = MemoryGuard(name, resident)
+        self._close_seconds = _CLOSE_SECONDS
         self._reader = _Reader(name, open_device, self._put, self._newest.fail)
         self._reader.start()
-        if not self._reader.opened.wait(open_seconds):
+        try:
+            self._wait_until_open(open_seconds)
+        except SourceError:
             self._reader.stop.set()
-            raise SourceError(f"{name}: did not open within {open_seconds:g} s. Is the camera in order?")
+            raise
         if self._newest.error:
             raise self._newest.error
         self._stall_detector.start()
@@ -161,10 +167,14 @@ class LiveSource:
         Raises CameraStalled when nothing new comes, and SourceError when the camera ends.
         """
         started = self._clock()
+        self._memory.start()
         while (left := self._stall_detector.seconds_left()) > 0:
-            frame = self._newest.take(left)
+            frame = self._newest.take(min(left, CHECK_SECONDS))
             if frame:
                 yield Frame(frame.gray, max(0.0, frame.time - started))
+                self._memory.start()
+            else:
+                self._check_memory()
         repeated = (
             f", only the last one again {self._stall_detector.repeats} times" if self._stall_detector.repeats else ""
         )
@@ -175,7 +185,21 @@ class LiveSource:
     def close(self) -> None:
         """Release the camera; one that hangs is given up after a second."""
         self._reader.stop.set()
-        self._reader.join(_CLOSE_SECONDS)
+        self._reader.join(self._close_seconds)
+
+    def _wait_until_open(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._reader.opened.wait(min(CHECK_SECONDS, max(0.0, deadline - time.monotonic()))):
+            self._check_memory()
+            if time.monotonic() >= deadline:
+                raise SourceError(f"{self._name}: did not open within {seconds:g} s. Is the camera in order?")
+
+    def _check_memory(self) -> None:
+        try:
+            self._memory.check()
+        except SourceError:
+            self._close_seconds = 0.0  # it would go on growing; only the end of this process stops it
+            raise
 
     def _put(self, picture: Gray) -> None:
         self._stall_detector.add(picture)

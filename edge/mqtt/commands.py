@@ -25,7 +25,9 @@ _LARGEST: Final = 1024  # bytes; valid commands are far smaller
 _BURST: Final = 5
 _SECONDS_PER_COMMAND: Final = 2.0
 _PAUSE_BURST: Final = 20
-_SECONDS_PER_PAUSE: Final = 10.0  # each is written to the SD card
+_SECONDS_PER_PAUSE: Final = 10.0
+_STORED_BURST: Final = 100
+_SECONDS_PER_STORED: Final = 30.0  # each opening that is stored costs two writes to the SD card
 _RELOAD_SECONDS: Final = 30.0  # after the start, in which a reload is refused
 _FACES_PER_STEP: Final = 2  # inferences by which a verification may delay a frame
 
@@ -56,6 +58,35 @@ class CommandBudget:
         self.obeyed = RateLimiter(burst, seconds_each, now)
         self.refused = RateLimiter(1, _SECONDS_PER_COMMAND, now)
         self.rule = f"{burst} at once and one more every {seconds_each:g} s are allowed; this one was ignored"
+
+
+class StoredPause:
+    """Keeps on the disk whether the camera is paused: a pause at once, its end too unless there were many of late.
+
+    So commands in turns write little to an SD card. A power cut after many leaves the camera closed, and never opens
+    it. For several threads; times are monotonic, in seconds.
+    """
+
+    def __init__(self, state_store: StateStore, openings: RateLimiter) -> None:
+        self._state_store = state_store
+        self._lock = threading.Lock()
+        self._openings = openings
+        self._put_off = False
+
+    def store(self, paused: bool, now: float) -> bool:
+        """Store it, or put that off. Returns False when it should be on the disk now and is not."""
+        with self._lock:
+            self._put_off = not paused and not self._openings.allows(now)
+            return self._put_off or self._state_store.update(paused=paused)
+
+    def store_opening(self, now: float, *, in_any_case: bool = False) -> None:
+        """Store that the camera is open, if that was put off and is due."""
+        if not self._put_off:
+            return
+        with self._lock:
+            if self._put_off and (in_any_case or self._openings.allows(now)):
+                self._put_off = False
+                self._state_store.update(paused=False)
 
 
 class InvalidCommand(Exception):  # noqa: N818  the name says what it is
@@ -92,12 +123,12 @@ class CommandProcessor:
         verified: Callable[[Verification], None] = lambda _: None,
     ) -> None:
         self.ignored = 0
-        self._state_store = state_store
         self._capabilities = capabilities
         self._reply = reply
         self._verified = verified
         self._clock = clock
         self._started = clock()
+        self._stored = StoredPause(state_store, RateLimiter(_STORED_BURST, _SECONDS_PER_STORED, self._started))
         self._pauses = CommandBudget(_PAUSE_BURST, _SECONDS_PER_PAUSE, self._started)
         self._others = CommandBudget(_BURST, _SECONDS_PER_COMMAND, self._started)
         self._invalid_answers = RateLimiter(_BURST, _SECONDS_PER_COMMAND, self._started)
@@ -136,10 +167,15 @@ class CommandProcessor:
     def camera_is_open(self) -> None:
         """Answer the pauses that have ended; the camera gives frames."""
         self._answer_pauses(paused=False)
+        self._stored.store_opening(self._clock())
 
     def camera_is_closed(self) -> None:
         """Answer the pauses that have begun."""
         self._answer_pauses(paused=True)
+
+    def close(self) -> None:
+        """Store what was put off: the process ends."""
+        self._stored.store_opening(self._clock(), in_any_case=True)
 
     def continue_verification(self, classifier: Classifier) -> None:
         """Do the next step of a verification that was asked for, with the classifier of the frame loop."""
@@ -186,7 +222,7 @@ class CommandProcessor:
             self._refuse("pause", command.id, "impossible", "the source is not a live camera")
             return
         # Stored before it is done: when the camera hangs now, the next process must not open it again.
-        stored = self._state_store.update(paused=command.on)
+        stored = self._stored.store(command.on, self._clock())
         with self._lock:
             self._paused = command.on
             self._unanswered_pauses.append((command, stored))

@@ -24,6 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import DeliveryError, SettingsError
+from edge.mqtt.bounded_client import BoundedClient
 from edge.settings import MqttSettings
 from edge.system.secret_files import MAX_SECRET_BYTES
 from edge.untrusted_file import read_regular, require_regular
@@ -76,23 +77,25 @@ class Limits:
 
 
 class TakeoverDetector:
-    """Suspects that another device with the same client id ends the connections. Pure: durations are in seconds.
+    """Says when another device with the same client id ends the connections, or may do so. Durations are in seconds.
 
-    An MQTT 5 broker should give that reason. mosquitto 2.0 and brokers of MQTT 3.1.1 only close the socket, which looks
-    like a broken network. Another device is likely then only after several short connections in a row. A network or a
-    broker that is away makes attempts between them fail.
+    An MQTT 5 broker should give that reason. mosquitto 2.0 and brokers of MQTT 3.1.1 only close the socket, as a broken
+    network does. Then several short connections in a row are all that is known. A network or a broker that is away
+    makes attempts between them fail.
     """
 
     def __init__(self) -> None:
         self._short_connections = 0
 
-    def ended(self, reason: int, seconds: float) -> bool:
-        """A connection of this length was ended for this reason; returns whether a takeover is likely."""
+    def ended(self, reason: int, seconds: float) -> str:
+        """A connection of this length was ended for this reason; returns a sentence for the log, or nothing."""
         if reason == _TAKEN_OVER:
-            return True
+            return " Another device has connected with the same name (mqtt.device)."
         short = seconds < _SHORT and reason == _CLOSED_SOCKET
         self._short_connections = self._short_connections + 1 if short else 0
-        return self._short_connections >= _SUSPICIOUS
+        if self._short_connections < _SUSPICIOUS:
+            return ""
+        return " Connections are short again and again: is the network bad, or has another device the same name?"
 
     def attempt_failed(self) -> None:
         """No connection was made."""
@@ -284,8 +287,7 @@ class BrokerConnection(threading.Thread):
             )
         else:
             self._blamed = reason.value in _BLAMING
-            taken_over = self._takeovers.ended(reason.value, time.monotonic() - self._accepted)
-            hint = " Does another device have the same name?" if taken_over else ""
+            hint = self._takeovers.ended(reason.value, time.monotonic() - self._accepted)
             self._log_once(f"lost the MQTT broker at {self._address}: {reason}.{hint} Events are kept; trying again.")
 
     def _on_subscribe(self, _client: paho.Client, _d: Any, _mid: int, reasons: list[ReasonCode], _p: Any) -> None:
@@ -299,7 +301,12 @@ class BrokerConnection(threading.Thread):
         )
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        self._listener.received(message.topic, bytes(message.payload), message.retain)
+        try:
+            topic = message.topic  # paho decodes it here
+        except UnicodeDecodeError:  # MQTT forbids it, and a broker that lets it pass must not end this device
+            self._log_once(f"the MQTT broker at {self._address} sends a topic that is not UTF-8; it is ignored")
+            return
+        self._listener.received(topic, bytes(message.payload), message.retain)
 
     def _log_once(self, message: str) -> None:
         """Log a change of the connection; a failure that repeats is logged once."""
@@ -330,7 +337,7 @@ def new_client(settings: MqttSettings, client_id: str) -> paho.Client:
 
     It starts with a clean session. Raises SettingsError when one of the files cannot be used.
     """
-    client = paho.Client(
+    client = BoundedClient(
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
         protocol=_PROTOCOLS[settings.protocol],

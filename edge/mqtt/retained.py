@@ -88,6 +88,13 @@ class RetainedTopics:
         with self._lock:
             self._in_flight.discard(topic)
 
+    def give_back(self, topic: str) -> None:
+        """Send what this topic says now once more on this connection, if it is one of the retained topics."""
+        with self._lock:
+            self._in_flight.discard(topic)
+            if topic in self._payloads:
+                self._due[topic] = None
+
     def reader_started(self, now: float) -> None:
         """Schedule all announcements again, after a random delay."""
         self.resend_at = now + random.uniform(0, _ANNOUNCEMENT_DELAY)

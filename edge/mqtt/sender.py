@@ -123,9 +123,9 @@ class MessageSender:
         self._in_flight.clear()
         poison = self._poison.lost(keys, time.monotonic(), blamed=blamed)
         if isinstance(poison, int):
-            self._refused.add(poison, "it ends the connection whenever one of them comes")
+            self._refused.add(poison, "connections end again and again while one of them is on its way")
         elif poison:
-            _log.warning("the MQTT broker ends the connection whenever %s comes; it is not sent for a while", poison)
+            _log.warning("connections end again and again while %s is on its way; it is sent again later", poison)
 
     def send_due(self, connection: BrokerConnection) -> float:
         """Send what is due and fits the broker's limits."""
@@ -133,6 +133,8 @@ class MessageSender:
         for key in self._poison.released(at):
             if isinstance(key, int):
                 self._outbox.give_back(key)
+            else:
+                self._retained.give_back(key)
         if self._refused and not self._outbox.figures.waiting:  # they were dropped
             self._refused.clear()
         if any(at - message.at > _ANSWER_SECONDS for message in self._in_flight.values()):
@@ -182,7 +184,9 @@ class MessageSender:
     def _send_retained(self, connection: BrokerConnection, at: float) -> None:
         while self._room and (newest := self._retained.take()):
             topic, payload = newest
-            if self._poison.is_held(topic) or self._too_large(topic, payload):
+            if self._poison.is_held(topic):
+                self._retained.given_up(topic)  # for now; it is given back once it is released
+            elif self._too_large(topic, payload):
                 self._retained.given_up(topic)
                 self._refused_topics.add(topic, "too large for it")
             else:

@@ -268,3 +268,31 @@ def write_noise(file: Path) -> None:
     for _ in range(20):
         writer.write(noise.integers(0, 256, (480, 640, 3), np.uint8))
     writer.release()
+
+
+def test_a_camera_that_fills_the_memory_before_it_is_open_is_given_up() -> None:
+    sizes = itertools.count(50_000_000, 100_000_000)
+    hanging = threading.Event()
+    started = time.monotonic()
+    with pytest.raises(SourceError, match="camera 1: 400 MB came, and no picture that ends"):
+        LiveSource(lambda: hanging.wait(10) and FakeCamera(), "camera 1", 5.0, resident=lambda: next(sizes))
+    hanging.set()
+    assert time.monotonic() - started < 2
+
+
+def test_a_picture_without_end_is_given_up_and_not_waited_for() -> None:
+    camera, size = FakeCamera(), [100_000_000]
+    source = LiveSource(lambda: camera, "camera 1", 5.0, resident=lambda: size[0])
+    frames = source.frames()
+    camera.give(1)
+    next(frames)
+    size[0] += 500_000_000  # by whoever took the frame
+    camera.give(2)
+    next(frames)
+    threading.Timer(0.2, lambda: size.__setitem__(0, 665_000_000)).start()
+    with pytest.raises(SourceError, match="camera 1: 65 MB came"):
+        next(frames)
+    closing = time.monotonic()
+    source.close()
+    assert time.monotonic() - closing < 0.5
+    camera.give(3)

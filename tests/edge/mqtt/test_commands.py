@@ -6,7 +6,7 @@ import pytest
 from edge.errors import BundleError, SettingsError
 from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.mqtt.commands import Capabilities, CommandProcessor, RateLimiter
+from edge.mqtt.commands import Capabilities, CommandProcessor, RateLimiter, StoredPause
 from edge.mqtt.messages import Reply
 from edge.system.state import StateStore
 
@@ -161,6 +161,57 @@ def test_pauses_in_turns_are_bounded_and_closing_is_never_refused(desk: CommandD
         desk.clock.now += 1
     assert opened <= 20 + 360
     assert len(desk.replies) < 2 * opened + 3600 / 2, "and the refusals are few"
+
+
+def test_pauses_in_turns_are_written_seldom_and_closing_is_at_once(desk: CommandDesk, tmp_path: Path) -> None:
+    file, versions = tmp_path / "kiosk.state.json", []
+
+    def send(payload: bytes) -> None:
+        desk.command_processor.receive("pause", payload, False)
+        if file.exists() and (not versions or file.stat().st_ino != versions[-1]):
+            versions.append(file.stat().st_ino)
+
+    put_off = 0
+    for _ in range(360):  # as often as opening is allowed
+        send(b'{"on":false}')
+        assert not desk.command_processor.paused
+        desk.command_processor.camera_is_open()
+        put_off += StateStore(tmp_path, "kiosk").state.paused
+        send(b'{"on":true}')
+        assert StateStore(tmp_path, "kiosk").state.paused
+        desk.clock.now += 10.1
+    assert len(versions) <= 2 * (100 + 122)
+    assert put_off > 100
+    send(b'{"on":false}')
+    desk.command_processor.close()
+    assert not StateStore(tmp_path, "kiosk").state.paused, "nothing is put off at the end of the process"
+
+
+@pytest.fixture
+def stored_pause(tmp_path: Path) -> StoredPause:
+    """One whose next opening is put off, and which is open."""
+    stored = StoredPause(StateStore(tmp_path, "kiosk"), RateLimiter(1, 32.0, 0.0))
+    for paused in (True, False, True, False):
+        assert stored.store(paused, 0.0)
+    assert StateStore(tmp_path, "kiosk").state.paused, "a power cut now leaves the camera closed"
+    return stored
+
+
+@pytest.mark.parametrize(
+    ("now", "in_any_case", "paused"), [(31.0, False, True), (32.0, False, False), (1.0, True, False)]
+)
+def test_an_opening_that_was_put_off_is_stored_when_it_is_due_or_at_the_end(
+    stored_pause: StoredPause, tmp_path: Path, now: float, in_any_case: bool, paused: bool
+) -> None:
+    stored_pause.store_opening(now, in_any_case=in_any_case)
+    assert StateStore(tmp_path, "kiosk").state.paused == paused
+
+
+def test_an_opening_that_was_put_off_never_undoes_a_later_pause(stored_pause: StoredPause, tmp_path: Path) -> None:
+    stored_pause.store(True, 1.0)
+    stored_pause.store_opening(1000.0)
+    stored_pause.store_opening(1000.0, in_any_case=True)
+    assert StateStore(tmp_path, "kiosk").state.paused
 
 
 def test_repeated_pauses_of_a_file_are_not_all_answered(tmp_path: Path) -> None:

@@ -43,6 +43,18 @@ def test_it_is_tried_again_later_each_time() -> None:
     assert holds == [600, 1200, 2400, 3600, 3600]
 
 
+def test_a_topic_is_held_for_a_minute_at_most() -> None:
+    detector, now, holds = PoisonMessageDetector(), 0.0, []
+    for _ in range(7):
+        while detector.lost(["kiosk/availability"], now, blamed=False) is None:
+            pass
+        began = now
+        while not detector.released(now):
+            now += 1
+        holds.append(now - began)
+    assert holds == [5, 10, 20, 40, 60, 60, 60]
+
+
 def test_an_answered_message_is_cleared() -> None:
     detector = PoisonMessageDetector()
     for _ in range(9):

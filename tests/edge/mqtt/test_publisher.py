@@ -253,7 +253,7 @@ def test_the_same_failure_over_and_over_is_logged_once(start: Start, caplog: pyt
     assert caplog.text.count("no MQTT broker answers") == 1
 
 
-HINT = "Does another device have the same name?"
+HINT = "is the network bad, or has another device the same name?"
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])

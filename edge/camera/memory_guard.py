@@ -1,0 +1,47 @@
+"""Ends a camera that fills the memory: an MJPEG part without end, or a picture of absurd size.
+
+FFmpeg collects a picture before it gives it away, and has no option that bounds one. So the memory of the whole process
+is measured while a picture is waited for. Nothing else grows then.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from edge.errors import SourceError
+
+CHECK_SECONDS: Final = 0.1
+_OPENING: Final = 300_000_000  # bytes; picamera2 and the decoder of a 4K stream take most of it
+_PICTURE: Final = 64_000_000  # bytes; a part of 20 MB, while FFmpeg enlarges its buffer
+
+_STATM: Final = Path("/proc/self/statm")
+
+
+def resident_bytes() -> int:
+    """The resident memory of this process (proc(5), statm)."""
+    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class MemoryGuard:
+    """Raises SourceError when the process grows too much while one picture of the camera ``name`` is waited for."""
+
+    def __init__(self, name: str, resident: Callable[[], int]) -> None:
+        self._name = name
+        self._resident = resident
+        self._before = resident()
+        self._most = _OPENING
+
+    def start(self) -> None:
+        """A new wait begins, after the camera is open."""
+        self._before = self._resident()
+        self._most = _PICTURE
+
+    def check(self) -> None:
+        """Raise SourceError when this wait has taken too much memory."""
+        grown = self._resident() - self._before
+        if grown > self._most:
+            raise SourceError(
+                f"{self._name}: {grown / 1e6:.0f} MB came, and no picture that ends. Does the address give a video "
+                "stream, and is the camera in order?"
+            )
