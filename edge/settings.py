@@ -9,6 +9,23 @@ from msgspec import Meta
 
 from edge.broker_url import parse_broker_url
 from edge.errors import SettingsError, nearest
+from edge.setting_types import (
+    PATTERN_WORDS,
+    PRINTABLE,
+    Count,
+    DeviceName,
+    FileName,
+    FromCard,
+    Host,
+    Port,
+    PresetName,
+    Seconds,
+    Share,
+    Side,
+    Text,
+    TopicPrefix,
+    UserName,
+)
 from edge.untrusted_file import read_regular
 
 EXPRESSIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -22,44 +39,9 @@ _EVENT_KINDS: Final = (
     "left",
 )  # as edge.records.EventKind, for the same reason
 
-PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*\Z"
-"""The pattern of a text without control characters."""
-
-HOST: Final = r"^(?a:[\w-]{1,63}(\.[\w-]{1,63})*\.?|(?=[^:]*:)[0-9A-Fa-f:.]{2,45}(%[\w.-]{1,63})?)\Z"
-"""The pattern of a host name, with or without its domain, or of an IPv4 or IPv6 address."""
-
-_LEVEL: Final = r"[^/+#\s\x00-\x1f\x7f]"  # a character of a topic between two slashes
-_NAME_PATTERN: Final = rf"^{_LEVEL}*\Z"
-_PREFIX_PATTERN: Final = rf"^(?!\$){_LEVEL}+(/{_LEVEL}+)*\Z"
-_USER_PATTERN: Final = r"^[^:\x00-\x1f\x7f]*\Z"
-_PRESET_PATTERN: Final = r"^[a-z0-9_-]{1,64}\Z"
-PATTERN_WORDS: Final = {
-    PRINTABLE: "text without control characters",
-    HOST: "host name or address",
-    _NAME_PATTERN: "a name without spaces, control characters, /, + and #",
-    _PREFIX_PATTERN: "names with / between them, without spaces, control characters, + and #, not beginning with $",
-    _USER_PATTERN: "text without :",
-    _PRESET_PATTERN: "1 to 64 lower-case letters, digits, - and _",
-}
-"""What each pattern of a setting means, in words."""
-
-# Every type has finite bounds, so that no value makes a program hang, overflow or fill the memory: see
-# tests/edge/test_settings_bounds.py, which is generated from these types.
-Seconds = Annotated[float, Meta(ge=0.001, le=86_400)]
-Count = Annotated[int, Meta(ge=1, le=1000)]
-Side = Annotated[int, Meta(ge=64, le=8192)]
-Share = Annotated[float, Meta(ge=0, lt=1)]
-FromCard = Literal["card"]
-Port = Annotated[int, Meta(ge=1, le=65535)]
-Text = Annotated[str, Meta(max_length=250, pattern=PRINTABLE)]
-FileName = Annotated[str, Meta(max_length=4096, pattern=PRINTABLE)]
-Host = Annotated[str, Meta(max_length=253, pattern=HOST)]
-TopicPrefix = Annotated[str, Meta(max_length=250, pattern=_PREFIX_PATTERN)]
-
 _LARGEST_FILE: Final = 100_000  # bytes; the sample has eight thousand
 _MAX_DOTS: Final = 200
 _LONGEST_ERROR: Final = 400  # characters
-
 _LONGEST_BASE: Final = 180  # bytes of PREFIX/DEVICE, which begins the names of files; Linux allows them 255
 
 
@@ -74,7 +56,7 @@ class CameraSettings(Section, frozen=True):
     """`demo`, a video file, a folder of pictures, or a V4L2 device (`/dev/video0`). Or a Raspberry Pi camera
     (`picamera2`, `picamera2:1`), or the address of a stream (`http://`, `https://`, `rtsp://`, `rtsps://`, `rtmp://`,
     `tcp://`, `udp://`)."""
-    username: Annotated[str, Meta(max_length=250, pattern=_USER_PATTERN)] = ""
+    username: UserName = ""
     """User name for a stream; empty: no user name and no password, or those in the address."""
     password_file: FileName = ""
     """File with the stream's password, never the password itself. The service reads /etc/fer-edge/camera-password."""
@@ -193,7 +175,7 @@ class EventSettings(Section, frozen=True):
 class Preset(Section, frozen=True):
     """``[[preset]]``: a named event for a face that shows one expression long enough. There may be any number."""
 
-    name: Annotated[str, Meta(max_length=64, pattern=_PRESET_PATTERN)]
+    name: PresetName
     """Name of the event: lower-case letters, digits, - and _."""
     expression: Annotated[str, Meta(max_length=64, pattern=PRINTABLE)]
     """angry, disgust, fear, happy, sad, surprise or neutral."""
@@ -232,7 +214,7 @@ class MqttSettings(Section, frozen=True):
     """Keep-alive interval in seconds. A connection that is silent for twice as long is lost."""
     prefix: TopicPrefix = "fer-edge"
     """Topics are PREFIX/DEVICE/availability, .../state, .../event and so on."""
-    device: Annotated[str, Meta(max_length=250, pattern=_NAME_PATTERN)] = ""
+    device: DeviceName = ""
     """Unique name of this device; empty: the board's serial number. A computer without one keeps the
     host name of its first start. `{board}` in it stands for that too."""
     username: Text = ""

@@ -15,6 +15,7 @@ from typing import Any, Final
 from msgspec import inspect as types
 
 from edge import settings
+from edge.setting_types import PATTERN_WORDS, PRINTABLE
 
 _HEADER: Final = """\
 # Settings of fer-edge. Every key is optional; the commented values are the defaults.
@@ -85,8 +86,8 @@ def _accepted_values(kind: types.Type) -> str:
             words = f"whole number{_range(kind)}"
         case types.FloatType():
             words = f"number{_range(kind)}"
-        case types.StrType(pattern=str(pattern)) if pattern != settings.PRINTABLE:
-            words = settings.PATTERN_WORDS[pattern]
+        case types.StrType(pattern=str(pattern)) if pattern != PRINTABLE:
+            words = PATTERN_WORDS[pattern]
         case types.StrType(min_length=least, max_length=most):
             words = f"text{', not empty' if least else ''}{f', up to {most} characters' if most else ''}"
         case types.TupleType(item_types=items):

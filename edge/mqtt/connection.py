@@ -9,7 +9,6 @@ import logging
 import random
 import select
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import DeliveryError, SettingsError
 from edge.mqtt.bounded_client import BoundedClient
+from edge.mqtt.no_connection import no_connection
 from edge.settings import MqttSettings
 from edge.system.secret_files import MAX_SECRET_BYTES
 from edge.untrusted_file import read_regular, require_regular
@@ -219,7 +219,7 @@ class BrokerConnection(threading.Thread):
         try:
             client.connect(settings.host, settings.port, settings.keepalive, properties=_connect_properties(settings))
         except (OSError, ValueError) as error:
-            self._log_once(f"{_no_connection(self._address, error)} Events are kept; trying again.")
+            self._log_once(f"{no_connection(self._address, error)} Events are kept; trying again.")
             return
         deadline = time.monotonic() + _CONNACK_SECONDS
         while not self._stopping.is_set() and self._serve(client, woken):
@@ -317,19 +317,6 @@ class BrokerConnection(threading.Thread):
     @property
     def _address(self) -> str:
         return f"{self._settings.host}:{self._settings.port}"
-
-
-def _no_connection(address: str, error: OSError | ValueError) -> str:
-    """Why no connection was made, and what to check."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (
-            f"the certificate of the MQTT broker at {address} is not trusted: {error.verify_message}. Does "
-            "mqtt.ca_file name the authority that signed it, is mqtt.host the name in it, is this device's clock right?"
-        )
-    if isinstance(error, ssl.SSLError):
-        return f"no MQTT broker answers at {address}: TLS failed: {error}. Check mqtt.port, mqtt.tls and mqtt.ca_file."
-    where = "mqtt.url, or mqtt.host and mqtt.port"
-    return f"no MQTT broker answers at {address}: {error}. Is it running, is its address right ({where})?"
 
 
 def new_client(settings: MqttSettings, client_id: str) -> paho.Client:
