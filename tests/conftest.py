@@ -130,6 +130,12 @@ def fer2013() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real_clips() -> Path:
+    """A folder of real videos with annotations: videos/NAME.mp4, gt/NAME.json and gt/NAME.meta.json."""
+    return _named_by("REAL_CLIPS", "a folder of real videos and annotations")
+
+
+@pytest.fixture(scope="session")
 def faceres() -> Path:
     """The published face-pretrained network."""
     return _named_by("FACERES", "models/faceres.json of the npm package @vladmandic/human 3.3.6")

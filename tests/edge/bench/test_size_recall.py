@@ -1,7 +1,6 @@
 """Recall by size and pose: what counts as found, as false, and as neither; and the files it is counted against."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -104,10 +103,8 @@ def test_bench_prints_the_table_and_refuses_the_annotations_of_another_video(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("REAL_CLIPS" not in os.environ, reason="REAL_CLIPS does not name the folder of real videos")
-def test_a_real_video_is_counted() -> None:
-    folder = Path(os.environ["REAL_CLIPS"])
-    command = [FER_EDGE, "bench", "--source", folder / "videos" / "pyfeat_single.mp4", "--truth", folder / "gt"]
+def test_a_real_video_is_counted(real_clips: Path) -> None:
+    command = [FER_EDGE, "bench", "--source", real_clips / "videos" / "pyfeat_single.mp4", "--truth", real_clips / "gt"]
     done = subprocess.run(
         [*command, "--starts", "1", "--json"], capture_output=True, text=True, timeout=100, check=False
     )
