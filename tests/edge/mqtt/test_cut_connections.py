@@ -84,8 +84,9 @@ def test_a_topic_over_which_connections_end_is_said_again(
         caplog.at_level(logging.WARNING),
         cutting(broker.port, 10, lambda data, _: b"fer-edge/kiosk/availability" in data) as proxy,
         listening(broker.port) as listener,
-        device(tmp_path, proxy.port),
+        device(tmp_path, proxy.port) as kiosk,
     ):
+        kiosk.publisher.set_camera(is_open=True)
         wait_until(lambda: proxy.cuts == 10, 15)
         wait_until(lambda: listener.last("availability") == "online", 10)
     assert "too large" not in caplog.text
@@ -96,8 +97,9 @@ def test_state_speaks_after_connections_that_were_cut_right_after_the_connack(br
     with (
         cutting(broker.port, 10, lambda data, seconds: bool(data) or seconds > 0.15) as proxy,
         listening(broker.port) as listener,
-        device(tmp_path, proxy.port, protocol="3.1.1"),
+        device(tmp_path, proxy.port, protocol="3.1.1") as kiosk,
     ):
+        kiosk.publisher.set_camera(is_open=True)
         wait_until(lambda: proxy.cuts == 10, 15)
         wait_until(lambda: '"faces":0' in (listener.last("state") or ""), 10)
         wait_until(lambda: listener.last("availability") == "online", 10)

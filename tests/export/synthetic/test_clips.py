@@ -10,7 +10,7 @@ from edge.bench.ground_truth import read_truth, truth_beside
 from edge.errors import UsageError
 from edge.records import Box, Square
 from edge.settings import DetectSettings
-from edge.vision.detectors import open_detector
+from edge.vision.cascades import FaceCascades
 from edge.vision.pyramid import Pyramid
 from export.synthetic.clips import make_clips, make_scene, scene_names
 
@@ -48,9 +48,9 @@ def test_what_one_cascade_takes_for_faces_all_together_do_not(seed: int) -> None
     assert faces == ()
     found = found_in(picture)
     assert len(found) >= 3
-    detector = open_detector(DetectSettings())
+    cascades = FaceCascades(DetectSettings())
     places = [Square(box.x + box.w / 2, box.y + box.h / 2, box.w) for box in found]
-    assert not any(detector.confirm_proposal(Pyramid(picture), place)[0] for place in places)
+    assert not any(cascades.confirm_proposal(Pyramid(picture), place)[0] for place in places)
 
 
 def test_who_stands_still_does_not_move() -> None:
