@@ -161,7 +161,7 @@ def test_a_run_on_a_tree_with_a_bad_picture_is_exported_from_the_same_tree(blobs
             file.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(file), pixels)
     (tmp_path / "tree" / "train" / "sad" / "bad.png").write_text("no picture")
-    train = ["fer-train", "run", "student-small", "--data", tmp_path / "tree", "--out", tmp_path / "run"]
+    train = ["fer-train", "run", "shallow", "--data", tmp_path / "tree", "--out", tmp_path / "run"]
     recipe = ["--set", "votes=0", "--set", "teachers=", "--set", "epochs=1", "--set", "batch=16"]
     done = command(*train, *recipe)
     assert (done.returncode, "train/sad/bad.png: not a readable picture" in done.stderr) == (7, True), done.stderr
