@@ -193,8 +193,17 @@ def standin(built_standin: Path, tmp_path: Path) -> StandIn:
     return StandIn(tmp_path, built_standin)
 
 
+# Booted containers share the cgroup of whoever boots them, and systemd in one would meet the processes of another.
+_BOOTED = {"test_debian_package.py", "test_service.py", "test_systemd.py"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the folders whose files take minutes, so that no worker is left alone with one of them at the end."""
+    """Keep a file in one process, and all booted containers in one; start with the folders whose files take minutes.
+
+    A file's fixtures may be expensive, and no worker should be left alone with a long file at the end.
+    """
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("booted" if item.path.name in _BOOTED else str(item.path)))
     long = [str(ROOT / "tests" / folder) for folder in ("export", "train", "platform")]
     items.sort(key=lambda item: not any(str(item.path).startswith(folder) for folder in long))
 
