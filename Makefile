@@ -3,8 +3,8 @@ PYTHON ?= python3
 DEVICE := .venv/device
 DEV    := .venv/dev
 FULL   := .venv/full
-# tests/conftest.py has the groups of tests that stay in one process, and their order.
-PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
+# A file of tests stays in one process, since its fixtures may be expensive. The order is that of tests/conftest.py.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 # The device that `make wheelhouse` and `make size` are for: a 64-bit Raspberry Pi OS Bookworm.
 ARCH ?= aarch64
 PY   ?= 3.11

@@ -193,19 +193,20 @@ def standin(built_standin: Path, tmp_path: Path) -> StandIn:
     return StandIn(tmp_path, built_standin)
 
 
-# Booted containers share the cgroup of whoever boots them, and systemd in one would meet the processes of another.
-_BOOTED = {"test_debian_package.py", "test_service.py", "test_systemd.py"}
+# The order of files: those that take minutes first, so that no worker is left alone with one at the end. Booted
+# containers share the cgroup of whoever boots them, and systemctl kill in one would meet the processes of another. So
+# minutes of other files lie between the files that boot one.
+_ORDER = ("platform/test_debian_package.py", "export/", "platform/test_service.py", "train/", "platform/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file in one process, and all booted containers in one; start with the folders whose files take minutes.
+    """Sort the files of tests by _ORDER; the others come last."""
 
-    A file's fixtures may be expensive, and no worker should be left alone with a long file at the end.
-    """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("booted" if item.path.name in _BOOTED else str(item.path)))
-    long = [str(ROOT / "tests" / folder) for folder in ("export", "train", "platform")]
-    items.sort(key=lambda item: not any(str(item.path).startswith(folder) for folder in long))
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(ROOT / "tests").as_posix()
+        return next((number for number, start in enumerate(_ORDER) if path.startswith(start)), len(_ORDER))
+
+    items.sort(key=rank)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:  # noqa: ANN001

@@ -1,4 +1,4 @@
-"""The fixtures of the tests in a booted systemd. All of them share one container, which takes a minute to set up."""
+"""The fixtures of the tests in a booted systemd. A file shares one container, which takes half a minute to set up."""
 
 import shutil
 import subprocess
@@ -27,11 +27,11 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # powered off after each file: see _ORDER in tests/conftest.py
 def container(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[Container]:
     """A booted container with a broker and a camera (an MJPEG server); fer-edge is not installed yet."""
     made = new_container(tmp_path_factory.mktemp("container"))
-    wheels.rename(made.root / BOX / "wheels")
+    shutil.copytree(wheels, made.root / BOX / "wheels")
     made.boot()
     made.run("systemctl", "enable", "--now", "camera", "mosquitto")
     yield made
@@ -52,7 +52,7 @@ def new_container(folder: Path) -> Container:
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def installed(container: Container) -> Container:
     """The container after the commands of docs/kiosk.md, with the camera and the broker's name in its settings."""
     container.run("python3", "-m", "venv", "--system-site-packages", "/opt/fer-edge")
