@@ -40,7 +40,7 @@ class SizeRecall:
         self.frames += other.frames
         self.boxes += other.boxes
         self.false += other.false
-        self._faces += other._faces
+        self._faces.update(other._faces)
         self._found.update(other._found)
         return self
 
