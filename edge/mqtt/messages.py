@@ -3,6 +3,7 @@
 ``python -m edge.mqtt.messages docs`` writes ``docs/*.schema.json`` from these types. docs/mqtt.md describes the topics.
 """
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -177,8 +178,19 @@ PAYLOADS: Final[dict[str, type[msgspec.Struct]]] = {
 def schemas() -> dict[str, str]:
     """The text of each schema file, by its name."""
     return {
-        f"{name}.schema.json": json.dumps(msgspec.json.schema(kind), indent=2) + "\n" for name, kind in PAYLOADS.items()
+        f"{name}.schema.json": json.dumps(_unindented(msgspec.json.schema(kind)), indent=2) + "\n"
+        for name, kind in PAYLOADS.items()
     }
+
+
+def _unindented(schema: Any) -> Any:
+    """A schema whose descriptions have no indentation of docstrings. Of msgspec before 0.23 they have it."""
+    if isinstance(schema, dict):
+        return {
+            key: inspect.cleandoc(part) if key == "description" and isinstance(part, str) else _unindented(part)
+            for key, part in schema.items()
+        }
+    return [_unindented(part) for part in schema] if isinstance(schema, list) else schema
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ def memory_budget(most: int) -> Iterator[None]:
     """Let this process allocate at most ``most`` bytes more while this lasts (RLIMIT_DATA).
 
     Beyond it allocations fail: MemoryError in Python, cv2.error or "no picture" in OpenCV. The bound is the process's,
-    so other threads share it: use it for short steps. Where the kernel says nothing of its memory, there is no bound.
+    so other threads share it: use it for short steps. What the process had freed before its first budget may be used
+    again besides. Where the kernel says nothing of its memory, there is no bound.
     """
     if set_option := getattr(_LIBC, "mallopt", None):  # glibc would keep what was freed, and use it beyond the bound
         set_option(_M_MMAP_THRESHOLD, _LARGE)
