@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
-import msgspec
-
 from edge.app.broker_session import BrokerSession, open_broker_session
 from edge.app.frame_loop import FrameLoop, LoopControl
 from edge.app.recording import Recorder
 from edge.app.reporters import AggregateReport, EventReporter, PerEventReport, ReportStrategy
 from edge.app.summary import ContactSheet, Summary, show_at_end
-from edge.camera.sources import is_live
+from edge.camera.sources import is_live, with_source
 from edge.errors import DeliveryError, FerEdgeError, SettingsError, UsageError
 from edge.events.factory import EventFactory
 from edge.model.bundle import Card
@@ -139,10 +137,7 @@ def _metrics(settings: MetricsSettings, counters: RunCounters, session: BrokerSe
 
 def _settings(arguments: Namespace) -> Settings:
     """The settings file, with the source of the command line and the secrets of systemd."""
-    settings = load_settings(arguments.config)
-    if arguments.source:
-        camera = msgspec.structs.replace(settings.camera, source=arguments.source)
-        settings = msgspec.structs.replace(settings, camera=camera)
+    settings = with_source(load_settings(arguments.config), arguments.source)
     return with_device_name(with_credentials(settings, os.environ), os.environ, keep=arguments.events == "mqtt")
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge.errors import SourceError
 from edge.events.episodes import Change
 from edge.model.preprocessing import expression, softmax
+from edge.monitoring.last_readings import LastReadings
 from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.pipeline import FrameResult, Pipeline
 from edge.records import Reading
@@ -97,14 +98,13 @@ class ContactSheet(FrameObserver):
         self._every = 1
         self._count = 0
         self._tiles: list[NDArray[np.uint8]] = []
-        self._readings: dict[int, Reading] = {}
+        self._last_readings = LastReadings()
 
     def frame(self, result: FrameResult, status: LoopStatus) -> None:
         """Annotate and keep every n-th frame; when there are too many, drop every other one and double n."""
-        self._readings = {track.id: self._readings[track.id] for track in result.tracks if track.id in self._readings}
-        self._readings.update(result.readings)
+        readings = self._last_readings.update(result)
         if self._count % self._every == 0:
-            self._tiles.append(_annotate(result, self._readings))
+            self._tiles.append(_annotate(result, readings))
         self._count += 1
         if len(self._tiles) > 2 * _COLUMNS * _ROWS:
             self._tiles = self._tiles[::2]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import cv2
+import msgspec
 import numpy as np
 
 from edge.camera.address import is_stream, require_known_scheme, safe_source
@@ -23,7 +24,7 @@ from edge.camera.live import Device, LiveSource
 from edge.camera.picture_file import FRAME_MEMORY, PICTURES, read_gray
 from edge.errors import SourceError
 from edge.records import Frame, Gray
-from edge.settings import CameraSettings
+from edge.settings import CameraSettings, Settings
 from edge.system.memory_budget import memory_budget
 from edge.untrusted_file import is_char_device, is_file, is_folder
 
@@ -91,6 +92,13 @@ def _open(camera: CameraSettings) -> Source:
         f"source {safe_source(name)!r}: no such file, folder or device. "
         "Give demo, a video, a folder, /dev/video0, picamera2 or a stream's address."
     )
+
+
+def with_source(settings: Settings, source: str | None) -> Settings:
+    """The settings with the source of the command line, if it gives one."""
+    if not source:
+        return settings
+    return msgspec.structs.replace(settings, camera=msgspec.structs.replace(settings.camera, source=source))
 
 
 def is_live(camera: CameraSettings) -> bool:

@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         "fer-edge run --source visit.mp4               the events of a video, as JSON lines",
         "fer-edge run --config /etc/fer-edge/config.toml --events mqtt",
         "fer-edge classify portrait.jpg group.png",
+        "fer-edge preview --source /dev/video0         mount a camera by looking",
         "fer-edge doctor --config /etc/fer-edge/config.toml",
         "fer-edge COMMAND --help                       the options and examples of a command",
     )
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_preview(commands)
     _add_replay(commands)
     _add_classify(commands)
     _add_verify(commands)
@@ -111,6 +113,15 @@ def _add_json(parser: argparse.ArgumentParser, meaning: str = "print JSON") -> N
     parser.add_argument("--json", action="store_true", help=meaning)
 
 
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--source",
+        metavar="SOURCE",
+        help="demo, a video file, a folder of pictures, /dev/video0, picamera2 (or picamera2:1 for the second camera), "
+        "or the address of a stream (http://, https://, rtsp://, rtmp://, tcp://, udp://); see docs/cameras.md",
+    )
+
+
 def _add_run(commands: Commands) -> None:
     examples = (
         "fer-edge run --source demo --sheet demo.png   a built-in demonstration, and a picture of it",
@@ -122,12 +133,7 @@ def _add_run(commands: Commands) -> None:
     summary = "watch a camera, video or folder of pictures, and print or publish events"
     run = _add(commands, "run", ("edge.app.run", "run"), summary, _epilog(examples))
     _add_config(run)
-    run.add_argument(
-        "--source",
-        metavar="SOURCE",
-        help="demo, a video file, a folder of pictures, /dev/video0, picamera2 (or picamera2:1 for the second camera), "
-        "or the address of a stream (http://, https://, rtsp://, rtmp://, tcp://, udp://); see docs/cameras.md",
-    )
+    _add_source(run)
     run.add_argument(
         "--events", choices=("-", "mqtt"), default="-", help="where events go: - is stdout (default), mqtt the broker"
     )
@@ -135,6 +141,31 @@ def _add_run(commands: Commands) -> None:
     run.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of annotated frames")
     run.add_argument(
         "--record", type=Path, metavar="FILE", help="record boxes and scores of faces for replay; no pictures"
+    )
+
+
+def _add_preview(commands: Commands) -> None:
+    examples = (
+        "fer-edge preview --source /dev/video0         for a browser on this machine",
+        "fer-edge preview --listen 0.0.0.0             for one on the network, such as a telephone's",
+        "sudo -u fer-edge fer-edge preview --config /etc/fer-edge/config.toml",
+    )
+    text = (
+        "It is started by hand only, never by the service, and ends by itself after ten minutes. It stores nothing.\n"
+        "Stop the service first: only one program can use a camera. docs/cameras.md explains the page.\n"
+    )
+    summary = "show the live picture with its faces on a page, to mount and light a camera by looking"
+    preview = _add(commands, "preview", ("edge.cli.preview", "preview"), summary, _epilog(examples, text))
+    _add_config(preview)
+    _add_source(preview)
+    preview.add_argument(
+        "--listen",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="the address of this machine to serve the page at; 0.0.0.0 for all (default: 127.0.0.1)",
+    )
+    preview.add_argument(
+        "--port", type=_port, default=9470, metavar="N", help="the port of the page (default: 9470; 0: any free one)"
     )
 
 
@@ -231,6 +262,12 @@ def _add_bench(commands: Commands) -> None:
         metavar="N",
         help="how often to start `fer-edge run`, to measure its memory and the time to its first event (default: 3)",
     )
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text) <= 65_535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 0 to 65535")
+    return int(text)
 
 
 def _positive(text: str) -> int:

@@ -145,7 +145,7 @@ class YuNetDetector:
             if any(proposal.within(square) for square in self._known):
                 continue
             detection = self._detect(pyramid, proposal, _FACE_SCORE)
-            if detection and detection.square.side >= 0.9 * self._smallest_face(pyramid.size):
+            if detection and detection.square.side >= 0.9 * self.smallest_face(pyramid.size):
                 self._known.append(detection.square)
                 detections.append(detection)
         return detections
@@ -157,6 +157,10 @@ class YuNetDetector:
         picture = Pyramid(gray).reduced(reduction, (0, height), (0, width))
         squares = [_square(face, 0, 0, reduction) for face in self._network.faces(picture, _FACE_SCORE)]
         return sorted((square.box for square in squares), key=lambda box: box.w, reverse=True)
+
+    def smallest_face(self, size: tuple[int, int]) -> float:
+        """By the shorter side of a frame, and never below what the network was trained on."""
+        return max(self._settings.min_face * min(size), _MIN_FACE)
 
     def for_new_source(self) -> "YuNetDetector":
         """The same network with a new search."""
@@ -222,12 +226,9 @@ class YuNetDetector:
         found = replace(found, roll=found.roll + _roll(face[4:14].reshape(5, 2)))
         return Detection(found, float(face[14]), bool(face[14] >= _CLEAR_SCORE))
 
-    def _smallest_face(self, size: tuple[int, int]) -> float:
-        return max(self._settings.min_face * min(size), _MIN_FACE)
-
     def _reduction(self, size: tuple[int, int]) -> float:
         """By how much frames are reduced."""
-        return max(1.0, self._smallest_face(size) / _FACE_PIXELS)
+        return max(1.0, self.smallest_face(size) / _FACE_PIXELS)
 
 
 def _square(face: NDArray[np.float32], left: float, top: float, scale: float) -> Square:

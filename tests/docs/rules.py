@@ -73,6 +73,11 @@ RULES = (
         r"sudo apt (install \./fer-edge_.*\.deb|remove fer-edge)",
         'tests/platform/test_debian_package.py: "apt-get", "install"',
     ),
+    Rule(
+        "elsewhere",
+        r"sudo -u fer-edge fer-edge preview --config .* --listen 0\.0\.0\.0",
+        "tests/edge/cli/test_preview.py: previewing(*DEMO)",
+    ),
     Rule("elsewhere", r"make deb .*", "tests/platform/test_debian_package.py: build_package"),
     Rule("elsewhere", r"sudo \S*fer-edge service install", 'tests/platform/test_service.py: "service", "install"'),
     Rule("elsewhere", r"sudo fer-edge service uninstall", 'tests/platform/test_service.py: "service", "uninstall"'),
@@ -151,6 +156,7 @@ RULES = (
     Rule(
         "system", r"mosquitto_sub -h broker\.local -u kiosk -P PASSWORD -v -t 'fer-edge/#'", "asks a broker elsewhere"
     ),
+    Rule("system", r"ssh -L 9470:127\.0\.0\.1:9470 kiosk", "logs in elsewhere"),
     Rule("system", r"openssl s_client -connect 10\.0\.0\.9:443 .*", "asks a camera elsewhere"),
     Rule("system", r"edgetpu_compiler -s model\.tflite", "Coral's program, which is not here"),
 )
