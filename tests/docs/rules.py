@@ -42,7 +42,7 @@ RULES = (
     Rule("run", r"fer-edge replay visits\.jsonl( --config other\.toml)?"),
     Rule("run", r"fer-edge verify --data fer2013\.csv( --split PublicTest)?", "the faces are noise here", code=23),
     Rule("run", r"fer-train recipes"),
-    Rule("run", r"fer-export check my-bundle"),
+    Rule("run", r"fer-export check (my-bundle|student-small)"),
     Rule("run", r"fer-export episodes student(-small)? --data fer2013\.csv --faces 240", less="--faces 1"),
     Rule("run", r"fer-export clips --out clips --data fer2013\.csv --seed 1", less="--scene still --seconds 0.2"),
     Rule("run", r"fer-export compare student-small my-bundle --data fer2013\.csv --out .*", needs="matplotlib"),
@@ -115,6 +115,7 @@ RULES = (
         r"fer-train (bank|evaluate) .*",
         "needs TensorFlow, a run; tests/train/evaluation/test_evaluate.py has both",
     ),
+    Rule("parsed", r"fer-train twins .*", "takes many minutes; tests/train/data/test_twins.py searches some pictures"),
     Rule("parsed", r"fer-train average .*", "needs trained runs; tests/train/test_average.py makes two"),
     Rule("parsed", r"fer-export bundle .*", "needs a trained run; tests/export/test_build.py makes a small one"),
     Rule(
