@@ -39,6 +39,9 @@ _EVENT_KINDS: Final = (
     "left",
 )  # as edge.records.EventKind, for the same reason
 
+_REMOVED_KEYS: Final = {
+    "detect.width": "remove it: detect.min_face alone says how small a face may be, as a share of the shorter side"
+}
 _LARGEST_FILE: Final = 100_000  # bytes; the sample has eight thousand
 _MAX_DOTS: Final = 200
 _LONGEST_ERROR: Final = 400  # characters
@@ -96,18 +99,19 @@ class DetectSettings(Section, frozen=True):
     faces. It needs `model`."""
     model: FileName = ""
     """File of the network YuNet, for `yunet` only. [Detectors](detectors.md) says where to get it."""
-    width: Annotated[int, Meta(ge=80, le=8192)] = 320
-    """The search for new faces reduces the picture to at most this width, in pixels. `yunet` does not use it."""
-    min_face: Annotated[float, Meta(ge=0.001, le=1)] = 0.12
-    """Smallest face, as a fraction of the picture's height; for `yunet`, of its shorter side."""
+    min_face: Annotated[float, Meta(ge=0.001, lt=1)] = 0.12
+    """Smallest face, as a share of the picture's shorter side: 0.05 is 24 of 480 pixels. `haar` needs faces of 24
+    pixels, `yunet` of 10. Where the picture has too few, a message at the start names the smallest share that can be
+    found. `haar` searches faces below 0.12 where something moves, and elsewhere every ten seconds."""
     neighbors: Count = 5
     """How many overlapping detections make a face when one picture is scanned. A face that is tracked must have 4.4
     times as many. They come from a second cascade, on the picture and its mirror image, and from cascades for eyes and
     mouth. A higher number gives fewer false faces."""
     budget_ms: Annotated[float, Meta(ge=0.1, le=10_000)] = 20.0
     """Milliseconds per frame for the search for new faces, in the time of a Raspberry Pi 4. The time is estimated, not
-    measured, so that the same pictures always give the same faces. A full scan takes about 30 and is spread over two
-    seconds. The rest of the budget is spent where something moves."""
+    measured, so that the same pictures always give the same faces. A full scan for faces of 0.12 or more takes about
+    30 and is spread over two seconds. One for faces from 0.05 to 0.12 takes about 200 and is spread over ten. The rest
+    of the budget is spent where something moves."""
     cascade: FileName = ""
     """File of another OpenCV cascade. Empty: two of OpenCV's own for upright frontal faces, which must agree, and two
     for eyes and mouth. A cascade given here must find a tracked face in the picture and its mirror image, with 2.4
@@ -362,7 +366,8 @@ def _reject_unknown_keys(file: Path, values: dict[str, Any], section: type[Secti
     types = get_type_hints(section, include_extras=True)
     for key, value in values.items():
         if key not in types:
-            hint = nearest(f"{prefix}{key[:100]}", [f"{prefix}{known}" for known in types])
+            known = [f"{prefix}{name}" for name in types]
+            hint = _REMOVED_KEYS.get(f"{prefix}{key}") or nearest(f"{prefix}{key[:100]}", known)
             raise _error(file, f"unknown key {prefix}{key}; {hint}")
         if isinstance(value, dict) and isinstance(types[key], type) and issubclass(types[key], Section):
             _reject_unknown_keys(file, value, types[key], f"{prefix}{key}.")

@@ -43,6 +43,8 @@ def test_a_file_changes_the_keys_that_it_has(tmp_path: Path) -> None:
         ("[events]\nsmoothing = -1\n", r"events\.smoothing"),
         ('[events]\ndwell = "fast"\n', r"events\.dwell"),
         ("mqtt = 3\n", "mqtt"),
+        *((f"[detect]\nmin_face = {value}\n", r"detect\.min_face") for value in ("0", "0.0", "1", "nan", "inf", "-1")),
+        ("[detect]\nwidth = 640\n", r"unknown key detect\.width; remove it: detect\.min_face alone says how small"),
         (
             '[[preset]]\nname = "smile"\nexpression = "hapy"\n',
             r"preset\[0\]\.expression: unknown 'hapy'; did you mean happy",

@@ -277,7 +277,7 @@ def test_the_sample_holds_every_default_and_describes_it(tmp_path: Path) -> None
     [example] = re.findall(r"^# \[\[preset\]\]\n(?:# \w+ = .*\n)+", sample(), re.MULTILINE)
     file.write_text(re.sub("^# ", "", example, flags=re.MULTILINE))
     assert load_settings(file).preset == (Preset(name="smile", expression="happy", for_seconds=1.5),)
-    assert "for `yunet`, of its shorter side.\n#min_face = 0.12" in sample()
+    assert "every ten seconds.\n#min_face = 0.12" in sample()
 
 
 def test_the_coral_stick_is_known_before_and_after_its_first_use() -> None:
