@@ -9,9 +9,10 @@ from edge.events.episodes import Change, EpisodeTracker, episode_settings
 from edge.model.classifier import Classifier
 from edge.model.preprocessing import crop
 from edge.records import Frame, Gray, Reading, Track
-from edge.settings import QualitySettings, Settings
+from edge.settings import Ignore, QualitySettings, Settings
 from edge.vision.detection import Detection, Detector
 from edge.vision.detectors import open_detector
+from edge.vision.ignore import is_ignored
 from edge.vision.pyramid import Pyramid
 from edge.vision.quality import flaw
 from edge.vision.scheduler import ClassificationScheduler
@@ -48,6 +49,7 @@ class Pipeline:
     """Turns the frames of one source into results. ``stage_seconds`` sums the wall time of each of STAGES."""
 
     detector: Detector
+    ignored: tuple[Ignore, ...]
     tracker: Tracker
     scheduler: ClassificationScheduler
     quality: QualitySettings
@@ -113,12 +115,12 @@ class Pipeline:
         self._end_stage("plan")
         detections = self.detector.search(pyramid)
         self._end_stage("detect")
-        return detections
+        return [found for found in detections if not is_ignored(found.square, pyramid.size, self.ignored)]
 
     def _read(self, gray: Gray, track: Track) -> Reading:
         """Classify one face, or say why it is not worth classifying."""
         face = crop(gray, track.box, self.classifier.card.crop_margin)
-        reason = flaw(track.box, face, self.quality)
+        reason = "still" if track.still else flaw(track.box, face, self.quality)
         self._end_stage("crop")
         if reason:
             return reason
@@ -144,6 +146,7 @@ def _make_pipeline(
     episodes = episode_settings(settings.events, settings.preset, card.events, card.abstention.threshold)
     return Pipeline(
         detector=detector,
+        ignored=settings.detect.ignore,
         tracker=Tracker(settings.track),
         scheduler=ClassificationScheduler(settings.model.rate),
         quality=settings.quality,

@@ -14,8 +14,8 @@ Gray: TypeAlias = NDArray[np.uint8]
 Logits: TypeAlias = tuple[float, ...]
 """Calibrated logits of a face, in the order of edge.model.preprocessing.LABELS; their softmax are probabilities."""
 
-Flaw: TypeAlias = Literal["small", "blurred", "low contrast"]
-"""Why a face is not good enough to classify."""
+Flaw: TypeAlias = Literal["small", "blurred", "low contrast", "still"]
+"""Why a face is not worth classifying."""
 
 Reading: TypeAlias = Logits | Flaw
 """The result for one face in one frame: its logits, or why it was not classified."""
@@ -86,11 +86,15 @@ class Square:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One person's face while it stays in view, at ``box``; its last detection was at the time ``seen``, in seconds."""
+    """One person's face while it stays in view, at ``box``; its last detection was at the time ``seen``, in seconds.
+
+    ``still`` says that it has not moved for so long that it must be a picture.
+    """
 
     id: int
     box: Box
     seen: float
+    still: bool = False
 
 
 class Expression(msgspec.Struct, frozen=True):

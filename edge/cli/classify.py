@@ -16,7 +16,7 @@ from edge.settings import DetectSettings, Settings, load_settings
 from edge.vision.detectors import open_detector
 
 # There is time for a finer scan than of a video, unless the settings file says otherwise.
-_STILL_PICTURES = Settings(detect=DetectSettings(width=1280, min_face=0.05))
+_STILL_PICTURES = Settings(detect=DetectSettings(min_face=0.05))
 
 
 def classify(arguments: Namespace) -> int:

@@ -40,7 +40,7 @@ def preview(arguments: Namespace, seconds: float = _SECONDS) -> int:
     classifier, bundle = open_deployed(settings, os.environ)
     pipeline = make_pipeline(settings, classifier)
     newest, code, ends = NewestFrame(), new_code(), time.monotonic() + seconds
-    viewer = Viewer(settings, bundle.card, pipeline.detector)
+    viewer = Viewer(settings, bundle.card)
     page = PreviewPage(newest, viewer, Access(code), own_names(), lambda: ends - time.monotonic())
     with Service(os.environ) as process, serving(page, arguments.listen, arguments.port) as address:
         print(_invitation(address, code, arguments.listen, seconds), flush=True)

@@ -10,13 +10,14 @@ from edge.diagnostics.finding import Finding
 from edge.diagnostics.package_check import install_command
 from edge.diagnostics.probe_runner import run_probe
 from edge.settings import CameraSettings, DetectSettings, ModelSettings, Settings
+from edge.vision.face_size import pixel_shortage
 
 _MIN_CONTRAST: Final = 8  # grey levels between the darkest and the brightest pixel; a covered lens gives less
 _MIN_TOP1: Final = 0.9  # share of golden outputs with the same expression; tflite-runtime 2.14 differs in fewer
 
 
-def check_camera(python: Sequence[str], camera: CameraSettings, seconds: float = 20) -> Finding:
-    """Whether the configured source gives a frame within the time limit."""
+def check_camera(python: Sequence[str], camera: CameraSettings, detect: DetectSettings, seconds: float = 20) -> Finding:
+    """Whether the source gives a frame within the time limit, and one that is large enough for the smallest face."""
     source = describe_source(camera.source)
     probe = run_probe(python, "frame", msgspec.json.encode(camera).decode(), seconds)
     if probe.problem or not probe.output:
@@ -31,6 +32,8 @@ def check_camera(python: Sequence[str], camera: CameraSettings, seconds: float =
         return Finding(
             "camera", "warn", f"{sentence}, but it is blank", "take the cap off the lens, or turn on a light"
         )
+    if shortage := pixel_shortage(detect, (frame["width"], frame["height"])):
+        return Finding("camera", "warn", f"{sentence}; {shortage.problem}", shortage.remedy)
     return Finding("camera", "ok", sentence)
 
 

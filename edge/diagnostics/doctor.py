@@ -52,7 +52,7 @@ def _examine_settings(settings: Settings, config: Path | None, python: tuple[str
     yield check_packages(python, settings.camera)
     yield system_checks.check_groups(user, system_checks.groups_of(user), groups, settings.camera)
     with_secrets = with_secret_files(settings, config)
-    yield check_camera(python, with_secrets.camera)
+    yield check_camera(python, with_secrets.camera, settings.detect)
     yield check_detector(python, settings.detect)
     model = deployed_model(settings, service_environ(config, os.environ))
     yield check_model(python, model)

@@ -12,7 +12,7 @@ from edge.model.preprocessing import crop, expression, softmax
 from edge.preview.newest_frame import SeenFrame
 from edge.records import Flaw, Gray, Reading, Track
 from edge.settings import Settings
-from edge.vision.detection import Detector
+from edge.vision.face_size import smallest_face
 from edge.vision.quality import contrast, sharpness
 
 _WIDEST: Final = 960  # pixels; a larger picture shows no more on a page, and takes longer to send
@@ -72,13 +72,12 @@ class Viewer:
     With ``privacy.aggregate_only``, no view says what a single face shows.
     """
 
-    def __init__(self, settings: Settings, card: Card, detector: Detector) -> None:
-        self._quality = settings.quality
+    def __init__(self, settings: Settings, card: Card) -> None:
+        self._quality, self._detect = settings.quality, settings.detect
         self._hides_expressions = settings.privacy.aggregate_only
         self._margin = card.crop_margin
         episodes = episode_settings(settings.events, settings.preset, card.events, card.abstention.threshold)
         self._threshold = episodes.threshold
-        self._detector = detector
 
     def view(self, seen: SeenFrame) -> FrameView:
         """The view of a frame."""
@@ -96,7 +95,7 @@ class Viewer:
 
     def _limits(self, size: tuple[int, int]) -> Limits:
         quality = self._quality
-        searched = round(self._detector.smallest_face(size), 1)
+        searched = round(smallest_face(self._detect, size), 1)
         return Limits(quality.min_size, quality.min_sharpness, quality.min_contrast, self._threshold, searched)
 
     def _face(self, gray: Gray, track: Track, reading: Reading | None) -> FaceView:

@@ -27,8 +27,9 @@ from edge.errors import FerEdgeError, SettingsError
 from edge.records import Box, Gray, Square
 from edge.settings import DetectSettings
 from edge.vision.detection import Detection
+from edge.vision.face_size import smallest_face
 from edge.vision.pyramid import Pyramid
-from edge.vision.search import WINDOW, SearchRegion, smallest_face
+from edge.vision.search import WINDOW, SearchRegion
 
 _SCALE_FACTOR: Final = 1.1  # detectMultiScale's, where position and size are about known
 _PRIMARY_FILE: Final = "haarcascade_frontalface_default.xml"
@@ -121,15 +122,16 @@ class FaceCascades:
         ``gray`` is ``(h, w)`` uint8. Returns boxes in its pixels, largest first.
         """
         height, width = gray.shape
-        factor = max(1.0, width / self._settings.width)
+        smallest = smallest_face(self._settings, (width, height))
+        factor = max(1.0, smallest / (2 * WINDOW))  # one picture is scanned more finely than those of a video
         reduced = (
             cv2.resize(gray, (round(width / factor), max(1, round(height / factor))), interpolation=cv2.INTER_AREA)
             if factor > 1
             else gray
         )
-        smallest = max(WINDOW, round(self._settings.min_face * height / factor))
+        least = round(smallest / factor)
         found = self._primary.detectMultiScale(
-            reduced, scaleFactor=_SCALE_FACTOR, minNeighbors=self._settings.neighbors, minSize=(smallest, smallest)
+            reduced, scaleFactor=_SCALE_FACTOR, minNeighbors=self._settings.neighbors, minSize=(least, least)
         )
         boxes = [Box(*(round(float(value) * factor) for value in face)) for face in found]
         return sorted(boxes, key=lambda box: box.w * box.h, reverse=True)

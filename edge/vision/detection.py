@@ -41,10 +41,6 @@ class Detector(Protocol):
         """Detect the faces of one picture, ``(h, w)`` uint8, at any cost: boxes in its pixels, largest first."""
         ...
 
-    def smallest_face(self, size: tuple[int, int]) -> float:
-        """Side in pixels of the smallest face that is searched for in a frame of ``size``, width and height."""
-        ...
-
     def for_new_source(self) -> "Detector":
         """A detector for a source whose time starts again; it shares what was loaded and knows of no frame."""
         ...

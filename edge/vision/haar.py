@@ -7,7 +7,7 @@ from edge.settings import DetectSettings
 from edge.vision.cascades import FaceCascades
 from edge.vision.detection import Detection
 from edge.vision.pyramid import Pyramid
-from edge.vision.search import SearchScheduler, smallest_face
+from edge.vision.search import SearchScheduler
 
 
 class HaarDetector:
@@ -54,10 +54,6 @@ class HaarDetector:
     def detect(self, gray: Gray) -> list[Box]:
         """Detect the faces of one picture by a plain scan with the first cascade."""
         return self._cascades.detect(gray)
-
-    def smallest_face(self, size: tuple[int, int]) -> float:
-        """The same for all faces of a frame: by its height and the width that the search reduces it to."""
-        return smallest_face(self._settings, size)
 
     def for_new_source(self) -> "HaarDetector":
         """The same cascades with a new search."""

@@ -30,6 +30,7 @@ _COAST_SECONDS: Final = 0.3  # a face that was out of sight for longer has lost 
 _TENTATIVE_SECONDS: Final = 0.1  # a tentative face that is not detected for so long is dropped
 _SIZE_RATIO: Final = 1.7  # a half hidden face looks smaller to the detector
 _REPLACING_SIZE: Final = 1.25  # a face that replaces the smallest one must be so many times as large
+_MOVED_SHARE: Final = 0.02  # of its side: a face that moves farther, and by more than a pixel, lives
 _DETECTION_WEIGHT: Final = 0.5  # of a detection's position and size in a face's
 
 
@@ -56,9 +57,19 @@ class TrackedFace:
     """Correlation with its template at the best match in this frame, -1..1."""
     last_square: Square = field(init=False)
     """Where it was last seen."""
+    rest_square: Square = field(init=False)
+    """Where it was when it last moved."""
+    moved_at: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.last_square = self.square
+        self.last_square = self.rest_square = self.square
+        self.moved_at = self.detected_at
+
+    def note_movement(self, now: float) -> None:
+        """Compare the face with where it has rested, and note if it has moved from there."""
+        # Not by its size, which the detections of a picture of a face change by some percent.
+        if math.dist(_centre(self.square), _centre(self.rest_square)) > max(1.0, _MOVED_SHARE * self.square.side):
+            self.rest_square, self.moved_at = self.square, now
 
 
 class Tracker:
@@ -88,7 +99,7 @@ class Tracker:
     def tracks(self, size: tuple[int, int]) -> list[Track]:
         """The confirmed faces that are in sight, oldest first; ``size`` is the frame's width and height."""
         return [
-            Track(face.id, face.square.box, face.seen_at)
+            Track(face.id, face.square.box, face.seen_at, self._is_still(face))
             for face in self._faces
             if face.id is not None and self._is_shown(face, size)
         ]
@@ -134,6 +145,8 @@ class Tracker:
                 undetected.remove(face)
                 unassigned.remove(detection)
         self._faces = [face for face in self._faces if self._is_kept(face)]
+        for face in self._faces:
+            face.note_movement(self._now)
         for detection in unassigned:
             if self._make_room(detection):
                 template = FaceTemplate(pyramid, detection.square)
@@ -215,6 +228,10 @@ class Tracker:
             math.dist(_centre(square), _centre(detection.square)) for square in (face.square, face.last_square)
         )
         return max(sides) / min(sides) < _SIZE_RATIO and distance <= reach
+
+    def _is_still(self, face: TrackedFace) -> bool:
+        """Whether a face has not moved for so long that it is a picture of one."""
+        return 0 < self._settings.still_seconds <= self._now - face.moved_at
 
     def _is_kept(self, face: TrackedFace) -> bool:
         """Whether a face was detected recently enough to be followed further."""

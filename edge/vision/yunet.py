@@ -24,11 +24,11 @@ from edge.errors import SettingsError, SourceError
 from edge.records import Box, Gray, Square
 from edge.settings import DetectSettings
 from edge.vision.detection import Detection
+from edge.vision.face_size import smallest_face
 from edge.vision.motion import Area, MotionDetector
 from edge.vision.pyramid import Pyramid
 
 _FACE_PIXELS: Final = 14  # side of the smallest face in a reduced frame; smaller ones the network hardly finds in grey
-_MIN_FACE: Final = 10  # pixels of the frame: the smallest face that the network was trained on
 _PROPOSAL_SCORE: Final = 0.4  # in a frame, or a part of it
 _FACE_SCORE: Final = 0.6  # in a patch, for a new face
 _CLEAR_SCORE: Final = 0.75  # in a patch; textures do not reach it
@@ -145,7 +145,7 @@ class YuNetDetector:
             if any(proposal.within(square) for square in self._known):
                 continue
             detection = self._detect(pyramid, proposal, _FACE_SCORE)
-            if detection and detection.square.side >= 0.9 * self.smallest_face(pyramid.size):
+            if detection and detection.square.side >= 0.9 * smallest_face(self._settings, pyramid.size):
                 self._known.append(detection.square)
                 detections.append(detection)
         return detections
@@ -157,10 +157,6 @@ class YuNetDetector:
         picture = Pyramid(gray).reduced(reduction, (0, height), (0, width))
         squares = [_square(face, 0, 0, reduction) for face in self._network.faces(picture, _FACE_SCORE)]
         return sorted((square.box for square in squares), key=lambda box: box.w, reverse=True)
-
-    def smallest_face(self, size: tuple[int, int]) -> float:
-        """By the shorter side of a frame, and never below what the network was trained on."""
-        return max(self._settings.min_face * min(size), _MIN_FACE)
 
     def for_new_source(self) -> "YuNetDetector":
         """The same network with a new search."""
@@ -228,7 +224,7 @@ class YuNetDetector:
 
     def _reduction(self, size: tuple[int, int]) -> float:
         """By how much frames are reduced."""
-        return max(1.0, self.smallest_face(size) / _FACE_PIXELS)
+        return max(1.0, smallest_face(self._settings, size) / _FACE_PIXELS)
 
 
 def _square(face: NDArray[np.float32], left: float, top: float, scale: float) -> Square:

@@ -21,7 +21,6 @@ from edge.preview.page import PreviewPage
 from edge.preview.server import serving
 from edge.preview.view import Viewer
 from edge.settings import Settings
-from edge.vision.detectors import open_detector
 from tests.edge.preview.frames import card, portrait, result
 
 CODE = "abcde-fghjk"
@@ -39,7 +38,7 @@ class Browser:
 
     def __init__(self, seconds_left: Callable[[], float] = lambda: 599.95) -> None:
         self.newest = NewestFrame()
-        viewer = Viewer(Settings(), card(), open_detector(Settings().detect))
+        viewer = Viewer(Settings(), card())
         self.page = PreviewPage(self.newest, viewer, Access(CODE), frozenset(("kiosk.local",)), seconds_left)
 
     def ask(self, path: str, method: str = "GET", body: bytes = b"", query: str = "", **environ: str) -> Answer:

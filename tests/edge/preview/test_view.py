@@ -6,7 +6,6 @@ from edge.model.preprocessing import LABELS, crop
 from edge.preview.view import FaceView, Viewer
 from edge.records import Box, Flaw, Reading
 from edge.settings import DetectSettings, EventSettings, PrivacySettings, QualitySettings, Settings
-from edge.vision.detectors import open_detector
 from edge.vision.quality import contrast, flaw, sharpness
 from tests.edge.preview.frames import FACE, card, portrait, seen
 
@@ -15,7 +14,7 @@ DOUBTFUL = tuple(0.1 if label == "happy" else 0.0 for label in LABELS)
 
 
 def viewer(settings: Settings = Settings()) -> Viewer:  # noqa: B008  settings cannot change
-    return Viewer(settings, card(), open_detector(settings.detect))
+    return Viewer(settings, card())
 
 
 def face(reading: Reading | None, settings: Settings = Settings()) -> FaceView:  # noqa: B008

@@ -8,7 +8,7 @@ from edge.settings import DetectSettings
 from edge.vision.pyramid import Pyramid
 from edge.vision.search import WINDOW, SearchRegion, SearchScheduler
 
-FULL_SCAN_SECONDS = 2.0
+FULL_SCAN_SECONDS, SMALL_SCAN_SECONDS = 2.0, 10.0
 
 
 def still(seed: int) -> Gray:
@@ -64,6 +64,15 @@ def test_each_place_is_searched_every_two_seconds_though_nothing_moves(fps: floa
         assert max(gaps) <= FULL_SCAN_SECONDS, face
 
 
+def test_small_faces_are_searched_every_ten_seconds_though_nothing_moves() -> None:
+    small = [Square(x, y, 30.0) for x in (15.0, 320.0, 625.0) for y in (15.0, 240.0, 465.0)]
+    frames = search_still_scene(SearchScheduler(DetectSettings(min_face=0.05)), 5, 31)
+    for face in small:
+        times = [time for time, regions in frames if any(covers(region, face) for region in regions)]
+        assert max(np.diff([*times, 31.0 - 1 / 5])) <= SMALL_SCAN_SECONDS, face
+        assert sum(time > 10 for time in times) <= 9, "three scans, of which each has two or three sizes near enough"
+
+
 def test_a_still_scene_costs_less_than_a_thirtieth_of_a_full_scan_a_frame() -> None:
     frames = search_still_scene(SearchScheduler(DetectSettings()), 30, 10)
     full_scan = sum(region.windows for region in frames[0][1])
@@ -97,7 +106,7 @@ def test_the_same_frames_are_searched_in_the_same_regions() -> None:
 
 
 def test_regions_are_within_the_frame_and_have_a_window() -> None:
-    for _, regions in search_still_scene(SearchScheduler(DetectSettings(min_face=0.05, width=640)), 10, 3):
+    for _, regions in search_still_scene(SearchScheduler(DetectSettings(min_face=0.05)), 10, 3):
         for region in regions:
             assert 0 <= region.rows[0] < region.rows[1] <= 480
             assert 0 <= region.columns[0] < region.columns[1] <= 640

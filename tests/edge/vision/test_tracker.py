@@ -164,3 +164,19 @@ def test_overlap_is_intersection_over_union() -> None:
     assert square(5, 5, 10).overlap(square(10, 5, 10)) == 50 / 150
     assert square(5, 5, 10).overlap(square(5, 5, 5)) == 0.25
     assert square(5, 5, 10).overlap(square(16, 5, 10)) == 0.0
+
+
+@pytest.mark.parametrize(("pixels", "still"), [(0.0, True), (0.5, True), (6.0, False)])
+def test_a_face_that_does_not_move_is_still(pixels: float, still: bool) -> None:
+    tracker = Tracker(Settings(still_seconds=2.0))
+    shown = []
+    for number in range(60):
+        place = (300 + pixels * (number // 10 % 2), 220, 100)
+        actor = Actor(walk(place, place, 1))
+        [frame] = film([actor], 0.04)
+        frame = Frame(frame.gray, number / 20)
+        [track] = step(tracker, frame, Detection(square(*place), 20, clear=True))
+        shown.append(track.still)
+    assert not any(shown[:39])
+    assert all(shown[42:]) is still
+    assert any(shown) is still
