@@ -1,6 +1,7 @@
 """The typed settings, read from one TOML file. An unknown key is an error that names the nearest known one."""
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_type_hints
 
@@ -9,6 +10,7 @@ from msgspec import Meta
 
 from edge.broker_url import parse_broker_url
 from edge.errors import SettingsError, nearest
+from edge.labels import LabelName, Labels
 from edge.setting_types import (
     PATTERN_WORDS,
     PRINTABLE,
@@ -28,16 +30,8 @@ from edge.setting_types import (
 )
 from edge.untrusted_file import read_regular
 
-EXPRESSIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The same as edge.model.preprocessing.LABELS, which is not imported: doctor must work without numpy and OpenCV."""
-
-_EVENT_KINDS: Final = (
-    "appeared",
-    "changed",
-    "uncertain",
-    "preset",
-    "left",
-)  # as edge.records.EventKind, for the same reason
+# As edge.records.EventKind, which is not imported: doctor must work without numpy and OpenCV.
+_EVENT_KINDS: Final = ("appeared", "changed", "uncertain", "preset", "left")
 
 _LARGEST_FILE: Final = 100_000  # bytes; the sample has eight thousand
 _MAX_DOTS: Final = 200
@@ -177,8 +171,8 @@ class Preset(Section, frozen=True):
 
     name: PresetName
     """Name of the event: lower-case letters, digits, - and _."""
-    expression: Annotated[str, Meta(max_length=64, pattern=PRINTABLE)]
-    """angry, disgust, fear, happy, sad, surprise or neutral."""
+    expression: LabelName
+    """A label of the model: of a bundled one angry, disgust, fear, happy, sad, surprise or neutral."""
     for_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 1.0
     """Seconds of this expression without interruption; the event comes once per stretch."""
     min_confidence: Share = 0.0
@@ -332,6 +326,16 @@ def load_settings(file: Path | None, defaults: Settings = DEFAULTS) -> Settings:
     return settings
 
 
+def require_expressions(presets: Iterable[Preset], labels: Labels, model: str) -> None:
+    """Raise SettingsError when a preset waits for an expression that is no label of the model's."""
+    for preset in presets:
+        if preset.expression not in labels:
+            raise SettingsError(
+                f"preset {preset.name!r}: the model {model} has no expression {preset.expression!r}; "
+                f"{nearest(preset.expression, labels)}"
+            )
+
+
 def _in_words(mistake: str) -> str:
     """The sentence of a ValidationError without its notation."""
     for pattern, words in PATTERN_WORDS.items():
@@ -369,7 +373,7 @@ def _reject_unknown_keys(file: Path, values: dict[str, Any], section: type[Secti
 
 
 def _check_presets(file: Path, presets: Any) -> None:
-    """Check names and expressions, for more helpful errors than the types give; the types check the rest."""
+    """Check keys and names, for more helpful errors than the types give; the types check the rest."""
     if not isinstance(presets, list):
         return
     names = []
@@ -377,11 +381,6 @@ def _check_presets(file: Path, presets: Any) -> None:
         if not isinstance(preset, dict):
             continue
         _reject_unknown_keys(file, preset, Preset, f"preset[{number}].")
-        expression = preset.get("expression")
-        if isinstance(expression, str) and expression not in EXPRESSIONS:
-            raise _error(
-                file, f"preset[{number}].expression: unknown {expression!r}; {nearest(expression, EXPRESSIONS)}"
-            )
         if preset.get("name") in _EVENT_KINDS:
             raise _error(file, f"preset[{number}].name: {preset['name']} is an event already")
         names.append(preset.get("name"))

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
-from edge.evaluation.fer2013 import MEASURED, BadRow, LabelledData, LabelledFaces, Split, pictures, read_data
+from edge.evaluation.fer2013 import MEASURED, BadRow, LabelledData, LabelledFaces, Split, read_data
+from edge.evaluation.picture_tree import pictures
 
 _CACHE_VERSION: Final = "3"
 """Version of the cache. Increase it whenever the parser's result for the same file changes."""

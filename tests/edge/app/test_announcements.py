@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge.app.announcements import make_announcements
+from edge.labels import FER2013_LABELS, Labels
 from edge.mqtt.topics import file_stem
 from edge.settings import HomeAssistantSettings, MqttSettings, Preset, Settings
 from edge.system.state import StateStore
@@ -21,6 +22,7 @@ def started(
     pausable: bool = True,
     commands: bool = True,
     acknowledged: bool = True,
+    labels: Labels = FER2013_LABELS,
 ) -> dict[str, dict]:
     """What a start announces, by topic; an empty payload is an empty dictionary."""
     settings = Settings(
@@ -29,7 +31,7 @@ def started(
         preset=tuple(Preset(name, "happy") for name in presets),
     )
     store = StateStore(folder, file_stem(settings.mqtt))
-    made = make_announcements(settings, folder, store, pausable=pausable, restartable=False)
+    made = make_announcements(settings, folder, store, labels, pausable=pausable, restartable=False)
     for one in made if acknowledged else ():
         one.done()
     return {one.topic: json.loads(one.payload or b"{}") for one in made}

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from edge.evaluation.accuracy import judge_accuracy, measure_accuracy
 from edge.evaluation.fer2013 import LabelledFaces
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.model.preprocessing import LABELS
 from edge.records import Accuracy
 
 
@@ -42,7 +42,7 @@ def labelled(blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]],
     pixels, predictions = blobs_and_predictions
     labels = predictions.copy()
     wrong = round(len(labels) * (1 - accuracy))
-    labels[:wrong] = (labels[:wrong] + 1) % len(LABELS)
+    labels[:wrong] = (labels[:wrong] + 1) % len(FER2013_LABELS)
     return LabelledFaces(pixels, labels, None)
 
 
@@ -91,7 +91,7 @@ def test_swapped_labels_of_the_data_are_detected_and_named(
     found = judged(classifier, LabelledFaces(pixels, labels, None))
     assert not found.ok
     assert "look swapped" in found.sentence
-    assert LABELS[first] in found.sentence
+    assert FER2013_LABELS[first] in found.sentence
 
 
 def test_limited_range_pictures_of_a_data_set_are_detected(
