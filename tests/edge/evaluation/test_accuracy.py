@@ -115,12 +115,13 @@ def test_a_card_in_another_order_is_measured_alike(
     tmp_path: Path, classifier: Classifier, blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]]
 ) -> None:
     permuted = Classifier(open_bundle(relabelled_bundle(tmp_path, "permuted", PERMUTED)))
-    faces = labelled(blobs_and_predictions, 0.7)
+    everything = labelled(blobs_and_predictions, 0.7)
+    leads = np.array([np.diff(np.sort(classifier.logits(face))[-2:])[0] for face in everything.pixels])
+    faces = everything.select(leads > 0)  # of two equal logits the first one wins
     names = permuted.card.labels
     translated = np.array([names.index(FER2013_LABELS[label]) for label in faces.labels], np.int64)
     expected, found = judged(classifier, faces), judged(permuted, replace(faces, labels=translated, names=names))
-    assert found.accuracy == pytest.approx(expected.accuracy, abs=0.01), "only of two equal logits the first differs"
-    assert found.recalls == pytest.approx(expected.recalls, abs=0.05)
+    assert (found.accuracy, found.recalls) == (expected.accuracy, expected.recalls)
     assert list(found.recalls) == [label for label in names if label in expected.recalls]
 
 
