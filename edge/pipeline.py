@@ -9,7 +9,7 @@ from edge.events.episodes import Change, EpisodeTracker, episode_settings
 from edge.model.classifier import Classifier
 from edge.model.preprocessing import crop
 from edge.records import Frame, Gray, Reading, Track
-from edge.settings import Ignore, QualitySettings, Settings
+from edge.settings import Ignore, QualitySettings, Settings, require_expressions
 from edge.vision.detection import Detection, Detector
 from edge.vision.detectors import open_detector
 from edge.vision.ignore import is_ignored
@@ -135,7 +135,8 @@ class Pipeline:
 
 
 def make_pipeline(settings: Settings, classifier: Classifier) -> Pipeline:
-    """A pipeline as the settings and the model's card say."""
+    """A pipeline as the settings and the model's card say. Raises SettingsError for a preset that the model lacks."""
+    require_expressions(settings.preset, classifier.card.labels, classifier.card.name)
     return _make_pipeline(settings, open_detector(settings.detect), classifier, dict.fromkeys(STAGES, 0.0))
 
 
@@ -143,7 +144,7 @@ def _make_pipeline(
     settings: Settings, detector: Detector, classifier: Classifier, stage_seconds: dict[str, float]
 ) -> Pipeline:
     card = classifier.card
-    episodes = episode_settings(settings.events, settings.preset, card.events, card.abstention.threshold)
+    episodes = episode_settings(settings.events, settings.preset, card.labels, card.events, card.abstention.threshold)
     return Pipeline(
         detector=detector,
         ignored=settings.detect.ignore,

@@ -7,16 +7,8 @@ import msgspec
 
 from edge.errors import SettingsError, nearest
 
-EXPRESSIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The same as edge.model.preprocessing.LABELS, which is not imported: doctor must work without numpy and OpenCV."""
-
-_EVENT_KINDS: Final = (
-    "appeared",
-    "changed",
-    "uncertain",
-    "preset",
-    "left",
-)  # as edge.records.EventKind, for the same reason
+# As edge.records.EventKind, which is not imported: doctor must work without numpy and OpenCV.
+_EVENT_KINDS: Final = ("appeared", "changed", "uncertain", "preset", "left")
 
 _REMOVED_KEYS: Final = {
     "detect.width": "remove it: detect.min_face alone says how small a face may be, as a share of the shorter side"
@@ -37,7 +29,7 @@ def reject_unknown_keys(file: Path, values: dict[str, Any], section: type[msgspe
 
 
 def check_presets(file: Path, presets: Any, preset_type: type[msgspec.Struct]) -> None:
-    """Check names and expressions, for more helpful errors than the types give; the types check the rest."""
+    """Check keys and names, for more helpful errors than the types give; the types check the rest."""
     if not isinstance(presets, list):
         return
     names = []
@@ -45,11 +37,6 @@ def check_presets(file: Path, presets: Any, preset_type: type[msgspec.Struct]) -
         if not isinstance(preset, dict):
             continue
         reject_unknown_keys(file, preset, preset_type, f"preset[{number}].")
-        expression = preset.get("expression")
-        if isinstance(expression, str) and expression not in EXPRESSIONS:
-            raise settings_error(
-                file, f"preset[{number}].expression: unknown {expression!r}; {nearest(expression, EXPRESSIONS)}"
-            )
         if preset.get("name") in _EVENT_KINDS:
             raise settings_error(file, f"preset[{number}].name: {preset['name']} is an event already")
         names.append(preset.get("name"))

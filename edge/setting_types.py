@@ -4,6 +4,8 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
+from edge.labels import LABEL
+
 PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*\Z"
 """The pattern of a text without control characters."""
 
@@ -21,6 +23,7 @@ PATTERN_WORDS: Final = {
     _LEVEL_OR_NONE: "a name without spaces, control characters, /, + and #",
     _PREFIX: "names with / between them, without spaces, control characters, + and #, not beginning with $",
     _USER: "text without :",
+    LABEL: "1 to 32 lower-case letters, digits, - and _, beginning with a letter",
     _PRESET: "1 to 64 lower-case letters, digits, - and _",
 }
 """What each pattern of a setting means, in words."""

@@ -1,6 +1,7 @@
 """The typed settings, read from one TOML file. An unknown key is an error that names the nearest known one."""
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -8,7 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from edge.broker_url import parse_broker_url
-from edge.errors import SettingsError
+from edge.errors import SettingsError, nearest
+from edge.labels import LabelName, Labels
 from edge.setting_checks import check_ignored, check_presets, reject_unknown_keys, settings_error
 from edge.setting_types import (
     PATTERN_WORDS,
@@ -186,8 +188,8 @@ class Preset(Section, frozen=True):
 
     name: PresetName
     """Name of the event: lower-case letters, digits, - and _."""
-    expression: Annotated[str, Meta(max_length=64, pattern=PRINTABLE)]
-    """angry, disgust, fear, happy, sad, surprise or neutral."""
+    expression: LabelName
+    """A label of the model: of a bundled one angry, disgust, fear, happy, sad, surprise or neutral."""
     for_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 1.0
     """Seconds of this expression without interruption; the event comes once per stretch."""
     min_confidence: Share = 0.0
@@ -340,6 +342,16 @@ def load_settings(file: Path | None, defaults: Settings = DEFAULTS) -> Settings:
     if len(f"{settings.mqtt.prefix}/{settings.mqtt.device}".encode()) > _LONGEST_BASE:
         raise settings_error(file, f"mqtt.prefix and mqtt.device are longer than {_LONGEST_BASE} bytes together")
     return settings
+
+
+def require_expressions(presets: Iterable[Preset], labels: Labels, model: str) -> None:
+    """Raise SettingsError when a preset waits for an expression that is no label of the model's."""
+    for preset in presets:
+        if preset.expression not in labels:
+            raise SettingsError(
+                f"preset {preset.name!r}: the model {model} has no expression {preset.expression!r}; "
+                f"{nearest(preset.expression, labels)}"
+            )
 
 
 def _in_words(mistake: str) -> str:

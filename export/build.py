@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures, measure, reliability_diagram
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import (
     CARD_FILE,
     MODEL_FILE,
@@ -28,7 +29,7 @@ from edge.model.bundle import (
     open_bundle,
 )
 from edge.model.classifier import Network
-from edge.model.preprocessing import INPUT_SIZE, LABELS, dequantize, encode, softmax
+from edge.model.preprocessing import INPUT_SIZE, dequantize, encode, softmax
 from export.golden import make_golden, write_golden
 from export.quantization import legacy_runtime
 from export.quantization.calibration import calibrate, choose_threshold
@@ -102,7 +103,7 @@ class _Export:
 
     def measure(self, logits: NDArray[Any]) -> Figures:
         """Accuracy of logits ``(n, 7)`` for the measured faces."""
-        return measure(self.measured.labels, logits.argmax(axis=1))
+        return measure(self.measured.labels, logits.argmax(axis=1), FER2013_LABELS)
 
     def split_figures(self, logits: NDArray[Any]) -> SplitFigures:
         """The same as a card states it."""
@@ -124,7 +125,7 @@ def make_bundle(folder: Path, data: Sequence[Path], out: Path, coverage: float, 
     forms = _forms(export)
     pairs = compare_forms(forms, labels)
     check_parity(forms, pairs)
-    golden = make_golden(best.network, margin)
+    golden = make_golden(best.network, margin, FER2013_LABELS)
     card = _card(export, folder.name, coverage, golden, _tolerances(forms, best, golden))
     probabilities = softmax(card.temperature.calibrated(best.real_logits()))
     report = bundle_report(card, export.measure(best.logits), reliability_diagram(labels, probabilities), pairs)
@@ -199,7 +200,7 @@ def _card(
         schema_version=4,
         name=name,
         sha256=hashlib.sha256(best.file).hexdigest(),
-        labels=LABELS,
+        labels=FER2013_LABELS,
         input_shape=(1, INPUT_SIZE, INPUT_SIZE, 1),
         input=best.network.input_quantization,
         output=best.network.output_quantization,

@@ -12,6 +12,7 @@ from typing import Any
 
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import CARD_FILE, bundled, find_bundle, open_bundle
 from edge.model.preprocessing import normalize
 from train.checkpoints import BEST_WEIGHTS, Epoch, read_history
@@ -188,7 +189,7 @@ def find_trained(weights: str) -> tuple[str, InitialWeights] | None:
     """The network of a run or bundle, and its weights; None when ``weights`` names neither."""
     folder = Path(weights)
     if weights in bundled() or (folder / CARD_FILE).is_file():
-        bundle = open_bundle(find_bundle(weights))
+        bundle = open_bundle(find_bundle(weights), FER2013_LABELS)
         return bundle.card.name, InitialWeights(
             bundle_provenance(bundle.card), lambda model, faces: load_bundle_weights(model, bundle, faces)
         )

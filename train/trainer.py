@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures, measure
+from edge.labels import FER2013_LABELS
 from edge.model.preprocessing import normalize
 from train.checkpoints import BEST_WEIGHTS, Epoch, RunFolder, read_history
 from train.data.batches import Batch, TrainingSet, batches
@@ -104,7 +105,7 @@ def predict_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]
 
 def measure_model(model: Any, faces: LabelledFaces) -> Figures:
     """Accuracy and confusion of a Keras model, single crop, without test-time augmentation."""
-    return measure(faces.labels, predict_logits(model, faces.pixels).argmax(axis=1))
+    return measure(faces.labels, predict_logits(model, faces.pixels).argmax(axis=1), FER2013_LABELS)
 
 
 def measure_in_float32(model: Any, recipe: Recipe, faces: LabelledFaces) -> Figures:

@@ -55,6 +55,6 @@ def _examine_settings(settings: Settings, config: Path | None, python: tuple[str
     yield check_camera(python, with_secrets.camera, settings.detect)
     yield check_detector(python, settings.detect)
     model = deployed_model(settings, service_environ(config, os.environ))
-    yield check_model(python, model)
+    yield check_model(python, model, settings.preset)
     yield from check_edgetpu(python, model, CoralPaths())
     yield check_broker(python, with_secrets.mqtt, needed=config is not None)

@@ -1,4 +1,4 @@
-"""The contract between training and device: label order, cropping, encoding and decoding.
+"""The contract between training and device: cropping, encoding and decoding.
 
 This is the only preprocessing of the project. Training makes its pictures with these functions, export calibrates with
 them, and the device runs them, so that a model never gets a differently prepared picture.
@@ -11,10 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edge.labels import Labels
 from edge.records import Box, Expression, Gray
-
-LABELS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The seven expressions in FER2013's order; the index is the class number everywhere."""
 
 INPUT_SIZE: Final = 48
 """Side of the network's square grey input in pixels, as in FER2013."""
@@ -87,7 +85,7 @@ def encode(face: Gray, scale: float, zero_point: int) -> NDArray[np.int8]:
 
 
 def dequantize(output: NDArray[np.int8], scale: float, zero_point: int) -> NDArray[np.float64]:
-    """Turn the network's int8 logits, ``(..., 7)`` in the order of LABELS, into real ones."""
+    """Turn the network's int8 logits, ``(..., n)`` for n classes, into real ones."""
     return (output.astype(np.float64) - zero_point) * scale
 
 
@@ -105,7 +103,7 @@ class Temperature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     curve: float
 
     def calibrated(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Logits ``(..., 7)``, each row divided by its temperature."""
+        """Logits ``(..., n)`` of n classes, each row divided by its temperature."""
         second, first = np.moveaxis(np.sort(logits, axis=-1)[..., -2:], -1, 0)
         lead = first - second
         exponent = np.clip(
@@ -114,11 +112,14 @@ class Temperature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return np.asarray(logits / np.exp(exponent)[..., np.newaxis], np.float64)
 
 
-def expression(probabilities: NDArray[np.float64]) -> Expression:
-    """The likeliest label of ``(7,)`` probabilities, and all of them, rounded to the four digits that are published."""
-    best = int(probabilities.argmax())
-    scores = {label: round(float(p), 4) for label, p in zip(LABELS, probabilities, strict=True)}
-    return Expression(LABELS[best], scores[LABELS[best]], scores)
+def expression(probabilities: NDArray[np.float64], labels: Labels) -> Expression:
+    """The likeliest label, and the probabilities of all, rounded to the four digits that are published.
+
+    ``probabilities`` is ``(n,)``, in the order of the ``n`` labels.
+    """
+    best = labels[int(probabilities.argmax())]
+    scores = {label: round(float(p), 4) for label, p in zip(labels, probabilities, strict=True)}
+    return Expression(best, scores[best], scores)
 
 
 def softmax(logits: ArrayLike) -> NDArray[np.float64]:

@@ -22,8 +22,19 @@ from typing import Final, TypeVar
 import msgspec
 
 from edge.errors import BundleError, StoreError, UsageError, nearest
+from edge.labels import FER2013_LABELS, Labels
 from edge.model.archive import read_bundle_archive
-from edge.model.bundle import CARD_FILE, DEFAULT, GOLDEN_FILE, MODEL_FILE, Bundle, bundled, find_bundle, open_bundle
+from edge.model.bundle import (
+    CARD_FILE,
+    DEFAULT,
+    GOLDEN_FILE,
+    MODEL_FILE,
+    Bundle,
+    bundled,
+    find_bundle,
+    open_bundle,
+    read_card,
+)
 from edge.settings import Settings, StoreSettings
 from edge.system.atomic_file import sync_folder, write_durably
 from edge.system.owner_rights import owner_name, rights_of_owner
@@ -292,6 +303,14 @@ def deployed_folder(settings: Settings, environ: Mapping[str, str]) -> Path:
     if settings.model.bundle:
         return find_bundle(settings.model.bundle)
     return ModelRegistry(state_folder(settings.store, environ)).candidates()[0].folder
+
+
+def expected_labels(settings: Settings, environ: Mapping[str, str]) -> Labels:
+    """The labels of the model that a run tries first; those of DEFAULT when its card cannot be read."""
+    try:
+        return read_card(deployed_folder(settings, environ)).labels
+    except BundleError:
+        return FER2013_LABELS
 
 
 def _checked_name(name: str, source: Path) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, get_args
 
-from edge.model.preprocessing import LABELS
+from edge.labels import Labels
 from edge.records import EventKind
 
 _EXPIRE_FACTOR: Final = 3  # intervals of the statistics: two may be lost
@@ -18,6 +18,7 @@ Components: TypeAlias = dict[str, dict[str, Any]]
 class DeviceDescription:
     """What the components depend on: the device's topic, name, board and presets, what it can do, and its intervals.
 
+    ``labels`` are the expressions of the model that runs.
     ``pausable`` says that the source can be closed, ``commands`` that it takes commands at all, and ``restartable``
     that a new process comes after its end. The intervals are in seconds.
     """
@@ -25,6 +26,7 @@ class DeviceDescription:
     base: str
     device: str
     board: str
+    labels: Labels
     pausable: bool
     statistics_seconds: float
     interval_seconds: float
@@ -88,11 +90,12 @@ def _people_components(described: DeviceDescription) -> Components:
         "'episode': value_json.episode} | to_json }}",
         **_available(described.base, "availability"),
     }
-    return {**_state_entities(described.base), "event": event, **_visitor_counters(described), **triggers}
+    return {**_state_entities(described), "event": event, **_visitor_counters(described), **triggers}
 
 
-def _state_entities(base: str) -> Components:
+def _state_entities(described: DeviceDescription) -> Components:
     """Entities about who is in view; while the camera is closed nothing is known of that."""
+    base = described.base
     state = {"state_topic": f"{base}/state", **_available(base, "availability", "camera")}
     return {
         "expression": {
@@ -100,7 +103,7 @@ def _state_entities(base: str) -> Components:
             "name": "Expression",
             "icon": "mdi:emoticon-outline",
             "device_class": "enum",
-            "options": [*LABELS, "uncertain", "nobody"],
+            "options": [*described.labels, "uncertain", "nobody"],
             "value_template": _value("(value_json.expression or 'uncertain') if value_json.faces else 'nobody'"),
             **_attributes(f"{base}/state", "confidence", "reason", "since"),
             **state,

@@ -75,8 +75,10 @@ class Viewer:
     def __init__(self, settings: Settings, card: Card) -> None:
         self._quality, self._detect = settings.quality, settings.detect
         self._hides_expressions = settings.privacy.aggregate_only
-        self._margin = card.crop_margin
-        episodes = episode_settings(settings.events, settings.preset, card.events, card.abstention.threshold)
+        self._margin, self._labels = card.crop_margin, card.labels
+        episodes = episode_settings(
+            settings.events, settings.preset, card.labels, card.events, card.abstention.threshold
+        )
         self._threshold = episodes.threshold
 
     def view(self, seen: SeenFrame) -> FrameView:
@@ -121,7 +123,7 @@ class Viewer:
             return reading, "", 0.0
         if self._hides_expressions:
             return "hidden", "", 0.0
-        shown = expression(softmax(reading))
+        shown = expression(softmax(reading), self._labels)
         return "uncertain" if shown.confidence < self._threshold else "expression", shown.label, shown.confidence
 
 

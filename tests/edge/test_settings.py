@@ -4,10 +4,9 @@ from typing import get_args
 import pytest
 
 from edge.errors import SettingsError, nearest
-from edge.model.preprocessing import LABELS
+from edge.labels import FER2013_LABELS
 from edge.records import EventKind
-from edge.setting_checks import EXPRESSIONS
-from edge.settings import Settings, load_settings
+from edge.settings import Settings, load_settings, require_expressions
 
 
 def load(folder: Path, text: str) -> Settings:
@@ -54,8 +53,8 @@ def test_a_file_changes_the_keys_that_it_has(tmp_path: Path) -> None:
         ("[[detect.ignore]]\nlef = 0.5\n", r"unknown key detect\.ignore\[0\]\.lef; did you mean"),
         ("[detect]\nignore = 3\n", r"detect\.ignore"),
         (
-            '[[preset]]\nname = "smile"\nexpression = "hapy"\n',
-            r"preset\[0\]\.expression: unknown 'hapy'; did you mean happy",
+            '[[preset]]\nname = "smile"\nexpression = "Happy"\n',
+            r"1 to 32 lower-case letters, .* - at `preset\[0\]\.expression`",
         ),
         ('[[preset]]\nname = "smile"\nexpresion = "happy"\n', r"unknown key preset\[0\]\.expresion; did you mean"),
         ('[[preset]]\nname = "Smile!"\nexpression = "happy"\n', r"preset\[0\]\.name"),
@@ -83,8 +82,11 @@ def test_ignored_parts_are_read_in_order(tmp_path: Path) -> None:
     assert [(area.left, area.width, area.height) for area in ignore] == [(0, 0.5, 1), (0.5, 0.5, 1)]
 
 
-def test_the_expressions_are_the_labels() -> None:
-    assert EXPRESSIONS == LABELS
+def test_an_expression_that_the_model_lacks_is_named_with_the_nearest(tmp_path: Path) -> None:
+    presets = load(tmp_path, '[[preset]]\nname = "smile"\nexpression = "hapy"\n').preset
+    with pytest.raises(SettingsError, match="'smile': the model student has no expression 'hapy'; did you mean happy"):
+        require_expressions(presets, FER2013_LABELS, "student")
+    require_expressions(presets, ("sad", "hapy"), "another")
 
 
 @pytest.mark.parametrize("kind", get_args(EventKind))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures, ReliabilityDiagram, measure, reliability_diagram
+from edge.labels import FER2013_LABELS
 from edge.model.preprocessing import softmax
 from train.evaluation.predictions import Predictions
 from train.evaluation.predictors import Predictor, open_predictor
@@ -66,7 +67,7 @@ def evaluate(
         _ensemble_name([one.name for one in predictions]),
         faces.split,
         views,
-        measure(faces.labels, averaged.argmax(axis=1)),
+        measure(faces.labels, averaged.argmax(axis=1), FER2013_LABELS),
         reliability_diagram(faces.labels, averaged),
         subset_accuracies(faces, averaged.argmax(axis=1), votes),
     )

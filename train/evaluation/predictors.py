@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import UsageError
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import CARD_FILE, find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from train.data.dataset import read_splits
@@ -50,7 +51,7 @@ def open_predictor(path: Path) -> Predictor:
 
 
 def _bundle(path: Path) -> Predictor:
-    bundle = open_bundle(find_bundle(str(path)))
+    bundle = open_bundle(find_bundle(str(path)), FER2013_LABELS)
     classifier = Classifier(bundle, threads=1)
     return Predictor(
         f"bundle {path}, int8 on {classifier.runtime}",

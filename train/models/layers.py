@@ -5,7 +5,8 @@ from typing import Any
 import tf_keras as keras
 from tf_keras import layers
 
-from edge.model.preprocessing import INPUT_SIZE, LABELS
+from edge.labels import FER2013_LABELS
+from edge.model.preprocessing import INPUT_SIZE
 
 
 def face_input() -> Any:
@@ -20,4 +21,4 @@ def to_colour(x: Any, means: tuple[float, float, float]) -> Any:
 
 def with_logits(name: str, face: Any, features: Any) -> Any:
     """A model from ``face`` to seven logits of ``features``; the logits are float32 in any precision."""
-    return keras.Model(face, layers.Dense(len(LABELS), name="logits", dtype="float32")(features), name=name)
+    return keras.Model(face, layers.Dense(len(FER2013_LABELS), name="logits", dtype="float32")(features), name=name)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from edge.model.preprocessing import INPUT_SIZE, LABELS, Temperature, crop, dequantize, encode, quantize
+from edge.labels import FER2013_LABELS
+from edge.model.preprocessing import INPUT_SIZE, Temperature, crop, dequantize, encode, quantize
 from edge.records import Box
 from tests.conftest import ROOT
 
@@ -13,7 +14,7 @@ def ramp(width: int, height: int) -> np.ndarray:
 
 
 def test_the_labels_have_fer2013s_order() -> None:
-    assert LABELS == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+    assert FER2013_LABELS == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 
 def test_a_48_pixel_box_without_margin_is_cropped_unchanged() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import pytest
 
-from edge.model.preprocessing import LABELS
+from edge.labels import FER2013_LABELS
 from edge.mqtt.homeassistant import birth_topic, discovery, discovery_topic
 from edge.mqtt.homeassistant_entities import DeviceDescription
 from edge.settings import HomeAssistantSettings
@@ -55,6 +55,7 @@ DESCRIBED = DeviceDescription(
     base="fer-edge/kiosk",
     device="kiosk",
     board="Raspberry Pi 5 Model B Rev 1.0",
+    labels=FER2013_LABELS,
     pausable=True,
     statistics_seconds=60.0,
     interval_seconds=300.0,
@@ -141,7 +142,7 @@ def test_unique_ids_differ_between_entities_and_devices() -> None:
 
 def test_an_enum_has_options_and_no_unit_or_state_class() -> None:
     expression = payload()["cmps"]["expression"]
-    assert expression["options"] == [*LABELS, "uncertain", "nobody"]
+    assert expression["options"] == [*FER2013_LABELS, "uncertain", "nobody"]
     assert not expression.keys() & {"unit_of_measurement", "state_class"}
 
 

@@ -2,15 +2,16 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.model.preprocessing import LABELS, crop
+from edge.labels import FER2013_LABELS
+from edge.model.preprocessing import crop
 from edge.preview.view import FaceView, Viewer
 from edge.records import Box, Flaw, Reading
 from edge.settings import DetectSettings, EventSettings, PrivacySettings, QualitySettings, Settings
 from edge.vision.quality import contrast, flaw, sharpness
 from tests.edge.preview.frames import FACE, card, portrait, seen
 
-HAPPY = tuple(5.0 if label == "happy" else 0.0 for label in LABELS)
-DOUBTFUL = tuple(0.1 if label == "happy" else 0.0 for label in LABELS)
+HAPPY = tuple(5.0 if label == "happy" else 0.0 for label in FER2013_LABELS)
+DOUBTFUL = tuple(0.1 if label == "happy" else 0.0 for label in FER2013_LABELS)
 
 
 def viewer(settings: Settings = Settings()) -> Viewer:  # noqa: B008  settings cannot change
