@@ -27,7 +27,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.events.factory import to_json
 from edge.model.preprocessing import LABELS, expression
-from edge.mqtt.connection import Backoff, BrokerConnection, Limits
+from edge.mqtt.backoff import Backoff
+from edge.mqtt.connection import BrokerConnection, Limits
 from edge.records import Event
 from edge.settings import MqttSettings
 from tests.conftest import Broker, free_port, wait_until
