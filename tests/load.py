@@ -28,7 +28,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edge.events.factory import to_json
 from edge.labels import FER2013_LABELS
 from edge.model.preprocessing import expression
-from edge.mqtt.connection import Backoff, BrokerConnection, Limits
+from edge.mqtt.backoff import Backoff
+from edge.mqtt.connection import BrokerConnection, Limits
 from edge.records import Event
 from edge.settings import MqttSettings
 from tests.conftest import Broker, free_port, wait_until

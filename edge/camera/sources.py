@@ -19,8 +19,10 @@ import msgspec
 import numpy as np
 
 from edge.camera.address import is_stream, require_known_scheme, safe_source
-from edge.camera.devices import Picamera2Device, open_stream, open_v4l2, require_frame_size, to_gray
+from edge.camera.devices import Picamera2Device, open_stream, open_v4l2, to_gray
+from edge.camera.frame_size import require_stated_size
 from edge.camera.live import Device, LiveSource
+from edge.camera.memory_guard import OPENING_CAMERA, OPENING_STREAM, MemoryGuard
 from edge.camera.picture_file import FRAME_MEMORY, PICTURES, read_gray
 from edge.errors import SourceError
 from edge.records import Frame, Gray
@@ -82,7 +84,8 @@ def _open(camera: CameraSettings) -> Source:
         return DemoSource()
     open_device = _live_device(camera)
     if open_device:
-        return LiveSource(open_device, safe_source(name), camera.stall_seconds)
+        memory = MemoryGuard(safe_source(name), OPENING_STREAM if is_stream(name) else OPENING_CAMERA)
+        return LiveSource(open_device, safe_source(name), camera.stall_seconds, memory=memory)
     if is_folder(path):
         return FolderSource(path, camera.folder_fps)
     if is_file(path):
@@ -263,7 +266,7 @@ class VideoSource:
         self._capture = cv2.VideoCapture(str(file.absolute()))  # FFmpeg takes 10:00:05.mp4 for a protocol named 10
         if not self._capture.isOpened():
             raise SourceError(f"{file}: not a video that OpenCV can open")
-        pixels = require_frame_size(self._capture, str(file))
+        pixels = require_stated_size(self._capture, str(file))
         # Its frames may be larger than it states. Each thread of the decoder has a stack of 8 MB that it hardly uses.
         memory = _DECODER_MEMORY + pixels * _DECODER_BYTES_A_PIXEL + (os.cpu_count() or 1) * 2**23
         self._limited = contextlib.ExitStack()
@@ -273,14 +276,16 @@ class VideoSource:
         """Yield every frame of the file."""
         number = 0
         time_of = MediaTime(self._file, self._capture.get(cv2.CAP_PROP_FPS))
-        while True:
-            ok, picture = self._capture.read()
-            if not ok:
-                break
-            yield Frame(to_gray(picture), time_of.of_frame(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000))
+        while (gray := self._next()) is not None:
+            yield Frame(gray, time_of.of_frame(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000))
             number += 1
         if not number:
             raise SourceError(f"{self._file}: holds no frame that can be decoded")
+
+    def _next(self) -> Gray | None:
+        """The next picture; None at the end. The coloured one, 25 MB of a 4K video, is freed with this call."""
+        ok, picture = self._capture.read()
+        return to_gray(picture) if ok else None
 
     def close(self) -> None:
         """Close the file."""

@@ -12,8 +12,9 @@ import msgspec
 
 from edge.errors import DeliveryError, StoreError
 from edge.events.factory import to_json
+from edge.mqtt.backoff import Backoff
 from edge.mqtt.committer import Committer
-from edge.mqtt.connection import Backoff, BrokerConnection, new_client
+from edge.mqtt.connection import BrokerConnection, new_client
 from edge.mqtt.delay import DeliveryDelay
 from edge.mqtt.faces import FacesInView
 from edge.mqtt.faults import FaultBoard
