@@ -25,7 +25,6 @@ ORIGIN_KEYS = {"name", "sw", "url"}
 ENTITY_KEYS = {
     "p",
     "unique_id",
-    "default_entity_id",
     "name",
     "entity_category",
     "icon",
@@ -117,20 +116,21 @@ def test_every_name_is_one_that_home_assistant_knows() -> None:
     assert made["o"].keys() <= ORIGIN_KEYS
     for component in entities(made):
         assert component.keys() <= ENTITY_KEYS | PLATFORM_KEYS[component["p"]], component
-        assert {"p", "unique_id", "default_entity_id"} <= component.keys()
+        assert {"p", "unique_id", "name"} <= component.keys()
         assert ("state_topic" in component) == (component["p"] != "button")
 
 
 @pytest.mark.parametrize("base", ["fer-edge/kiosk", "house/Hall 1/Kiosk_2", "fer-edge/10000000abcdef01"])
-def test_ids_have_the_form_that_home_assistant_wants(base: str) -> None:
-    made = payload(base=base)
+def test_the_topic_has_the_form_that_home_assistant_wants(base: str) -> None:
     assert re.fullmatch(r"homeassistant/device/[a-zA-Z0-9_-]+/config", discovery_topic(HomeAssistantSettings(), base))
-    ids = [component["default_entity_id"] for component in entities(made)]
-    for component, entity in zip(entities(made), ids, strict=True):
-        # homeassistant.core.valid_entity_id
-        assert re.fullmatch(r"(?!.+__)(?!_)[\da-z_]+(?<!_)\.(?!_)[\da-z_]+(?<!_)", entity)
-        assert entity.startswith(f"{component['p']}.")
+
+
+def test_entities_of_a_device_have_different_names_and_no_other_source_of_ids() -> None:
+    """Of the names it makes the ids, in all versions; ``default_entity_id`` would count from 2025.10 on."""
+    made = entities(payload())
+    ids = [(component["p"], re.sub(r"[^a-z0-9]+", "_", component["name"].lower())) for component in made]
     assert len(set(ids)) == len(ids)
+    assert not [component for component in made if {"object_id", "default_entity_id"} & component.keys()]
 
 
 def test_unique_ids_differ_between_entities_and_devices() -> None:
