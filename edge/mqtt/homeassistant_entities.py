@@ -178,7 +178,10 @@ def _statistics(described: DeviceDescription, *, diagnostic: bool = True) -> dic
 
 
 def _statistics_entities(described: DeviceDescription) -> Components:
-    """Entities about the device's health. Rounded, so that a history has fewer rows."""
+    """Entities about the device's health. Rounded, so that a history has fewer rows.
+
+    Even so frames per second change with each statistics: 1440 rows a day. Who wants them enables the entity.
+    """
     statistics = _statistics(described)
     measured = {"p": "sensor", "state_class": "measurement", **statistics}
     components: Components = {
@@ -187,6 +190,7 @@ def _statistics_entities(described: DeviceDescription) -> Components:
             "icon": "mdi:speedometer",
             "unit_of_measurement": "fps",
             "value_template": _rounded("value_json.fps"),
+            "enabled_by_default": False,
             **measured,
         },
         "waiting": {

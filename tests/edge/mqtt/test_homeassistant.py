@@ -40,6 +40,7 @@ PLATFORM_KEYS = {
         "state_class",
         "unit_of_measurement",
         "expire_after",
+        "enabled_by_default",
         "json_attributes_topic",
         "json_attributes_template",
     },
