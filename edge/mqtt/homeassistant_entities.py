@@ -117,7 +117,6 @@ def _state_entities(base: str) -> Components:
             "name": "Faces",
             "icon": "mdi:face-recognition",
             "state_class": "measurement",
-            "unit_of_measurement": "faces",
             "value_template": _value("value_json.faces"),
             **state,
         },
@@ -131,7 +130,6 @@ def _visitor_counters(described: DeviceDescription) -> Components:
         f"count-{preset}": {
             "name": f"Preset {preset}",
             "icon": "mdi:counter",
-            "unit_of_measurement": "times",
             "value_template": _value(f"value_json.presets.get('{preset}', 0)"),
             **counted,
         }
@@ -141,7 +139,6 @@ def _visitor_counters(described: DeviceDescription) -> Components:
         "visitors": {
             "name": "Visitors",
             "icon": "mdi:counter",
-            "unit_of_measurement": "visitors",
             "value_template": _value("value_json.visitors"),
             **counted,
         },
@@ -157,7 +154,6 @@ def _count_entities(described: DeviceDescription) -> Components:
             "name": "People",
             "icon": "mdi:account-group",
             "state_class": "measurement",
-            "unit_of_measurement": "people",
             "value_template": _value("value_json.people"),
             "expire_after": round(_EXPIRE_INTERVALS * described.interval_seconds),
             "state_topic": f"{described.base}/aggregate",
@@ -196,7 +192,6 @@ def _statistics_entities(described: DeviceDescription) -> Components:
         "waiting": {
             "name": "Events waiting",
             "icon": "mdi:tray-full",
-            "unit_of_measurement": "events",
             "value_template": _value("value_json.outbox.waiting"),
             **measured,
         },

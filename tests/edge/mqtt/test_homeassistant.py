@@ -207,6 +207,13 @@ def test_health_is_rounded_so_that_a_history_has_fewer_rows(value: float | None,
     assert rendered("temperature", "value_template", {"temperature": value}) == shown
 
 
+@pytest.mark.parametrize("aggregate_only", [False, True])
+def test_a_count_has_no_unit_because_its_name_says_what_is_counted(aggregate_only: bool) -> None:
+    """A page with "Faces 1 faces" reads badly, and statistics that began without a unit would be broken off."""
+    made = entities(payload(aggregate_only=aggregate_only))
+    assert {one.get("unit_of_measurement") for one in made} == {None, "fps", "°C"}
+
+
 def test_a_trigger_comes_with_each_type_of_event() -> None:
     trigger = payload()["cmps"]["trigger-smile"]
     assert (trigger["p"], trigger["automation_type"], trigger["payload"]) == ("device_automation", "trigger", "smile")
