@@ -120,7 +120,6 @@ def _state_entities(described: DeviceDescription) -> Components:
             "name": "Faces",
             "icon": "mdi:face-recognition",
             "state_class": "measurement",
-            "unit_of_measurement": "faces",
             "value_template": _value("value_json.faces"),
             **state,
         },
@@ -134,7 +133,6 @@ def _visitor_counters(described: DeviceDescription) -> Components:
         f"count-{preset}": {
             "name": f"Preset {preset}",
             "icon": "mdi:counter",
-            "unit_of_measurement": "times",
             "value_template": _value(f"value_json.presets.get('{preset}', 0)"),
             **counted,
         }
@@ -144,7 +142,6 @@ def _visitor_counters(described: DeviceDescription) -> Components:
         "visitors": {
             "name": "Visitors",
             "icon": "mdi:counter",
-            "unit_of_measurement": "visitors",
             "value_template": _value("value_json.visitors"),
             **counted,
         },
@@ -160,7 +157,6 @@ def _count_entities(described: DeviceDescription) -> Components:
             "name": "People",
             "icon": "mdi:account-group",
             "state_class": "measurement",
-            "unit_of_measurement": "people",
             "value_template": _value("value_json.people"),
             "expire_after": round(_EXPIRE_INTERVALS * described.interval_seconds),
             "state_topic": f"{described.base}/aggregate",
@@ -181,7 +177,10 @@ def _statistics(described: DeviceDescription, *, diagnostic: bool = True) -> dic
 
 
 def _statistics_entities(described: DeviceDescription) -> Components:
-    """Entities about the device's health. Rounded, so that a history has fewer rows."""
+    """Entities about the device's health. Rounded, so that a history has fewer rows.
+
+    Even so frames per second change with each statistics: 1440 rows a day. Who wants them enables the entity.
+    """
     statistics = _statistics(described)
     measured = {"p": "sensor", "state_class": "measurement", **statistics}
     components: Components = {
@@ -190,12 +189,12 @@ def _statistics_entities(described: DeviceDescription) -> Components:
             "icon": "mdi:speedometer",
             "unit_of_measurement": "fps",
             "value_template": _rounded("value_json.fps"),
+            "enabled_by_default": False,
             **measured,
         },
         "waiting": {
             "name": "Events waiting",
             "icon": "mdi:tray-full",
-            "unit_of_measurement": "events",
             "value_template": _value("value_json.outbox.waiting"),
             **measured,
         },
