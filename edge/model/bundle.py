@@ -6,6 +6,7 @@ It is opened strictly: anything that differs from the card is an error that says
 import hashlib
 import io
 import lzma
+import re
 import struct
 import sys
 import tokenize
@@ -63,6 +64,9 @@ MAX_BYTES: Final = {
 }
 """The files of a bundle, and the largest accepted size of each in bytes. Any other file is ignored."""
 
+CARD_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""The form of a model's name."""
+
 _CARD_VERSION: Final = 4
 _MAX_GOLDEN_BYTES: Final = 16 * 2**20  # unpacked; they are about 60 KB
 
@@ -83,12 +87,35 @@ class SplitFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     macro_f1: float
 
 
-class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ImportedNetwork(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``fer-export import`` made a bundle of, and how it found out what that network takes.
+
+    ``kind`` says what ``file`` was saved as. It took square faces of ``input_side`` pixels and ``input_channels``
+    channels; the op ``activation`` at its end is left out, empty if there was none. ``scaling`` is how it wants its
+    pixels (docs/import.md), and ``scaling_chosen`` a sentence about how that was found, with the accuracy of each
+    scaling that was tried in ``scaling_accuracies``.
+    """
+
+    file: str
+    sha256: str
+    kind: str
+    input_side: int
+    input_channels: int
+    activation: str
+    scaling: str
+    scaling_chosen: str
+    scaling_accuracies: dict[str, float]
+
+
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How the model was made, so that it can be reproduced.
 
     ``revision`` is the Git commit of the program that trained it, and ``teachers`` are the networks that it was
     distilled from. ``quantization`` is the method that was used, the best one on the measured split;
     ``quantization_figures`` has every method that was tried, ``float_figures`` the network before quantization.
+
+    ``imported`` is there for a network that was trained elsewhere. What is not known of it is empty, and
+    ``float_figures`` are those of the network as it was brought, also if that was an int8 file.
     """
 
     train_command: str
@@ -104,6 +131,7 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantization: str
     quantization_figures: dict[str, SplitFigures]
     chosen: str
+    imported: ImportedNetwork | None = None
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
