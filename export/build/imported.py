@@ -23,7 +23,8 @@ from export.build.measured import POST_TRAINING, QuantizedNetwork, runtime_forms
 from export.build.writing import check_writable
 from export.edgetpu.predict import Prediction, predict_mapping
 from export.importing.detection import ChosenScaling, choose_scaling
-from export.importing.quantize import check_integer, check_size, quantize
+from export.importing.limits import check_integer
+from export.importing.quantize import quantize
 from export.importing.rewrite import for_devices
 from export.importing.runner import BroughtNetwork, for_each_face
 from export.importing.scaling import PixelScaling, candidates, parse_scaling, prepare
@@ -163,7 +164,6 @@ def _import(source: SourceNetwork, data: _Data, given: PixelScaling | None) -> _
     chosen = _choose(brought, sample, (given,) if given else candidates(source.face))
     _tell(f"pixels {chosen.scaling.name}, {chosen.sentence}")
     file, method = source.file, _AS_BROUGHT
-    check_size(file, 1 if source.quantized else 4, source.path)
     if not source.quantized:
         _tell(f"quantizing by the ranges for {min(_RANGE_FACES, len(data.typical))} faces")
         file, method = quantize(file, _inputs(source, data, chosen.scaling), source.path), POST_TRAINING

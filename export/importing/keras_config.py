@@ -14,9 +14,17 @@ _MODULES: Final = re.compile(
 )
 _CLASSES_OF_KERAS: Final = {"DTypePolicy", "Functional", "Sequential", "Model"}
 _UNUSED: Final = {"compile_config"}  # of the whole network: the optimizer and the loss, which are not loaded
-_CODE: Final = {"Lambda", "__lambda__"}
-# Layers that load another file, or that hold functions of another framework.
-_OUTSIDE: Final = {"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
+_REFUSED: Final = {
+    "Lambda": "holds Python code, and code from a file is never run",
+    "__lambda__": "holds Python code, and code from a file is never run",
+    **dict.fromkeys(
+        ("TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"), "belongs to another file or framework"
+    ),
+    **dict.fromkeys(
+        ("ClassMethod", "InstanceMethod", "InstanceProperty", "TensorFlowOpLayer"),
+        "may call any function of TensorFlow",
+    ),
+}
 _SYMBOLS: Final = re.compile(
     r"(math|nn|__operators__|linalg)\.\w+|image\.resize|concat|reshape|cast|transpose|expand_dims|squeeze|identity|pad|"
     r"clip_by_value|convert_to_tensor|stack|unstack|split|repeat|tile|compat\.v1\.(transpose|nn\.\w+|image\.resize\w*)"
@@ -59,10 +67,8 @@ def _walk(value: Any, layer: str, built_in: frozenset[str]) -> Iterator[tuple[st
 def _problem(value: dict[str, Any], kind: str, *, is_layer: bool, built_in: frozenset[str]) -> str:
     """Why an object is not built; empty if it is one of Keras's own."""
     module, registered = value.get("module"), value.get("registered_name")
-    if kind in _CODE:
-        return "holds Python code, and code from a file is never run"
-    if kind in _OUTSIDE:
-        return "belongs to another file or framework"
+    if kind in _REFUSED:
+        return _REFUSED[kind]
     if kind in _SYMBOL_LAYERS:
         function = (value.get("config") or {}).get("function")
         return "" if isinstance(function, str) and _SYMBOLS.fullmatch(function) else f"calls {str(function)[:60]}"
@@ -71,6 +77,7 @@ def _problem(value: dict[str, Any], kind: str, *, is_layer: bool, built_in: froz
     own = (isinstance(registered, str) and ">" in registered) or ">" in kind
     known_module = module is None or bool(
         isinstance(module, str)
+        and (kind != "function" or ".activations" in module)
         and (_MODULES.fullmatch(module) or (module in {"keras", "tf_keras", "builtins"} and kind in _CLASSES_OF_KERAS))
     )
     known_layer = not is_layer or module is not None or kind in built_in or kind in _CLASSES_OF_KERAS

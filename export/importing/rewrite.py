@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge.model.preprocessing import INPUT_SIZE
 from export.importing.face_input import FaceInput
 from export.importing.scaling import PixelScaling
-from export.quantization.convert import ConversionError
+from export.quantization.errors import ConversionError
 from export.tflite_graph import IDENTIFIER
 
 _LARGEST_WEIGHT: Final = 127

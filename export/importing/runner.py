@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge.errors import BundleError
 from edge.model.classifier import find_runtime
 from edge.records import Gray
+from export.importing.native import native_messages_hidden
 from export.importing.scaling import PixelScaling, prepare
 from export.importing.source import SourceNetwork
 
@@ -24,8 +25,9 @@ class BroughtNetwork:
         self._source = source
         interpreter_class, self.runtime = find_runtime()
         try:
-            self._interpreter = interpreter_class(model_content=source.file, num_threads=1)
-            self._interpreter.allocate_tensors()
+            with native_messages_hidden():
+                self._interpreter = interpreter_class(model_content=source.file, num_threads=1)
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"{source.path}: {self.runtime} cannot run it: {error}") from error
         [self._input], [self._output] = self._interpreter.get_input_details(), self._interpreter.get_output_details()

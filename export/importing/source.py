@@ -27,8 +27,9 @@ from edge.model.bundle import CARD_FILE
 from edge.untrusted_file import is_file, is_folder, require_regular
 from export.importing.face_input import FaceInput, Shape, check_scores, face_input
 from export.importing.keras_config import problems
+from export.importing.limits import check_size
 from export.importing.native import native_messages_hidden
-from export.quantization.convert import ConversionError
+from export.quantization.errors import ConversionError
 from export.tflite_graph import EDGE_TPU_OP, IDENTIFIER, Graph, Tensor, read_file, read_graph
 
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
@@ -77,13 +78,15 @@ def read_source(path: Path, labels: Sequence[str]) -> SourceNetwork:
     """Read a network that gives one score for each of ``labels``.
 
     Raises BundleError for a file that is no network, is damaged, needs code, or does not take faces; UsageError when it
-    has another number of scores; ConversionError when TFLite lacks one of its ops.
+    has another number of scores; ConversionError when TFLite lacks one of its ops or it is too large.
     """
     kind, file = _saved_model(path, labels) if is_folder(path) else _file(path, labels)
     graph = read_graph(file, path)
+    quantized = _is_quantized(graph, path)
+    check_size(file, 1 if quantized else 4, path)
     face = face_input([(tensor.name, _signature_shape(tensor)) for tensor in graph.inputs], path)
     check_scores([(tensor.name, tensor.shape) for tensor in graph.outputs], labels, path)
-    return SourceNetwork(path, kind, _sha256(path), file, graph, face, quantized=_is_quantized(graph, path))
+    return SourceNetwork(path, kind, _sha256(path), file, graph, face, quantized)
 
 
 def _file(path: Path, labels: Sequence[str]) -> tuple[str, bytes]:
@@ -226,7 +229,7 @@ def _converted(forward: Callable[[Any], Any], face: FaceInput, path: Path) -> by
     try:
         with native_messages_hidden():
             frozen = convert_variables_to_constants_v2(tf.function(forward).get_concrete_function(spec))
-            return bytes(tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert())
+            return bytes(tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module()).convert())
     except ConverterError as error:
         raise ConversionError(f"{path}: {_missing_ops(str(error))}") from error
     except _UNLOADABLE as error:

@@ -26,7 +26,8 @@ from edge.model.preprocessing import encode  # noqa: E402
 from export.build.writing import write_bundle  # noqa: E402
 from export.cli import CROP_MARGIN  # noqa: E402
 from export.golden import golden_faces  # noqa: E402
-from export.quantization.convert import ConversionError, check_int8  # noqa: E402
+from export.quantization.convert import check_int8  # noqa: E402
+from export.quantization.errors import ConversionError  # noqa: E402
 from export.tflite_graph import read_graph  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
