@@ -19,7 +19,7 @@ from edge.camera.sources import is_live
 from edge.errors import DeliveryError, FerEdgeError, SettingsError, UsageError
 from edge.events.factory import EventFactory
 from edge.model.bundle import Card
-from edge.model.loader import open_deployed_model
+from edge.model.loader import DeployedModel, open_deployed_model
 from edge.monitoring.counters import RunCounters
 from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.mqtt.publisher import MqttPublisher
@@ -87,6 +87,7 @@ def _observe(arguments: Namespace, settings: Settings, service: Service, session
     with _metrics(settings.metrics, counters, session), recording as recorder:
         deployed = open_deployed_model(settings, os.environ, service)
         counters.deployed(deployed)
+        settings = _for_fallback(settings, deployed)
         if session:
             session.deployed(deployed)
         summary = Summary(individuals=individuals)
@@ -144,6 +145,20 @@ def _settings(arguments: Namespace) -> Settings:
         camera = msgspec.structs.replace(settings.camera, source=arguments.source)
         settings = msgspec.structs.replace(settings, camera=camera)
     return with_device_name(with_credentials(settings, os.environ), os.environ, keep=arguments.events == "mqtt")
+
+
+def _for_fallback(settings: Settings, deployed: DeployedModel) -> Settings:
+    """The settings without the presets that a model does not know which runs in place of the chosen one.
+
+    The fault is known already, and the device goes on with the rest.
+    """
+    card = deployed.classifier.card
+    known = tuple(preset for preset in settings.preset if preset.expression in card.labels)
+    if not deployed.refused or known == settings.preset:
+        return settings
+    unknown = ", ".join(preset.name for preset in settings.preset if preset not in known)
+    _log.warning("without the presets %s, whose expressions %s does not know", unknown, card.name)
+    return msgspec.structs.replace(settings, preset=known)
 
 
 def _open_reporter(

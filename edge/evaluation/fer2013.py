@@ -165,7 +165,9 @@ class _Collected:
         """All faces. Raises DataError when the labels lack what every face shows."""
         if not self._faces:
             shown = ", ".join(f"{count:,} {name}" for name, count in self._left_out.items())
-            raise DataError(f"{path}: no face shows one of {', '.join(self._names)}; they show: {shown}")
+            raise DataError(
+                f"{path}: no face shows one of {', '.join(self._names)}; they show: {shown}. Numbers are FER2013's"
+            )
         numbers = [face.row for face in self._faces if face.row is not None]
         flat = np.frombuffer(b"".join(face.pixels for face in self._faces), np.uint8)
         return LabelledFaces(

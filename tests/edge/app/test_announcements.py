@@ -76,6 +76,12 @@ def test_a_switch_that_would_do_nothing_is_removed(tmp_path: Path, change: dict[
     assert "pause" in removed(started(tmp_path, **change))
 
 
+def test_the_description_has_the_expressions_of_the_model(tmp_path: Path) -> None:
+    for labels in (FER2013_LABELS, ("neutral", "contempt")):
+        described = started(tmp_path, labels=labels)[TOPIC.format("kiosk")]
+        assert described["cmps"]["expression"]["options"] == [*labels, "uncertain", "nobody"]
+
+
 def test_a_preset_that_is_gone_takes_its_counter_and_trigger_with_it(tmp_path: Path) -> None:
     started(tmp_path, "kiosk", "smile", "frown")
     for _ in range(2):  # Home Assistant may not have listened the first time

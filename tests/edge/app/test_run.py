@@ -1,6 +1,7 @@
 """`fer-edge run` as a user runs it: however it ends, the sheet and the summary that were asked for are written."""
 
 import itertools
+import json
 import signal
 import subprocess
 import sys
@@ -8,10 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import jsonschema
 import pytest
 
-from tests.conftest import wait_until
+from tests.conftest import ROOT, Broker, wait_until
+from tests.edge.listener import listening
 from tests.edge.mjpeg import Mjpeg, noisy_pictures
+from tests.edge.model.bundles import AFFECTNET, relabelled_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -92,3 +96,36 @@ def test_a_sheet_that_cannot_be_written_costs_neither_the_summary_nor_the_error_
     assert process.returncode == 130
     assert own_lines(stderr).startswith("frames ")
     assert stderr.endswith("fer-edge: sheet.png: cannot be written: Is a directory\n")
+
+
+def test_a_model_with_other_labels_says_its_own_everywhere(tmp_path: Path, still_clip: Path, broker: Broker) -> None:
+    """Events, state, counts of a preset, and what Home Assistant and the verification say that it can recognise."""
+    bundle = relabelled_bundle(tmp_path, "other", AFFECTNET)
+    (tmp_path / "config.toml").write_text(
+        f'[model]\nbundle = "{bundle}"\n[store]\nfolder = "{tmp_path}"\n[homeassistant]\nenabled = true\n'
+        f'[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "kiosk"\n'
+        "[events]\ndwell = 0.0\nthreshold = 0.0\n"
+    )
+    with listening(broker.port) as listener:
+        program = start(tmp_path, "--source", str(still_clip), "--config", "config.toml", "--events", "mqtt")
+        _, stderr = program.communicate(timeout=60)
+        assert program.returncode == 0, stderr
+        wait_until(lambda: listener.last("availability") == "offline", 5)
+    appeared = listener.json("event")[0]
+    assert tuple(appeared["expression"]["scores"]) == tuple(AFFECTNET)
+    assert appeared["expression"]["label"] in {state["expression"] for state in listener.json("state")}
+    assert tuple(listener.json("verification")[0]["labels"]) == tuple(AFFECTNET)
+    [described] = [json.loads(text) for topic, text, _ in listener.messages if topic.endswith("/config")]
+    assert described["cmps"]["expression"]["options"] == [*AFFECTNET, "uncertain", "nobody"]
+    for name in ("event", "state", "verification"):
+        schema = json.loads((ROOT / "docs" / f"{name}.schema.json").read_text())
+        for message in listener.json(name):
+            jsonschema.validate(message, schema)
+
+
+def test_a_preset_that_the_model_lacks_ends_the_start(tmp_path: Path, still_clip: Path) -> None:
+    (tmp_path / "config.toml").write_text('[[preset]]\nname = "sneer"\nexpression = "contempt"\n')
+    program = start(tmp_path, "--source", str(still_clip), "--config", "config.toml")
+    _, stderr = program.communicate(timeout=60)
+    assert program.returncode == 3
+    assert "preset 'sneer': the model student has no expression 'contempt'; known here: angry" in stderr

@@ -10,7 +10,7 @@ import pytest
 
 from edge.diagnostics.device_checks import check_camera, check_detector, check_model, describe_source
 from edge.model.bundle import find_bundle
-from edge.settings import CameraSettings, DetectSettings, ModelSettings
+from edge.settings import CameraSettings, DetectSettings, ModelSettings, Preset
 from tests.edge.diagnostics.findings import PYTHON, level_of
 from tests.edge.mjpeg import FPS, Mjpeg, noisy_pictures
 
@@ -63,6 +63,12 @@ def test_a_damaged_model(tmp_path: Path) -> None:
     found = check_model(PYTHON, ModelSettings(bundle=str(folder)))
     assert level_of(found) == "fail"
     assert "sha256" in found.sentence
+
+
+def test_a_preset_whose_expression_the_model_lacks() -> None:
+    found = check_model(PYTHON, ModelSettings(), (Preset("smile", "happy"), Preset("sneer", "contempt")))
+    assert level_of(found) == "fail"
+    assert "preset 'sneer': the model student has no expression 'contempt'" in found.sentence
 
 
 @pytest.mark.parametrize(("change", "level"), [("steps", "warn"), ("labels", "fail")])

@@ -270,6 +270,43 @@ def test_a_tree_is_read_by_its_folder_names_in_upper_or_lower_case(tmp_path: Pat
     assert measured_split(tmp_path) is Split.TEST
 
 
+OTHERS = ("neutral", "contempt", "happiness")
+
+
+@pytest.mark.parametrize("names", [OTHERS, FER2013_LABELS[::-1]], ids=["others", "another order"])
+def test_the_classes_are_those_of_other_labels(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Numbers are FER2013's, and names have other words; what the labels lack is left out and counted."""
+    file = tmp_path / "own.csv"
+    words = ["3", "happy", "Happiness", "6.0", "neutral", "0", "anger", *(["contempt"] if "contempt" in names else [])]
+    lines = "".join(f"{word},{pixels(10 * number)},PublicTest\n" for number, word in enumerate(words))
+    file.write_text("emotion,pixels,Usage\n" + lines)
+    for number, word in enumerate(word for word in words if word.isalpha()):
+        draw(tmp_path / "tree" / word / f"{number}.png", number)
+    known = {"happiness": "happiness"} if "happiness" in names else {"happiness": "happy"}
+    expected = [known["happiness"]] * 3 + ["neutral"] * 2
+    expected += ["contempt"] if "contempt" in names else ["angry"] * 2
+    for split in ("PublicTest", None):
+        faces = read_faces(file, split, names)
+        assert [names[label] for label in faces.labels] == expected
+        assert faces.names == names
+        assert faces.left_out == ({"angry": 2} if "contempt" in names else {})
+    tree = read_faces(tmp_path / "tree", None, names)
+    assert sorted(names[label] for label in tree.labels) == sorted(expected[1:3] + expected[4:5] + expected[-1:])
+    [data] = read_data(file, names).splits.values()
+    assert data.labels.tolist() == faces.labels.tolist()
+
+
+def test_faces_that_show_nothing_the_labels_have_are_an_error(csv: Path) -> None:
+    for read in (lambda: read_faces(csv, "Training", ("calm", "cross")), lambda: read_data(csv, ("calm", "cross"))):
+        with pytest.raises(DataError, match=r"no face shows one of calm, cross; they show: .*1 happy.*FER2013's"):
+            read()
+
+
+def test_a_split_without_a_face_of_the_labels_is_none(csv: Path) -> None:
+    data = read_data(csv, ("angry", "calm"))
+    assert set(data.splits) == {Split.PUBLIC}
+
+
 def test_every_kind_of_picture_is_read_and_what_is_not_is_counted_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
