@@ -131,30 +131,30 @@ def _read(path: Path, labels: Labels) -> _Data:
     if data.bad:
         raise DataError(f"{path}, {data.bad[0]}; {len(data.bad):,} of its rows or pictures cannot be used. Mend it.")
     measured = data.faces(_measured_split(data))
-    if missing := [label for index, label in enumerate(labels) if not (measured.labels == index).any()]:
-        raise DataError(f"{path}: {measured.split} has no face of {', '.join(missing)}, so it cannot be measured")
     typical = data.splits.get(Split.TRAINING, measured)
-    warnings = [f"{path}: left out, since --labels lacks it: {_counts(faces)}" for faces in _with_left_out(data)][:1]
+    return _Data(measured, typical, tuple(_data_warnings(data, measured, typical)))
+
+
+def _data_warnings(data: LabelledData, measured: LabelledFaces, typical: LabelledFaces) -> Iterator[str]:
+    """What was left out, and what cannot be told from these faces."""
+    for faces in dict.fromkeys((measured.split, typical.split)):
+        if left_out := data.splits[faces or Split.UNSPLIT].left_out:
+            counts = ", ".join(f"{count:,} {label}" for label, count in left_out.items())
+            yield f"left out of {faces}, since --labels lacks it: {counts}"
+    shown = set(measured.labels.tolist())
+    if missing := [label for index, label in enumerate(measured.names) if index not in shown]:
+        yield f"{measured.split} has no face of {', '.join(missing)}: the accuracy is that of the other labels"
     if typical is measured:
-        warnings.append(
-            f"{path} has only {measured.split}: ranges, scaling and accuracy come from the same faces. A tree with "
+        yield (
+            f"the data has only {measured.split}: ranges, pixels and accuracy come from the same faces. A tree with "
             "train and test separates them."
         )
-    return _Data(measured, typical, tuple(warnings))
 
 
 def _measured_split(data: LabelledData) -> Split:
     if set(data.splits) == {Split.UNSPLIT}:
         return Split.UNSPLIT
     return next((split for split in MEASURED if split in data.splits), Split.PUBLIC)
-
-
-def _with_left_out(data: LabelledData) -> Iterator[LabelledFaces]:
-    return (faces for faces in data.splits.values() if faces.left_out)
-
-
-def _counts(faces: LabelledFaces) -> str:
-    return ", ".join(f"{count:,} {label} of {faces.split}" for label, count in faces.left_out.items())
 
 
 def _import(source: SourceNetwork, data: _Data, given: PixelScaling | None) -> _Import:

@@ -101,6 +101,6 @@ def _check_chance(best: PixelScaling, accuracies: Mapping[str, float], faces: La
     tried = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in accuracies.items())
     raise UsageError(
         f"the network is no better than chance on {len(faces):,} faces of {faces.split}: {tried}; always "
-        f"{faces.names[commonest]} would be {share:.1%}. Its pixels may be scaled in another way (--input "
-        "MEAN,DEVIATION), or the data has other labels or other faces than those that it learned from."
+        f"{faces.names[commonest]} would be {share:.1%}. --labels may have another order, its pixels may be scaled in "
+        "another way (--input MEAN,DEVIATION), or the data has other faces than those that it learned from."
     )

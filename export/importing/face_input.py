@@ -36,6 +36,8 @@ def face_input(inputs: Sequence[tuple[str, Shape]], source: object) -> FaceInput
 
     ``source`` is for messages. The first size of a shape is the batch.
     """
+    if not inputs:
+        raise BundleError(f"{source}: has no input of a known shape. Begin it with an Input layer, and save it again.")
     if len(inputs) != 1:
         names = ", ".join(f"{name} {_text(shape)}" for name, shape in inputs)
         raise BundleError(

@@ -169,7 +169,8 @@ def _keras(path: Path, labels: Sequence[str], version: str, config: Any, form: s
             f"{path}: Keras {keras.__version__} cannot rebuild this network of Keras {version or 'unknown'}: "
             f"{_first_line(error)}. {_AS_SAVED_MODEL}"
         ) from error
-    inputs = [(tensor.name, tuple(tensor.shape)) for tensor in model.inputs]
+    # A Sequential that was never given its input's shape has none.
+    inputs = [(tensor.name, tuple(tensor.shape)) for tensor in getattr(model, "inputs", None) or ()]
     face = face_input(inputs, path)
     check_scores([(tensor.name, tuple(tensor.shape)) for tensor in model.outputs], labels, path)
     return f"Keras {version or '1'} {form}", _converted(lambda x: model(x, training=False), face, path)

@@ -2,7 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable
+import shlex
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from edge.model.bundle import find_bundle, open_bundle  # noqa: E402
 from edge.model.classifier import Classifier  # noqa: E402
 from edge.model.verification import check_golden  # noqa: E402
 from export.cli import main  # noqa: E402
+from tests.docs.pages import commands  # noqa: E402
 from tests.export.importing.brightness import SHADES, network  # noqa: E402
 from tests.export.tiny import as_compiled, tiny  # noqa: E402
 
@@ -95,12 +98,8 @@ def test_what_keras_saved_becomes_a_bundle_that_classifies_as_it_did(
 
 def test_other_labels_come_from_folders_of_these_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ("dark", "dim", "bright")
-    rng = np.random.default_rng(5)
-    for number in range(90):
-        split, index = ("train", "test")[number % 2], number % 3
-        file = tmp_path / "data" / split / names[index] / f"{number}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(file), np.clip(rng.normal(SHADES[2 * index], 10, (48, 48)), 0, 255).astype(np.uint8))
+    pictures(tmp_path / "data", names, SHADES[[0, 2, 4]])
+    pictures(tmp_path / "data", ("fear",), SHADES[:1])
     network(keras, shades=SHADES[[0, 2, 4]]).save(tmp_path / "three.keras")
     code, out = import_(tmp_path / "three.keras", tmp_path / "data", "--json", labels="Dark, dim,bright")
     assert code == 0
@@ -108,6 +107,9 @@ def test_other_labels_come_from_folders_of_these_names(tmp_path: Path, capsys: p
     assert printed["labels"] == list(names)
     assert printed["figures"]["int8"] == {"split": "test", "n": 45, "accuracy": 1, "macro_f1": 1}
     assert printed["source"]["scaling"] == "zero-one"
+    assert printed["warnings"] == [
+        f"left out of {split}, since --labels lacks it: 15 fear" for split in ("test", "Training")
+    ]
     assert printed["edge_tpu"]["mapped_ops"] > 5
     assert Classifier(open_bundle(out)).classify(np.full((48, 48), 85, np.uint8)).label == "dim"
 
@@ -121,6 +123,27 @@ def test_labels_in_another_order_and_wrong_pixels_are_told_by_the_data(
     assert import_(model, blobs, "--input", "raw")[0] == 2
     assert "no better than chance" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
+
+
+def test_the_commands_of_the_page_work_as_written(blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/import.md, in a folder with the files that it names."""
+    shutil.copy(blobs, tmp_path / "fer2013.csv")
+    as_keras(tmp_path)
+    network(tf_keras, shades=SHADES[:3]).save(tmp_path / "three.h5")
+    pictures(tmp_path / "faces", ("happy", "neutral", "contempt"), SHADES[:3])
+    monkeypatch.chdir(tmp_path)
+    written = [command for command in commands() if command.startswith("fer-export import ")]
+    assert [main(shlex.split(command)[1:]) for command in written] == [0, 0]
+
+
+def pictures(folder: Path, names: Sequence[str], shades: np.ndarray) -> None:
+    """A tree with train and test, and one shade of noise for each name."""
+    rng = np.random.default_rng(5)
+    for number in range(30 * len(names)):
+        index = number % len(names)
+        file = folder / ("train", "test")[number % 2] / names[index] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), np.clip(rng.normal(shades[index], 10, (48, 48)), 0, 255).astype(np.uint8))
 
 
 def with_python_code(folder: Path) -> Path:

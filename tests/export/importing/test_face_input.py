@@ -46,6 +46,11 @@ def test_several_inputs_are_refused_by_their_names() -> None:
         face_input([("face", (None, 48, 48, 1)), ("marks", (None, 10))], "m.h5")
 
 
+def test_a_network_that_was_never_given_the_shape_of_its_input_is_refused() -> None:
+    with pytest.raises(BundleError, match="Begin it with an Input layer"):
+        face_input([], "m.h5")
+
+
 def test_scores_must_be_as_many_as_the_labels() -> None:
     check_scores([("scores", (None, 3))], LABELS, "m.h5")
     with pytest.raises(UsageError, match="gives 7 scores, but --labels names 3: angry, happy, neutral"):
