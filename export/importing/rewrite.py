@@ -38,6 +38,7 @@ def for_devices(file: bytes, face: FaceInput, scaling: PixelScaling, name: objec
         scales = () if tensor.quantization is None else tensor.quantization.scale
         if tensor.type != schema.TensorType.INT8 or scales is None or len(scales) != 1:
             raise ConversionError(f"{name}: its {which} is not int8 with one scale. Bring the float32 network.")
+    network.fix_shapes()
     network.put_in_front(face, scaling)
     return network.pack(), activation
 
@@ -80,6 +81,28 @@ class _Network:
             activation = kind if kind in _ACTIVATIONS else activation
             self._main.operators.remove(maker)
             self._main.outputs = [int(maker.inputs[0])]
+
+    def fix_shapes(self) -> None:
+        """Make constants of shapes that are computed for any batch: with a batch of 1 they are known.
+
+        Keras's Flatten leaves such ops in a file, and the Edge TPU compiler refuses them.
+        """
+        for tensor in self._main.tensors:
+            tensor.shapeSignature = None
+        for op in self._main.operators:
+            if self._kind(op) == "RESHAPE" and len(op.inputs) > 1 and self._is_computed(int(op.inputs[1])):
+                sizes = np.asarray(self._main.tensors[op.outputs[0]].shape, "<i4")
+                op.inputs = [op.inputs[0], self._tensor("shape", sizes.shape, "INT32", sizes)]
+        while unused := [op for op in self._main.operators if not self._is_used(op)]:
+            self._main.operators = [op for op in self._main.operators if op not in unused]
+
+    def _is_computed(self, tensor: int) -> bool:
+        return any(tensor in op.outputs for op in self._main.operators)
+
+    def _is_used(self, op: Any) -> bool:
+        """Whether an output of an op is the network's, or another op takes it."""
+        taken = {int(tensor) for other in self._main.operators for tensor in other.inputs} | set(self._main.outputs)
+        return any(int(tensor) in taken for tensor in op.outputs)
 
     def put_in_front(self, face: FaceInput, scaling: PixelScaling) -> None:
         """Begin with a device's face, resized and scaled as the network's input, which is int8."""

@@ -97,6 +97,26 @@ def enlarge(net: Net, side: int) -> None:
     net.main.tensors[4].shape = [1, side // 2, side // 2, 4]
 
 
+def test_a_shape_that_is_computed_for_any_batch_becomes_a_constant() -> None:
+    def flatten(net: Net) -> None:
+        [logits] = net.main.outputs
+        shape = net.tensor("shape", (2,), "INT32", ())
+        flat = net.tensor("flat", (1, 7), scales=[0.125])
+        net.op("SHAPE", 1, [logits], [shape])
+        net.op("RESHAPE", 1, [logits, shape], [flat])
+        net.main.tensors[flat].shapeSignature = [-1, 7]
+        net.main.outputs = [flat]
+        enlarge(net, 48)
+
+    plain = tiny(flatten)
+    assert predict_mapping(read_graph(plain, "t")).refused
+    file, _ = for_devices(plain, FaceInput(48, 1), SCALINGS["raw"], "t")
+    graph = read_graph(file, "t")
+    assert [op.name for op in graph.ops] == ["CONV_2D", "CONV_2D", "MAX_POOL_2D", "MEAN", "FULLY_CONNECTED", "RESHAPE"]
+    assert predict_mapping(graph).all_mapped
+    assert run(file, np.zeros((1, 48, 48, 1), np.int8)).shape == (7,)
+
+
 def test_an_input_that_is_not_int8_is_refused() -> None:
     def floating(net: Net) -> None:
         net.main.tensors[0].type = 0  # FLOAT32
