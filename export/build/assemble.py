@@ -10,7 +10,8 @@ from typing import Final
 
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import reliability_diagram
-from edge.model.bundle import Card, Golden, Provenance, Tolerance
+from edge.model.bundle import Card, Golden, Tolerance
+from edge.model.origin import Provenance
 from edge.model.preprocessing import INPUT_SIZE, softmax
 from export.build.measured import QuantizedNetwork, measure_logits, split_figures, tolerances
 from export.build.writing import write_bundle

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from edge.errors import DataError, UsageError
 from edge.evaluation.fer2013 import MEASURED, LabelledData, LabelledFaces, Split, read_data
 from edge.labels import Labels, label_problem
-from edge.model.bundle import CARD_NAME, ImportedNetwork, Provenance, SplitFigures
+from edge.model.bundle import CARD_NAME
 from edge.model.classifier import Network
+from edge.model.origin import ImportedNetwork, Provenance, SplitFigures
 from export.build.assemble import BundleChoices, MadeBundle, NetworkFacts, assemble_bundle
 from export.build.measured import POST_TRAINING, QuantizedNetwork, runtime_forms, split_figures
 from export.build.writing import check_writable

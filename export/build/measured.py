@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures, measure
-from edge.model.bundle import Golden, SplitFigures, Tolerance
+from edge.model.bundle import Golden, Tolerance
 from edge.model.classifier import Network
+from edge.model.origin import SplitFigures
 from edge.model.preprocessing import dequantize, encode
 from export.quantization import legacy_runtime
 from export.quantization.parity import NetworkForm

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.evaluation.fer2013 import LabelledFaces
-from edge.model.bundle import Card, Provenance
+from edge.model.bundle import Card
 from edge.model.classifier import Network
+from edge.model.origin import Provenance
 from export.build.assemble import BundleChoices, NetworkFacts, assemble_bundle
 from export.build.measured import (
     POST_TRAINING,
