@@ -35,8 +35,8 @@ _IMPORT_DESCRIPTION = """\
 Make a bundle of a network that was trained elsewhere, such as by Keras: quantize it to int8 by the ranges of its
 activations, put what a device gives (48x48 grey) in front of what it takes (24x24 to 224x224, grey or colour), measure
 it, calibrate its confidences, and check that the int8 network is as accurate as the one that was brought. The labelled
-faces also tell how the network wants its pixels, and whether --labels has the right order. No code is run from a file.
-A network that cannot become int8 is refused, with the ops that prevent it."""
+faces also tell how the network wants its pixels, and whether --labels has the right order. Python code of a file never
+runs. A network that cannot become int8 is refused, with the ops that prevent it."""
 _EPISODES_DESCRIPTION = """\
 Simulate how a camera at 15 frames per second sees labelled faces (real faces with simulated noise, no video),
 classify every frame with the bundle's network, and count label changes in frames and in events while the expression

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge.errors import DataError, UsageError
 from edge.evaluation.fer2013 import MEASURED, LabelledData, LabelledFaces, Split, read_data
 from edge.labels import Labels, label_problem
-from edge.model.bundle import CARD_NAME
+from edge.model.bundle import CARD_NAME, DEFAULT, find_bundle, read_card
 from edge.model.classifier import Network
 from edge.model.origin import ImportedNetwork, Provenance, SplitFigures
 from export.build.assemble import BundleChoices, MadeBundle, NetworkFacts, assemble_bundle
@@ -38,7 +38,8 @@ _AS_BROUGHT: Final = "int8 as it was brought"
 _DETECTION_FACES: Final = 600
 _RANGE_FACES: Final = 512
 _SEED: Final = 1
-_STUDENT_MACS: Final = 102_954_496  # of the bundled student, a measure that users know
+_HEAVY: Final = 2
+"""A warning tells of networks that take more than so many times the work of the bundled student."""
 _LICENCE: Final = "not known to fer-export: that of the network that was imported, see origin"
 _LIMITS: Final = (
     "Imported: what it learned from, and for which faces it was meant, is not known to fer-export. Whether it has "
@@ -255,8 +256,8 @@ def _warnings(imported: _Import, made: MadeBundle, prediction: Prediction, out: 
             f"pixels {chosen.scaling.name} and {', '.join(chosen.close)} cannot be told apart by {chosen.n:,} faces. "
             "Give --input if you know which is right."
         )
-    if made.card.macs > 2 * _STUDENT_MACS:
-        yield f"the network takes about {made.card.macs / _STUDENT_MACS:.0f} times the work of the bundled student"
+    if (times := made.card.macs / read_card(find_bundle(DEFAULT)).macs) > _HEAVY:
+        yield f"the network takes about {times:.0f} times the work of the bundled {DEFAULT}"
     if not prediction.all_mapped:
         yield f"not every op is predicted to map to an Edge TPU; fer-export check {shlex.quote(str(out))} lists them"
 
