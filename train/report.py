@@ -117,13 +117,13 @@ def _curves(figure: Figure, history: "list[Epoch]") -> None:
 def _confusion(figure: Figure, figures: Figures) -> None:
     axes: Any = figure.subplots()
     share = figures.confusion / np.maximum(figures.confusion.sum(axis=1, keepdims=True), 1)
-    cells = range(len(FER2013_LABELS))
+    cells = range(len(figures.labels))
     axes.pcolormesh(cells, cells, share, cmap="Blues", vmin=0, vmax=1, shading="nearest")  # imshow embeds a PNG
     axes.invert_yaxis()
     for (row, column), value in np.ndenumerate(share):
         axes.text(column, row, f"{value:.0%}", ha="center", va="center", color="white" if value > 0.5 else "black")
-    axes.set_xticks(range(len(FER2013_LABELS)), FER2013_LABELS, rotation=45, ha="right")
-    axes.set_yticks(range(len(FER2013_LABELS)), FER2013_LABELS)
+    axes.set_xticks(cells, figures.labels, rotation=45, ha="right")
+    axes.set_yticks(cells, figures.labels)
     axes.set(xlabel="called", ylabel="labelled", title="share of each label's faces")
 
 

@@ -6,6 +6,7 @@ It is opened strictly: anything that differs from the card is an error that says
 import hashlib
 import io
 import lzma
+import re
 import struct
 import sys
 import tokenize
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from edge.errors import BundleError
 from edge.labels import Labels, label_problem
+from edge.model.origin import Provenance, SplitFigures
 from edge.model.preprocessing import INPUT_SIZE, Temperature
 from edge.records import Box, EventTuning, Gray
 from edge.untrusted_file import MALFORMED_JSON, is_file, read_regular
@@ -63,6 +65,9 @@ MAX_BYTES: Final = {
 }
 """The files of a bundle, and the largest accepted size of each in bytes. Any other file is ignored."""
 
+CARD_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""The form of a model's name."""
+
 _CARD_VERSION: Final = 4
 _MAX_GOLDEN_BYTES: Final = 16 * 2**20  # unpacked; they are about 60 KB
 
@@ -72,38 +77,6 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     scale: float
     zero_point: int
-
-
-class SplitFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Accuracy and macro-F1 of one form of the model on ``n`` faces of one split, with a single crop."""
-
-    split: str
-    n: int
-    accuracy: float
-    macro_f1: float
-
-
-class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the model was made, so that it can be reproduced.
-
-    ``revision`` is the Git commit of the program that trained it, and ``teachers`` are the networks that it was
-    distilled from. ``quantization`` is the method that was used, the best one on the measured split;
-    ``quantization_figures`` has every method that was tried, ``float_figures`` the network before quantization.
-    """
-
-    train_command: str
-    export_command: str
-    revision: str
-    seed: int
-    init: str
-    teachers: tuple[str, ...]
-    training_data: str
-    training_sha256: str
-    public_sha256: str
-    float_figures: SplitFigures
-    quantization: str
-    quantization_figures: dict[str, SplitFigures]
-    chosen: str
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

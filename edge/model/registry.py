@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +25,7 @@ from edge.labels import FER2013_LABELS, Labels
 from edge.model.archive import read_bundle_archive
 from edge.model.bundle import (
     CARD_FILE,
+    CARD_NAME,
     DEFAULT,
     GOLDEN_FILE,
     MODEL_FILE,
@@ -51,7 +51,6 @@ VERDICT_FILE: Final = "verdict.json"
 _CHOICE_FILE: Final = "choice.json"
 _LARGEST_JSON: Final = 2**16  # bytes
 _INCOMING: Final = ".incoming-"
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 _Stored = TypeVar("_Stored", "Choice", "SwitchVerdict")
 
@@ -314,7 +313,7 @@ def expected_labels(settings: Settings, environ: Mapping[str, str]) -> Labels:
 
 
 def _checked_name(name: str, source: Path) -> str:
-    if not _NAME.fullmatch(name):
+    if not CARD_NAME.fullmatch(name):
         raise BundleError(
             f"{source}: its card calls it {name!r}; a name is up to 64 letters, digits, dots, dashes or underscores, "
             "and begins with a letter or digit"

@@ -95,6 +95,11 @@ RULES = (
     Rule("elsewhere", r"make wheelhouse .*", 'tests/platform/test_aarch64.py: "make", "wheelhouse", "ARCH=aarch64"'),
     Rule("elsewhere", r"npm pack @vladmandic/human@3\.3\.6", ".ci/run: @vladmandic/human@3.3.6"),
     Rule("elsewhere", r"tar xf vladmandic-human-3\.3\.6\.tgz", ".ci/run: tar xf vladmandic-human-3.3.6.tgz"),
+    Rule(
+        "elsewhere",
+        r"fer-export import (mine\.keras|three\.h5) .*",
+        "tests/export/test_import.py: def test_the_commands_of_the_page_work_as_written",
+    ),
     # What is only parsed.
     Rule(
         "parsed",

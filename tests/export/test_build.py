@@ -23,10 +23,11 @@ from edge.labels import FER2013_LABELS  # noqa: E402
 from edge.model.bundle import open_bundle  # noqa: E402
 from edge.model.classifier import Classifier  # noqa: E402
 from edge.model.preprocessing import encode  # noqa: E402
-from export.build import _write  # noqa: E402
+from export.build.writing import write_bundle  # noqa: E402
 from export.cli import CROP_MARGIN  # noqa: E402
 from export.golden import golden_faces  # noqa: E402
-from export.quantization.convert import ConversionError, check_int8  # noqa: E402
+from export.quantization.convert import check_int8  # noqa: E402
+from export.quantization.errors import ConversionError  # noqa: E402
 from export.tflite_graph import read_graph  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
@@ -133,7 +134,7 @@ def test_a_disk_that_fills_half_way_leaves_nothing_behind(bundle: Path, tmp_path
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))  # the kernel then fails writes, as a full disk does
     try:
         with pytest.raises(UsageError, match="Nothing is left half-written"):
-            _write(tmp_path / "bundle", made.model, made.card, made.golden, "report")
+            write_bundle(tmp_path / "bundle", made.model, made.card, made.golden, "report")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())
