@@ -144,7 +144,7 @@ def _make_pipeline(
     episodes = episode_settings(settings.events, settings.preset, card.events, card.abstention.threshold)
     return Pipeline(
         detector=detector,
-        tracker=Tracker(settings.track),
+        tracker=Tracker(settings.track, detector.least_similarity),
         scheduler=ClassificationScheduler(settings.model.rate),
         quality=settings.quality,
         classifier=classifier,

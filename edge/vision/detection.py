@@ -25,6 +25,12 @@ class Detector(Protocol):
     faces.
     """
 
+    least_similarity: float
+    """How much a known face that `check` does not find must look like itself to be shown, as a correlation -1..1.
+
+    A detector that hardly ever misses a known face asks for more than one that often does.
+    """
+
     def check(self, pyramid: Pyramid, square: Square, *, tentative: bool) -> Detection | None:
         """Detect a known face again, near ``square``. A ``tentative`` face is held to what a new one is held to."""
         ...
