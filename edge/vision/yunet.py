@@ -49,6 +49,7 @@ _ABOVE_BOX: Final = 0.027  # of the side: how far the square's centre is above t
 _MS_PER_PIXEL: Final = 1.5e-4  # assumed speed of a Raspberry Pi 4's core: four times what a desktop's core takes
 _SAVED_FRAMES: Final = 5  # the budget of so many frames can be saved up for when something happens
 _CHANGE_INTERVAL: Final = 0.1  # seconds between two searches of what changes
+_WIDE_CHANGE_INTERVAL: Final = 0.2  # the same, where so much changes that the whole frame is searched
 _SCAN_INTERVALS: Final = (2.0, 0.5)  # seconds between two whole frames: in an empty room, and while something happens
 _BUSY_SECONDS: Final = 2.0  # something happens until so long after the last change
 
@@ -170,15 +171,16 @@ class YuNetDetector:
         if self._left > 0 and now - self._searched_at >= _CHANGE_INTERVAL - 1e-6:
             areas = self._motion.changed(self._known)
         if areas:
-            self._changed_at = self._searched_at = now
-            self._motion.mark_searched(areas)
+            self._changed_at = now
         busy = bool(self._known) or now - self._changed_at < _BUSY_SECONDS
-        whole = _Pass((0, size[1]), (0, size[0]))
-        planned = whole if now - self._scanned_at >= _SCAN_INTERVALS[busy] - 1e-6 else None
-        if planned is None and areas:
-            planned = self._part(size, areas) or whole
-        if planned == whole:
+        planned = self._part(size, areas) if areas else None
+        wide = bool(areas) and not planned and now - self._searched_at >= _WIDE_CHANGE_INTERVAL - 1e-6
+        if wide or now - self._scanned_at >= _SCAN_INTERVALS[busy] - 1e-6:
+            planned = _Pass((0, size[1]), (0, size[0]))
             self._scanned_at = now
+        if areas and planned:  # else it stays changed, and is searched later
+            self._searched_at = now
+            self._motion.mark_searched(areas)
         return planned
 
     def _part(self, size: tuple[int, int], areas: Sequence[Area]) -> _Pass | None:
