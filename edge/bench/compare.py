@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from edge.bench.annotations import Annotations
-from edge.bench.baseline import BaselineLoop
+from edge.bench.baseline import BYTES_A_PIXEL, BaselineLoop
 from edge.bench.ground_truth import FrameTruth, GroundTruth
 from edge.bench.results import ClipResult, Cost
 from edge.bench.scoring import Scorer, is_at
@@ -42,7 +42,7 @@ def bench_clip(settings: Settings, clip: Path, truth: GroundTruth | Annotations 
         model=msgspec.structs.replace(settings.model, threads=1),
     )
     comparison = _Comparison(settings, annotations)
-    source = open_source(settings.camera)
+    source = open_source(settings.camera, bytes_a_pixel=BYTES_A_PIXEL)
     progress_due = time.monotonic() + _PROGRESS_SECONDS
     try:
         for number, frame in enumerate(source.frames()):

@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import msgspec
+import numpy as np
 import pytest
 
 from edge.bench.compare import bench_clip
@@ -159,3 +160,13 @@ def test_unusable_sources_and_ground_truths_have_their_own_errors(still_clip: Pa
         assert done.returncode == code, done.stderr
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_large_video_is_measured_though_the_baseline_takes_much_memory_for_a_frame(tmp_path: Path) -> None:
+    video = tmp_path / "large.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 25, (2560, 1440))
+    writer.write(np.full((1440, 2560, 3), 110, np.uint8))
+    writer.release()
+    done = bench("--source", video, "--json", "--starts", 1)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["total"]["frames"] == 1
