@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from edge.events.episodes import Change, EpisodeTracker, episode_settings
@@ -12,6 +12,7 @@ from edge.records import Frame, Gray, Reading, Track
 from edge.settings import QualitySettings, Settings
 from edge.vision.detection import Detection, Detector
 from edge.vision.detectors import open_detector
+from edge.vision.poses import PoseKeeper
 from edge.vision.pyramid import Pyramid
 from edge.vision.quality import flaw
 from edge.vision.scheduler import ClassificationScheduler
@@ -54,6 +55,7 @@ class Pipeline:
     classifier: Classifier
     episode_tracker: EpisodeTracker
     stage_seconds: dict[str, float]
+    poses: PoseKeeper = field(default_factory=PoseKeeper)
     _now: float = 0.0
     _stage_began: float = 0.0
 
@@ -86,6 +88,8 @@ class Pipeline:
         tracks = self.tracker.tracks(pyramid.size)
         chosen = self.scheduler.choose([track.id for track in tracks], frame.time)
         self._end_stage("track")
+        self.poses.update(self.detector, pyramid, [track for track in tracks if track.id in chosen], frame.time)
+        self._end_stage("detect")
         readings = {track.id: self._read(frame.gray, track) for track in tracks if track.id in chosen}
         ids = self.tracker.ids
         hidden = sorted(set(ids) - {track.id for track in tracks})
@@ -117,8 +121,9 @@ class Pipeline:
 
     def _read(self, gray: Gray, track: Track) -> Reading:
         """Classify one face, or say why it is not worth classifying."""
-        face = crop(gray, track.box, self.classifier.card.crop_margin)
-        reason = flaw(track.box, face, self.quality)
+        pose = self.poses.of(track)
+        face = crop(gray, track.box, self.classifier.card.crop_margin, pose.roll)
+        reason = flaw(track.box, face, self.quality, pose.yaw)
         self._end_stage("crop")
         if reason:
             return reason

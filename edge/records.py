@@ -14,7 +14,7 @@ Gray: TypeAlias = NDArray[np.uint8]
 Logits: TypeAlias = tuple[float, ...]
 """Calibrated logits of a face, in the order of edge.model.preprocessing.LABELS; their softmax are probabilities."""
 
-Flaw: TypeAlias = Literal["small", "blurred", "low contrast"]
+Flaw: TypeAlias = Literal["small", "turned", "blurred", "low contrast"]
 """Why a face is not good enough to classify."""
 
 Reading: TypeAlias = Logits | Flaw
@@ -82,6 +82,14 @@ class Square:
     def within(self, other: "Square") -> bool:
         """Whether ``other`` covers the centre of this square, and this square is not much larger."""
         return max(abs(self.x - other.x), abs(self.y - other.y)) < other.side / 2 and self.side < 1.5 * other.side
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """How a head is held, in degrees: leaning clockwise in the picture by ``roll``, turned to a side by ``yaw``."""
+
+    roll: float = 0.0
+    yaw: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

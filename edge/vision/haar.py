@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from edge.records import Box, Gray, Square
+from edge.records import Box, Gray, Pose, Square
 from edge.settings import DetectSettings
 from edge.vision.cascades import FaceCascades
 from edge.vision.detection import Detection
@@ -30,6 +30,10 @@ class HaarDetector:
         detection, windows = again(pyramid, square)
         self._scheduler.spend(windows)
         return detection
+
+    def pose(self, pyramid: Pyramid, square: Square) -> Pose | None:
+        """A cascade cannot tell."""
+        return None
 
     def begin_frame(self, pyramid: Pyramid, now: float, known: Sequence[Square]) -> None:
         """Plan the search of a frame."""

@@ -90,6 +90,18 @@ def test_a_head_that_leans_far_is_found_because_the_patch_is_turned(detector: De
     assert found.square.roll == pytest.approx(65, abs=35)
 
 
+@pytest.mark.parametrize("degrees", [-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0])
+def test_the_roll_of_a_head_is_measured(detector: Detector, scene: Gray, degrees: float) -> None:
+    pose = detector.pose(Pyramid(turned(scene, degrees)), FACE)
+    assert pose
+    assert pose.roll == pytest.approx(degrees, abs=10)
+    assert pose.yaw < 40
+
+
+def test_what_is_no_face_has_no_pose(detector: Detector, scene: Gray) -> None:
+    assert detector.pose(Pyramid(scene), Square(80, 80, 90)) is None
+
+
 def test_what_does_not_change_is_searched_every_two_seconds(detector: Detector, scene: Gray) -> None:
     found = frames_with_a_pass(detector.for_new_source(), ((scene, n / 25) for n in range(151)))
     assert found[0] == 0.0
