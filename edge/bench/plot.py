@@ -15,7 +15,7 @@ _SIZE: Final = (1200, 760)
 _SCALE: Final = 3
 INK, MUTED, LINE = (40, 40, 40), (120, 120, 120), (225, 225, 225)  # BGR, as all colours here
 _COLOURS: Final = {"cascade": (172, 116, 43), "network": (60, 145, 240), "rest": (105, 175, 115)}
-_NAMES: Final = {"cascade": "face detection (cascade)", "network": "network (invoke)", "rest": "everything else"}
+_NAMES: Final = {"cascade": "face detection", "network": "network (invoke)", "rest": "everything else"}
 _TOP, _BOTTOM = 150, 560
 _TICKS: Final = 5
 

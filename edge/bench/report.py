@@ -52,7 +52,7 @@ def report_text(report: dict[str, Any]) -> str:
     baseline, edge = total["tutorial"], total["fer_edge"]
     lines += [
         "",
-        f"CPU ms a frame{'cascade':>12}{'network':>10}{'the rest':>10}{'sum':>10}{'wall':>10}{'fps':>8}"
+        f"CPU ms a frame{'detector':>12}{'network':>10}{'the rest':>10}{'sum':>10}{'wall':>10}{'fps':>8}"
         f"{'scans':>10}{'faces':>8}",
         *(_cost_row(name, side) for name, side in (("baseline", baseline), ("fer-edge", edge))),
         "",

@@ -8,7 +8,7 @@ from edge.records import Pose, Square, Track
 from edge.vision.detection import Detector
 from edge.vision.pyramid import Pyramid
 
-_INTERVAL: Final = 0.5  # seconds between two measurements
+_INTERVAL: Final = 1.0  # seconds between two measurements
 
 
 class PoseKeeper:

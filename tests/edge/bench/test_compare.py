@@ -1,6 +1,7 @@
 """The bench on a real clip: every figure is there and plausible, and a wrong ground truth is refused."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from edge.bench.compare import bench_clip
 from edge.bench.ground_truth import FaceTruth, FrameTruth, GroundTruth, read_truth, truth_beside
 from edge.bench.report import report_text
 from edge.errors import DataError
-from edge.settings import Settings
+from edge.settings import DetectSettings, Settings
 
 PROGRAM = Path(sys.executable).with_name("fer-edge")
 
@@ -170,3 +171,13 @@ def test_a_large_video_is_measured_though_the_baseline_takes_much_memory_for_a_f
     done = bench("--source", video, "--json", "--starts", 1)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["total"]["frames"] == 1
+
+
+def test_the_time_of_yunet_counts_as_face_detection(short_clip: Path) -> None:
+    model = os.environ.get("YUNET")
+    if not model:
+        pytest.skip("YUNET is not set to the path of the network YuNet")
+    settings = msgspec.structs.replace(Settings(), detect=DetectSettings(detector="yunet", model=model))
+    result = bench_clip(settings, short_clip, None)
+    assert result.fer_edge.scans > 0
+    assert 0.2 * result.fer_edge.cpu < result.fer_edge.cascade

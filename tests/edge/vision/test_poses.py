@@ -22,9 +22,9 @@ class LeaningHeads(HaarDetector):
         return Pose(square.roll + 10)
 
 
-def test_one_head_at_a_time_is_measured_twice_a_second() -> None:
+def test_one_head_a_second_is_measured_in_turn() -> None:
     poses, detector = PoseKeeper(), LeaningHeads()
-    for n in range(41):
+    for n in range(81):
         poses.update(detector, PICTURE, TRACKS, n / 20)
     assert detector.asked == [25, 125, 225, 25, 125]
     assert [poses.of(track) for track in TRACKS] == [Pose(20), Pose(20), Pose(10)]
