@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from edge.events.episodes import Change, EpisodeTracker, episode_settings
@@ -13,6 +13,7 @@ from edge.settings import Ignore, QualitySettings, Settings, require_expressions
 from edge.vision.detection import Detection, Detector
 from edge.vision.detectors import open_detector
 from edge.vision.ignore import is_ignored
+from edge.vision.poses import PoseKeeper
 from edge.vision.pyramid import Pyramid
 from edge.vision.quality import flaw
 from edge.vision.scheduler import ClassificationScheduler
@@ -56,6 +57,7 @@ class Pipeline:
     classifier: Classifier
     episode_tracker: EpisodeTracker
     stage_seconds: dict[str, float]
+    poses: PoseKeeper = field(default_factory=PoseKeeper)
     _now: float = 0.0
     _stage_began: float = 0.0
 
@@ -88,6 +90,8 @@ class Pipeline:
         tracks = self.tracker.tracks(pyramid.size)
         chosen = self.scheduler.choose([track.id for track in tracks], frame.time)
         self._end_stage("track")
+        self.poses.update(self.detector, pyramid, [track for track in tracks if track.id in chosen], frame.time)
+        self._end_stage("detect")
         readings = {track.id: self._read(frame.gray, track) for track in tracks if track.id in chosen}
         ids = self.tracker.ids
         hidden = sorted(set(ids) - {track.id for track in tracks})
@@ -119,8 +123,9 @@ class Pipeline:
 
     def _read(self, gray: Gray, track: Track) -> Reading:
         """Classify one face, or say why it is not worth classifying."""
-        face = crop(gray, track.box, self.classifier.card.crop_margin)
-        reason = "still" if track.still else flaw(track.box, face, self.quality)
+        pose = self.poses.of(track)
+        face = crop(gray, track.box, self.classifier.card.crop_margin, pose.roll)
+        reason = "still" if track.still else flaw(track.box, face, self.quality, pose.yaw)
         self._end_stage("crop")
         if reason:
             return reason
@@ -148,7 +153,7 @@ def _make_pipeline(
     return Pipeline(
         detector=detector,
         ignored=settings.detect.ignore,
-        tracker=Tracker(settings.track),
+        tracker=Tracker(settings.track, detector.least_similarity),
         scheduler=ClassificationScheduler(settings.model.rate),
         quality=settings.quality,
         classifier=classifier,

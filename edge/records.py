@@ -16,7 +16,7 @@ Gray: TypeAlias = NDArray[np.uint8]
 Logits: TypeAlias = tuple[float, ...]
 """Calibrated logits of a face, in the order of the card's labels; their softmax are probabilities."""
 
-Flaw: TypeAlias = Literal["small", "blurred", "low contrast", "still"]
+Flaw: TypeAlias = Literal["small", "turned", "blurred", "low contrast", "still"]
 """Why a face is not worth classifying."""
 
 Reading: TypeAlias = Logits | Flaw
@@ -84,6 +84,14 @@ class Square:
     def within(self, other: "Square") -> bool:
         """Whether ``other`` covers the centre of this square, and this square is not much larger."""
         return max(abs(self.x - other.x), abs(self.y - other.y)) < other.side / 2 and self.side < 1.5 * other.side
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """How a head is held, in degrees: leaning clockwise in the picture by ``roll``, turned to a side by ``yaw``."""
+
+    roll: float = 0.0
+    yaw: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

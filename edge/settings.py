@@ -159,6 +159,9 @@ class QualitySettings(Section, frozen=True):
     min_size: Annotated[int, Meta(ge=0, le=8192)] = 32
     """Smallest side of the face's box, in pixels of the camera's picture. Reduced to 32 pixels, one FER2013 face in
     five gets another label."""
+    max_yaw: Annotated[float, Meta(ge=0, le=90)] = 50.0
+    """Degrees that a head may be turned to a side. Only `yunet` tells them, and roughly. In some real videos, frontal
+    faces mostly had less than 30, half-turned ones less than 40, profiles 25 to 75. 90: all are classified."""
     min_sharpness: Annotated[float, Meta(ge=0, le=100)] = 0.3
     """Smallest sharpness. It is the variance of the Laplacian of the crop, reduced to 24x24 pixels, divided by the
     variance of these pixels. FER2013's faces have 0.6 to 3.5. Blurred until every second one gets another label, half

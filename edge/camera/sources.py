@@ -71,13 +71,17 @@ class Source(Protocol):
         ...
 
 
-def open_source(camera: CameraSettings) -> Source:
-    """Open the source that the settings name. Raises SourceError, which says what to do, when it cannot be opened."""
-    source = _open(camera)
+def open_source(camera: CameraSettings, *, bytes_a_pixel: int = 0) -> Source:
+    """Open the source that the settings name. Raises SourceError, which says what to do, when it cannot be opened.
+
+    While a video is open, this process's memory is bounded. ``bytes_a_pixel`` is what the caller needs for a frame,
+    beyond what fer-edge itself needs.
+    """
+    source = _open(camera, bytes_a_pixel)
     return RotatedSource(source, camera) if camera.rotation or camera.mirror else source
 
 
-def _open(camera: CameraSettings) -> Source:
+def _open(camera: CameraSettings, bytes_a_pixel: int) -> Source:
     name = camera.source
     path = Path(name)
     if name == "demo":
@@ -89,7 +93,7 @@ def _open(camera: CameraSettings) -> Source:
     if is_folder(path):
         return FolderSource(path, camera.folder_fps)
     if is_file(path):
-        return VideoSource(path)
+        return VideoSource(path, bytes_a_pixel)
     require_known_scheme(name)
     raise SourceError(
         f"source {safe_source(name)!r}: no such file, folder or device. "
@@ -261,14 +265,14 @@ class VideoSource:
     dropped = 0
     description = ""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, bytes_a_pixel: int = 0) -> None:
         self._file = file
         self._capture = cv2.VideoCapture(str(file.absolute()))  # FFmpeg takes 10:00:05.mp4 for a protocol named 10
         if not self._capture.isOpened():
             raise SourceError(f"{file}: not a video that OpenCV can open")
         pixels = require_stated_size(self._capture, str(file))
         # Its frames may be larger than it states. Each thread of the decoder has a stack of 8 MB that it hardly uses.
-        memory = _DECODER_MEMORY + pixels * _DECODER_BYTES_A_PIXEL + (os.cpu_count() or 1) * 2**23
+        memory = _DECODER_MEMORY + pixels * (_DECODER_BYTES_A_PIXEL + bytes_a_pixel) + (os.cpu_count() or 1) * 2**23
         self._limited = contextlib.ExitStack()
         self._limited.enter_context(memory_budget(memory))
 

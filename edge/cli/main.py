@@ -256,7 +256,12 @@ def _add_bench(commands: Commands) -> None:
     )
     bench.add_argument("--bundle", metavar="NAME", help="the model for both loops (default: the settings' model)")
     _add_json(bench)
-    bench.add_argument("--picture", type=Path, metavar="PNG", help="draw the milliseconds of each stage")
+    bench.add_argument(
+        "--picture",
+        type=Path,
+        metavar="PNG",
+        help="draw the milliseconds of each stage, or with annotated videos which faces are found",
+    )
     bench.add_argument(
         "--starts",
         type=_positive,

@@ -17,14 +17,17 @@ from edge.records import Box, Expression, Gray
 INPUT_SIZE: Final = 48
 """Side of the network's square grey input in pixels, as in FER2013."""
 
+_TOLERATED_ROLL: Final = 10.0  # degrees; training turns faces by as much
+
 _MAX_LOG_TEMPERATURE: Final = float(np.log(3))
 
 
-def crop(gray: Gray, box: Box, margin: float) -> Gray:
+def crop(gray: Gray, box: Box, margin: float, roll: float = 0.0) -> Gray:
     """Crop the square around a face that the network classifies, and resize it.
 
     ``gray`` is ``(height, width)`` uint8. ``margin`` is added on each side, as a fraction of the box's longer side (the
-    bundle's card states it). Where the square leaves the picture, the border pixels are repeated.
+    bundle's card states it). A head that leans clockwise by ``roll`` degrees is turned upright, unless the network
+    was trained to tolerate that. Where the square leaves the picture, the border pixels are repeated.
 
     Returns a ``(INPUT_SIZE, INPUT_SIZE)`` uint8 picture. Raises ValueError for a box without an area, or outside the
     picture.
@@ -35,6 +38,8 @@ def crop(gray: Gray, box: Box, margin: float) -> Gray:
     left = round(box.x + box.w / 2 - side / 2)
     top = round(box.y + box.h / 2 - side / 2)
     height, width = gray.shape
+    if abs(roll) > _TOLERATED_ROLL and 0 <= left + side / 2 < width and 0 <= top + side / 2 < height:
+        return resize(_turned(gray, (left, top), side, roll))
     inside = gray[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
     if inside.size == 0:
         raise ValueError(f"box {box} lies outside the {width}x{height} picture")
@@ -48,6 +53,16 @@ def crop(gray: Gray, box: Box, margin: float) -> Gray:
             cv2.BORDER_REPLICATE,
         )
     return resize(inside)
+
+
+def _turned(gray: Gray, corner: tuple[int, int], side: int, roll: float) -> Gray:
+    """The square with this upper left corner, turned counter-clockwise around its middle, at the picture's scale."""
+    middle = (side - 1) / 2
+    matrix = cv2.getRotationMatrix2D((corner[0] + middle, corner[1] + middle), roll, 1.0)
+    matrix[:, 2] -= corner
+    return np.asarray(
+        cv2.warpAffine(gray, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
 
 
 def resize(square: Gray) -> Gray:

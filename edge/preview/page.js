@@ -3,6 +3,8 @@
 const PAUSE = 60; // milliseconds between two frames, so that a fast browser leaves the device time for its work
 const ADVICE = {
   "small": ["too small", "Mount the camera nearer, or ask for a larger picture (camera.size)."],
+  "turned": ["turned away", "Mount the camera near what visitors look at, at the height of their eyes."],
+  "still": ["a picture, not a visitor", "Turn the camera away from it, or name its place in detect.ignore."],
   "blurred": ["too blurred", "Focus the lens. More light, or a shorter exposure, blurs movement less."],
   "low contrast": ["too little contrast", "Light the face evenly from the front; no window or lamp behind it."],
 };

@@ -19,7 +19,8 @@ from edge.vision.detection import Detection
 from edge.vision.pyramid import Pyramid
 from edge.vision.template import FaceTemplate
 
-_SAME_SIMILARITY: Final = 0.6  # from this correlation with its template on it is the same face
+SAME_SIMILARITY: Final = 0.6
+"""From this correlation with its template on, something is the same face."""
 _CERTAIN_SIMILARITY: Final = 0.8  # from this one on, even a face that was out of sight needs no detection to be back
 _CHECK_INTERVALS: Final = (0.1, 0.2)  # seconds between two checks by the detector: in general, and of a certain face
 _SAME_OVERLAP: Final = 0.3  # from this overlap on a detection is of the face that was predicted there
@@ -75,8 +76,10 @@ class TrackedFace:
 class Tracker:
     """Follows detected faces. In each frame, call `follow`, then `update` with the detections."""
 
-    def __init__(self, settings: TrackSettings) -> None:
+    def __init__(self, settings: TrackSettings, least_similarity: float = SAME_SIMILARITY) -> None:
+        """``least_similarity`` is that of the detector (`edge.vision.detection.Detector`)."""
         self._settings = settings
+        self._least_similarity = least_similarity
         self._faces: list[TrackedFace] = []
         self._next_id = 1
         self._now = 0.0
@@ -182,7 +185,7 @@ class Tracker:
         was_in_sight = face.seen_at >= self._now - interval
         reach = 0.15 + 2 * interval + (0.0 if was_in_sight else 0.2)
         match, face.similarity = face.template.find(pyramid, _predicted(face, interval), reach)
-        return match if face.similarity >= (_SAME_SIMILARITY if was_in_sight else _CERTAIN_SIMILARITY) else None
+        return match if face.similarity >= (SAME_SIMILARITY if was_in_sight else _CERTAIN_SIMILARITY) else None
 
     def _apply_match(self, face: TrackedFace, match: Square) -> None:
         """Move a face to where it was matched, and update its velocity."""
@@ -239,11 +242,13 @@ class Tracker:
         return self._now - face.detected_at < limit
 
     def _is_shown(self, face: TrackedFace, size: tuple[int, int]) -> bool:
-        """Whether a face is in sight, and not just leaving the frame."""
+        """Whether a face is in sight, and neither covered nor just leaving the frame."""
         if face.seen_at < self._now:
             return False
         if face.checked_at <= face.detected_at:
             return True
+        if face.similarity < self._least_similarity:
+            return False
         # At the picture's edge the detector fails first, and what is left of the face is soon no face.
         reach = 0.45 * face.square.side
         distances = (face.square.x, face.square.y, size[0] - face.square.x, size[1] - face.square.y)
