@@ -53,8 +53,8 @@ def check_ignored(file: Path, detect: Any, ignore_type: type[msgspec.Struct]) ->
         name = f"detect.ignore[{number}]"
         reject_unknown_keys(file, part, ignore_type, f"{name}.")
         for first, length in (("left", "width"), ("top", "height")):
-            begin, extent = part.get(first), part.get(length)
-            if isinstance(begin, int | float) and isinstance(extent, int | float) and begin + extent > 1 + 1e-9:
+            shares = [s for s in (part.get(first), part.get(length)) if isinstance(s, int | float) and 0 <= s <= 1]
+            if sum(shares) > 1 + 1e-9:
                 raise settings_error(file, f"{name}: {first} + {length} is above 1: it leaves the picture")
 
 

@@ -9,7 +9,7 @@ import time
 from base64 import b64decode
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from edge.preview.newest_frame import NewestFrame
 from edge.preview.page import PreviewPage
 from edge.preview.server import serving
 from edge.preview.view import Viewer
+from edge.records import Flaw
 from edge.settings import Settings
 from tests.edge.preview.frames import card, portrait, result
 
@@ -191,3 +192,8 @@ def test_the_frame_rate_and_the_readings_follow_the_frames() -> None:
     assert second is not None
     assert second.fps == pytest.approx(10.0)
     assert second.readings == {1: "blurred"}
+
+
+def test_the_page_has_advice_for_each_reason_why_a_face_is_refused() -> None:
+    script = Browser().ask("/page.js").body.decode()
+    assert [reason for reason in get_args(Flaw) if f'"{reason}": [' not in script] == []
