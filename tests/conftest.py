@@ -48,6 +48,16 @@ class Broker:
         self.process.wait(10)
         self.process = None
 
+    def freeze(self) -> None:
+        """Stop it where it is (SIGSTOP): its port takes connections, and nothing answers."""
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self.process
+        self.process.send_signal(signal.SIGCONT)
+
     def reread(self) -> None:
         """Take the files that the options name as they are now (SIGHUP)."""
         assert self.process

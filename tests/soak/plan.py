@@ -3,56 +3,13 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
-from typing import Final, Literal
+from typing import Final
 
-Lane = Literal["network", "device", "clock", "operator"]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of fault. Faults of one lane come one after another, those of different lanes at the same time.
-
-    ``hold`` are the fewest and the most seconds that it lasts. ``calm`` and ``wild`` are its relative frequencies in
-    the storm's two parts. The first part has only faults that a process must survive, so that its memory can be
-    observed; the second part has all kinds.
-    """
-
-    lane: Lane
-    hold: tuple[float, float]
-    calm: float
-    wild: float
-    about: str
-
-
-KINDS: Final[dict[str, Kind]] = {
-    "network-cut": Kind("network", (0.0, 2.0), 1, 9, "every connection breaks, and none is made for a while"),
-    "broker-restart": Kind("network", (0.0, 2.0), 0.5, 4, "the broker ends in order, and starts again"),
-    "broker-kill": Kind("network", (0.0, 2.0), 0.5, 3, "the broker is killed by SIGKILL, and starts again"),
-    "wrong-password": Kind("network", (0.5, 3.0), 0.5, 2, "the broker refuses the device until its password is right"),
-    "camera-gone": Kind("device", (0.5, 3.0), 0, 2, "the camera hangs up, and cannot be opened"),
-    "camera-stalled": Kind("device", (0.5, 2.0), 0, 1, "the camera sends nothing more"),
-    "camera-frozen": Kind("device", (0.5, 2.0), 0, 1, "the camera sends one picture again and again"),
-    "camera-corrupt": Kind("device", (0.5, 3.0), 0, 2.5, "the camera's pictures are damaged"),
-    "tpu-vanishes": Kind("device", (0.2, 1.0), 0, 2, "the Edge TPU (a stand-in) fails while it computes"),
-    "tpu-hangs": Kind("device", (0.0, 0.5), 0, 0.7, "the Edge TPU never returns: the watchdog ends the process"),
-    "tpu-crashes": Kind("device", (0.2, 1.0), 0, 0.8, "the Edge TPU's library aborts the process that opens it"),
-    "tpu-wrong": Kind("device", (0.2, 1.0), 0, 0.7, "the Edge TPU computes something else"),
-    "disk-full": Kind("device", (0.5, 3.0), 8, 4, "no byte is left on the state's disk"),
-    "disk-hangs": Kind("device", (0.2, 3.0), 6, 3, "every write to the disk blocks"),
-    "model-rots": Kind("device", (0.2, 1.0), 0, 1, "a bit of the deployed network flips before the next start"),
-    "kill": Kind("device", (0.0, 0.0), 0, 5, "SIGKILL; every other time /run is emptied too"),
-    "clock-back": Kind("clock", (0.2, 2.0), 15, 10, "the wall clock is set back, up to a year"),
-    "clock-forward": Kind("clock", (0.2, 2.0), 15, 10, "the wall clock is set forward, up to a year"),
-    "bad-command": Kind("operator", (0.0, 0.0), 30, 21, "MQTT commands that are unknown, malformed, huge or a flood"),
-    "pause": Kind("operator", (0.2, 2.0), 12, 6, "the camera is closed by a command, and opened again"),
-    "bad-bundle": Kind("operator", (0.0, 0.0), 2, 1.5, "fer-edge model install of a bundle that must be refused"),
-}
-
-LANES: Final[tuple[Lane, ...]] = ("network", "device", "clock", "operator")
+from tests.soak.kinds import KINDS, Lane
 
 _CALM_SHARE: Final = 0.4
 
-_PAUSE: Final = (0.0, 0.5)
+_PAUSE: Final = (0.0, 0.3)
 # A connection that lasts half a minute resets the device's back-off. Without such pauses it would mostly be
 # disconnected, and commands would not arrive.
 _NETWORK_PAUSES: Final = ((31.0, 33.0), (2.0, 4.0))
@@ -78,7 +35,7 @@ class Fault:
         return KINDS[self.kind].lane
 
 
-def storm(seed: int, faults: int, kinds: Collection[str] = tuple(KINDS)) -> tuple[Fault, ...]:
+def storm(seed: str, faults: int, kinds: Collection[str] = tuple(KINDS)) -> tuple[Fault, ...]:
     """The same storm for the same arguments. Each of ``kinds`` comes at least once when there are enough faults."""
     chance = Random(f"{seed} {faults} {' '.join(kinds)}")
     calm = [kind for kind in kinds if KINDS[kind].calm]

@@ -10,8 +10,9 @@ from typing import Final
 
 from tests.soak.faults import FaultInjector
 from tests.soak.injection import PATIENCE, Broken
-from tests.soak.ledger import Evidence, balance
-from tests.soak.plan import LANES, Fault
+from tests.soak.kinds import DAMAGING, LANES
+from tests.soak.ledger import Balance, Evidence, balance
+from tests.soak.plan import Fault
 from tests.soak.report import Outcome, Report, growth_violations
 from tests.soak.watch import Sampler, growth, written
 from tests.soak.world import World, fulfilled, opened
@@ -91,11 +92,11 @@ class _Storm:
         return Outcome(fault.number, fault.kind, round(time.monotonic() - began, 3))
 
 
-def soak(faults: Sequence[Fault], folder: Path, seed: int, log: Log) -> Report:
+def soak(faults: Sequence[Fault], folder: Path, log: Log) -> Report:
     """Inject all faults, with all files in ``folder``, which is empty; ``log`` takes lines of progress."""
     began = time.monotonic()
     with opened(folder) as world:
-        sampler = Sampler(lambda: world.device.pid, lambda: world.injected)
+        sampler = Sampler(lambda: world.device.pid, lambda: world.injected, lambda: world.blamed or "")
         if not fulfilled(world.sees_frames(), _START_SECONDS, threading.Event()):
             raise SystemExit(f"the device does not start: see\n{world.device.log.read_text()[-2000:]}")
         sampler.start()
@@ -110,22 +111,30 @@ def soak(faults: Sequence[Fault], folder: Path, seed: int, log: Log) -> Report:
         settled = balance(evidence)
         grown = growth(sampler.samples)
         return Report(
-            seed,
             round((time.monotonic() - began) / 60, 2),
             sorted(storm.outcomes, key=lambda one: one.number),
             settled,
             world.device.starts,
+            len(world.keeper.reopened),
             grown,
             written(sampler.samples),
             [
                 *_not_recovered(storm),
                 *settled.violations,
+                *_loss_without_damage(settled, faults),
+                *world.keeper.violations,
                 *_process_violations(world),
                 *growth_violations(grown),
                 *not_quiet,
             ],
             evidence,
         )
+
+
+def _loss_without_damage(settled: Balance, faults: Sequence[Fault]) -> list[str]:
+    if not (settled.lost or settled.damaged) or any(fault.kind in DAMAGING for fault in faults):
+        return []
+    return [f"{settled.lost} events are counted as lost, and {settled.damaged} files as damaged, which nobody damaged"]
 
 
 def _not_recovered(storm: _Storm) -> list[str]:
