@@ -117,7 +117,6 @@ class StateStore:
             copied = None
         return DeviceState(paused=True, discovery=copied.discovery if copied else "")
 
-
     def _renew_copy(self, state: DeviceState) -> None:
         """Make a copy that is lost or damaged again: without one, the loss of the file too would open the camera."""
         try:

@@ -17,7 +17,7 @@ A storm of faults against the real program: `fer-edge run` as a process, started
 mosquitto behind a proxy that notes what is acknowledged, a camera on the network whose visitors come and go in
 seconds, a stand-in for an Edge TPU, a disk of its own and a clock of its own.
 
-The storm follows from --seed, --faults and --kinds alone. It has rounds of {ROUND_FAULTS} faults, each in a world of its own.
+The storm follows from --seed, --faults and --kinds alone. It has rounds of {ROUND_FAULTS} faults, each in a new world.
 What is done is kept in a file, so that the same command goes on with the round in which it was stopped. Faults of the
 network, of hostile peers, the device, the clock and the operator come at the same time, each as soon as the device has
 recovered from the one before. In the first part of a round, 40 % of it, are those that a process has to live through,

@@ -109,8 +109,9 @@ class ProcessFaults(FaultGroup):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, usual[1]))
         try:
             self.hold(fault)
-        finally:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
+        except ProcessLookupError as error:
+            raise Broken("the process ended because it could open no file more") from error
         return self.world.sees_frames()
 
     def _run_vanishes(self, _fault: Fault) -> Recovered:

@@ -42,7 +42,7 @@ _NETWORK: Final = {
     "retained-commands": Kind(
         "network", _AT_ONCE, 0, 1, "commands are retained at the broker when the device connects"
     ),
-    "outbox-full": Kind("network", _AT_ONCE, 0, 0.25, "the broker is away until more events wait than may"),
+    "outbox-full": Kind("network", _AT_ONCE, 0, 0.25, "the broker is away until events are dropped, or for a minute"),
 }
 
 _PEER: Final = {

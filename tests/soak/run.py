@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.soak.faults import FaultInjector
 from tests.soak.injection import PATIENCE, Broken
-from tests.soak.kinds import DAMAGING, LANES
+from tests.soak.kinds import DAMAGING, KINDS, LANES
 from tests.soak.ledger import Balance, Evidence, balance
 from tests.soak.plan import Fault
 from tests.soak.report import Outcome, Report, growth_violations
@@ -78,6 +78,8 @@ class _Storm:
         if fault.lane != "device":
             return self._injected(fault)
         self._world.device.forget_failures()
+        if KINDS[fault.kind].calm:  # no process may end because of it
+            return self._injected(fault)
         with self._world.blaming(fault.kind):
             return self._injected(fault)
 

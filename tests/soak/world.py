@@ -28,7 +28,7 @@ from tests.soak.outbox_content import content_of
 from tests.soak.proxy import SoakProxy
 
 PASSWORD: Final = "sesame"
-MOST_EVENTS: Final = 60
+MOST_EVENTS: Final = 40
 """The outbox holds so few events that some are dropped."""
 
 _PAGE_TRIES: Final = 30
