@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -34,7 +33,7 @@ from edge.system.systemd import (
     fault_of,
     wait_after,
 )
-from tests.conftest import Broker, free_port, wait_until
+from tests.conftest import Broker, free_port, no_more_files, wait_until
 
 FER_EDGE = [sys.executable, "-c", "import sys; from edge.cli.main import main; sys.exit(main())"]
 
@@ -159,15 +158,9 @@ def test_a_service_that_may_open_no_more_files_still_feeds_the_watchdog(systemd:
     with Service({"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "10000000"}, lambda: clock[0]) as service:
         service.frame("cpu")
         assert systemd.next()["READY"] == "1"
-        free = os.open(os.devnull, os.O_RDONLY)
-        os.close(free)
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-        try:
-            clock[0] = 5.0
+        clock[0] = 5.0
+        with no_more_files():
             service.frame("cpu")
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert systemd.next(1) == {"WATCHDOG": "1"}
 
 
