@@ -129,20 +129,23 @@ class ProcessFaults(FaultGroup):
         return self.world.sees_frames()
 
     def _settings_broken(self, fault: Fault) -> Recovered:
-        """A reload is refused, and a start ends with 3 until they can be read."""
+        """A reload is refused, and a start ends with 3 until they can be read. So would a technician's commands."""
         world = self.world
         before, ends = len(world.operator.replies), len(world.ends)
         broken = ("[camera", "\0", 'nonsense = "x"\n', "[store]\nevents = -1\n", "x = " + "[" * 5000)
-        world.write_settings(broken=broken[fault.variant % len(broken)])
-        world.operator.send("reload", b'{"id":"broken"}')
-        self.hold(fault)
-        if any(reply["id"] == "broken" and reply["ok"] for reply in world.operator.replies[before:]):
-            raise Broken("a reload with settings that cannot be read was carried out")
-        try:
-            world.device.kill()
-            self.until(lambda: any(end.code == 3 for end, _ in world.ends[ends:]), "broken settings are refused (3)")
-        finally:
-            world.write_settings()
+        with world.technician:
+            world.write_settings(broken=broken[fault.variant % len(broken)])
+            try:
+                world.operator.send("reload", b'{"id":"broken"}')
+                self.hold(fault)
+                if any(reply["id"] == "broken" and reply["ok"] for reply in world.operator.replies[before:]):
+                    raise Broken("a reload with settings that cannot be read was carried out")
+                world.device.kill()
+                self.until(
+                    lambda: any(end.code == 3 for end, _ in world.ends[ends:]), "broken settings are refused (3)"
+                )
+            finally:
+                world.write_settings()
         return world.sees_frames()
 
     def _settings_changed(self, fault: Fault) -> Recovered:
