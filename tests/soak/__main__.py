@@ -39,7 +39,7 @@ examples:
   python -m tests.soak --faults 10000 --worlds 3           hours; progress goes to stderr
   python -m tests.soak --kinds kill,network-cut --faults 50
   python -m tests.soak --faults 1000 --plan                only show the storm
-  python -m tests.soak --faults 10000 --report             tables of what is done, as Markdown
+  python -m tests.soak --report                            tables of all that is done, as Markdown
 
 exit code: 0 when all promises were kept, 1 when one was not, 2 for wrong usage or a round that could not be run.
 Needs mosquitto, gcc and root: fer-edge must not be dumped, so the kernel shows its open files to root only.
@@ -63,7 +63,7 @@ def _parser(kinds: list[str]) -> argparse.ArgumentParser:
         "--kept", type=Path, default=Path("soak.jsonl"), metavar="FILE", help="what is done (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="figures as JSON")
-    parser.add_argument("--report", action="store_true", help="only show what is done, as Markdown")
+    parser.add_argument("--report", action="store_true", help="only show all that is done in FILE, as Markdown")
     parser.add_argument("--plan", action="store_true", help="only show the storm")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="a folder that keeps the files of each round")
     parser.add_argument("--round", type=int, metavar="N", help="run one round in this process, and print its result")
@@ -95,12 +95,14 @@ def main() -> int:
         print(json.dumps(result))
         return 1 if result["violations"] else 0
     journal = Journal(arguments.kept)
-    if not arguments.report:
-        RoundRunner(journal, sys.argv[1:], _log).run(wanted, arguments.worlds)
+    if arguments.report:
+        print(Total(journal.all()).as_markdown())
+        return 0
+    RoundRunner(journal, sys.argv[1:], _log).run(wanted, arguments.worlds)
     done = journal.of(wanted)
     total = Total(done)
-    print(total.as_markdown() if arguments.report else total.as_json() if arguments.json else total.as_text())
-    return 1 if total.violations else 0 if len(done) == len(wanted) or arguments.report else 2
+    print(total.as_json() if arguments.json else total.as_text())
+    return 1 if total.violations else 0 if len(done) == len(wanted) else 2
 
 
 def _log(line: str) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from tests.soak.kinds import KINDS, Lane
 
 _CALM_SHARE: Final = 0.4
+_SMALL: Final = 400
 
 _PAUSE: Final = (0.0, 0.3)
 # A connection that lasts half a minute resets the device's back-off. Without such pauses it would mostly be
@@ -36,12 +37,18 @@ class Fault:
 
 
 def storm(seed: str, faults: int, kinds: Collection[str] = tuple(KINDS)) -> tuple[Fault, ...]:
-    """The same storm for the same arguments. Each of ``kinds`` comes at least once when there are enough faults."""
+    """The same storm for the same arguments.
+
+    In a small one each of ``kinds`` comes at least once, when there are enough faults. In a large one their frequencies
+    alone decide: kinds that restart the process take long, and the other lanes would wait for theirs at the end.
+    """
     chance = Random(f"{seed} {faults} {' '.join(kinds)}")
     calm = [kind for kind in kinds if KINDS[kind].calm]
     calm_faults = round(faults * _CALM_SHARE) if calm else 0
-    first = _drawn(chance, {kind: KINDS[kind].calm for kind in calm}, calm_faults)
-    parts = (first, _drawn(chance, {kind: KINDS[kind].wild for kind in kinds}, faults - calm_faults, first))
+    small = faults < _SMALL
+    first = _drawn(chance, {kind: KINDS[kind].calm for kind in calm}, calm_faults, () if small else calm)
+    wild = {kind: KINDS[kind].wild for kind in kinds}
+    parts = (first, _drawn(chance, wild, faults - calm_faults, first if small else kinds))
     named = [(part, kind) for part, drawn in enumerate(parts) for kind in drawn]
     return tuple(
         Fault(
@@ -56,12 +63,10 @@ def storm(seed: str, faults: int, kinds: Collection[str] = tuple(KINDS)) -> tupl
     )
 
 
-def _drawn(chance: Random, weights: dict[str, float], count: int, had: Collection[str] = ()) -> list[str]:
-    """``count`` kinds by their weights, in random order; each at least once if they fit, else those not in ``had``."""
-    once = list(weights)
-    if len(once) > count:
-        new = [kind for kind in weights if kind not in had]
-        once = chance.sample(new, min(count, len(new)))
+def _drawn(chance: Random, weights: dict[str, float], count: int, had: Collection[str]) -> list[str]:
+    """``count`` kinds by their weights, in random order; each that is not in ``had`` at least once, if they fit."""
+    new = [kind for kind in weights if kind not in had]
+    once = new if len(new) <= count else chance.sample(new, count)
     more = chance.choices(list(weights), list(weights.values()), k=count - len(once)) if weights else []
     drawn = once + more
     chance.shuffle(drawn)

@@ -1,5 +1,6 @@
 """A long storm in rounds: each in a process and a world of its own, some at the same time; what is done is kept."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -33,8 +34,9 @@ class Round:
         return storm(f"{self.seed}.{self.number}", self.faults, self.kinds)
 
     def identity(self) -> list[Any]:
-        """What tells it from others in the file with what is done."""
-        return [self.seed, self.number, self.faults, " ".join(self.kinds)]
+        """What tells it from others in the file with what is done: a plan that has changed is another round."""
+        plan = hashlib.sha256(repr(self.plan()).encode()).hexdigest()
+        return [self.seed, self.number, self.faults, plan[:16]]
 
 
 def rounds(seed: int, faults: int, kinds: Sequence[str]) -> Iterator[Round]:
@@ -60,12 +62,14 @@ class Journal:
         self._file = file
         self._lock = threading.Lock()
 
+    def all(self) -> list[dict[str, Any]]:
+        """The results of all rounds that are done."""
+        return list(map(json.loads, self._file.read_text().splitlines())) if self._file.exists() else []
+
     def of(self, wanted: Sequence[Round]) -> list[dict[str, Any]]:
-        """The results of those rounds that are done."""
-        if not self._file.exists():
-            return []
+        """The results of those rounds that are done, with the same faults."""
         names = [one.identity() for one in wanted]
-        return [line for line in map(json.loads, self._file.read_text().splitlines()) if line["round"] in names]
+        return [line for line in self.all() if line["round"] in names]
 
     def add(self, result: dict[str, Any]) -> None:
         with self._lock, self._file.open("a") as file:
