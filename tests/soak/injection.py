@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from tests.soak.plan import Fault
-from tests.soak.world import World, fulfilled
+from tests.soak.world import World
 
 PATIENCE: Final = 120.0
 """Seconds that the device has to recover from anything; its own waits take up to 60."""
@@ -45,5 +45,5 @@ class FaultGroup:
 
     def until(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
         """Wait for what the device must do. Raises Broken when it does not."""
-        if not fulfilled(condition, seconds, self._abort) and not self._abort.is_set():
+        if not self.world.recovers(condition, seconds, self._abort) and not self._abort.is_set():
             raise Broken(f"not within {seconds:.0f} s: {what}")

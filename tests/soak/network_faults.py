@@ -1,5 +1,7 @@
 """Faults of the network and the broker."""
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -98,8 +100,10 @@ class NetworkFaults(FaultGroup):
         """Meanwhile no command arrives, so a camera that other faults have closed stays closed: not for ever."""
         proxy, metrics = self.world.proxy, self.world.device.metrics
         before = metrics(of_now=True).get("fer_edge_outbox_dropped_total", 0.0)
+        self.world.reachable_since = math.inf
         proxy.cut()
         fulfilled(lambda: metrics().get("fer_edge_outbox_dropped_total", before) > before, _LONGEST_AWAY, self._abort)
         acknowledged = self.world.is_acknowledged()
         proxy.mend()
+        self.world.reachable_since = time.monotonic()
         return acknowledged

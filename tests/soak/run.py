@@ -87,7 +87,7 @@ class _Storm:
         try:
             recovered = self._injector.inject(fault)
             began = time.monotonic()
-            if not fulfilled(recovered, PATIENCE, self._abort):
+            if not self._world.recovers(recovered, PATIENCE, self._abort):
                 return Outcome(fault.number, fault.kind, None, f"did not recover within {PATIENCE:.0f} s")
         except (Broken, AssertionError, OSError, SubprocessError) as error:
             return Outcome(fault.number, fault.kind, None, f"{type(error).__name__}: {error}")

@@ -78,6 +78,8 @@ class World:
         self.state_is_damaged = False
         """Whether the kept pause was damaged since the camera was last opened: it may then be closed."""
         self.openings_are_spent = False
+        self.reachable_since = 0.0
+        """When the last long outage has ended, of the monotonic clock; infinite during one."""
         self.technician = threading.Lock()
         """Held by who works in the state folder beside the service."""
         self._password = folder / "password"
@@ -186,6 +188,13 @@ class World:
         """A condition: the broker has acknowledged something since this call."""
         before = self.proxy.answers
         return lambda: self.proxy.answers > before
+
+    def recovers(self, condition: Callable[[], object], seconds: float, abort: threading.Event) -> bool:
+        """Wait for a condition. In a long outage no command opens the camera again, so the time begins at its end."""
+        while not fulfilled(condition, seconds, abort):
+            if abort.is_set() or time.monotonic() - self.reachable_since >= seconds:
+                return False
+        return True
 
     def opened(self) -> None:
         """A command has opened the camera."""
