@@ -22,6 +22,10 @@ Log = Callable[[str], None]
 _LOG_SECONDS: Final = 10.0
 _START_SECONDS: Final = 120.0
 _LAST_STARTS: Final = 5
+_LASTING_FAULTS: Final = (
+    '"code":21',  # of the Edge TPU, which is tried again only after minutes
+    "Events that waited in it and are lost",  # of a damaged outbox, until the next start (docs/mqtt.md)
+)
 
 
 class _Storm:
@@ -165,8 +169,10 @@ def _wait_until_quiet(world: World) -> list[str]:
         # A retained fault is cleared by an empty payload; a topic that never had one sends nothing.
         return last.get("availability") == "online" and not last.get("fault")
 
-    degraded = '"code":21'  # by the last fault of the Edge TPU, which is tried again only after minutes
-    if fulfilled(lambda: well() or degraded in world.operator.last.get("fault", ""), PATIENCE, threading.Event()):
+    def has_lasting_fault() -> bool:
+        return any(words in world.operator.last.get("fault", "") for words in _LASTING_FAULTS)
+
+    if fulfilled(lambda: well() or has_lasting_fault(), PATIENCE, threading.Event()):
         return []
     return [f"in the end a subscriber sees: {world.operator.last}"]
 
