@@ -167,12 +167,10 @@ def _wait_until_quiet(world: World) -> list[str]:
     def well() -> bool:
         last = world.operator.last
         # A retained fault is cleared by an empty payload; a topic that never had one sends nothing.
-        return last.get("availability") == "online" and not last.get("fault")
+        fault = last.get("fault", "")
+        return last.get("availability") == "online" and (not fault or any(words in fault for words in _LASTING_FAULTS))
 
-    def has_lasting_fault() -> bool:
-        return any(words in world.operator.last.get("fault", "") for words in _LASTING_FAULTS)
-
-    if fulfilled(lambda: well() or has_lasting_fault(), PATIENCE, threading.Event()):
+    if fulfilled(well, PATIENCE, threading.Event()):
         return []
     return [f"in the end a subscriber sees: {world.operator.last}"]
 
