@@ -5,6 +5,7 @@ it away, and has no option that bounds one. So the memory of the whole process i
 for. Nothing else grows then.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +19,18 @@ OPENING_STREAM: Final = 200_000_000  # bytes; the decoder of a 4K stream takes m
 _PICTURE: Final = 64_000_000  # bytes; a part of 20 MB, while FFmpeg enlarges its buffer
 
 _STATM: Final = Path("/proc/self/statm")
+_LONGEST: Final = 200  # bytes
 
 
 def resident_bytes() -> int:
-    """The resident memory of this process (proc(5), statm)."""
-    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """The resident memory of this process (proc(5), statm). Raises OSError when the first call cannot open the file."""
+    return int(os.pread(_statm(), _LONGEST, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@functools.cache
+def _statm() -> int:
+    """Opened once, because a process that may open no file more still has to know."""
+    return os.open(_STATM, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class MemoryGuard:
@@ -34,7 +42,10 @@ class MemoryGuard:
     def __init__(self, name: str, opening: int = OPENING_CAMERA, resident: Callable[[], int] = resident_bytes) -> None:
         self._name = name
         self._resident = resident
-        self._before = resident()
+        try:
+            self._before = resident()
+        except OSError as error:
+            raise SourceError(f"{name}: cannot be watched: {error.strerror}") from error
         self._most = opening
 
     def start(self) -> None:

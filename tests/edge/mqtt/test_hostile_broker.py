@@ -13,24 +13,9 @@ from edge.mqtt.backoff import Backoff
 from edge.mqtt.connection import BrokerConnection, Limits
 from edge.settings import MqttSettings
 from tests.conftest import wait_until
+from tests.edge.mqtt.packets import message, packet
 
 CONNACK = {"3.1.1": b"\x20\x02\x00\x00", "5": b"\x20\x03\x00\x00\x00"}
-
-
-def packet(first: int, length: int) -> bytes:
-    """The fixed header of a packet (MQTT 3.1.1, 2.2)."""
-    encoded = bytearray()
-    while True:
-        length, digit = divmod(length, 128)
-        encoded.append(digit | (0x80 if length else 0))
-        if not length:
-            return bytes([first]) + bytes(encoded)
-
-
-def message(topic: bytes, payload: bytes) -> bytes:
-    """A message with QoS 0."""
-    body = len(topic).to_bytes(2, "big") + topic + payload
-    return packet(0x30, len(body)) + body
 
 
 class Heard:
