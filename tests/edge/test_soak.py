@@ -191,7 +191,8 @@ class Commands:
 
 @pytest.mark.parametrize("reason", ["the process had stored as many openings as it may", ""])
 def test_a_camera_that_had_to_stay_closed_is_opened_and_one_that_had_not_is_found(reason: str) -> None:
-    operator, closed, opened = Commands(), [False], []
+    closed: list[bool | None] = [False]
+    operator, opened = Commands(), []
     keeper = Keeper(cast(Operator, operator), lambda: closed[0], lambda: reason, lambda: opened.append(True))
     assert not keeper.look()
     closed[0] = True
@@ -200,6 +201,9 @@ def test_a_camera_that_had_to_stay_closed_is_opened_and_one_that_had_not_is_foun
     operator.wants_open = True
     assert keeper.look()
     assert keeper.look(), "the command did not arrive"
+    closed[0] = None
+    assert not keeper.look(), "a process that is gone is no open camera"
+    assert opened == []
     closed[0] = False
     assert not keeper.look()
     assert operator.sent == [("pause", b'{"on":false,"id":"keeper"}')] * 2

@@ -4,10 +4,14 @@ import resource
 import shutil
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from tests.soak.injection import Broken, FaultGroup, Inject, Recovered
 from tests.soak.plan import Fault
+
+_NO_CAMERA: Final = 5
 
 
 class EdgeTpuFaults(FaultGroup):
@@ -102,17 +106,21 @@ class ProcessFaults(FaultGroup):
         return self.world.sees_frames()
 
     def _files_exhausted(self, fault: Fault) -> Recovered:
-        """It may keep what is open, and open nothing more."""
-        pid = self.world.device.pid
+        """It may keep what is open, and open nothing more. Only a camera that it must open then ends it, with 5."""
+        world = self.world
+        pid, ends = world.device.pid, len(world.ends)
         usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         used = max(int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir())
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, usual[1]))
-        try:
+        with world.blaming(fault.kind):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, usual[1]))
             self.hold(fault)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
-        except ProcessLookupError as error:
-            raise Broken("the process ended because it could open no file more") from error
-        return self.world.sees_frames()
+            with suppress(ProcessLookupError):
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
+            recovered = world.sees_frames()
+            self.until(recovered, "it works when it may open files again")
+        if codes := [end.code for end, _ in world.ends[ends:] if end.code != _NO_CAMERA]:
+            raise Broken(f"the process ended with {codes[0]} because it could open no file more")
+        return recovered
 
     def _run_vanishes(self, _fault: Fault) -> Recovered:
         shutil.rmtree(self.world.device.runtime)

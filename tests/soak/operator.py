@@ -51,14 +51,14 @@ class Operator:
 class Keeper(threading.Thread):
     """Opens the camera when the device keeps it closed although the operator has opened it.
 
-    That is right only for a reason: ``excuse`` gives it. Without one, ``violations`` gets a sentence. ``opened`` is
-    called when the camera is open again.
+    That is right only for a reason: ``excuse`` gives it. Without one, ``violations`` gets a sentence. ``is_closed``
+    gives None while no process answers. ``opened`` is called when the camera is open again.
     """
 
     def __init__(
         self,
         operator: Operator,
-        is_closed: Callable[[], bool],
+        is_closed: Callable[[], bool | None],
         excuse: Callable[[], str],
         opened: Callable[[], None],
     ) -> None:
@@ -77,19 +77,20 @@ class Keeper(threading.Thread):
 
     def look(self) -> bool:
         """Open the camera if it is closed against the operator's wish; returns whether that was needed."""
-        if not (self._operator.wants_open and self._is_closed()) or not self._operator.wants_open:
+        closed = self._is_closed() if self._operator.wants_open else None
+        if closed is None or not self._operator.wants_open:  # nobody can tell, or the operator has closed it meanwhile
+            return False
+        if not closed:
             if self._opening:
                 self._opened()
             self._opening = False
             return False
-        if self._opening:  # the command did not arrive
-            self._send()
-            return True
-        reason = self._excuse()
-        if reason:
-            self.reopened.append(reason)
-        else:
-            self.violations.append("the camera was closed although nobody asked for it")
+        if not self._opening:  # else the command did not arrive
+            reason = self._excuse()
+            if reason:
+                self.reopened.append(reason)
+            else:
+                self.violations.append("the camera was closed although nobody asked for it")
         self._send()
         return True
 

@@ -96,7 +96,7 @@ class Total:
             [
                 *lines,
                 "",
-                *(f"{name:10}{value}" for name, value in self._figures()),
+                *(f"{name:36}{value}" for name, value in self._figures()),
                 "",
                 *(f"VIOLATED  {violation}" for violation in self.violations),
                 "not all promises were kept" if self.violations else "all promises were kept",
@@ -127,7 +127,7 @@ class Total:
     def _figures(self) -> list[tuple[str, str]]:
         events, growths = self._events(), [line["growth"] for line in self._lines]
         slopes = [of["rss_mb_per_1000_faults"] for of in growths if of["rss_mb_per_1000_faults"] is not None]
-        slope = f"; in their second halves {median(slopes):+.1f} MB in 1,000 faults (median)" if slopes else ""
+        slope = f"; {median(slopes):+.1f} MB in 1,000 faults (median)" if slopes else ""
         return [
             ("faults", f"{len(self._outcomes):,} in {len(self._lines)} rounds"),
             (
@@ -142,9 +142,12 @@ class Total:
             ("time", f"{self._sum('minutes'):.0f} minutes of rounds, some of them at the same time"),
             (
                 "memory",
-                f"{max(of['rss_mb_most'] for of in growths):.0f} MB at most; the longest-lived process of each round "
-                f"had {median(of['rss_mb_first'] for of in growths):.1f} MB at first and "
-                f"{median(of['rss_mb_last'] for of in growths):.1f} MB at its end (medians){slope}",
+                f"{max(of['rss_mb_most'] for of in growths):.0f} MB at most{slope}",
+            ),
+            (
+                "memory of the longest-lived process",
+                f"{median(of['rss_mb_first'] for of in growths):.1f} MB at first, "
+                f"{median(of['rss_mb_last'] for of in growths):.1f} MB at its end (medians of the rounds)",
             ),
             ("files", f"{max(of['files_most'] for of in growths)} open at most"),
             ("disk", f"{self._sum('bytes_written') / 1e6:.1f} MB written"),

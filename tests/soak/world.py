@@ -201,8 +201,11 @@ class World:
         self.operator.openings += 1
         self.state_is_damaged = False
 
-    def _is_closed(self) -> bool:
-        return self.device.metrics(of_now=True).get("fer_edge_paused") == 1
+    def _is_closed(self) -> bool | None:
+        page = self.device.metrics(of_now=True)
+        return (
+            page["fer_edge_paused"] == 1 if page.get("fer_edge_frames_total") or page.get("fer_edge_paused") else None
+        )
 
     def _excuse(self) -> str:
         if self.state_is_damaged:
