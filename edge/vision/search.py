@@ -2,7 +2,7 @@
 
 Two things are searched: areas that changed, and the whole frame, spread over seconds, because a face may have been
 missed or may have come without motion. Most windows are those of small faces. Hence the whole frame is searched for
-large faces every two seconds, and for small ones every ten.
+large faces every two seconds, and for small ones every twenty.
 
 The budget is counted in windows of the cascade and never in measured time, so that the same frames are always searched
 in the same regions.
@@ -29,7 +29,7 @@ _WINDOWS_PER_MS: Final = 1000
 
 _SAVED_FRAMES: Final = 5  # the budget of so many frames can be saved up for when something happens
 _LARGE_FACE: Final = 0.12  # of the shorter side: from here on a face is large
-_LARGE_SECONDS, _SMALL_SECONDS = 2.0, 10.0  # that a full scan takes, for large and for small faces
+_LARGE_SECONDS, _SMALL_SECONDS = 2.0, 20.0  # that a full scan takes, for large and for small faces
 _REPEAT_SECONDS: Final = 2.0  # a face that is hard to detect may be detected when a changed area is searched again
 _REPEAT_INTERVAL: Final = 0.12
 _REGION_WINDOWS: Final = 4000  # regions are split so that each has about so many windows at most
