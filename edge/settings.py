@@ -109,8 +109,8 @@ class DetectSettings(Section, frozen=True):
     budget_ms: Annotated[float, Meta(ge=0.1, le=10_000)] = 20.0
     """Milliseconds per frame for the search for new faces, in the time of a Raspberry Pi 4. The time is estimated, not
     measured, so that the same pictures always give the same faces. A full scan for faces of 0.12 or more takes about
-    30 and is spread over two seconds. One for faces from 0.05 to 0.12 takes about 200 and is spread over twenty. The rest
-    of the budget is spent where something moves."""
+    30 and is spread over two seconds. One for faces from 0.05 to 0.12 takes about 200 and is spread over twenty. The
+    rest of the budget is spent where something moves."""
     cascade: FileName = ""
     """File of another OpenCV cascade for upright faces. Empty: two of OpenCV's own, one that proposes faces and one
     that confirms them. A cascade given here does both. A small network, the judge, must agree in either case."""

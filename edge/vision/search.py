@@ -100,9 +100,15 @@ class _ChangeSearch:
         self._half_step = True
 
     def begin_frame(self, pyramid: Pyramid, now: float, known: Iterable[Square]) -> None:
-        """Refill the queue, unless areas wait there that were never searched."""
+        """Refill the queue, unless areas wait there that were never searched.
+
+        While only small faces wait, what has changed since is searched for large ones first, but not in each frame:
+        somebody who has just come must not wait until the frame before was searched for all sizes.
+        """
         self._motion.update(pyramid)
-        if self._queue and not self._repeated:
+        large = _LARGE_FACE * min(pyramid.size)
+        waiting = [] if self._repeated else self._queue
+        if waiting and (waiting[-1].side >= large or now < self._changed_at + _REPEAT_INTERVAL):
             return
         areas = self._motion.changed(known)
         self._motion.mark_searched(areas)
@@ -117,8 +123,9 @@ class _ChangeSearch:
             region
             for area in areas
             for region in _regions_of_area(self._settings, pyramid.size, area, half_step=self._half_step)
+            if not waiting or region.side >= large
         ]
-        self._queue = sorted(regions, key=lambda region: region.side)
+        self._queue = waiting + sorted(regions, key=lambda region: region.side)
 
     def next_region(self) -> SearchRegion | None:
         return self._queue.pop() if self._queue else None

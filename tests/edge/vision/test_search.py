@@ -90,6 +90,16 @@ def test_the_cost_stays_within_the_budget_while_everything_moves() -> None:
     assert np.mean(spent[10:]) == pytest.approx(6000, rel=0.25)
 
 
+def test_large_faces_do_not_wait_for_the_search_for_small_ones() -> None:
+    search, times = SearchScheduler(DetectSettings(min_face=0.05)), []
+    for picture, now in moving_scene(60):
+        if any(region.side > 100 for region in regions_of_frame(search, picture, now)):
+            times.append(now)
+    assert max(np.diff(times)) < 0.25
+    sides = [region.side for picture, now in moving_scene(60) for region in regions_of_frame(search, picture, 2 + now)]
+    assert min(sides) < 30, "and small ones are searched nevertheless"
+
+
 def test_the_cost_of_proposals_is_taken_from_the_budget() -> None:
     costly, cheap = SearchScheduler(DetectSettings()), SearchScheduler(DetectSettings())
     counts = [0, 0]
