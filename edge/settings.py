@@ -101,23 +101,21 @@ class DetectSettings(Section, frozen=True):
     faces. It needs `model`."""
     model: FileName = ""
     """File of the network YuNet, for `yunet` only. [Detectors](detectors.md) says where to get it."""
-    min_face: Annotated[float, Meta(ge=0.001, lt=1)] = 0.12
+    min_face: Annotated[float, Meta(ge=0.001, lt=1)] = 0.05
     """Smallest face, as a share of the picture's shorter side: 0.05 is 24 of 480 pixels. `haar` needs faces of 24
     pixels, `yunet` of 10. Where the picture has too few, a message at the start names the smallest share that can be
-    found. `haar` searches faces below 0.12 where something moves, and elsewhere every ten seconds."""
+    found. `haar` searches faces below 0.12 where something moves, and elsewhere every twenty seconds."""
     neighbors: Count = 5
-    """How many overlapping detections make a face when one picture is scanned. A face that is tracked must have 4.4
-    times as many. They come from a second cascade, on the picture and its mirror image, and from cascades for eyes and
-    mouth. A higher number gives fewer false faces."""
+    """How many overlapping detections make a face when one picture is scanned. In a video, so many detections by the
+    second cascade count as much as one more point of the judge's score. A higher number gives fewer false faces."""
     budget_ms: Annotated[float, Meta(ge=0.1, le=10_000)] = 20.0
     """Milliseconds per frame for the search for new faces, in the time of a Raspberry Pi 4. The time is estimated, not
     measured, so that the same pictures always give the same faces. A full scan for faces of 0.12 or more takes about
-    30 and is spread over two seconds. One for faces from 0.05 to 0.12 takes about 200 and is spread over ten. The rest
-    of the budget is spent where something moves."""
+    30 and is spread over two seconds. One for faces from 0.05 to 0.12 takes about 200 and is spread over twenty. The
+    rest of the budget is spent where something moves."""
     cascade: FileName = ""
-    """File of another OpenCV cascade. Empty: two of OpenCV's own for upright frontal faces, which must agree, and two
-    for eyes and mouth. A cascade given here must find a tracked face in the picture and its mirror image, with 2.4
-    times `neighbors`."""
+    """File of another OpenCV cascade for upright faces. Empty: two of OpenCV's own, one that proposes faces and one
+    that confirms them. A cascade given here does both. A small network, the judge, must agree in either case."""
     ignore: Annotated[tuple[Ignore, ...], Meta(max_length=100)] = ()
     """Parts of the picture in which no face begins, each a table `[[detect.ignore]]`: for posters and screens."""
 
@@ -311,16 +309,13 @@ class Settings(Section, frozen=True):
     metrics: MetricsSettings = MetricsSettings()
 
 
-DEFAULTS: Final = Settings()
-
-
-def load_settings(file: Path | None, defaults: Settings = DEFAULTS) -> Settings:
-    """Read a settings file; what it leaves out, or None, is taken from ``defaults``.
+def load_settings(file: Path | None) -> Settings:
+    """Read a settings file; what it leaves out has its default, and without a file everything has.
 
     Raises SettingsError, which names the key and what it takes.
     """
     if file is None:
-        return defaults
+        return Settings()
     try:
         text = read_regular(file, _LARGEST_FILE).decode()
         if any(line.count(".") > _MAX_DOTS for line in text.splitlines()):
@@ -336,7 +331,7 @@ def load_settings(file: Path | None, defaults: Settings = DEFAULTS) -> Settings:
     check_presets(file, values.get("preset"), Preset)
     check_ignored(file, values.get("detect"), Ignore)
     try:
-        settings = msgspec.convert(_filled(values, defaults), Settings)
+        settings = msgspec.convert(values, Settings)
         if settings.mqtt.url:
             place = _broker_place(settings.mqtt, values["mqtt"])
             settings = msgspec.structs.replace(settings, mqtt=msgspec.structs.replace(settings.mqtt, **place))
@@ -372,12 +367,3 @@ def _broker_place(mqtt: MqttSettings, given: dict[str, Any]) -> dict[str, Any]:
     if mqtt.encrypted and not broker.tls:
         raise SettingsError("mqtt.url is without TLS, and mqtt.ca_file or mqtt.cert_file asks for it: give mqtts, wss")
     return {"host": broker.host, "port": broker.port, "tls": broker.tls}
-
-
-def _filled(values: dict[str, Any], defaults: Settings) -> dict[str, Any]:
-    """The values with those of ``defaults`` for keys that they leave out."""
-    filled = msgspec.to_builtins(defaults)
-    for name, value in values.items():
-        both = isinstance(value, dict) and isinstance(filled[name], dict)
-        filled[name] = {**filled[name], **value} if both else value
-    return dict(filled)

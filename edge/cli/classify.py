@@ -12,16 +12,13 @@ from edge.errors import SourceError
 from edge.model.loader import open_deployed
 from edge.model.preprocessing import crop
 from edge.records import Box, Expression
-from edge.settings import DetectSettings, Settings, load_settings
+from edge.settings import load_settings
 from edge.vision.detectors import open_detector
-
-# There is time for a finer scan than of a video, unless the settings file says otherwise.
-_STILL_PICTURES = Settings(detect=DetectSettings(min_face=0.05))
 
 
 def classify(arguments: Namespace) -> int:
     """Carry out ``fer-edge classify``: 0 when all pictures were read, 1 when some were not."""
-    settings = load_settings(arguments.config, _STILL_PICTURES)
+    settings = load_settings(arguments.config)
     detector = open_detector(settings.detect)
     classifier, _ = open_deployed(settings, os.environ)
     exit_code = 0

@@ -2,7 +2,7 @@
 
 Two things are searched: areas that changed, and the whole frame, spread over seconds, because a face may have been
 missed or may have come without motion. Most windows are those of small faces. Hence the whole frame is searched for
-large faces every two seconds, and for small ones every ten.
+large faces every two seconds, and for small ones every twenty.
 
 The budget is counted in windows of the cascade and never in measured time, so that the same frames are always searched
 in the same regions.
@@ -29,7 +29,7 @@ _WINDOWS_PER_MS: Final = 1000
 
 _SAVED_FRAMES: Final = 5  # the budget of so many frames can be saved up for when something happens
 _LARGE_FACE: Final = 0.12  # of the shorter side: from here on a face is large
-_LARGE_SECONDS, _SMALL_SECONDS = 2.0, 10.0  # that a full scan takes, for large and for small faces
+_LARGE_SECONDS, _SMALL_SECONDS = 2.0, 20.0  # that a full scan takes, for large and for small faces
 _REPEAT_SECONDS: Final = 2.0  # a face that is hard to detect may be detected when a changed area is searched again
 _REPEAT_INTERVAL: Final = 0.12
 _REGION_WINDOWS: Final = 4000  # regions are split so that each has about so many windows at most
@@ -100,9 +100,15 @@ class _ChangeSearch:
         self._half_step = True
 
     def begin_frame(self, pyramid: Pyramid, now: float, known: Iterable[Square]) -> None:
-        """Refill the queue, unless areas wait there that were never searched."""
+        """Refill the queue, unless areas wait there that were never searched.
+
+        While only small faces wait, what has changed since is searched for large ones first, but not in each frame:
+        somebody who has just come must not wait until the frame before was searched for all sizes.
+        """
         self._motion.update(pyramid)
-        if self._queue and not self._repeated:
+        large = _LARGE_FACE * min(pyramid.size)
+        waiting = [] if self._repeated else self._queue
+        if waiting and (waiting[-1].side >= large or now < self._changed_at + _REPEAT_INTERVAL):
             return
         areas = self._motion.changed(known)
         self._motion.mark_searched(areas)
@@ -117,8 +123,9 @@ class _ChangeSearch:
             region
             for area in areas
             for region in _regions_of_area(self._settings, pyramid.size, area, half_step=self._half_step)
+            if not waiting or region.side >= large
         ]
-        self._queue = sorted(regions, key=lambda region: region.side)
+        self._queue = waiting + sorted(regions, key=lambda region: region.side)
 
     def next_region(self) -> SearchRegion | None:
         return self._queue.pop() if self._queue else None

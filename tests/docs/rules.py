@@ -121,6 +121,7 @@ RULES = (
         "needs TensorFlow, a run; tests/train/evaluation/test_evaluate.py has both",
     ),
     Rule("parsed", r"fer-train twins .*", "takes many minutes; tests/train/data/test_twins.py searches some pictures"),
+    Rule("parsed", r"fer-train judge .*", "trains for an hour; tests/train/test_judge.py trains on a little noise"),
     Rule("parsed", r"fer-train average .*", "needs trained runs; tests/train/test_average.py makes two"),
     Rule("parsed", r"fer-export bundle .*", "needs a trained run; tests/export/test_build.py makes a small one"),
     Rule(

@@ -55,7 +55,7 @@ class Device:
 
     def start(self, more: str = "", *, mqtt: str = "", homeassistant: str = "enabled = true") -> None:
         (self.folder / "config.toml").write_text(
-            f'[camera]\nsource = "{self.source}"\n[detect]\nwidth = 160\n[mqtt]\nhost = "127.0.0.1"\n'
+            f'[camera]\nsource = "{self.source}"\n[detect]\nmin_face = 0.2\n[mqtt]\nhost = "127.0.0.1"\n'
             f'port = {self.port}\ndevice = "{self.name}"\n{mqtt or "statistics_seconds = 2"}\n'
             f"[homeassistant]\n{homeassistant}\n{more}"
         )

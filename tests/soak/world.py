@@ -38,7 +38,7 @@ _CONFIG: Final = """
 [camera]
 source = "{camera}"
 [detect]
-width = 160
+min_face = 0.2
 [track]
 lost_after = 0.3
 [model]

@@ -10,7 +10,7 @@ from tests.conftest import no_more_files
 
 
 def test_memory_is_measured_when_no_file_can_be_opened() -> None:
-    guard = MemoryGuard("camera", resident_bytes)
+    guard = MemoryGuard("camera", resident=resident_bytes)
     with no_more_files():
         with pytest.raises(OSError, match="Too many open files"):
             os.open(os.devnull, os.O_RDONLY)
@@ -25,4 +25,4 @@ def test_memory_that_cannot_be_measured_is_an_error_of_the_camera() -> None:
         raise OSError(24, "Too many open files")
 
     with pytest.raises(SourceError, match="camera: cannot be watched: Too many open files"):
-        MemoryGuard("camera", fails)
+        MemoryGuard("camera", resident=fails)

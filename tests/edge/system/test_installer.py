@@ -279,7 +279,7 @@ def test_the_sample_holds_every_default_and_describes_it(tmp_path: Path) -> None
     shown = load_settings(file)
     assert shown.preset == (Preset(name="smile", expression="happy", for_seconds=1.5),)
     assert shown.detect.ignore == (Ignore(left=0.0, top=0.1, width=0.25, height=0.5),)
-    assert "every ten seconds.\n#min_face = 0.12" in sample()
+    assert "every twenty seconds.\n#min_face = 0.05" in sample()
 
 
 def test_the_coral_stick_is_known_before_and_after_its_first_use() -> None:
