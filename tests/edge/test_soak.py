@@ -181,6 +181,7 @@ class Commands:
     """An operator that notes what it sends."""
 
     wants_open = True
+    pauses = 0
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes]] = []
@@ -208,6 +209,18 @@ def test_a_camera_that_had_to_stay_closed_is_opened_and_one_that_had_not_is_foun
     assert not keeper.look()
     assert operator.sent == [("pause", b'{"on":false,"id":"keeper"}')] * 2
     assert (len(keeper.reopened), len(keeper.violations), opened) == (bool(reason), not reason, [True])
+
+
+def test_a_page_that_comes_after_a_short_pause_is_no_closed_camera() -> None:
+    operator = Commands()
+
+    def paused_meanwhile() -> bool:
+        operator.pauses += 1
+        return True
+
+    keeper = Keeper(cast(Operator, operator), paused_meanwhile, lambda: "", lambda: None)
+    assert not keeper.look()
+    assert (keeper.violations, operator.sent) == ([], [])
 
 
 def test_a_long_storm_has_rounds_and_goes_on_where_it_stopped(tmp_path: Path) -> None:

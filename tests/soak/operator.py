@@ -23,6 +23,8 @@ class Operator:
         self.last: dict[str, str] = {}
         self.wants_open = True
         """Whether the last command about the camera that was carried out has opened it."""
+        self.pauses = 0
+        """How often it was paused."""
         self.openings = 0
         """How many of those the process that runs has carried out."""
         self._client = paho.Client(CallbackAPIVersion.VERSION2)
@@ -77,9 +79,10 @@ class Keeper(threading.Thread):
 
     def look(self) -> bool:
         """Open the camera if it is closed against the operator's wish; returns whether that was needed."""
+        pauses = self._operator.pauses
         closed = self._is_closed() if self._operator.wants_open else None
-        if closed is None or not self._operator.wants_open:  # nobody can tell, or the operator has closed it meanwhile
-            return False
+        if closed is None or not self._operator.wants_open or self._operator.pauses != pauses:
+            return False  # nobody can tell, or it was paused meanwhile
         if not closed:
             if self._opening:
                 self._opened()

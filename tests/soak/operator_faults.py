@@ -87,6 +87,7 @@ class OperatorFaults(FaultGroup):
     def _pause(self, fault: Fault) -> Recovered:
         world = self.world
         world.operator.wants_open = False
+        world.operator.pauses += 1
         begun = self._sent("pause", b'{"on":true,"id":"p%d"}' % fault.number, _succeeded(f"p{fault.number}"))
         self.until(begun, "the camera is paused by a command")
         opened = world.camera.opened
