@@ -16,7 +16,7 @@ class HaarDetector:
     Raises SettingsError when ``[detect] cascade`` names no cascade that OpenCV can read.
     """
 
-    least_similarity = 0.6  # cascades often miss a face that turns or leans: as long as it is the same, it is shown
+    least_similarity = 0.72  # cascades often miss a face that turns or leans: while it looks much the same, it is shown
 
     def __init__(self, settings: DetectSettings, cascades: FaceCascades | None = None) -> None:
         self._settings = settings

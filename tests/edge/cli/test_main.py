@@ -347,7 +347,7 @@ def test_aggregate_only_prints_counts_and_keeps_nothing_about_one_face(couple: P
     [told] = lines(done)
     jsonschema.validate(told, json.loads((ROOT / "docs" / "aggregate.schema.json").read_text()))
     assert (told["people"], told["seconds"], sum(told["expressions"].values())) == (2, 3.75, 2)
-    assert "faces " not in done.stderr
+    assert "\nfaces " not in done.stderr
     assert "expressions" not in done.stderr
     config.write_text(COUNTING.replace("= 2", "= 3"))
     assert fer_edge("run", "--source", couple, "--config", config).stdout == ""
