@@ -278,10 +278,9 @@ def _port(text: str) -> int:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no count: give a whole number from 1 to 99999")
+    return int(text)
 
 
 def _add_model(commands: Commands) -> None:
