@@ -66,17 +66,19 @@ class FrameLoop:
                 continue
             with contextlib.closing(open_source(self._settings.camera)) as source:
                 try:
-                    self._watch(source)
+                    ended = self._watch(source)
                 finally:
                     self.frames_dropped += source.dropped
-            if not self._pause_requested():
+            # A pause may have been withdrawn while the source was closed, and is then no end.
+            if ended or self._stopping.is_set():
                 break
             if is_camera_hanging():
                 raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
             # Times and track ids start over with the source.
             self.pipeline = self.pipeline.for_new_source(self._settings)
 
-    def _watch(self, source: Source) -> None:
+    def _watch(self, source: Source) -> bool:
+        """Take the source's frames until it ends or is to be closed; returns whether it has ended."""
         origin = live_time() if source.live else media_time(now())
         observers = [self._open_reporter(origin), *self._observers]
         try:
@@ -87,12 +89,13 @@ class FrameLoop:
                 for observer in observers:
                     observer.frame(result, status)
                 if self._stopping.is_set() or self._pause_requested():
-                    break
+                    return False
         finally:  # every track has left, whatever the reason
             changes = self.pipeline.finish()
             with contextlib.ExitStack() as closing:  # one observer that fails keeps it from none of the others
                 for observer in observers:  # called in reverse: the broker hears of the camera before the last events
                     closing.callback(observer.closed, changes)
+        return True
 
     def _warn_of_small_frames(self, frame: Frame) -> None:
         """Say once if the smallest faces that the settings ask for cannot be found in frames of this size."""

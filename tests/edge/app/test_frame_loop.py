@@ -28,10 +28,14 @@ class Stop(FrameObserver):
 
 
 class Visit(FrameObserver):
-    """Notes its calls; pauses after 3 frames, goes on in the pause, and stops after 3 frames more."""
+    """Notes its calls; pauses after 3 frames, goes on in the pause, and stops after 3 frames more.
 
-    def __init__(self) -> None:
+    If it ``withdraws``, it goes on before the pause has begun: while the source is being closed.
+    """
+
+    def __init__(self, *, withdraws: bool = False) -> None:
         self.calls: list[str] = []
+        self._withdraws = withdraws
         self.stopping = Event()
         self.pause_requested = False
 
@@ -48,6 +52,8 @@ class Visit(FrameObserver):
 
     def closed(self, changes: Sequence[Change]) -> None:
         self.calls.append("closed")
+        if self._withdraws:
+            self.pause_requested = False
 
 
 class Reporter(FrameObserver):
@@ -65,8 +71,11 @@ class Reporter(FrameObserver):
         self.is_closed = True
 
 
-def test_observers_are_called_for_frames_pauses_and_ends_and_each_opening_has_a_reporter() -> None:
-    visit, reporters = Visit(), []
+@pytest.mark.parametrize(("visit", "between"), [(Visit(), ["paused"]), (Visit(withdraws=True), [])])
+def test_observers_are_called_for_frames_pauses_and_ends_and_each_opening_has_a_reporter(
+    visit: Visit, between: list[str]
+) -> None:
+    reporters: list[Reporter] = []
 
     def open_reporter(_origin: object) -> Reporter:
         reporters.append(Reporter())
@@ -75,7 +84,7 @@ def test_observers_are_called_for_frames_pauses_and_ends_and_each_opening_has_a_
     pipeline = make_pipeline(SETTINGS, Classifier(open_bundle(find_bundle("student-small"))))
     control = LoopControl(visit.stopping, lambda: visit.pause_requested)
     FrameLoop(SETTINGS, pipeline, [visit], open_reporter, control, realtime=False).run()
-    assert visit.calls == [*["frame"] * 3, "closed", "paused", *["frame"] * 3, "closed"]
+    assert visit.calls == [*["frame"] * 3, "closed", *between, *["frame"] * 3, "closed"]
     assert [(reporter.frames, reporter.is_closed) for reporter in reporters] == [(3, True), (3, True)]
 
 
