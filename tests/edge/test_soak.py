@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -185,6 +186,8 @@ class Commands:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes]] = []
+        self.replies: list[dict[str, object]] = []
+        self.deciding = threading.Lock()
 
     def send(self, command: str, payload: bytes) -> None:
         self.sent.append((command, payload))
@@ -194,7 +197,7 @@ class Commands:
 def test_a_camera_that_had_to_stay_closed_is_opened_and_one_that_had_not_is_found(reason: str) -> None:
     closed: list[bool | None] = [False]
     operator, opened = Commands(), []
-    keeper = Keeper(cast(Operator, operator), lambda: closed[0], lambda: reason, lambda: opened.append(True))
+    keeper = Keeper(cast(Operator, operator), lambda: closed[0], lambda: reason, lambda: 7, opened.append)
     assert not keeper.look()
     closed[0] = True
     operator.wants_open = False
@@ -204,11 +207,14 @@ def test_a_camera_that_had_to_stay_closed_is_opened_and_one_that_had_not_is_foun
     assert keeper.look(), "the command did not arrive"
     closed[0] = None
     assert not keeper.look(), "a process that is gone is no open camera"
-    assert opened == []
     closed[0] = False
+    operator.replies.append({"id": "keeper2", "ok": False})
+    assert keeper.look(), "the opening is not stored"
+    assert opened == []
+    operator.replies.append({"id": "keeper3", "ok": True})
     assert not keeper.look()
-    assert operator.sent == [("pause", b'{"on":false,"id":"keeper"}')] * 2
-    assert (len(keeper.reopened), len(keeper.violations), opened) == (bool(reason), not reason, [True])
+    assert operator.sent == [("pause", b'{"on":false,"id":"keeper%d"}' % number) for number in (1, 2, 3)]
+    assert (len(keeper.reopened), len(keeper.violations), opened) == (bool(reason), not reason, [7])
 
 
 def test_a_page_that_comes_after_a_short_pause_is_no_closed_camera() -> None:
@@ -218,7 +224,7 @@ def test_a_page_that_comes_after_a_short_pause_is_no_closed_camera() -> None:
         operator.pauses += 1
         return True
 
-    keeper = Keeper(cast(Operator, operator), paused_meanwhile, lambda: "", lambda: None)
+    keeper = Keeper(cast(Operator, operator), paused_meanwhile, lambda: "", lambda: 1, lambda _: None)
     assert not keeper.look()
     assert (keeper.violations, operator.sent) == ([], [])
 

@@ -52,6 +52,13 @@ def _decoded(picture: bytes) -> np.ndarray:
     return decoded
 
 
+def _has_left(client: socket.socket) -> bool:
+    try:
+        return not client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+
+
 class Camera:
     """An MJPEG server over HTTP that reads its ``mode`` for each frame; ``empty`` keeps visitors away."""
 
@@ -59,7 +66,7 @@ class Camera:
         self.mode: Mode = "works"
         self.empty = False
         self.opened = 0
-        """How often it was asked for its stream."""
+        """How often it was asked for its stream, by clients that stayed for the answer."""
         self._ended = threading.Event()
         self._pictures = _pictures()
         self._resized = [jpeg(cv2.resize(_decoded(one), size)) for one in self._pictures["lr"] for size in _OTHER_SIZES]
@@ -123,6 +130,8 @@ class Camera:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                if _has_left(self.connection):  # before this thread came to its request
+                    return
                 camera.opened += 1
                 if camera.mode == "refuses":
                     self.send_error(camera._chance.choice((401, 403, 404, 500, 503)))

@@ -86,17 +86,19 @@ class OperatorFaults(FaultGroup):
 
     def _pause(self, fault: Fault) -> Recovered:
         world = self.world
-        world.operator.wants_open = False
-        world.operator.pauses += 1
+        with world.operator.deciding:
+            world.operator.wants_open = False
+            world.operator.pauses += 1
         begun = self._sent("pause", b'{"on":true,"id":"p%d"}' % fault.number, _succeeded(f"p{fault.number}"))
         self.until(begun, "the camera is paused by a command")
         opened = world.camera.opened
         self.hold(fault)
         if world.camera.opened != opened:
             raise Broken("the camera was opened while it was paused")
+        starts = world.device.starts
         ended = self._sent("pause", b'{"on":false,"id":"o%d"}' % fault.number, _succeeded(f"o{fault.number}"))
         self.until(ended, "a command ends the pause")
-        world.opened()
+        world.opened(starts)
         world.operator.wants_open = True
         return world.sees_frames()
 

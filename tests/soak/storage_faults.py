@@ -84,7 +84,8 @@ class FileFaults(FaultGroup):
         def harm() -> None:
             file = self.world.file(_STATE[fault.variant % len(_STATE)])
             if file:
-                self.world.state_is_damaged |= "+copy" not in file.name
+                if "+copy" not in file.name:
+                    self.world.damages_state()
                 damage(file, how, fault.variant)
 
         return self.restart(then=harm)
@@ -114,7 +115,8 @@ class FileFaults(FaultGroup):
 
         def swap() -> None:
             if file := self.world.file(_LINKED[fault.variant % len(_LINKED)]):
-                self.world.state_is_damaged |= file.name.endswith(".state.json") and "+copy" not in file.name
+                if file.name.endswith(".state.json") and "+copy" not in file.name:
+                    self.world.damages_state()
                 file.unlink()
                 file.symlink_to(victim)
                 links.append(file)

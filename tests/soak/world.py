@@ -75,8 +75,11 @@ class World:
         self.blamed: str | None = None
         """The fault that lasts now and may end the process."""
         self.added_seconds = 0
-        self.state_is_damaged = False
-        """Whether the kept pause was damaged since the camera was last opened: it may then be closed."""
+        self._damaged_start = 0
+        """The number of the process that reads a damaged pause, until a command to it or a later one opens the camera.
+
+        0 when the pause is whole: the camera may not be closed then.
+        """
         self.openings_are_spent = False
         self.reachable_since = 0.0
         """When the last long outage has ended, of the monotonic clock; infinite during one."""
@@ -107,7 +110,7 @@ class World:
         run = [*_FER_EDGE, "run", "--config", str(self._config), "--events", "mqtt"]
         preloaded = {**self.environ, "LD_PRELOAD": str(clock), "SOAK_CLOCK": str(self._clock)}
         self.device = stack.enter_context(closing(Device(folder, run, preloaded, self._metrics_port, self._ended)))
-        self.keeper = Keeper(self.operator, self._is_closed, self._excuse, self.opened)
+        self.keeper = Keeper(self.operator, self._is_closed, self._excuse, lambda: self.device.starts, self.opened)
         self.keeper.start()
         stack.callback(self.keeper.close)
         if self.disk:
@@ -196,10 +199,15 @@ class World:
                 return False
         return True
 
-    def opened(self) -> None:
-        """A command has opened the camera."""
+    def damages_state(self) -> None:
+        """The kept pause is damaged now, between two processes."""
+        self._damaged_start = self.device.starts + 1
+
+    def opened(self, starts: int) -> None:
+        """A command has opened the camera; when it was sent, there were so many ``starts`` of the device."""
         self.operator.openings += 1
-        self.state_is_damaged = False
+        if starts >= self._damaged_start:
+            self._damaged_start = 0
 
     def _is_closed(self) -> bool | None:
         page = self.device.metrics(of_now=True)
@@ -208,7 +216,7 @@ class World:
         )
 
     def _excuse(self) -> str:
-        if self.state_is_damaged:
+        if self._damaged_start:
             return "the kept pause was damaged"
         return "the process had stored as many openings as it may" if self.openings_are_spent else ""
 
