@@ -20,6 +20,7 @@ from edge.system.shutdown import AbandonableThread
 
 _OPEN_SECONDS: Final = 30.0  # importing picamera2 from a slow SD card alone takes up to ten
 _CLOSE_SECONDS: Final = 1.0
+_CLOSE_WAITS: Final = 10
 
 Clock = Callable[[], float]
 
@@ -185,7 +186,8 @@ class LiveSource:
     def close(self) -> None:
         """Release the camera; one that hangs is given up after a second."""
         self._reader.stop.set()
-        self._reader.join(self._close_seconds)
+        for _ in range(_CLOSE_WAITS):  # if the whole process is stopped meanwhile, only one of the waits is over
+            self._reader.join(self._close_seconds / _CLOSE_WAITS)
 
     def _wait_until_open(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

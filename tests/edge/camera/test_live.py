@@ -1,5 +1,6 @@
 import itertools
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -261,6 +262,41 @@ def test_a_process_whose_camera_hangs_ends_with_its_own_exit_code_and_all_it_pri
         [sys.executable, "-c", HUNG, tmp_path / "clip.avi"], capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (10, "printed", "")
+
+
+STOPPED_IN_CLOSE = """
+import time
+from edge.camera.live import LiveSource
+from edge.system.shutdown import is_camera_hanging
+import numpy as np
+
+class Camera:
+    description = ""
+
+    def read(self):
+        time.sleep(0.01)
+        return np.random.default_rng().integers(0, 256, (16, 16), dtype=np.uint8)
+
+    def close(self):
+        print("closing", flush=True)
+        end = time.process_time() + 0.3
+        while time.process_time() < end:  # work that goes on only when the process does
+            pass
+
+LiveSource(Camera, "camera 1", 5.0).close()
+print(is_camera_hanging())
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_stopped_while_it_closes_its_camera_does_not_take_it_for_hanging() -> None:
+    with subprocess.Popen([sys.executable, "-c", STOPPED_IN_CLOSE], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "closing\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.2)
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.read() == "False\n"
 
 
 def write_noise(file: Path) -> None:
