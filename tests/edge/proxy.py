@@ -124,9 +124,11 @@ class Proxy:
                     data = one.recv(65536)
                     if not data:
                         return
-                    for first, body in packets[one].feed(data):
-                        self._note(one is device, first, body, in_flight)
-                    self._pass_on(broker if one is device else device, data, to_device=one is broker)
+                    if one is device:
+                        self._note_all(packets[one].feed(data), in_flight, from_device=True)
+                        self._pass_on(broker, data, to_device=False)
+                    elif self._pass_on(device, data, to_device=True):  # what is lost acknowledges nothing
+                        self._note_all(packets[one].feed(data), in_flight, from_device=False)
         except (OSError, ValueError):
             return
         finally:
@@ -135,9 +137,14 @@ class Proxy:
             device.close()
             broker.close()
 
-    def _pass_on(self, end: socket.socket, data: bytes, *, to_device: bool) -> None:
-        """Send what came from the other end; other proxies may lose or delay it."""
+    def _pass_on(self, end: socket.socket, data: bytes, *, to_device: bool) -> bool:
+        """Send what came from the other end, and return whether it was sent; other proxies may lose or delay it."""
         end.sendall(data)
+        return True
+
+    def _note_all(self, packets: Iterator[tuple[int, bytes]], in_flight: dict[int, str], *, from_device: bool) -> None:
+        for first, body in packets:
+            self._note(from_device, first, body, in_flight)
 
     def _note(self, from_device: bool, first: int, body: bytes, in_flight: dict[int, str]) -> None:
         kind = first >> 4

@@ -3,14 +3,18 @@
 import dataclasses
 import os
 import shutil
+import socket
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from tests.conftest import wait_until
+from tests.edge.mqtt.packets import packet
 from tests.soak.damage import How, damage
 from tests.soak.device import unit_environ
 from tests.soak.disk import can_be_mounted
@@ -18,6 +22,7 @@ from tests.soak.kinds import DAMAGING, KINDS
 from tests.soak.ledger import Evidence, OutboxContent, balance
 from tests.soak.operator import Keeper, Operator
 from tests.soak.plan import storm
+from tests.soak.proxy import SoakProxy
 from tests.soak.report import Total, growth_violations
 from tests.soak.rounds import ROUND_FAULTS, Journal, rounds
 from tests.soak.run import soak
@@ -112,6 +117,27 @@ def test_an_acknowledgement_that_a_kill_has_undone_is_no_way_out_of_the_outbox()
     assert violations(twice, twice, [again]) == []
     dropped = content(acknowledged=len(EVENTS), dropped=1)
     assert balance(Evidence(EVENTS, EVENTS, [again, dropped])).violations == []
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_acknowledgement_that_the_network_loses_is_none(lost: bool) -> None:
+    """The device sends the event again, or drops and counts it."""
+    with socket.create_server(("127.0.0.1", 0)) as server, closing(SoakProxy(server.getsockname()[1])) as proxy:
+        proxy.lost = frozenset({True} if lost else ())
+        with socket.create_connection(("127.0.0.1", proxy.port)) as device:
+            broker, _ = server.accept()
+            with broker:
+                event = packet(0x32, 21) + b"\0\6/event\0\1\0" + b'{"id":"a"}'
+                device.sendall(event)
+                assert broker.recv(100) == event
+                broker.sendall(packet(0x40, 2) + b"\0\1" + packet(0xD0, 0))
+                if not lost:
+                    assert device.recv(100)
+                broker.shutdown(socket.SHUT_RDWR)
+                wait_until(lambda: not proxy.busy, 10)
+    assert (proxy.record.published, proxy.record.acknowledged, proxy.answers) == (
+        (["a"], [], 0) if lost else (["a"], ["a"], 1)
+    )
 
 
 def test_what_waits_at_the_end_is_not_lost() -> None:

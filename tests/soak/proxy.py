@@ -47,13 +47,13 @@ class SoakProxy(Proxy):
                 continue
         return sent
 
-    def _pass_on(self, end: socket.socket, data: bytes, *, to_device: bool) -> None:
+    def _pass_on(self, end: socket.socket, data: bytes, *, to_device: bool) -> bool:
         if self.delay:
             time.sleep(self.delay)
         if to_device in self.lost:
-            return
+            return False
         with self._sending:
-            end.sendall(data)
+            return super()._pass_on(end, data, to_device=to_device)
 
     def _note(self, from_device: bool, first: int, body: bytes, flying: dict[int, str]) -> None:
         self.answers += not from_device and first >> 4 == 4
