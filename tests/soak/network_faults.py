@@ -81,9 +81,9 @@ class NetworkFaults(FaultGroup):
         """None of them is obeyed: a pause would close the camera, which the keeper would find."""
         operator, proxy = self.world.operator, self.world.proxy
         before, refused = proxy.connections, len(operator.replies)
+        proxy.cut()  # a device that is connected gets them as new commands, and obeys them
         for name, payload in _RETAINED:
             operator.send(name, payload, retain=True)
-        proxy.cut()
         proxy.mend()
         try:
             self.until(lambda: proxy.connections > before, "the device connects again")
