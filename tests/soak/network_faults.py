@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tests.soak.injection import FaultGroup, Inject, Recovered
@@ -16,8 +16,8 @@ _RETAINED: Final = (
     ("pause", b'{"on":true}'),
     ("pause", b'{"on":false}'),
     ("pause", b"{"),
-    ("reload", b""),
-    ("verify", b""),
+    ("reload", b"{}"),
+    ("verify", b"{}"),
     ("fly", b""),
     ("verify", b"[" * 900),
     ("x" * 200, b"\xff"),
@@ -81,10 +81,7 @@ class NetworkFaults(FaultGroup):
         """None of them is obeyed: a pause would close the camera, which the keeper would find."""
         operator, proxy = self.world.operator, self.world.proxy
         before, refused = proxy.connections, len(operator.replies)
-        proxy.cut()  # a device that is connected gets them as new commands, and obeys them
-        for name, payload in _RETAINED:
-            operator.send(name, payload, retain=True)
-        proxy.mend()
+        self._retain(_RETAINED)
         try:
             self.until(lambda: proxy.connections > before, "the device connects again")
             self.until(
@@ -92,9 +89,15 @@ class NetworkFaults(FaultGroup):
                 "a retained command is refused",
             )
         finally:
-            for name, _ in _RETAINED:
-                operator.send(name, b"", retain=True)
+            self._retain(tuple((name, b"") for name, _ in _RETAINED))
         return self.world.is_acknowledged()
+
+    def _retain(self, commands: Sequence[tuple[str, bytes]]) -> None:
+        """Retain commands, or remove them with empty ones, while the device is away: otherwise it would obey them."""
+        self.world.proxy.cut()
+        for name, payload in commands:
+            self.world.operator.send(name, payload, retain=True)
+        self.world.proxy.mend()
 
     def _outbox_full(self, _fault: Fault) -> Recovered:
         """Meanwhile no command arrives, so a camera that other faults have closed stays closed: not for ever."""
