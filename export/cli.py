@@ -178,10 +178,7 @@ def _add_measurements(add: _Add) -> None:
         "compare accuracy, size and time of bundles",
         COMPARE_DESCRIPTION,
     )
-    compare.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
-    compare.add_argument(
-        "--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013, in any of its forms"
-    )
+    _add_measured(compare)
     compare.add_argument(
         "--fer",
         type=Path,
@@ -196,10 +193,7 @@ def _add_measurements(add: _Add) -> None:
         "measure accuracy on degraded faces: blurred, noisy, badly lit, covered",
         ROBUSTNESS_DESCRIPTION,
     )
-    robustness.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
-    robustness.add_argument(
-        "--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013, in any of its forms"
-    )
+    _add_measured(robustness)
     robustness.add_argument("--out", type=Path, metavar="SVG", help="write a drawing of the accuracies")
     robustness.add_argument("--json", action="store_true", help="print JSON instead of tables")
     _add_class_recall(add)
@@ -225,6 +219,14 @@ def _add_measurements(add: _Add) -> None:
     )
 
 
+def _add_measured(parser: argparse.ArgumentParser) -> None:
+    """The bundles to measure, and the data."""
+    parser.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
+    parser.add_argument(
+        "--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013, in any of its forms"
+    )
+
+
 def _add_class_recall(add: _Add) -> None:
     parser = add(
         "class-recall",
@@ -232,10 +234,7 @@ def _add_class_recall(add: _Add) -> None:
         "measure recall per class, and what adjusting the logits would change",
         CLASS_RECALL_DESCRIPTION,
     )
-    parser.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
-    parser.add_argument(
-        "--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013, in any of its forms"
-    )
+    _add_measured(parser)
     parser.add_argument(
         "--votes",
         type=Path,
