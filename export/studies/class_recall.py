@@ -40,7 +40,7 @@ class Change:
     error: float
 
     def __str__(self) -> str:
-        return f"{self.points:+6.2f} ± {self.error:.2f}"
+        return f"{self.points:+6.2f} ± {self.error:5.2f}"
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def _format_shares(shares: Shares) -> str:
 def _format_part(part: Part) -> str:
     lines = [
         f"{part.name}: {part.faces:,}; changes in points; recall of each label in %",
-        f"{'':{_METHOD_WIDTH}} accuracy         change  macro-F1  mean recall         change    ECE  coverage  "
+        f"{'':{_METHOD_WIDTH}} accuracy          change  macro-F1  mean recall          change    ECE  coverage  "
         "covered accuracy" + _cells(label[:5] for label in part.rows[0].recalls),
     ]
     return "\n".join([*lines, *map(_format_row, part.rows)])

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,14 @@ pytest.importorskip("ai_edge_litert", reason="the litert extra is not installed"
 
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.labels import FER2013_LABELS
-from export.studies.class_recall import ClassRecallRow, measure_parts, paired_change, voted_rows
+from export.studies.class_recall import (
+    ClassRecallRow,
+    class_recall_command,
+    measure_parts,
+    paired_change,
+    voted_rows,
+)
+from train.data.ferplus import VOTES
 
 PROGRAM = Path(sys.executable).with_name("fer-export")
 ANGRY, DISGUST, _, HAPPY, SAD, _, NEUTRAL = range(7)
@@ -93,6 +101,27 @@ def test_the_command_measures_a_bundle(blobs: Path) -> None:
     assert (every["name"], every["faces"]) == ("all faces", 28)
     assert list(every["rows"][0]["recalls"]) == list(FER2013_LABELS)
     assert bundle["votes"] == []
+
+
+def test_the_tables_show_every_part_and_what_people_saw(
+    blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    votes = tmp_path / "votes.csv"
+    usages = ["Training"] * 112 + ["PublicTest"] * 28
+    seen_neutral = [10 if vote == "neutral" else 0 for vote in VOTES]
+    table = [["Usage", *VOTES], *([usage, *map(str, seen_neutral)] for usage in usages)]
+    votes.write_text("".join(",".join(row) + "\n" for row in table))
+    arguments = Namespace(bundles=["student-small"], data=blobs, votes=votes, json=False)
+    assert class_recall_command(arguments) == 0
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
+    assert lines[0] == "student-small: 28 faces of PublicTest, int8, single crop"
+    assert any(line.split()[:3] == ["in", "Training", "(the"] and line.split()[4] == "14.3" for line in lines)
+    assert "all faces: 28; changes in points" in shown
+    assert "where FERPlus's majority agrees with the label: 4" in shown
+    assert [line.split()[:3] for line in lines if line.startswith("sad ")] == [["sad", "neutral", "4"]]
+    widths = {len(line) for line in lines if line.startswith(("as it is", "tau", "bias")) or "accuracy  " in line}
+    assert len(widths) <= 2  # all labels, or neutral alone
 
 
 def test_data_without_training_faces_has_no_prior(blobs: Path, tmp_path: Path) -> None:
