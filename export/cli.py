@@ -11,6 +11,7 @@ from edge.system.shutdown import guarded
 from export.help_texts import (
     ADD_TPU_DESCRIPTION,
     CHECK_DESCRIPTION,
+    CLASS_RECALL_DESCRIPTION,
     CLIPS_DESCRIPTION,
     COMPARE_DESCRIPTION,
     COMPILE_DESCRIPTION,
@@ -177,10 +178,7 @@ def _add_measurements(add: _Add) -> None:
         "compare accuracy, size and time of bundles",
         COMPARE_DESCRIPTION,
     )
-    compare.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
-    compare.add_argument(
-        "--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013, in any of its forms"
-    )
+    _add_measured(compare)
     compare.add_argument(
         "--fer",
         type=Path,
@@ -195,12 +193,10 @@ def _add_measurements(add: _Add) -> None:
         "measure accuracy on degraded faces: blurred, noisy, badly lit, covered",
         ROBUSTNESS_DESCRIPTION,
     )
-    robustness.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
-    robustness.add_argument(
-        "--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013, in any of its forms"
-    )
+    _add_measured(robustness)
     robustness.add_argument("--out", type=Path, metavar="SVG", help="write a drawing of the accuracies")
     robustness.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    _add_class_recall(add)
     episodes = add(
         "episodes",
         ("export.studies.event_tuning", "episodes_command"),
@@ -221,6 +217,32 @@ def _add_measurements(add: _Add) -> None:
     episodes.add_argument(
         "--tune", action="store_true", help="search smoothing, dwell and hysteresis, and write them to the card"
     )
+
+
+def _add_measured(parser: argparse.ArgumentParser) -> None:
+    """The bundles to measure, and the data."""
+    parser.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
+    parser.add_argument(
+        "--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013, in any of its forms"
+    )
+
+
+def _add_class_recall(add: _Add) -> None:
+    parser = add(
+        "class-recall",
+        ("export.studies.class_recall", "class_recall_command"),
+        "measure recall per class, and what adjusting the logits would change",
+        CLASS_RECALL_DESCRIPTION,
+    )
+    _add_measured(parser)
+    parser.add_argument(
+        "--votes",
+        type=Path,
+        action=Once,
+        metavar="CSV",
+        help="FERPlus's fer2013new.csv: also measure where its people agree with the label, and where not",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def _add_edge_tpu(add: _Add) -> None:

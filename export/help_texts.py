@@ -14,6 +14,7 @@ EXAMPLES: Final = """examples:
   fer-export add-tpu student-small model_edgetpu.tflite    a file that was compiled on another machine
   fer-export margin student-small --data fer2013.csv       how far to widen detected faces for this network
   fer-export robustness student my-bundle --data fer2013.csv
+  fer-export class-recall student --data fer2013.csv --votes fer2013new.csv
   fer-export clips --out clips --data fer2013.csv          videos with ground truth, for fer-edge bench
   fer-export golden student-small                          update a bundle of an earlier version
 
@@ -48,6 +49,13 @@ each, drawn from a fixed seed, so every bundle sees the same pictures. Prints fo
 accuracy; macro-F1; the expected calibration error (ECE); coverage, the share of the faces that get a label rather than
 `uncertain` (the card has the threshold); the accuracy on these; and the wrong label that is predicted most often, with
 its share of all faces. Several bundles are also compared with the first one. Takes one to two minutes per bundle."""
+CLASS_RECALL_DESCRIPTION: Final = """\
+Measure the recall of each class on PublicTest (or on the test split that the data has), and what adjusting the
+calibrated logits would change: by tau * log(prior), the prior being the shares of the labels in Training; by the tau
+that loses no accuracy; and by a temperature and a bias for each class. What is fitted is fitted on one half of the
+faces and measured on the other, both ways. Prints accuracy, macro-F1, mean recall, the expected calibration error
+(ECE), coverage and accuracy at the card's threshold, and recall per class: of all faces, of both halves, and of those
+without a twin in Training. The changes have their standard errors. Nothing is written. Takes seconds per bundle."""
 COMPILE_DESCRIPTION: Final = """\
 Compile with Coral's edgetpu_compiler, and check that exit code, output, log and file agree. The command fails, and
 says what to do, if nothing maps or if more ops stay on the CPU than --allow-cpu-ops. For a bundle, the compiled file

@@ -182,7 +182,8 @@ def _kind(op: Op, rule: Rule | None) -> RuleResult | None:
         return RuleResult(OpStatus.UNSUPPORTED, _with_advice(op, "not on Coral's list of supported ops"))
     lowest, highest = rule.versions
     if op.version > highest:
-        return RuleResult(OpStatus.VERSION, f"version {op.version}; int8 ones that map are of version {highest}")
+        why = rule.newer or f"int8 ones that map are of version {highest}"
+        return RuleResult(OpStatus.VERSION, f"version {op.version}; {why}")
     if op.version < lowest and op.outputs[0].dtype == "INT8":
         return RuleResult(
             OpStatus.VERSION,

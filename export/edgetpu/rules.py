@@ -46,13 +46,14 @@ class Rule:
     """The rule for one kind of op.
 
     ``versions`` are the lowest and highest version of int8 ops (uint8 ops may have lower ones). ``parameters`` are the
-    numbers of the inputs that must be constants (weights, axes, shapes); all other inputs are data. ``caution`` is a
-    warning to print for each such op.
+    numbers of the inputs that must be constants (weights, axes, shapes); all other inputs are data. ``newer`` says what
+    makes an op of a higher version, and what to do. ``caution`` is a warning to print for each such op.
     """
 
     versions: tuple[int, int]
     parameters: tuple[int, ...] = ()
     limits: tuple[Limit, ...] = ()
+    newer: str = ""
     caution: str = ""
 
 
@@ -150,11 +151,26 @@ def _plain_slice(op: Op) -> str | None:
     return "it has an ellipsis or new-axis mask" if op.option("ellipsisMask") or op.option("newAxisMask") else None
 
 
+def _resize(what: str, instead: str) -> Rule:
+    """The rule for an op that resizes: ``what`` compilers 14 and 15 left on the CPU, and the TensorFlow op to use."""
+    reason = (
+        f"it has {what}, as tf.image.resize and Keras make it; compilers 14 and 15 left such ops on the CPU. "
+        f"Use tf.raw_ops.{instead}"
+    )
+
+    def limit(op: Op) -> str | None:
+        return reason if op.option("halfPixelCenters") else None
+
+    return Rule((2, 2), parameters=(1,), limits=(limit,), newer=reason, caution=_RESIZE_CAUTION)
+
+
 _ELEMENTWISE: Final = Rule((2, 2))
 _POOL: Final = Rule((2, 2), limits=(_no_activation,))
 _CONVOLUTION: Final = Rule((3, 3), parameters=(1, 2), limits=(_one_dilation,))
 _EXTREME: Final = Rule((2, 2), parameters=(1,), limits=(_reduces_no_batch,))
-_RESIZE: Final = Rule((2, 2), parameters=(1,), caution="some sizes are not mapped: only the compiler can tell")
+_RESIZE_CAUTION: Final = (
+    "some sizes are not mapped: only the compiler can tell (in 2019 it mapped 64x64 to 128x128, not 256x256 to 512x512)"
+)
 
 RULES: Final[dict[str, Rule]] = {
     "ADD": _ELEMENTWISE,
@@ -181,8 +197,11 @@ RULES: Final[dict[str, Rule]] = {
     "RELU6": _ELEMENTWISE,
     "RELU_N1_TO_1": Rule((1, 1)),
     "RESHAPE": Rule((1, 1), parameters=(1,), caution="large ones are not mapped; the limit is not published"),
-    "RESIZE_BILINEAR": _RESIZE,
-    "RESIZE_NEAREST_NEIGHBOR": _RESIZE,
+    "RESIZE_BILINEAR": _resize("half-pixel centers", "ResizeBilinear(half_pixel_centers=False)"),
+    "RESIZE_NEAREST_NEIGHBOR": _resize(
+        "half-pixel centers or aligned corners",
+        "ResizeNearestNeighbor(half_pixel_centers=False, align_corners=False)",
+    ),
     "RSQRT": Rule((2, 2), caution=_UNPUBLISHED),
     "SLICE": Rule((2, 2), parameters=(1, 2)),
     "SOFTMAX": Rule((2, 2), limits=(_one_dimensional, _few_classes)),

@@ -22,6 +22,7 @@ from export.quantization.errors import ConversionError
 from export.tflite_graph import read_graph
 from train.data.batches import Teachers, TrainingSet
 from train.data.view_bank import make_bank
+from train.models.layers import Enlarge
 from train.recipes import Recipe
 from train.trainer import configure_keras, fit, predict_logits
 
@@ -37,10 +38,44 @@ def train_quantized(model: Any, recipe: Recipe, training: LabelledFaces, public:
     """
     short = _quantization_recipe(recipe)
     configure_keras(short)
-    quantized = tfmot.quantization.keras.quantize_model(model)
+    quantized = simulate_int8(model)
     teacher = make_bank(lambda pixels: predict_logits(model, pixels), training, _EPOCHS, recipe.seed, recipe.name)
     fit(quantized, short, TrainingSet(training, teachers=Teachers.of_all((teacher,), training)), public, folder)
     return quantized
+
+
+def simulate_int8(model: Any) -> Any:
+    """A copy of a prepared float network in which int8 is simulated, as quantization-aware training needs it."""
+    tools = tfmot.quantization.keras
+
+    def annotate(layer: Any) -> Any:
+        return tools.quantize_annotate_layer(layer, _SameRange()) if isinstance(layer, Enlarge) else layer
+
+    annotated = tools.quantize_annotate_model(keras.models.clone_model(model, clone_function=annotate))
+    with tools.quantize_scope({_SameRange.__name__: _SameRange}):
+        return tools.quantize_apply(annotated)
+
+
+class _SameRange(tfmot.quantization.keras.QuantizeConfig):  # type: ignore[misc]  # it has no types
+    """A layer without weights whose output has its input's range, so that nothing is to be simulated."""
+
+    def get_weights_and_quantizers(self, _layer: Any) -> list[Any]:
+        return []
+
+    def get_activations_and_quantizers(self, _layer: Any) -> list[Any]:
+        return []
+
+    def set_quantize_weights(self, _layer: Any, _weights: Any) -> None:
+        """There are none."""
+
+    def set_quantize_activations(self, _layer: Any, _activations: Any) -> None:
+        """There are none."""
+
+    def get_output_quantizers(self, _layer: Any) -> list[Any]:
+        return []
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
 
 
 def _quantization_recipe(recipe: Recipe) -> Recipe:

@@ -11,8 +11,10 @@ import tf_keras as keras
 from tf_keras import layers
 
 from export.quantization.errors import ConversionError
+from train.models.layers import Enlarge
 
 _QUANTIZABLE = (
+    Enlarge,
     layers.Conv2D,
     layers.DepthwiseConv2D,
     layers.BatchNormalization,
@@ -50,7 +52,7 @@ def _path(model: Any) -> list[Any]:
         if not isinstance(layer, (*_QUANTIZABLE, layers.Dropout)):
             raise ConversionError(
                 f"{model.name}: layer {layer.name} ({type(layer).__name__}) cannot be quantized to int8. "
-                "Export paper, shallow, student or student-small; other networks serve as teachers."
+                "Export paper, shallow or a student; other networks serve as teachers."
             )
         tensor = layer.output
     return path

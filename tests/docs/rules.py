@@ -131,6 +131,11 @@ RULES = (
     ),
     Rule(
         "parsed",
+        r"fer-export class-recall .*",
+        "needs FERPlus's votes; tests/export/studies/test_class_recall.py measures a few faces",
+    ),
+    Rule(
+        "parsed",
         r"fer-export margin .*",
         "takes minutes; tests/export/studies/test_crop_margin.py measures forty faces",
     ),

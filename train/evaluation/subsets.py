@@ -39,26 +39,28 @@ def subset_accuracies(
     ``predictions`` is ``(n,)``: the class of each face. Raises DataError when the votes do not fit the faces.
     """
     right = predictions == faces.labels
-    subsets = _subsets(faces, votes)
-    return tuple(
-        SubsetAccuracy(name, int(part.sum()), float(right[part].mean())) for name, part in subsets if part.any()
-    )
+    parts = subsets(faces, votes)
+    return tuple(SubsetAccuracy(name, int(part.sum()), float(right[part].mean())) for name, part in parts if part.any())
 
 
-def _subsets(faces: LabelledFaces, votes: Path | None) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def subsets(faces: LabelledFaces, votes: Path | None) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield name and membership, ``(n,)`` bool, of each part of the faces. Raises DataError for votes of others."""
     twins = has_listed_twin(faces)
     if twins.any():
         yield "without the faces that have a twin in Training", ~twins
     if votes is None:
         return
-    agreed = _majority(read_votes(votes, faces)) == faces.labels
+    agreed = majority(read_votes(votes, faces)) == faces.labels
     yield "where FERPlus's majority agrees with the label", agreed
     if twins.any():
         yield "both", agreed & ~twins
 
 
-def _majority(shares: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The label with most of a face's votes, ``(n,)``; -1 for contempt, unknown and no face, and for a draw."""
+def majority(shares: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The label with most of a face's votes, ``(n,)``; -1 for contempt, unknown and no face, and for a draw.
+
+    ``shares`` is ``(n, 10)``, as read_votes gives them.
+    """
     classes = [FER2013_LABELS.index(_LABEL_OF_VOTE[vote]) if vote in _LABEL_OF_VOTE else -1 for vote in VOTES]
     most = shares.max(axis=1, keepdims=True)
     alone = (shares == most).sum(axis=1) == 1

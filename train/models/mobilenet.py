@@ -13,7 +13,7 @@ from typing import Any, Final
 from tf_keras import layers
 
 from edge.model.preprocessing import INPUT_SIZE
-from train.models.layers import face_input, to_colour, with_logits
+from train.models.layers import Enlarge, face_input, to_colour, with_logits
 
 CHANNEL_MEANS: Final = (103.939, 116.779, 123.68)
 """Means that the face-pretrained MobileNetV1 subtracts from its three channels, 0..255."""
@@ -49,7 +49,7 @@ def student(name: str, stem: int, blocks: tuple[Block, ...], dropout: float, siz
     """
     face = x = face_input()
     if size != INPUT_SIZE:
-        x = layers.Resizing(size, size, "bilinear", name="enlarge")(face)
+        x = Enlarge(size, name="enlarge")(face)
     x = layers.Conv2D(stem, 3, padding="same", use_bias=False, name="conv1")(x)
     return _head(name, face, _separable(_norm_relu(x, "conv1"), blocks), dropout)
 

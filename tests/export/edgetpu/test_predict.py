@@ -12,7 +12,7 @@ import pytest
 from edge.errors import BundleError
 from edge.model.bundle import MODEL_FILE, find_bundle, open_bundle
 from edge.model.classifier import find_runtime
-from export.edgetpu.predict import Prediction, format_prediction, predict_mapping
+from export.edgetpu.predict import PredictedOp, Prediction, format_prediction, predict_mapping
 from export.edgetpu.rules import RULES, OpStatus
 from export.tflite_graph import read_graph
 from tests.conftest import ROOT
@@ -318,6 +318,48 @@ def test_ops_whose_limits_are_not_published_give_a_warning() -> None:
     prediction = predicted(single("RESHAPE", 1, (NHWC, (1, 128)), constants=[(1, 128)]))
     assert prediction.all_mapped
     assert "op 0, RESHAPE: large ones are not mapped" in prediction.warnings[0]
+
+
+def resized(kind: str, version: int, **options: bool) -> PredictedOp:
+    """The prediction for an op that enlarges a face from 48 to 72 pixels."""
+    sizes = ((1, 48, 48, 1), (1, 72, 72, 1))
+    [op] = predicted(single(kind, version, sizes, constants=[(72, 72)], **options)).ops
+    return op
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+def test_a_bilinear_resize_without_half_pixel_centers_maps(aligned: bool) -> None:
+    op = resized("RESIZE_BILINEAR", 2, table="ResizeBilinearOptions", alignCorners=aligned)
+    assert (op.mapping, op.reason) == ("tpu", "")
+
+
+@pytest.mark.parametrize(("kind", "raw_op"), [("BILINEAR", "Bilinear"), ("NEAREST_NEIGHBOR", "NearestNeighbor")])
+@pytest.mark.parametrize("version", [2, 3])
+def test_half_pixel_centers_are_named_as_what_keeps_a_resize_on_the_cpu(kind: str, raw_op: str, version: int) -> None:
+    op = resized(f"RESIZE_{kind}", version, table=f"Resize{raw_op}Options", halfPixelCenters=True)
+    assert op.mapping == "cpu"
+    assert op.status == (OpStatus.VERSION if version == 3 else OpStatus.UNSPECIFIED)
+    assert "half-pixel centers" in op.reason
+    assert f"tf.raw_ops.Resize{raw_op}(half_pixel_centers=False" in op.reason
+
+
+def test_a_nearest_resize_with_aligned_corners_is_of_the_version_that_stays_on_the_cpu() -> None:
+    op = resized("RESIZE_NEAREST_NEIGHBOR", 3, table="ResizeNearestNeighborOptions", alignCorners=True)
+    assert (op.mapping, op.status) == ("cpu", OpStatus.VERSION)
+    assert "align_corners=False" in op.reason
+
+
+def test_a_half_pixel_resize_at_the_front_costs_that_op_only() -> None:
+    def enlarge(net: Net) -> None:
+        face = net.tensor("small", (1, 6, 6, 1))
+        size = net.tensor("size", (2,), "INT32", (), indices(8, 8))
+        options = {"table": "ResizeBilinearOptions", "halfPixelCenters": True}
+        op = net.op("RESIZE_BILINEAR", 3, [face, size], [net.main.inputs[0]], **options)
+        net.main.operators.insert(0, net.main.operators.pop(net.main.operators.index(op)))
+        net.main.inputs = [face]
+
+    prediction = predicted(tiny(enlarge))
+    assert (prediction.partition, prediction.mapped_ops, prediction.cpu_ops) == ((1, 5), 4, 1)
 
 
 def test_every_rule_names_an_op_that_tflite_has() -> None:

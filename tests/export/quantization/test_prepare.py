@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -6,9 +9,19 @@ pytestmark = pytest.mark.slow
 
 from tf_keras import layers  # noqa: E402
 
+from edge.evaluation.fer2013 import LabelledFaces  # noqa: E402
+from edge.model.classifier import Network  # noqa: E402
+from edge.model.preprocessing import dequantize, normalize  # noqa: E402
+from export.edgetpu.predict import predict_mapping  # noqa: E402
+from export.quantization.convert import convert, quantize_post_training, simulate_int8  # noqa: E402
 from export.quantization.errors import ConversionError  # noqa: E402
 from export.quantization.prepare import prepare_network  # noqa: E402
+from export.tflite_graph import read_graph  # noqa: E402
+from train.models.mobilenet import Block, student  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
+
+RNG = np.random.default_rng(4)
+FACES = (RNG.integers(0, 192, (16, 1, 1)) + RNG.integers(0, 64, (16, 48, 48))).astype(np.uint8)  # dark to bright
 
 
 @pytest.mark.parametrize("name", ["paper", "shallow"])
@@ -23,6 +36,43 @@ def test_folding_changes_nothing_but_rounding(name: str) -> None:
     kinds = [type(layer) for layer in prepared.layers]
     assert layers.Dropout not in kinds
     assert layers.BatchNormalization not in kinds[kinds.index(layers.Flatten) :]
+
+
+@pytest.fixture(scope="module")
+def enlarging() -> Any:
+    """A network like student-72 with one block, prepared."""
+    model = student("tiny-72", 4, (Block(8, 2),), 0.2, size=72)
+    rng = np.random.default_rng(2)
+    model.set_weights([w + rng.uniform(0, 0.3, w.shape) for w in model.get_weights()])
+    return prepare_network(model)
+
+
+def post_training(network: Any) -> tuple[bytes, Any]:
+    return quantize_post_training(network, LabelledFaces(FACES, np.zeros(len(FACES), np.int64), None)), network
+
+
+def quantization_aware(network: Any) -> tuple[bytes, Any]:
+    simulated = simulate_int8(network)
+    simulated(normalize(FACES)[..., None], training=True)  # measures the ranges of its activations, a little
+    return convert(simulated), simulated
+
+
+@pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")  # the converter's, about its older way
+@pytest.mark.parametrize("quantize", [post_training, quantization_aware])
+def test_a_network_that_enlarges_its_face_becomes_int8_and_is_predicted_to_map(
+    enlarging: Any, quantize: Callable[[Any], tuple[bytes, Any]]
+) -> None:
+    file, source = quantize(enlarging)
+    prediction = predict_mapping(read_graph(file, "tiny-72"))
+    assert prediction.all_mapped, prediction
+    first = prediction.ops[0]
+    assert (first.op, first.version, first.output.shape) == ("RESIZE_BILINEAR", 2, (1, 72, 72, 1))
+    network = Network(file, "tiny-72")
+    steps = network.output_quantization
+    int8 = dequantize(np.stack([network.logits(face) for face in FACES]), steps.scale, steps.zero_point)
+    real = source(normalize(FACES)[..., None], training=False).numpy()
+    assert int8 == pytest.approx(real, abs=0.05 * float(np.abs(real).max()))
+    assert np.ptp(int8, axis=0).max() > 0.2 * np.abs(real).max()  # faces make a difference
 
 
 def test_a_network_that_cannot_be_quantized_is_refused_by_the_layer_in_the_way() -> None:

@@ -81,7 +81,8 @@ def test_student_72_has_the_weights_of_student_and_sees_an_enlarged_face() -> No
     small, large = built("student"), MODELS["student-72"].build(0.25)
     large.set_weights(small.get_weights())
     kernel, *_ = large.get_layer("conv1").get_weights()
-    expected = tf.nn.conv2d(tf.image.resize(FACES, (72, 72)), kernel, 1, "SAME")
+    enlarged = tf.compat.v1.image.resize(FACES, (72, 72), align_corners=True)
+    expected = tf.nn.conv2d(enlarged, kernel, 1, "SAME")
     seen = keras.Model(large.input, large.get_layer("conv1").output)(FACES)
     np.testing.assert_allclose(seen, expected, atol=1e-5)
     assert 2.2 < macs(large) / macs(small) < 2.4
@@ -240,3 +241,12 @@ def test_macs_are_counted_by_hand_on_a_small_net() -> None:
 def test_resnet50_has_the_macs_of_its_paper() -> None:
     """Table 1 of arXiv 1512.03385: 3.8e9 multiply-adds, with its 1000-way head (2 M)."""
     assert macs(built("resnet50-imagenet")) == pytest.approx(3.8e9, rel=0.02)
+
+
+def test_the_enlargement_keeps_corners_and_mirror_images() -> None:
+    enlarge = keras.Model((model := built("student-72")).input, model.get_layer("enlarge").output)
+    face = np.tile(np.linspace(-1, 1, 48, dtype=np.float32), (1, 48, 1))[..., None]
+    enlarged = enlarge(face).numpy()
+    assert enlarged.shape == (1, 72, 72, 1)
+    assert enlarged[0, :, :, 0] == pytest.approx(np.tile(np.linspace(-1, 1, 72), (72, 1)), abs=1e-6)
+    assert enlarge(FACES[:, :, ::-1]).numpy() == pytest.approx(enlarge(FACES).numpy()[:, :, ::-1], abs=1e-4)
