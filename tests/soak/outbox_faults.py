@@ -60,7 +60,7 @@ class OutboxFaults(FaultGroup):
         place = world.folder / "linked"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
-        (place / "file").write_bytes(b"precious")
+        (place / "file").write_bytes(b"precious" * 10)
         with closing(sqlite3.connect(place / "database")) as db:
             db.execute("CREATE TABLE precious (content)")
         before = {file.name: file.read_bytes() for file in place.iterdir()}
