@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.camera.address import safe_source, stream_address
-from edge.camera.frame_size import require_stated_size
+from edge.camera.frame_size import decode_sparingly, require_stated_size
 from edge.camera.http_stream import ask_for_stream, why_refused
 from edge.camera.mjpeg import MjpegDevice
 from edge.camera.stream_server import checked_certificate, refusal
@@ -109,7 +109,7 @@ def _open_with_ffmpeg(camera: CameraSettings, url: str) -> OpenCvDevice:
         capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
     if not capture.isOpened():
         raise SourceError(f"{safe_source(url)}: {why_refused(url, refusal(camera, url))}")
-    require_stated_size(capture, safe_source(url))
+    decode_sparingly(capture, require_stated_size(capture, safe_source(url)), safe_source(url))
     return OpenCvDevice(capture, f"{safe_source(url)}: the stream ended. Is the server running?")
 
 

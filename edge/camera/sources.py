@@ -20,7 +20,7 @@ import numpy as np
 
 from edge.camera.address import is_stream, require_known_scheme, safe_source
 from edge.camera.devices import Picamera2Device, open_stream, open_v4l2, to_gray
-from edge.camera.frame_size import require_stated_size
+from edge.camera.frame_size import decode_sparingly, require_stated_size
 from edge.camera.live import Device, LiveSource
 from edge.camera.memory_guard import OPENING_CAMERA, OPENING_STREAM, MemoryGuard
 from edge.camera.picture_file import FRAME_MEMORY, PICTURES, read_gray
@@ -271,6 +271,7 @@ class VideoSource:
         if not self._capture.isOpened():
             raise SourceError(f"{file}: not a video that OpenCV can open")
         pixels = require_stated_size(self._capture, str(file))
+        decode_sparingly(self._capture, pixels, str(file))
         # Its frames may be larger than it states. Each thread of the decoder has a stack of 8 MB that it hardly uses.
         memory = _DECODER_MEMORY + pixels * (_DECODER_BYTES_A_PIXEL + bytes_a_pixel) + (os.cpu_count() or 1) * 2**23
         self._limited = contextlib.ExitStack()

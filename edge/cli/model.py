@@ -16,7 +16,6 @@ from edge.model.verification import verify_golden
 from edge.settings import Settings, load_settings, require_expressions
 from edge.system.installer import run_command
 from edge.system.instance import FIRST, instance_of, service_environ
-from edge.system.owner_rights import rights_of_owner
 from edge.system.state import device_config
 
 
@@ -61,8 +60,7 @@ def roll_back_model(arguments: Namespace) -> int:
 def list_models(arguments: Namespace) -> int:
     """Carry out ``fer-edge model list``."""
     settings, registry = _open_registry(arguments)
-    with rights_of_owner(registry.folder.parent):
-        rows = model_rows(registry)
+    rows = model_rows(registry)
     if arguments.json:
         print(json.dumps([asdict(row) for row in rows]))
     else:

@@ -7,6 +7,7 @@ measured and compared with the card's (edge.evaluation.accuracy).
 import json
 import os
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +18,11 @@ from edge.evaluation.accuracy import MeasuredAccuracy, judge_accuracy, measure_a
 from edge.evaluation.fer2013 import LabelledFaces, measured_split, read_faces
 from edge.evaluation.metrics import Figures
 from edge.labels import Labels
-from edge.model.loader import open_deployed
-from edge.model.registry import ModelRegistry, state_folder
+from edge.model.bundle import read_card
+from edge.model.loader import become_network_owner, open_classifier
+from edge.model.registry import ModelRegistry, deployed_folder, state_folder
 from edge.model.verification import MAX_CROP_DIFFERENCE, MAX_LUMA_DIFFERENCE, verify_golden
-from edge.mqtt.connection import publish_retained
+from edge.mqtt.connection import new_client, publish_retained
 from edge.mqtt.topics import base_topic, client_id, with_device_name
 from edge.records import Accuracy, Verification
 from edge.settings import MqttSettings, load_settings
@@ -39,8 +41,14 @@ def verify(arguments: Namespace) -> int:
     environ = service_environ(config, os.environ)
     if not settings.model.bundle:
         ModelRegistry(state_folder(settings.store, environ)).require_readable()
-    classifier, bundle = open_deployed(settings, environ)
-    faces = _read_faces(arguments.data, arguments.split, bundle.card.labels) if arguments.data else None
+    # The network may be another user's, and is run as that user. What only root may read comes before.
+    folder = deployed_folder(settings, environ)
+    labels = read_card(folder).labels
+    faces = _read_faces(arguments.data, arguments.split, labels) if arguments.data else None
+    mqtt = with_device_name(with_secret_files(settings, config), environ).mqtt if arguments.publish else None
+    publish = _publisher(mqtt) if mqtt else lambda *_: None
+    become_network_owner(folder)
+    classifier, bundle = open_classifier(folder, settings, environ)
     classifier.wait_for_accelerator()
     golden = verify_golden(classifier, bundle.golden)
     measured = measure_accuracy(classifier, faces) if faces else None
@@ -49,8 +57,7 @@ def verify(arguments: Namespace) -> int:
         print(json.dumps(_as_json(golden, accuracy, measured.figures if measured else None)))
     else:
         print(_as_text(golden, accuracy, measured))
-    if arguments.publish:
-        _publish(with_device_name(with_secret_files(settings, config), environ).mqtt, golden, accuracy)
+    publish(golden, accuracy)
     failures = [result.sentence for result in (golden, accuracy) if result and not result.ok]
     if failures:
         raise VerificationError("; ".join(failures))
@@ -67,11 +74,17 @@ def _read_faces(data: Path, split: str | None, names: Labels) -> LabelledFaces:
         ) from error
 
 
-def _publish(mqtt: MqttSettings, golden: Verification, accuracy: Accuracy | None) -> None:
-    results = {"verification": golden, **({"accuracy": accuracy} if accuracy else {})}
-    payloads = {f"{base_topic(mqtt)}/{name}": msgspec.json.encode(result) for name, result in results.items()}
+def _publisher(mqtt: MqttSettings) -> Callable[[Verification, Accuracy | None], None]:
+    """A function that publishes the results. The files with its secrets are read now."""
     # A client id of its own: with the service's, the broker would disconnect the running service.
-    publish_retained(mqtt, f"{client_id(mqtt)}-verify", payloads)
+    client = new_client(mqtt, f"{client_id(mqtt)}-verify")
+
+    def publish(golden: Verification, accuracy: Accuracy | None) -> None:
+        results = {"verification": golden, **({"accuracy": accuracy} if accuracy else {})}
+        payloads = {f"{base_topic(mqtt)}/{name}": msgspec.json.encode(result) for name, result in results.items()}
+        publish_retained(client, mqtt, payloads)
+
+    return publish
 
 
 def _as_json(golden: Verification, accuracy: Accuracy | None, figures: Figures | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -29,6 +30,7 @@ from edge.errors import AcceleratorError
 from edge.model.edgetpu_trial import TRIAL_SECONDS
 from edge.settings import CameraSettings, DetectSettings, ModelSettings, MqttSettings
 from edge.system.memory_dump import forbid_memory_dumps
+from edge.system.owner_rights import become_owner
 from edge.system.shutdown import guarded
 
 _ANSWER_SECONDS: Final = 5
@@ -94,7 +96,10 @@ def detector(argument: str) -> None:
 
     from edge.vision.detectors import open_detector  # noqa: PLC0415
 
-    opened = open_detector(msgspec.json.decode(argument, type=DetectSettings))
+    settings = msgspec.json.decode(argument, type=DetectSettings)
+    if settings.model:
+        become_owner(Path(settings.model))
+    opened = open_detector(settings)
     _print_json({"faces": len(opened.detect(np.full((120, 160), 128, np.uint8)))})
 
 
@@ -102,10 +107,13 @@ def golden(argument: str) -> None:
     """Open the bundle of these model settings and compare its outputs with the golden outputs."""
     from edge.model.bundle import find_bundle, open_bundle  # noqa: PLC0415
     from edge.model.classifier import Classifier  # noqa: PLC0415
+    from edge.model.loader import become_network_owner  # noqa: PLC0415
     from edge.model.verification import check_golden  # noqa: PLC0415
 
     settings = msgspec.json.decode(argument, type=ModelSettings)
-    bundle = open_bundle(find_bundle(settings.bundle))
+    folder = find_bundle(settings.bundle)
+    become_network_owner(folder)
+    bundle = open_bundle(folder)
     classifier = Classifier(bundle, settings.threads or 1)
     agreement = asdict(check_golden(classifier, bundle.golden))
     allowed = bundle.card.allowed_lsb(classifier.runtime, platform.machine())
@@ -117,10 +125,13 @@ def edgetpu(argument: str) -> None:
     """Try the Edge TPU with the bundle of these model settings."""
     from edge.model.bundle import find_bundle, open_bundle  # noqa: PLC0415
     from edge.model.edgetpu import run_trial  # noqa: PLC0415
+    from edge.model.loader import become_network_owner  # noqa: PLC0415
 
     signal.alarm(2 * TRIAL_SECONDS)  # the parent may be gone, and a driver that hangs would keep this process for ever
     settings = msgspec.json.decode(argument, type=ModelSettings)
-    run_trial(open_bundle(find_bundle(settings.bundle)), settings.edgetpu_library, _print_json)
+    folder = find_bundle(settings.bundle)
+    become_network_owner(folder)
+    run_trial(open_bundle(folder), settings.edgetpu_library, _print_json)
     os._exit(0)  # closing a device may hang as well
 
 

@@ -26,6 +26,7 @@ from edge.labels import Labels, label_problem
 from edge.model.origin import Provenance, SplitFigures
 from edge.model.preprocessing import INPUT_SIZE, Temperature
 from edge.records import Box, EventTuning, Gray
+from edge.system.owner_rights import rights_of_owner
 from edge.untrusted_file import MALFORMED_JSON, is_file, read_regular
 
 DEFAULT: Final = "student"
@@ -243,8 +244,13 @@ def open_bundle(folder: Path, labels: Labels = ()) -> Bundle:
     """Read a bundle and check its parts against its card. Raises BundleError, which says what differs.
 
     With ``labels``, the card must have these in this order. An Edge TPU file that the card does not state is ignored:
-    an interrupted ``fer-export add-tpu`` leaves one.
+    an interrupted ``fer-export add-tpu`` leaves one. Root reads with the rights of the folder's owner.
     """
+    with rights_of_owner(folder):
+        return _open_bundle(folder, labels)
+
+
+def _open_bundle(folder: Path, labels: Labels) -> Bundle:
     card = read_card(folder)
     if labels and card.labels != labels:
         raise BundleError(f"{folder}: its labels are {', '.join(card.labels)}; needed are {', '.join(labels)}")
@@ -267,9 +273,10 @@ def _read_model(file: Path, sha256: str) -> bytes:
 
 
 def read_card(folder: Path) -> Card:
-    """Read a bundle's card alone. Raises BundleError."""
+    """Read a bundle's card alone. Raises BundleError. Root reads with the rights of the folder's owner."""
     file = folder / CARD_FILE
-    content = _read(file)
+    with rights_of_owner(folder):
+        content = _read(file)
     try:
         version = msgspec.json.decode(content, type=_Version).schema_version
         if version != _CARD_VERSION:

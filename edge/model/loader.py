@@ -1,12 +1,13 @@
 """Open the model that a run uses: find its bundle, check its golden outputs, fall back to another when it fails."""
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge.errors import BundleError, VerificationError
-from edge.model.bundle import Bundle, find_bundle, open_bundle
+from edge.model.bundle import DEFAULT, Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.model.edgetpu import CrashMarker, EdgeTpu
 from edge.model.registry import ModelRegistry, deployed_folder, state_folder
@@ -14,6 +15,7 @@ from edge.model.tuning import load_tuning
 from edge.model.verification import verify_golden
 from edge.records import Verification
 from edge.settings import Settings
+from edge.system.owner_rights import become_owner
 from edge.system.state import store_folder
 from edge.system.systemd import Service
 
@@ -29,6 +31,14 @@ class DeployedModel:
     classifier: Classifier
     verification: Verification
     refused: str = ""
+
+
+def become_network_owner(folder: Path) -> None:
+    """Let root be the owner of a bundle's folder for good, before its network runs; other users stay who they are."""
+    if os.geteuid() == 0:  # files of the program that only root may read can be imported now
+        own = open_bundle(find_bundle(DEFAULT))
+        verify_golden(Classifier(own), own.golden)
+    become_owner(folder)
 
 
 def open_deployed(settings: Settings, environ: Mapping[str, str]) -> tuple[Classifier, Bundle]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -54,6 +54,9 @@ _INCOMING: Final = ".incoming-"
 
 _Stored = TypeVar("_Stored", "Choice", "SwitchVerdict")
 
+StoredName = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?\Z", max_length=100)]
+"""The name of a model in a file that the service's user may change: it leads out of no folder."""
+
 Step = Callable[[str], None]
 """Called with the name of each step before it is done; tests simulate a power cut there."""
 
@@ -64,8 +67,8 @@ class Choice(msgspec.Struct, frozen=True):
     ``number`` grows with each switch, so that a verdict on an earlier switch does not apply to this one.
     """
 
-    current: str = ""
-    previous: str = ""
+    current: StoredName = ""
+    previous: StoredName = ""
     number: int = 0
 
 
@@ -131,9 +134,10 @@ class ModelRegistry:
 
     def installed(self) -> list[str]:
         """Names of the installed models."""
-        if not os.access(self.folder, os.R_OK | os.X_OK):
-            return []
-        return sorted(found.parent.name for found in self.folder.glob(f"[!.]*/{CARD_FILE}"))
+        with rights_of_owner(self.folder):
+            if not os.access(self.folder, os.R_OK | os.X_OK, effective_ids=True):
+                return []
+            return sorted(found.parent.name for found in self.folder.glob(f"[!.]*/{CARD_FILE}"))
 
     def candidates(self) -> list[Candidate]:
         """The model that is to run, then those to fall back to: the previous one, and DEFAULT."""
@@ -156,7 +160,8 @@ class ModelRegistry:
             return
         self._verdict = verdict
         try:
-            write_durably(self._verdict_file, msgspec.json.encode(verdict), 0o644)
+            with rights_of_owner(self._verdict_file.parent):
+                write_durably(self._verdict_file, msgspec.json.encode(verdict), 0o644)
         except OSError as error:
             _log.error("%s cannot be written: %s", self._verdict_file, error.strerror)
 
@@ -331,7 +336,9 @@ def _fingerprint(files: Mapping[str, bytes]) -> str:
 
 def _read_json(file: Path, kind: type[_Stored]) -> _Stored:
     try:
-        return msgspec.json.decode(read_regular(file, _LARGEST_JSON), type=kind)
+        with rights_of_owner(file.parent):
+            content = read_regular(file, _LARGEST_JSON)
+        return msgspec.json.decode(content, type=kind)
     except FileNotFoundError:
         return kind()
     except (OSError, *MALFORMED_JSON) as error:

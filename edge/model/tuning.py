@@ -166,7 +166,9 @@ def load_tuning(folder: Path, bundle: Bundle) -> Tuning | None:
     """The choice that is kept in the state folder, if it was made for this model on this machine, else None."""
     file = folder / _TUNING_FILE
     try:
-        tuning = msgspec.json.decode(read_regular(file, _LARGEST_TUNING), type=Tuning)
+        with rights_of_owner(folder):
+            content = read_regular(file, _LARGEST_TUNING)
+        tuning = msgspec.json.decode(content, type=Tuning)
     except FileNotFoundError:
         return None
     except (OSError, *MALFORMED_JSON) as error:

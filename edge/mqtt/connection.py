@@ -335,14 +335,13 @@ def new_client(settings: MqttSettings, client_id: str) -> BoundedClient:
 
 
 def publish_retained(
-    settings: MqttSettings, client_id: str, payloads: Mapping[str, bytes], seconds: float = 10.0
+    client: BoundedClient, settings: MqttSettings, payloads: Mapping[str, bytes], seconds: float = 10.0
 ) -> None:
-    """Connect, publish retained payloads by their topics, wait until the broker has them, and disconnect.
+    """Connect a new client, publish retained payloads by their topics, wait until the broker has them, and disconnect.
 
     For commands beside the service. Raises DeliveryError when that does not succeed within ``seconds``.
     """
     where = f"the MQTT broker at {settings.host}:{settings.port}"
-    client = new_client(settings, client_id)
     answers: dict[int, ReasonCode] = {}
     connected: list[ReasonCode] = []
     client.on_connect = lambda _client, _data, _flags, reason, _properties: connected.append(reason)

@@ -12,6 +12,7 @@ import msgspec
 
 from edge.mqtt.outbox_file import is_used
 from edge.system.atomic_file import write_durably
+from edge.system.owner_rights import rights_of_owner
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class DeviceRecordStore:
 
     def _read(self) -> DeviceRecord:
         try:
-            with self._file.open("rb") as opened:
+            with rights_of_owner(self._file.parent), self._file.open("rb") as opened:
                 return msgspec.json.decode(opened.read(_LARGEST), type=DeviceRecord)
         except FileNotFoundError:
             return DeviceRecord()

@@ -4,6 +4,7 @@ Whoever owns a folder can replace anything in it by a link, at any time. Root th
 into files of root.
 """
 
+import codecs
 import os
 import pwd
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from edge.errors import UsageError
 
 _ROOT: Final = 0
 _NO_GROUP: Final = 65534
+_LATE_ENCODINGS: Final = ("cp437", "idna")
+"""Of zip archives and host names. Python reads them from its own files at first use, and these may be root's only."""
 
 
 @contextmanager
@@ -22,9 +25,9 @@ def rights_of_owner(folder: Path) -> Iterator[None]:
     """Let root have the rights of the user who may change ``folder`` or what leads to it; other users keep theirs.
 
     All threads of the process change, and nothing but the effective ids. So this is no protection from code that runs
-    in this process. When root alone can change the folder, nothing changes.
+    in this process; :func:`become_owner` is. When root alone can change the folder, nothing changes.
     """
-    user = _first_other_user(folder) if os.geteuid() == _ROOT else None
+    user = _user_to_become(folder)
     if user is None:
         yield
         return
@@ -41,9 +44,24 @@ def rights_of_owner(folder: Path) -> Iterator[None]:
         os.setgroups(groups)
 
 
+def become_owner(folder: Path) -> None:
+    """Let root be the user who may change ``folder`` or what leads to it, for good; other users stay who they are.
+
+    For what runs content of the folder, such as a network. Import before what is needed after: files of the program
+    may be readable for root only. When root alone can change the folder, nothing changes.
+    """
+    user = _user_to_become(folder)
+    if user is None:
+        return
+    group, groups = _groups_of(user)
+    os.setgroups(groups)
+    os.setresgid(group, group, group)
+    os.setresuid(user, user, user)
+
+
 def require_own_folder(folder: Path) -> None:
     """Raise UsageError when this is root and another user may change ``folder``; for programs that use it for long."""
-    if os.geteuid() == _ROOT and _first_other_user(folder) is not None:
+    if _user_to_become(folder) is not None:
         name = owner_name(folder)
         raise UsageError(
             f"{folder} belongs to {name}, and root does not write there: run this as that user (sudo -u {name}), or "
@@ -60,14 +78,26 @@ def owner_name(folder: Path) -> str:
         return str(user)
 
 
+def _user_to_become(folder: Path) -> int | None:
+    """Who may change ``folder`` beside root, if this is root; else None."""
+    if os.geteuid() != _ROOT:
+        return None
+    for encoding in _LATE_ENCODINGS:
+        codecs.lookup(encoding)
+    return _first_other_user(folder)
+
+
 def _first_other_user(folder: Path) -> int | None:
     """The owner of the first folder or link on the way to ``folder`` that is not root's; None when all are root's."""
     absolute = folder.absolute()
-    for path in (absolute, absolute.resolve()):  # links of root may be followed; they lead to what is checked next
+    for path in (
+        absolute,
+        Path(os.path.realpath(absolute)),
+    ):  # links of root may be followed; they lead to what is checked next
         for place in (*reversed(path.parents), path):
             try:
                 user = place.lstat().st_uid
-            except FileNotFoundError:  # it is made by whose folder it is in
+            except OSError:  # it is made by whose folder it is in, or cannot be reached
                 break
             if user != _ROOT:
                 return user

@@ -5,10 +5,12 @@ import os
 import shutil
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.model.bundle import find_bundle
 from tests.conftest import PORTRAIT
@@ -62,6 +64,12 @@ def mjpeg_avi(pictures: list[bytes], width: int, height: int, *, rate: tuple[int
 
 def jpeg(width: int, height: int) -> bytes:
     return bytes(cv2.imencode(".jpg", np.zeros((height, width), np.uint8))[1].tobytes())
+
+
+def large_pictures(number: int) -> Iterator[NDArray[np.uint8]]:
+    """Coloured pictures of 3840x2160, in which something moves: what a decoder keeps differs from frame to frame."""
+    picture = cv2.resize(np.asarray(cv2.imread(str(PORTRAIT)), np.uint8), (3840, 2160))
+    return (np.roll(picture, 8 * shift, axis=1).astype(np.uint8) for shift in range(number))
 
 
 def make_videos(folder: Path) -> list[Path]:

@@ -9,9 +9,18 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import pytest
 
-from tests.edge.hostile_files import make_bundle, make_pictures, make_tables, make_tree, make_videos
+from tests.edge.hostile_files import (
+    large_pictures,
+    make_bundle,
+    make_pictures,
+    make_tables,
+    make_tree,
+    make_videos,
+    mjpeg_avi,
+)
 from tests.edge.mjpeg import Mjpeg, noisy_pictures
 
 pytestmark = pytest.mark.slow
@@ -81,6 +90,13 @@ def test_videos(tmp_path: Path) -> None:
     assert (large.code, grows.code, slow.code) == (5, 0, 0)
     assert "its frames are 12000x12000; the largest" in large.errors
     assert "more than an hour forward" in slow.errors
+
+
+def test_a_large_mjpeg_file(tmp_path: Path) -> None:
+    video = tmp_path / "4k.avi"
+    pictures = [bytes(cv2.imencode(".jpg", large)[1]) for large in large_pictures(8)]
+    video.write_bytes(mjpeg_avi(pictures, 3840, 2160))
+    assert fer_edge(tmp_path, "run", "--source", video).errors.count("larger than") == 0
 
 
 @pytest.mark.parametrize("before", [0, 20])

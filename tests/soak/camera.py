@@ -15,14 +15,16 @@ from tests.conftest import PORTRAIT
 from tests.edge.mjpeg import jpeg
 
 Mode = Literal[
-    "works", "gone", "stalled", "frozen", "corrupt", "trickles", "cuts", "endless", "no-video", "refuses", "resized"
-]
+    "works", "gone", "stalled", "frozen", "corrupt", "trickles", "cuts", "endless", "no-video", "refuses", "resized",
+    "giant",
+]  # fmt: skip
 
 _FPS: Final = 10
 _SIZE: Final = (240, 320)  # rows, columns
 _HANGING_UP: Final = ("gone", "no-video", "refuses")
 _OTHER_SIZES: Final = ((320, 240), (640, 480), (96, 72), (1280, 720))
 _ENDLESS_BYTES: Final = 64_000
+_GIANT_BYTES: Final = 21_000_000
 _VARIANTS: Final = 8  # of each scene, with different noise, so that no picture equals the one before
 # The visitors and for how many frames they stay: nobody, one on the left, both, one on the right.
 _VISITS: Final = (("", 5), ("l", 5), ("lr", 6), ("r", 5), ("", 5), ("r", 5), ("lr", 5))
@@ -44,6 +46,14 @@ def _pictures() -> dict[str, list[bytes]]:
                 scene[50:190, left : left + 140] = face if side == "l" else face[:, ::-1]
         made[who] = [jpeg(cv2.add(scene, noise.integers(0, 12, scene.shape, np.uint8))) for _ in range(_VARIANTS)]
     return made
+
+
+def _giants() -> list[bytes]:
+    """Pictures that are too large: in pixels, in memory to decode them, and in bytes."""
+    rows, columns = 2304, 4096
+    blank = np.zeros((rows, columns, 3), np.uint8)
+    progressive = cv2.imencode(".jpg", blank, (cv2.IMWRITE_JPEG_PROGRESSIVE, 1))[1].tobytes()
+    return [jpeg(np.zeros((9000, 12_000), np.uint8)), progressive, jpeg(blank) + bytes(_GIANT_BYTES)]
 
 
 def _decoded(picture: bytes) -> np.ndarray:
@@ -70,6 +80,7 @@ class Camera:
         self._ended = threading.Event()
         self._pictures = _pictures()
         self._resized = [jpeg(cv2.resize(_decoded(one), size)) for one in self._pictures["lr"] for size in _OTHER_SIZES]
+        self._giants = _giants()
         self._chance = Random(1)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -117,6 +128,8 @@ class Camera:
     def _altered(self, picture: bytes) -> bytes:
         if self.mode == "resized":
             return self._resized[self._chance.randrange(len(self._resized))]
+        if self.mode == "giant":
+            return self._chance.choice(self._giants)
         return self._damaged(picture) if self.mode == "corrupt" else picture
 
     def _damaged(self, picture: bytes) -> bytes:

@@ -9,7 +9,7 @@ from tests.soak.injection import FaultGroup, Inject, Recovered
 from tests.soak.plan import Fault
 
 _ENDING: Final[tuple[Mode, ...]] = (
-    "gone", "stalled", "frozen", "trickles", "cuts", "endless", "no-video", "refuses"
+    "gone", "stalled", "frozen", "trickles", "cuts", "endless", "no-video", "refuses", "giant"
 )  # fmt: skip
 _LIVED_THROUGH: Final[tuple[Mode, ...]] = ("corrupt", "resized")
 

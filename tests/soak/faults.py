@@ -9,13 +9,14 @@ from tests.soak.injection import Recovered
 from tests.soak.model_faults import ModelFaults
 from tests.soak.network_faults import NetworkFaults
 from tests.soak.operator_faults import ClockFaults, OperatorFaults
+from tests.soak.outbox_faults import OutboxFaults
 from tests.soak.plan import Fault
 from tests.soak.storage_faults import DiskFaults, FileFaults
 from tests.soak.world import World
 
 _GROUPS = (
     NetworkFaults, BrokerFaults, PageFaults, CameraFaults, EdgeTpuFaults, ProcessFaults, DiskFaults, FileFaults,
-    ModelFaults, ClockFaults, OperatorFaults,
+    OutboxFaults, ModelFaults, ClockFaults, OperatorFaults,
 )  # fmt: skip
 
 

@@ -65,6 +65,7 @@ _CAMERA: Final = {
     "camera-endless": Kind("device", (0.0, 0.2), 0, 0.21, "the camera sends a picture without end"),
     "camera-no-video": Kind("device", (0.2, 1.0), 0, 0.28, "the camera's address gives a page of text"),
     "camera-refuses": Kind("device", (0.2, 1.0), 0, 0.28, "the camera's address gives errors of HTTP"),
+    "camera-giant": Kind("device", (0.2, 1.0), 0, 0.21, "the camera's pictures are too large, in pixels or bytes"),
     "camera-corrupt": Kind("device", (0.5, 2.0), 0, 0.7, "the camera's pictures are damaged"),
     "camera-resized": Kind("device", (0.5, 2.0), 0, 0.42, "the camera's pictures change their size"),
 }
@@ -90,6 +91,8 @@ _DEVICE: Final = {
 _STORAGE: Final = {
     "outbox-flips": Kind("device", _AT_ONCE, 0, 0.7, "bits flip in the outbox's file before the next start"),
     "outbox-lost": Kind("device", _AT_ONCE, 0, 0.42, "the outbox's file is cut, emptied or deleted"),
+    "outbox-older": Kind("device", _AT_ONCE, 0, 0.28, "an older copy of the outbox and its log is put back"),
+    "outbox-linked": Kind("device", (0.2, 1.0), 0, 0.28, "the outbox's file is swapped for a link"),
     "log-flips": Kind("device", _AT_ONCE, 0, 0.7, "bits flip in SQLite's log"),
     "log-lost": Kind("device", _AT_ONCE, 0, 0.42, "SQLite's log is cut, emptied or deleted"),
     "inventory-flips": Kind("device", _AT_ONCE, 0, 0.35, "bits flip in the outbox's inventory"),
@@ -108,6 +111,8 @@ _MODELS: Final = {
     "installed-lost": Kind("device", _AT_ONCE, 0, 0.21, "the installed model is removed"),
     "choice-flips": Kind("device", _AT_ONCE, 0, 0.28, "bits flip in the file that says which model is in use"),
     "choice-lost": Kind("device", _AT_ONCE, 0, 0.21, "the file that says which model is in use is damaged or deleted"),
+    "verdict-flips": Kind("device", _AT_ONCE, 0, 0.21, "bits flip in the service's verdict on the installed model"),
+    "verdict-lost": Kind("device", _AT_ONCE, 0, 0.21, "this verdict is cut, emptied or deleted"),
     "models-linked": Kind(
         "device", _AT_ONCE, 0.3, 0.4, "the service's user swaps the models for links, and root installs"
     ),
@@ -130,5 +135,5 @@ KINDS: Final[dict[str, Kind]] = {
     **_NETWORK, **_PEER, **_CAMERA, **_DEVICE, **_STORAGE, **_MODELS, **_CLOCK, **_OPERATOR
 }  # fmt: skip
 
-DAMAGING: Final = frozenset({"outbox-flips", "outbox-lost", "log-flips", "log-lost"})
+DAMAGING: Final = frozenset({"outbox-flips", "outbox-lost", "outbox-older", "outbox-linked", "log-flips", "log-lost"})
 """Those that may lose committed events, which the device then has to count."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge.model.registry import VERDICT_FILE, SwitchVerdict
 from tests.soak.damage import How, damage
 from tests.soak.injection import Broken, FaultGroup, Inject, Recovered
 from tests.soak.link_attack import VARIANTS, attack, look_of, precious_folder
@@ -24,6 +25,8 @@ class ModelFaults(FaultGroup):
             "installed-lost": lambda fault: self._installed(fault, self._remove),
             "choice-flips": lambda fault: self._installed(fault, partial(self._harm_choice, how="flips")),
             "choice-lost": lambda fault: self._installed(fault, partial(self._harm_choice, how="lost")),
+            "verdict-flips": lambda fault: self._installed(fault, partial(self._harm_verdict, how="flips")),
+            "verdict-lost": lambda fault: self._installed(fault, partial(self._harm_verdict, how="lost")),
             "models-linked": self._models_linked,
         }
 
@@ -65,6 +68,14 @@ class ModelFaults(FaultGroup):
 
     def _harm_choice(self, fault: Fault, how: How) -> None:
         damage(self.world.models / "choice.json", how, fault.variant)
+
+    def _harm_verdict(self, fault: Fault, how: How) -> None:
+        """Of a model that has lasted, or was refused; the service itself decides only after a minute."""
+        file = self.world.state / VERDICT_FILE
+        number = msgspec.json.decode(self.world.choice())["number"]
+        refused = "does not work" if fault.variant % 2 else ""
+        file.write_bytes(msgspec.json.encode(SwitchVerdict(number, lasted=not refused, sentence=refused)))
+        damage(file, how, fault.variant)
 
     def _models_linked(self, fault: Fault) -> Recovered:
         """Whatever root's installation does with such links, it changes no file of root."""

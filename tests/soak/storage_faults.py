@@ -14,8 +14,6 @@ from tests.soak.disk import Disk
 from tests.soak.injection import Broken, FaultGroup, Inject, Recovered
 from tests.soak.plan import Fault
 
-_TRIES: Final = 20
-_OUTBOX: Final = {"outbox": "*.outbox.db", "log": "*.outbox.db-wal", "inventory": "*.outbox.db.inventory"}
 _STATE: Final = ("*[!y].state.json", "*+copy.state.json")
 _LINKED: Final = (*_STATE, "device.json", "*.outbox.db.inventory", "verdict.json", "tuned.json")
 
@@ -52,31 +50,11 @@ class FileFaults(FaultGroup):
     def kinds(self) -> Mapping[str, Inject]:
         hows: tuple[How, ...] = ("flips", "lost")
         return {
-            **{f"{name}-{how}": partial(self._outbox, name=name, how=how) for name in _OUTBOX for how in hows},
             **{f"state-{how}": partial(self._state, how=how) for how in hows},
             **{f"record-{how}": partial(self._record, how=how) for how in hows},
             "tuning-flips": self._tuning,
             "files-linked": self._files_linked,
         }
-
-    def _outbox(self, fault: Fault, name: str, how: How) -> Recovered:
-        """Damage one file while another one tells what is in it: when both are damaged, nothing can be counted."""
-        done = False
-
-        def harm() -> None:
-            nonlocal done
-            file = self.world.file(_OUTBOX[name])
-            if file and self.world.outboxes and self.world.outboxes[-1].is_kept_twice:
-                damage(file, how, fault.variant)
-                done = True
-
-        for _ in range(_TRIES):
-            recovered = self.restart(then=harm)
-            if done or self._abort.is_set():
-                return recovered
-            self.until(recovered, "it goes on after a kill")
-            self._abort.wait(1.0)  # until another event is committed
-        raise Broken("the inventory is never whole in both places")
 
     def _state(self, fault: Fault, how: How) -> Recovered:
         """The camera stays closed until the operator opens it. Not both files are damaged."""

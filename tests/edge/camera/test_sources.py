@@ -270,3 +270,18 @@ def test_demo_pictures_have_full_contrast() -> None:
     middle = list(DemoSource().frames())[125].gray
     assert middle.min() < 40
     assert middle.max() > 200
+
+
+@pytest.mark.parametrize(("name", "codec"), [("large.avi", "MJPG"), ("large.mp4", "mp4v")])
+def test_of_a_large_video_the_luma_is_read_and_other_than_mjpeg_is_said(
+    tmp_path: Path, name: str, codec: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / name), cv2.VideoWriter_fourcc(*codec), 10, (2880, 1920))
+    shades = np.repeat(np.linspace(0, 255, 2880).astype(np.uint8)[None, :, None], 3, axis=2)
+    writer.write(np.repeat(shades, 1920, axis=0))
+    writer.release()
+    source = VideoSource(tmp_path / name)
+    [frame] = source.frames()
+    source.close()
+    assert np.abs(frame.gray.astype(int) - shades[0, :, 0]).max() < 5, "it is full-range"
+    assert ("its frames are larger than 2560x1440" in caplog.text) == (codec != "MJPG")

@@ -1,22 +1,30 @@
 """Root in a folder of a hostile user: whatever links that user puts there, no file of root changes."""
 
+import json
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
+import msgspec
 import pytest
 
-from edge.errors import FerEdgeError, UsageError
-from edge.model.bundle import DEFAULT, find_bundle, open_bundle
-from edge.model.registry import ModelRegistry
-from edge.model.tuning import MeasuredSpeed, Tuning, save_tuning, tuning_conditions
+from edge.diagnostics.device_checks import check_model, deployed_model
+from edge.errors import BundleError, FerEdgeError, UsageError
+from edge.model.bundle import DEFAULT, find_bundle, open_bundle, read_card
+from edge.model.registry import Choice, ModelRegistry
+from edge.model.tuning import MeasuredSpeed, Tuning, load_tuning, save_tuning, tuning_conditions
+from edge.mqtt.device_record import DeviceRecordStore
 from edge.settings import MqttSettings, Settings, StoreSettings
 from edge.system.installer import Machine, RunCommand, install_steps
 from edge.system.owner_rights import require_own_folder, rights_of_owner
 from edge.system.systemd import Service
+from tests.conftest import Broker, wait_until
+from tests.edge.listener import listening
 from tests.edge.model.bundles import accept, bundle_named
 
 HOSTILE = 65534  # nobody
@@ -97,6 +105,104 @@ def test_no_command_of_root_writes_through_a_link(
     assert found(place / "root") == before
     assert {kind[0] for kind in found(place / "state").values()} == {HOSTILE}
     assert (os.geteuid(), os.getegid()) == (0, 0)
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("name", "content", "read"),
+    [
+        ("models/choice.json", b'{"current":"","previous":"","number":7}', lambda state: ModelRegistry(state).choice),
+        ("verdict.json", b'{"sentence":"of root"}', lambda state: ModelRegistry(state).verdict),
+        ("tuned.json", b"of root", lambda state: load_tuning(state, open_bundle(find_bundle(DEFAULT)))),
+        ("device.json", b'{"name":"of-root"}', lambda state: DeviceRecordStore(state).record),
+        ("models/mine/card.json", b"of root", lambda state: read_card(state / "models/mine")),
+        ("models/mine/card.json", b"of root", lambda state: open_bundle(state / "models/mine")),
+    ],
+)
+def test_no_command_of_root_reads_through_a_link(
+    place: Path, name: str, content: bytes, read: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    (place / "root/file").write_bytes(content)
+    with rights_of_owner(place / "state"):
+        link = place / "state" / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(place / "root/file")
+    try:
+        said = str(read(place / "state"))
+    except BundleError as error:
+        said = str(error)
+    assert "of root" not in said
+    assert "number=7" not in said
+    assert "Permission denied" in said + caplog.text
+
+
+def test_a_stored_choice_names_no_other_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("/root/bundle", "../mine", "a/b", "a\\u0000b", "a\\n", "x" * 300):
+        (tmp_path / "models").mkdir(exist_ok=True)
+        (tmp_path / "models/choice.json").write_text(f'{{"current":"{name}","number":1}}')
+        assert ModelRegistry(tmp_path).choice == Choice(), name
+        assert "so the bundled model is used" in caplog.text
+        caplog.clear()
+
+
+@needs_root
+def test_a_loop_of_links_ends_no_command(place: Path) -> None:
+    (place / "loop").symlink_to(place / "loop")
+    assert ModelRegistry(place / "loop").choice == Choice()
+    with pytest.raises(BundleError, match="Too many levels of symbolic links"):
+        open_bundle(place / "loop/models/mine")
+
+
+def after(command: str, given: Path | str) -> tuple[list[dict[str, object]], tuple[int, ...]]:
+    """The JSON lines that a command of root prints in a process of its own, and its user ids at its end."""
+    program = (
+        "import os, sys; from argparse import Namespace; from pathlib import Path; given = sys.argv[1]\n"
+        f"{command}\nprint(list(os.getresuid() + os.getresgid()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, given], capture_output=True, text=True, check=False)
+    print(done.stderr)
+    assert done.returncode == 0, done.stderr
+    *printed, ids = map(json.loads, done.stdout.splitlines())
+    return printed, tuple(ids)
+
+
+@needs_root
+@pytest.mark.slow
+def test_verify_runs_a_network_for_good_as_the_user_whose_it_is(
+    place: Path, tmp_path: Path, broker: Broker, blobs: Path
+) -> None:
+    """What only root may read is read before: settings, password, and labelled faces."""
+    ModelRegistry(place / "state").install(bundle_named(tmp_path, "mine"), accept)
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[store]\nfolder = "{place}/state"\n[mqtt]\nport = {broker.port}\ndevice = "kiosk"\nusername = "kiosk"\n'
+        f'password_file = "{place}/root/file"\n'
+    )
+    config.chmod(0o600)
+    command = (
+        "from edge.cli.verify import verify; from edge.errors import VerificationError\n"
+        f"arguments = Namespace(config=Path(given), data=Path({str(blobs)!r}), split=None, publish=True, json=True)\n"
+        "try: verify(arguments)\nexcept VerificationError as error: print(error, file=sys.stderr)"
+    )
+    with listening(broker.port) as listener:
+        [result], ids = after(command, config)
+        wait_until(lambda: listener.of("verification") and listener.of("accuracy"), 5)
+    assert (result["golden"]["model"], result["golden"]["ok"]) == ("mine", True)  # type: ignore[index]
+    assert ids == (HOSTILE,) * 6
+
+
+@needs_root
+def test_the_doctor_runs_a_network_for_good_as_the_user_whose_it_is(place: Path, tmp_path: Path) -> None:
+    name = ModelRegistry(place / "state").install(bundle_named(tmp_path, "mine"), accept)
+    settings = Settings(store=StoreSettings(folder=str(place / "state")))
+    model = deployed_model(settings, {})
+    assert model.bundle == str(place / "state/models" / name)
+    argument = msgspec.json.encode(model).decode()
+    [golden], ids = after("from edge.diagnostics.probes import golden; golden(given)", argument)
+    assert (golden["name"], golden["top1"]) == ("mine", 1.0)
+    assert ids == (HOSTILE,) * 6
+    finding = check_model([sys.executable], model)
+    assert (finding.level, "mine on " in finding.sentence) == ("ok", True)
 
 
 @needs_root
