@@ -82,7 +82,7 @@ class Pipeline:
     def step(self, frame: Frame) -> FrameResult:
         """Process one frame."""
         self._stage_began = time.perf_counter()
-        pyramid = Pyramid(frame.gray)
+        pyramid = Pyramid(frame.gray, frame.half)
         self.tracker.follow(pyramid, frame.time)
         detections = self._check_known_faces(pyramid)
         detections += self._search_new_faces(pyramid, frame.time)
