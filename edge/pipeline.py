@@ -82,7 +82,7 @@ class Pipeline:
     def step(self, frame: Frame) -> FrameResult:
         """Process one frame."""
         self._stage_began = time.perf_counter()
-        pyramid = Pyramid(frame.gray)
+        pyramid = Pyramid(frame.gray, frame.half)
         self.tracker.follow(pyramid, frame.time)
         detections = self._check_known_faces(pyramid)
         detections += self._search_new_faces(pyramid, frame.time)
@@ -90,7 +90,7 @@ class Pipeline:
         tracks = self.tracker.tracks(pyramid.size)
         chosen = self.scheduler.choose([track.id for track in tracks], frame.time)
         self._end_stage("track")
-        self.poses.update(self.detector, pyramid, [track for track in tracks if track.id in chosen], frame.time)
+        self.poses.update(self.detector, pyramid, tracks, frame.time)
         self._end_stage("detect")
         readings = {track.id: self._read(frame.gray, track) for track in tracks if track.id in chosen}
         ids = self.tracker.ids

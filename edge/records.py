@@ -1,7 +1,7 @@
 """The frozen records that flow through the device, from frame to event. No logic; they import only names of labels."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -28,12 +28,23 @@ Reason: TypeAlias = Flaw | Literal["low margin"]
 EventKind: TypeAlias = Literal["appeared", "changed", "uncertain", "preset", "left"]
 
 
+class Picture(NamedTuple):
+    """A picture, and the same at half its width and height, rounded down, if the camera itself has made that."""
+
+    gray: Gray
+    half: Gray | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of a source; ``time`` is in seconds since the start of the source, and never decreases."""
+    """One picture of a source; ``time`` is in seconds since the start of the source, and never decreases.
+
+    Faces are where they are in ``gray``, and are cut from it. ``half`` is as in `Picture`: it saves the search a step.
+    """
 
     gray: Gray
     time: float
+    half: Gray | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,9 +57,10 @@ class CameraSettings(Section, frozen=True):
     accept_any_certificate: bool = False
     """Connect to an `https://` or `rtsps://` camera whatever its certificate is. Whoever controls the network can then
     read user name and password, and can show other pictures."""
-    size: tuple[Side, Side] = (640, 480)
+    size: tuple[Side, Side] | Literal["auto"] = "auto"
     """Width and height to request from a V4L2 or Raspberry Pi camera, before rotation. The camera chooses the nearest
-    size that it has."""
+    size that it has. `auto`: 640x480 from a V4L2 camera, 1280x960 from a Raspberry Pi camera, which itself makes the
+    smaller pictures that are searched."""
     format: Literal["auto", "MJPG", "YUYV"] = "auto"
     """Format in which a V4L2 camera sends its pictures. `auto`: MJPG for more than 640x480 pixels, because USB 2
     carries few uncompressed pictures of that size; else the camera's own."""
@@ -126,7 +127,8 @@ class TrackSettings(Section, frozen=True):
     max_faces: Count = 10
     """How many faces are tracked at once; the largest come first."""
     min_hits: Count = 3
-    """How many detections a doubtful new face needs before it is tracked; a clear one needs one."""
+    """How many detections a doubtful new face needs before it is tracked; a clear one needs one. What overlaps the
+    picture's lower edge needs twice as many."""
     lost_after: Seconds = 1.0
     """Seconds without a detection after which a face has left. A face that is found again earlier keeps its track."""
     still_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 60.0

@@ -9,13 +9,14 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final, Protocol
 
 import numpy as np
 
 from edge.camera.memory_guard import CHECK_SECONDS, MemoryGuard
 from edge.errors import CameraStalled, SourceError
-from edge.records import Frame, Gray
+from edge.records import Frame, Gray, Picture
 from edge.system.shutdown import AbandonableThread
 
 _OPEN_SECONDS: Final = 30.0  # importing picamera2 from a slow SD card alone takes up to ten
@@ -33,8 +34,8 @@ class Device(Protocol):
 
     description: str
 
-    def read(self) -> Gray:
-        """Wait for the next picture, ``(h, w)`` uint8, in memory that the caller may keep.
+    def read(self) -> Picture:
+        """Wait for the next picture, in memory that the caller may keep.
 
         Raises SourceError when there are no more.
         """
@@ -172,7 +173,7 @@ class LiveSource:
         while (left := self._stall_detector.seconds_left()) > 0:
             frame = self._newest.take(min(left, CHECK_SECONDS))
             if frame:
-                yield Frame(frame.gray, max(0.0, frame.time - started))
+                yield replace(frame, time=max(0.0, frame.time - started))
                 self._memory.start()
             else:
                 self._check_memory()
@@ -203,9 +204,9 @@ class LiveSource:
             self._close_seconds = 0.0  # it would go on growing; only the end of this process stops it
             raise
 
-    def _put(self, picture: Gray) -> None:
-        self._stall_detector.add(picture)
-        self._newest.put(Frame(picture, self._clock()))
+    def _put(self, picture: Picture) -> None:
+        self._stall_detector.add(picture.gray)
+        self._newest.put(Frame(picture.gray, self._clock(), picture.half))
 
 
 class _Reader(AbandonableThread):
@@ -215,7 +216,7 @@ class _Reader(AbandonableThread):
         self,
         camera: str,
         open_device: Callable[[], Device],
-        put: Callable[[Gray], None],
+        put: Callable[[Picture], None],
         fail: Callable[[SourceError], None],
     ) -> None:
         super().__init__("camera")

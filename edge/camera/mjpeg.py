@@ -13,7 +13,7 @@ import numpy as np
 from edge.camera.frame_size import require_frame_size
 from edge.camera.http_stream import Answer
 from edge.errors import SourceError
-from edge.records import Gray
+from edge.records import Gray, Picture
 
 _LARGEST_PART: Final = 20_000_000  # bytes
 _LARGEST_PICTURE: Final = 48 * 2**20  # bytes: the part and what decoding it takes
@@ -145,13 +145,13 @@ class MjpegDevice:
             answer.close()
             raise
 
-    def read(self) -> Gray:
-        """Wait for the next picture, ``(h, w)`` uint8; parts that are no pictures are skipped.
+    def read(self) -> Picture:
+        """Wait for the next picture; parts that are no pictures are skipped.
 
         Raises SourceError when there are no more, or when one is too large.
         """
         first, self._first = self._first, None
-        return self._read() if first is None else first
+        return Picture(self._read() if first is None else first)
 
     def close(self) -> None:
         """End the connection."""

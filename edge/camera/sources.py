@@ -19,11 +19,12 @@ import msgspec
 import numpy as np
 
 from edge.camera.address import is_stream, require_known_scheme, safe_source
-from edge.camera.devices import Picamera2Device, open_stream, open_v4l2, to_gray
+from edge.camera.devices import open_stream, open_v4l2, to_gray
 from edge.camera.frame_size import decode_sparingly, require_stated_size
 from edge.camera.live import Device, LiveSource
 from edge.camera.memory_guard import OPENING_CAMERA, OPENING_STREAM, MemoryGuard
 from edge.camera.picture_file import FRAME_MEMORY, PICTURES, read_gray
+from edge.camera.raspberry_pi import open_picamera2
 from edge.errors import SourceError
 from edge.records import Frame, Gray
 from edge.settings import CameraSettings, Settings
@@ -35,6 +36,8 @@ _log = logging.getLogger(__name__)
 _DEMO_SIZE: Final = (640, 480)
 _DEMO_FPS: Final = 25
 _DEMO_SECONDS: Final = 10.0
+
+_ROTATIONS: Final = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 _HIGHEST_FPS: Final = 240.0  # containers without a frame rate state their tick rate instead, such as 90,000
 _STEP_BACK_SECONDS: Final = 1.0  # frames that are slightly out of order are no step back
@@ -120,7 +123,7 @@ def _live_device(camera: CameraSettings) -> Callable[[], Device] | None:
     if kind == "picamera2":
         if number and not number.isdecimal():
             raise SourceError(f"source {safe_source(name)!r}: give picamera2, or picamera2:1 for the second camera")
-        return functools.partial(Picamera2Device, int(number or 0), camera.size)
+        return functools.partial(open_picamera2, int(number or 0), camera)
     if is_stream(name):
         return functools.partial(open_stream, camera)
     if name.startswith("/dev/") or is_char_device(Path(name)):
@@ -299,9 +302,12 @@ class VideoSource:
 
 
 def upright(gray: Gray, camera: CameraSettings) -> Gray:
-    """The picture rotated and then mirrored as the settings say: a view, nothing is copied."""
-    rotated = np.rot90(gray, -(camera.rotation // 90))
-    return rotated[:, ::-1] if camera.mirror else rotated
+    """The picture rotated and then mirrored as the settings say.
+
+    It is a copy: of a view, OpenCV would make another one in each call, and slowly.
+    """
+    rotated = cv2.rotate(gray, _ROTATIONS[camera.rotation]) if camera.rotation else gray
+    return np.asarray(cv2.flip(rotated, 1) if camera.mirror else rotated, np.uint8)
 
 
 class RotatedSource:
@@ -329,7 +335,8 @@ class RotatedSource:
     def frames(self) -> Iterator[Frame]:
         """Yield the other source's frames, rotated and mirrored."""
         for frame in self._source.frames():
-            yield Frame(upright(frame.gray, self._camera), frame.time)
+            half = None if frame.half is None else upright(frame.half, self._camera)
+            yield Frame(upright(frame.gray, self._camera), frame.time, half)
 
     def close(self) -> None:
         """Release the other source."""

@@ -12,6 +12,7 @@ from edge.settings import CameraSettings
 
 _log = logging.getLogger(__name__)
 
+_USUAL_SIZE: Final = (640, 480)
 _LARGEST_RAW: Final = 640 * 480  # pixels; USB 2 carries 30 uncompressed frames a second of this size, not of more
 # Values of the kernel's V4L2_CID_EXPOSURE_AUTO: OpenCV hands them on as they are.
 _MANUAL: Final = 1
@@ -33,7 +34,7 @@ class Capture(Protocol):
 
 def configure(capture: Capture, camera: CameraSettings) -> None:
     """Ask a camera for the settings' format, size, frame rate, exposure and white balance."""
-    width, height = camera.size
+    width, height = _USUAL_SIZE if isinstance(camera.size, str) else camera.size
     wanted_format = camera.format
     if wanted_format == "auto" and width * height > _LARGEST_RAW:
         wanted_format = "MJPG"

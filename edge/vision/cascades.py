@@ -173,6 +173,14 @@ class FaceCascades:
             return None, windows
         return Detection(replace(opinion.face, roll=place.roll), opinion.score), windows
 
+    def roll(self, pyramid: Pyramid, square: Square) -> tuple[float | None, int]:
+        """By how many degrees the face in a square leans clockwise, by the judge, and the cost in windows.
+
+        None where the judge sees no face.
+        """
+        opinion = self._judge.look(pyramid, self._judge.look(pyramid, square).face)  # one look says too little
+        return (opinion.face.roll if opinion.score >= _KNOWN_SCORE else None), 2 * _LOOK_WINDOWS
+
     def _confirm(self, pyramid: Pyramid, square: Square, looks: int) -> tuple[Detection | None, int]:
         """Whether judge and second cascade see a face near a square, and the cost in windows.
 

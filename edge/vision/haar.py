@@ -32,8 +32,10 @@ class HaarDetector:
         return detection
 
     def pose(self, pyramid: Pyramid, square: Square) -> Pose | None:
-        """A cascade cannot tell."""
-        return None
+        """How a head leans, by the judge; that it is turned to a side cannot be told."""
+        roll, windows = self._cascades.roll(pyramid, square)
+        self._scheduler.spend(windows)
+        return None if roll is None else Pose(roll)
 
     def begin_frame(self, pyramid: Pyramid, now: float, known: Sequence[Square]) -> None:
         """Plan the search of a frame."""

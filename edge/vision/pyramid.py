@@ -1,7 +1,7 @@
 """An image pyramid of one frame: it is halved on demand, and pictures of any size are sampled from the halvings.
 
 OpenCV halves by area averaging in 20 µs for 640x480. The nearest halving is less than twice as large as what is asked
-for, so bilinear sampling skips no pixels.
+for, so bilinear sampling skips no pixels. A camera may have made the first halving itself.
 """
 
 import math
@@ -13,10 +13,13 @@ from edge.records import Gray, Square
 
 
 class Pyramid:
-    """One frame, ``(h, w)`` uint8, and its halvings. All coordinates are in pixels of the frame."""
+    """One frame, ``(h, w)`` uint8, and its halvings. All coordinates are in pixels of the frame.
 
-    def __init__(self, gray: Gray) -> None:
-        self._halvings = [gray]
+    ``half`` is the first halving, ``(h // 2, w // 2)`` uint8, if there is one already.
+    """
+
+    def __init__(self, gray: Gray, half: Gray | None = None) -> None:
+        self._halvings = [gray] if half is None else [gray, half]
 
     @property
     def size(self) -> tuple[int, int]:

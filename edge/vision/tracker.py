@@ -39,7 +39,7 @@ _DETECTION_WEIGHT: Final = 0.5  # of a detection's position and size in a face's
 class TrackedFace:
     """A face that is followed. Times are in seconds of the source.
 
-    ``id`` is None while the face is tentative. ``hits`` counts its detections; a clear one confirms it alone.
+    ``id`` is None while the face is tentative. ``hits`` counts its detections; a clear one counts as several.
     """
 
     square: Square
@@ -155,7 +155,7 @@ class Tracker:
                 template = FaceTemplate(pyramid, detection.square)
                 face = TrackedFace(detection.square, template, self._now, self._now, self._now)
                 self._faces.append(face)
-                self._count_hit(face, detection)
+                self._count_hit(face, detection, pyramid.size[1])
 
     def _overlapping(
         self, faces: list[TrackedFace], detections: list[Detection]
@@ -213,12 +213,17 @@ class Tracker:
         face.template = FaceTemplate(pyramid, face.square)
         face.detected_at = face.seen_at = self._now
         face.similarity = 1.0
-        self._count_hit(face, detection)
+        self._count_hit(face, detection, pyramid.size[1])
 
-    def _count_hit(self, face: TrackedFace, detection: Detection) -> None:
-        """Count a detection, and give the face its id when that confirms it."""
+    def _count_hit(self, face: TrackedFace, detection: Detection, height: int) -> None:
+        """Count a detection, and give the face its id when that confirms it.
+
+        Collars and hands come into the picture from below, so what overlaps its lower edge needs twice as much.
+        """
+        square = detection.square
+        needed = self._settings.min_hits * (2 if square.y + square.side / 2 > height else 1)
         face.hits += self._settings.min_hits if detection.clear else 1
-        if face.id is None and face.hits >= self._settings.min_hits:
+        if face.id is None and face.hits >= needed:
             face.id, self._next_id = self._next_id, self._next_id + 1
 
     def _may_be(self, face: TrackedFace, detection: Detection) -> bool:

@@ -1,6 +1,7 @@
 """The whole pipeline with the bundled network, against a baseline that scans every frame."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 
 from edge.model.loader import open_deployed
+from edge.model.preprocessing import crop
 from edge.pipeline import STAGES, FrameResult, Pipeline, make_pipeline
-from edge.records import Box, Frame
+from edge.records import Box, Frame, Pose, Square
 from edge.settings import DetectSettings, Ignore, QualitySettings, Settings, TrackSettings
+from edge.vision.haar import HaarDetector
+from edge.vision.pyramid import Pyramid
 from tests.edge.stage import FPS, Actor, film, walk
 
 PEOPLE = (
@@ -109,6 +113,39 @@ def test_who_stands_in_an_ignored_part_is_not_tracked_and_the_others_are() -> No
     middles = {track.id: track.box.x + track.box.w / 2 for result in results for track in result.tracks}
     assert len(middles) == 1
     assert all(middle > 320 for middle in middles.values())
+
+
+class LeaningHeads(HaarDetector):
+    """A detector for which every head leans."""
+
+    def pose(self, pyramid: Pyramid, square: Square) -> Pose | None:
+        return Pose(roll=20.0)
+
+
+def test_how_a_head_is_held_is_known_from_one_measurement_to_the_next() -> None:
+    made = make_pipeline(Settings(), open_deployed(Settings(), {})[0])
+    pipeline = replace(made, detector=LeaningHeads(DetectSettings()))
+    for frame in list(visit())[:12]:
+        first, *_ = pipeline.step(frame).tracks
+        assert pipeline.poses.of(first) == Pose(roll=20.0), frame.time
+
+
+@pytest.mark.parametrize("degrees", [-28.0, 28.0])
+def test_a_head_that_leans_is_turned_upright_before_it_is_read(degrees: float) -> None:
+    place = (320, 240, 120)
+
+    def leaning(frame: Frame) -> Frame:
+        roll = degrees * np.clip((frame.time - 0.2) / 0.6, 0, 1)
+        matrix = cv2.getRotationMatrix2D(place[:2], -roll, 1)
+        return Frame(np.asarray(cv2.warpAffine(frame.gray, matrix, (640, 480)), np.uint8), frame.time)
+
+    pipeline, results = run(leaning(frame) for frame in film([Actor(walk(place, place, 1))], 1.2))
+    [track] = results[-1].tracks
+    assert pipeline.poses.of(track).roll == pytest.approx(degrees, abs=10)
+    upright, *_, turned = [reading for result in results for reading in result.readings.values()]
+    as_it_is = pipeline.classifier.read(crop(results[-1].frame.gray, track.box, pipeline.classifier.card.crop_margin))
+    from_turned, from_as_it_is = (np.abs(np.subtract(logits, upright)).max() for logits in (turned, as_it_is))
+    assert from_turned < from_as_it_is / 2
 
 
 def test_a_face_that_does_not_move_is_not_classified() -> None:

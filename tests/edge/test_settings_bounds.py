@@ -190,9 +190,12 @@ def extreme(settings: Any, end: int) -> Any:
         if isinstance(value, Section):
             changes[field.name] = extreme(value, end)
             continue
-        for kind in leaves(field.type):
-            if isinstance(kind, inspect.IntType | inspect.FloatType) and not isinstance(value, tuple):
-                changes[field.name] = within(kind, end)
+        for kind in field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,):
+            match kind:
+                case inspect.IntType() | inspect.FloatType():
+                    changes[field.name] = within(kind, end)
+                case inspect.TupleType(item_types=parts):
+                    changes[field.name] = tuple(within(part, end) for part in parts)
     return msgspec.structs.replace(settings, **changes)
 
 

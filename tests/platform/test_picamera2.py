@@ -1,7 +1,7 @@
 """The picamera2 source with the real picamera2 and libcamera's virtual camera, in a Debian 13 root file system.
 
 Not covered: a real sensor, and rows with padding, which the virtual camera does not have
-(tests/edge/camera/test_devices.py covers them).
+(tests/edge/camera/test_raspberry_pi.py covers them).
 """
 
 import os
@@ -83,9 +83,9 @@ class Guest:
         (work / "frames").mkdir()
         (work / "config.toml").write_text(f"[camera]\nstall_seconds = {STALL}\n")
 
-    def write_frames(self, count: int) -> list[np.ndarray]:
+    def write_frames(self, count: int, size: tuple[int, int] = (640, 480)) -> list[np.ndarray]:
         """Write so many pictures for the camera, which repeats them; returns them."""
-        portrait = cv2.resize(cv2.imread(str(PORTRAIT), cv2.IMREAD_GRAYSCALE), (640, 480), interpolation=cv2.INTER_AREA)
+        portrait = cv2.resize(cv2.imread(str(PORTRAIT), cv2.IMREAD_GRAYSCALE), size, interpolation=cv2.INTER_AREA)
         portrait[:40, :40], portrait[:40, -80:] = 0, 255  # a black and a white corner show range and sides
         noise = np.random.default_rng(1)
         for number in range(count):
@@ -107,13 +107,18 @@ def guest(root: Path, wheels: Path, tmp_path: Path) -> Guest:
     return Guest(root, wheels, tmp_path)
 
 
+def look(guest: Guest, *arguments: str) -> Any:
+    """What fer-edge sees of a camera: number, width, height, rotation, mirror."""
+    process = guest.start("/tmp/work/look.py", *arguments)
+    _, stderr = process.communicate(timeout=70)
+    assert process.returncode == 0, stderr
+    return np.load(guest.work / "out.npz"), stderr
+
+
 @pytest.mark.parametrize(("rotation", "mirror"), [(0, False), (90, True)])
 def test_pictures_are_the_cameras_luma_in_full_range(guest: Guest, rotation: int, mirror: bool) -> None:
     shown = guest.write_frames(4)
-    process = guest.start("/tmp/work/look.py", "picamera2:1", str(rotation), "mirror" if mirror else "as it is")
-    _, stderr = process.communicate(timeout=70)
-    assert process.returncode == 0, stderr
-    seen = np.load(guest.work / "out.npz")
+    seen, stderr = look(guest, "picamera2:1", "800", "600", str(rotation), "mirror" if mirror else "as it is")
     pictures = seen["pictures"]
     expected = [np.rot90(picture, -rotation // 90) for picture in shown]
     expected = [picture[:, ::-1] if mirror else picture for picture in expected]
@@ -133,6 +138,26 @@ def test_pictures_are_the_cameras_luma_in_full_range(guest: Guest, rotation: int
     assert seen["dropped"] >= 5
     assert seen["closing"] < 2
     assert not seen["video_default_is_full_range"]
+    # This camera has one size.
+    assert not seen["halves"].size
+    assert "picamera2:1: the camera gives pictures of 640x480, and none of half that size beside them" in stderr
+
+
+@pytest.mark.parametrize(("rotation", "mirror"), [("0", "as it is"), ("270", "mirror")])
+def test_the_camera_itself_makes_the_half_of_each_picture(guest: Guest, rotation: str, mirror: str) -> None:
+    guest.write_frames(4, (1280, 960))
+    seen, stderr = look(guest, "picamera2:2", "1283", "962", rotation, mirror)
+    pictures, halves = seen["pictures"], seen["halves"]
+    assert "half that size" not in stderr
+    assert seen["description"] == "NV12 1280x960 and 640x480"
+    assert pictures.shape == (12, *((960, 1280) if rotation == "0" else (1280, 960)))
+    for picture, half in zip(pictures, halves, strict=True):
+        expected = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        assert half.shape == expected.shape
+        # Another of the four pictures would differ by 1.9, a shift by one pixel by 5.
+        assert cv2.absdiff(half, expected).mean() <= 1
+    assert pictures.min() <= 2
+    assert halves.max() >= 253
 
 
 def test_a_camera_that_hangs_ends_the_run_as_stalled_though_it_can_never_be_stopped(guest: Guest) -> None:

@@ -14,7 +14,7 @@ import pytest
 from edge.camera.live import LatestFrame, LiveSource, StallDetector
 from edge.camera.memory_guard import OPENING_CAMERA, OPENING_STREAM, MemoryGuard
 from edge.errors import CameraStalled, SourceError
-from edge.records import Frame, Gray
+from edge.records import Frame, Gray, Picture
 from tests.conftest import wait_until
 
 
@@ -41,11 +41,11 @@ class FakeCamera:
     description = "MJPG 16x16"
 
     def __init__(self) -> None:
-        self.pictures: queue.Queue[Gray | Exception] = queue.Queue()
+        self.pictures: queue.Queue[Picture | Exception] = queue.Queue()
         self.read_count = 0
         self.closed = threading.Event()
 
-    def read(self) -> Gray:
+    def read(self) -> Picture:
         item = self.pictures.get()
         self.read_count += 1
         if isinstance(item, Exception):
@@ -57,7 +57,7 @@ class FakeCamera:
 
     def give(self, *values: int) -> None:
         for value in values:
-            self.pictures.put(picture(value))
+            self.pictures.put(Picture(picture(value), picture(value)[::2, ::2]))
 
     def hang_up(self) -> None:
         self.pictures.put(SourceError("the fake camera has gone"))
@@ -149,6 +149,8 @@ def test_a_live_camera_gives_the_newest_frame_with_the_time_since_the_first_call
     wait_until(lambda: camera.read_count == 4 and live.dropped == 2, 5)
     newest = next(frames)
     assert newest.gray[0, 0] == 4
+    assert newest.half is not None
+    assert newest.half.shape == (8, 8)
     assert newest.time == 2
     camera.hang_up()
     with pytest.raises(SourceError, match="the fake camera has gone"):

@@ -155,8 +155,8 @@ def test_pictures_come_as_they_were_taken_and_what_is_none_is_skipped(encode: Ca
     sent = stream(b"<text>", jpeg(PICTURE), jpeg(PICTURE)[:300], jpeg(PICTURE.T))
     with server(lambda *_: encode(sent)) as (port, _):
         device = open_stream(CameraSettings(f"http://127.0.0.1:{port}/s"))
-        first = device.read()
-        last = device.read()
+        first = device.read().gray
+        last = device.read().gray
         with pytest.raises(SourceError, match=r"^http://127.0.0.1:\d+/s: the stream ended. Is the server running\?$"):
             device.read()
         device.close()

@@ -41,7 +41,7 @@ class Still:
         self.closed = False
 
     def frames(self):  # noqa: ANN201
-        yield Frame(self.gray, 0.5)
+        yield Frame(self.gray, 0.5, self.gray + 10)
 
     def close(self) -> None:
         self.closed = True
@@ -176,7 +176,9 @@ def test_pictures_are_rotated_clockwise_then_mirrored(rotation: int, mirror: boo
     [frame] = rotated.frames()
     assert frame.gray.tolist() == ROTATED[rotation, mirror]
     assert frame.time == 0.5
-    assert np.shares_memory(frame.gray, SMALL)
+    assert frame.half is not None
+    assert frame.half.tolist() == (np.array(ROTATED[rotation, mirror]) + 10).tolist()
+    assert frame.gray.flags.c_contiguous, "OpenCV copies anything else in each call"
     rotated.close()
     assert still.closed
 

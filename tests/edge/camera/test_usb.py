@@ -1,5 +1,7 @@
 """What a USB camera is asked for. The camera is made up: it takes some values and refuses others."""
 
+from typing import Any
+
 import cv2
 import pytest
 
@@ -84,6 +86,13 @@ def test_what_was_asked_for_and_not_done_is_said(caplog: pytest.LogCaptureFixtur
     ]
     assert caplog.messages[0] == "/dev/video0: camera.format: asked for MJPG, and the camera gives YUYV"
     assert refusals(camera, CameraSettings(size=(1280, 720))) == [], "auto asks for nothing by name"
+
+
+@pytest.mark.parametrize(("size", "width"), [("auto", 640), ((1280, 720), 1280)])
+def test_the_usual_size_is_640x480(size: Any, width: int) -> None:
+    camera = Camera("YUYV")
+    configure(camera, CameraSettings(size=size))
+    assert asked(camera, cv2.CAP_PROP_FRAME_WIDTH) == [width]
 
 
 def test_a_camera_that_states_no_format_is_described_nevertheless() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edge.errors import SettingsError
-from edge.records import Square
+from edge.records import Gray, Square
 from edge.settings import DetectSettings
 from edge.vision.cascades import FaceCascades
 from edge.vision.pyramid import Pyramid
@@ -63,18 +63,32 @@ def test_a_face_smaller_than_the_smallest_is_not_detected(scene: Pyramid) -> Non
     assert FaceCascades(DetectSettings(min_face=125 / 480)).confirm_proposal(scene, FACE)[0] is None
 
 
+def leaning(gray: Gray, degrees: float) -> Pyramid:
+    """The picture turned clockwise around the face."""
+    matrix = cv2.getRotationMatrix2D((FACE.x, FACE.y), -degrees, 1.0)
+    return Pyramid(np.asarray(cv2.warpAffine(gray, matrix, (640, 480)), np.uint8))
+
+
 @pytest.mark.parametrize("gain", [1.0, 0.25])
 @pytest.mark.parametrize("degrees", [-25, 0, 25])
 def test_a_dim_face_and_a_leaning_one_are_detected(
     cascades: FaceCascades, scene: Pyramid, gain: float, degrees: int
 ) -> None:
-    gray = np.asarray(scene.halved(1)[0] * gain, np.uint8)
-    matrix = cv2.getRotationMatrix2D((FACE.x, FACE.y), -degrees, 1.0)
-    leaning = Pyramid(np.asarray(cv2.warpAffine(gray, matrix, (640, 480)), np.uint8))
-    detection, _ = cascades.confirm_proposal(leaning, FACE)
+    detection, _ = cascades.confirm_proposal(leaning(np.asarray(scene.halved(1)[0] * gain, np.uint8), degrees), FACE)
     assert detection
     assert detection.square.overlap(FACE) > 0.7
     assert detection.square.roll == pytest.approx(degrees, abs=12)
+
+
+@pytest.mark.parametrize("degrees", [-30.0, -15.0, 0.0, 15.0, 30.0])
+def test_the_judge_says_how_a_head_leans(cascades: FaceCascades, scene: Pyramid, degrees: float) -> None:
+    roll, windows = cascades.roll(leaning(scene.halved(1)[0], degrees), FACE)
+    assert roll == pytest.approx(degrees, abs=10)
+    assert windows > 0
+
+
+def test_how_something_else_leans_cannot_be_told(cascades: FaceCascades, scene: Pyramid) -> None:
+    assert cascades.roll(scene, Square(80, 80, 90))[0] is None
 
 
 def test_judge_and_second_cascade_must_agree_on_a_new_face(scene: Pyramid) -> None:

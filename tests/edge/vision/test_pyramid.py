@@ -37,6 +37,16 @@ def test_a_reduced_part_shows_the_same_places(portrait: Gray) -> None:
     assert np.corrcoef(part.ravel(), averaged.ravel())[0, 1] > 0.99
 
 
+def test_a_half_that_the_camera_made_is_used_and_halved_further(portrait: Gray) -> None:
+    height, width = portrait.shape
+    half = np.full((height // 2, width // 2), 7, np.uint8)
+    pyramid = Pyramid(portrait, half)
+    assert pyramid.size == (width, height)
+    assert pyramid.halved(1.9)[0] is portrait
+    assert pyramid.halved(2.0) == (half, 2)
+    assert (pyramid.halved(4.0)[0] == 7).all()
+
+
 def test_a_tiny_frame_has_a_pyramid_too() -> None:
     pyramid = Pyramid(np.zeros((3, 5), np.uint8))
     assert pyramid.halved(64)[0].shape == (1, 2)

@@ -60,6 +60,15 @@ def test_a_tentative_face_must_be_detected_in_most_frames_to_be_confirmed() -> N
     assert [track.id for track in shown["steady"]] == [1]
 
 
+@pytest.mark.parametrize(("y", "as_clear", "as_doubtful"), [(420, 1, 3), (440, 2, 6), (40, 1, 3)])
+def test_what_overlaps_the_lower_edge_must_be_detected_twice_as_often(y: int, as_clear: int, as_doubtful: int) -> None:
+    actor = Actor(walk((200, y, 100), (200, y, 100), 1))
+    for detect, needed in ((clear, as_clear), (unclear, as_doubtful)):
+        tracker = Tracker(Settings(min_hits=3))
+        shown = [bool(step(tracker, frame, detect(actor, 0))) for frame in film([actor], 0.3)]
+        assert shown.index(True) + 1 == needed
+
+
 def test_a_walking_face_is_followed_between_detections() -> None:
     tracker = Tracker(Settings())
     for n, frame in enumerate(film([WALKING], 2)):

@@ -11,8 +11,8 @@ from picamera2 import Picamera2
 from edge.camera.sources import open_source
 from edge.settings import CameraSettings
 
-name, rotation, mirror = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "mirror"
-source = open_source(CameraSettings(source=name, size=(800, 600), rotation=rotation, mirror=mirror))
+name, width, height, rotation, mirror = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5] == "mirror"
+source = open_source(CameraSettings(source=name, size=(width, height), rotation=rotation, mirror=mirror))
 frames = source.frames()
 taken = [next(frames) for _ in range(12)]
 time.sleep(0.5)
@@ -35,6 +35,8 @@ camera.close()
 np.savez(
     "/tmp/work/out.npz",
     pictures=np.stack([frame.gray for frame in taken]),
+    halves=np.stack([np.empty((0, 0), np.uint8) if frame.half is None else frame.half for frame in taken]),
+    description=source.description,
     times=[frame.time for frame in [*taken, late]],
     dropped=dropped,
     closing=closing,
