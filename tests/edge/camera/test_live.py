@@ -281,7 +281,7 @@ class Camera:
 
     def close(self):
         print("closing", flush=True)
-        end = time.process_time() + 0.3
+        end = time.process_time() + 0.05
         while time.process_time() < end:  # work that goes on only when the process does
             pass
 
