@@ -268,16 +268,17 @@ def test_a_process_whose_camera_hangs_ends_with_its_own_exit_code_and_all_it_pri
 
 STOPPED_IN_CLOSE = """
 import time
-from edge.camera.live import LiveSource
-from edge.system.shutdown import is_camera_hanging
 import numpy as np
+from edge.camera.live import LiveSource
+from edge.records import Picture
+from edge.system.shutdown import is_camera_hanging
 
 class Camera:
     description = ""
 
     def read(self):
         time.sleep(0.01)
-        return np.random.default_rng().integers(0, 256, (16, 16), dtype=np.uint8)
+        return Picture(np.random.default_rng().integers(0, 256, (16, 16), dtype=np.uint8))
 
     def close(self):
         print("closing", flush=True)
