@@ -5,6 +5,7 @@ import platform
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -109,7 +110,7 @@ class _Export:
         return SplitFigures(self.run.measured, figures.n, round(figures.accuracy, 5), round(figures.macro_f1, 5))
 
 
-def make_bundle(folder: Path, data: Path, out: Path, coverage: float, margin: float) -> Card:
+def make_bundle(folder: Path, data: Sequence[Path], out: Path, coverage: float, margin: float) -> Card:
     """Turn the training run in ``folder`` into a bundle at ``out``; returns its card.
 
     ``coverage`` is the share of faces (0 to 1) whose confidence is to reach the card's threshold; ``margin`` is the
@@ -131,7 +132,7 @@ def make_bundle(folder: Path, data: Path, out: Path, coverage: float, margin: fl
     return card
 
 
-def _quantize(folder: Path, data: Path) -> _Export:
+def _quantize(folder: Path, data: Sequence[Path]) -> _Export:
     """Quantize a run's network by both methods."""
     run = Run.load(folder)
     splits = run.faces(folder, data)

@@ -6,7 +6,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+from edge.cli.arguments import Once
 from edge.system.shutdown import guarded
+from train.startup import start_tensorflow
 
 CROP_MARGIN: Final = 0.0
 """Crop margin of new bundles; it suits both students (docs/experiments/crop-margin.md has the measurement)."""
@@ -71,8 +73,9 @@ _MARGIN_DESCRIPTION = """\
 Measure which crop margin suits a bundle. Faces of FER2013's PublicTest are put into scenes of 640x480 pixels at 96 to
 240 pixels, detected as on a device, cropped with each of several margins, and classified. The accuracy on the
 detected faces is compared with that of classifying the same faces directly. With --followed, faces are detected and
-tracked as `fer-edge run` does it. The best margin is the most accurate one. The mean negative log-likelihood (NLL) is
-less noisy than accuracy and shows which other margins are as good."""
+tracked as `fer-edge run` does it. The best margin has the lowest mean negative log-likelihood (NLL), which is less
+noisy than accuracy. Others are `as good` where the difference is below two standard errors. --write keeps the margin on
+the card when it is as good as the best."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,7 +92,8 @@ def _main(argv: Sequence[str] | None) -> int:
 
 def bundle_command(arguments: argparse.Namespace) -> int:
     """``fer-export bundle``: make a bundle and print its figures; returns the exit code."""
-    from export.build import make_bundle  # noqa: PLC0415  TensorFlow
+    start_tensorflow()
+    from export.build import make_bundle  # noqa: PLC0415  as above
 
     card = make_bundle(arguments.run, arguments.data, arguments.out, arguments.coverage, arguments.margin)
     float_figures, abstention = card.origin.float_figures, card.abstention
@@ -135,7 +139,12 @@ def _add_bundles(add: _Add) -> None:
     bundle = add("bundle", ("export.cli", "bundle_command"), summary, f"{summary.capitalize()}.")
     bundle.add_argument("run", type=Path, metavar="RUN", help="a run folder that fer-train made")
     bundle.add_argument(
-        "--data", type=Path, required=True, metavar="PATH", help="the FER2013 data that the run was trained on"
+        "--data",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="PATH",
+        help="the data that the run was trained on; several --data as in `fer-train run`",
     )
     bundle.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder; new or empty")
     bundle.add_argument(
@@ -168,7 +177,9 @@ def _add_measurements(add: _Add) -> None:
         _COMPARE_DESCRIPTION,
     )
     compare.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
-    compare.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013, in any of its forms")
+    compare.add_argument(
+        "--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013, in any of its forms"
+    )
     compare.add_argument(
         "--fer",
         type=Path,
@@ -184,7 +195,9 @@ def _add_measurements(add: _Add) -> None:
         _ROBUSTNESS_DESCRIPTION,
     )
     robustness.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
-    robustness.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013, in any of its forms")
+    robustness.add_argument(
+        "--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013, in any of its forms"
+    )
     robustness.add_argument("--out", type=Path, metavar="SVG", help="write a drawing of the accuracies")
     robustness.add_argument("--json", action="store_true", help="print JSON instead of tables")
     episodes = add(
@@ -194,7 +207,9 @@ def _add_measurements(add: _Add) -> None:
         _EPISODES_DESCRIPTION,
     )
     episodes.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
-    episodes.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013 or a tree of pictures")
+    episodes.add_argument(
+        "--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013 or a tree of pictures"
+    )
     episodes.add_argument(
         "--faces",
         type=_count,
@@ -279,7 +294,7 @@ def _add_scenes(add: _Add) -> None:
         "clips", ("export.synthetic.clips", "clips_command"), "make test videos with ground truth", _CLIPS_DESCRIPTION
     )
     clips.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the videos")
-    clips.add_argument("--data", type=Path, metavar="PATH", help="FER2013; adds the scene `faces`")
+    clips.add_argument("--data", type=Path, action=Once, metavar="PATH", help="FER2013; adds the scene `faces`")
     clips.add_argument("--seed", type=_count, default=1, metavar="N", help="random seed (default: %(default)s)")
     clips.add_argument(
         "--scene",
@@ -296,7 +311,7 @@ def _add_scenes(add: _Add) -> None:
         _MARGIN_DESCRIPTION,
     )
     margin.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or the name of a bundled model")
-    margin.add_argument("--data", type=Path, required=True, metavar="PATH", help="FER2013")
+    margin.add_argument("--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013")
     margin.add_argument(
         "--faces", type=_count, default=0, metavar="N", help="use only N faces, drawn by the seed (default: 0, all)"
     )
@@ -304,7 +319,11 @@ def _add_scenes(add: _Add) -> None:
     margin.add_argument(
         "--followed", action="store_true", help="detect faces as `fer-edge run` does, and track them for half a second"
     )
-    margin.add_argument("--write", action="store_true", help="write the best margin to the bundle's card")
+    margin.add_argument(
+        "--write",
+        action="store_true",
+        help="write the best margin to the bundle's card, unless the one on it is as good",
+    )
     margin.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -30,7 +30,9 @@ _STATISTICS_BATCH: Final = 256
 _STATISTICS_BATCHES: Final = 32
 
 
-def average_networks(members: Sequence[str], shares: Sequence[float], data: Path, folder: Path) -> tuple[Run, Figures]:
+def average_networks(
+    members: Sequence[str], shares: Sequence[float], data: Sequence[Path], folder: Path
+) -> tuple[Run, Figures]:
     """Write the mean of the members' weights to ``folder`` as a run; returns it, and its figures in single crop.
 
     A member is a run folder, or a bundle's folder or name. At least one is a run: the first run provides recipe and

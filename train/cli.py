@@ -6,15 +6,24 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from edge.cli.arguments import Once
+from edge.errors import UsageError
 from edge.system.shutdown import guarded
 from train import recipes
+from train.progress import Progress, print_line
 from train.recipes import RECIPES, Recipe, customize, find_recipe
+from train.startup import start_tensorflow
+
+if TYPE_CHECKING:  # it loads TensorFlow
+    from train.run import Run
 
 _DESCRIPTION = "Train expression networks on a workstation, and measure them."
 _EXAMPLES = """examples:
   fer-train run student-small --data fer2013.csv --votes fer2013new.csv --weights student
   fer-train run paper --data fer2013.csv.xz --out runs/paper
+  fer-train run student-small --data fer2013.csv --data my-faces --weights student-small --set learning_rate=1e-4
   fer-train run shallow --data fer2013.csv --set epochs=2 --set optimizer=sgd --out /tmp/trial
   fer-train evaluate runs/paper --data fer2013.csv
   fer-train evaluate runs/co-teacher runs/paper --data fer2013.csv --tta 2      an ensemble, with mirror images
@@ -30,6 +39,11 @@ the same weights: their mean is often more accurate than each of them. The mean 
 one on clean pictures keeps most of the strengths of both. The statistics of the batch norms are measured again, on
 unchanged training faces. With a single run nothing else changes. Prints the accuracy of the mean."""
 
+_TWINS_DESCRIPTION = """\
+List the pictures of a CSV that show the same photograph, by their rows: within Training, and between Training and the
+measured split. They are moved by up to four pixels, mirrored, or compressed again. The list of FER2013 comes with the
+program, and `fer-train run` leaves the twins of PublicTest out of Training. Takes ten minutes to an hour."""
+
 
 def main() -> int:
     """Entry point of the ``fer-train`` console script; returns the exit code."""
@@ -43,6 +57,7 @@ def _main(argv: list[str]) -> int:
 
 
 def _models(_arguments: argparse.Namespace) -> int:
+    start_tensorflow()
     from train.models.registry import MODELS, macs  # noqa: PLC0415  loads TensorFlow, which takes seconds; --help must not
 
     print(f"{'model':18}{'parameters':>12}{'trainable':>12}{'MMAC':>8}  source")
@@ -68,6 +83,7 @@ def _recipes(_arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    start_tensorflow()
     recipe = customize(find_recipe(arguments.recipe), arguments.set)
     folder = arguments.out or Path("runs") / recipe.name
     from train.distributed import Workers  # noqa: PLC0415
@@ -75,15 +91,27 @@ def _run(arguments: argparse.Namespace) -> int:
 
     inputs = RunInputs(arguments.data, arguments.weights, arguments.votes, arguments.skip_bad)
     run = train_recipe(recipe, inputs, folder, Workers(arguments.strategy))
-    assert run.best is not None
-    print(
-        f"{folder}: epoch {run.best.epoch + 1}, chosen by {run.measured}: accuracy {run.best.accuracy:.2%}, "
-        f"macro-F1 {run.best.macro_f1:.2%} (Keras float32, single crop); see {folder / 'report.html'}"
-    )
+    print(_outcome(folder, run))
     return 0
 
 
+def _outcome(folder: Path, run: "Run") -> str:
+    """What a finished run has reached, and whether it was worth it."""
+    assert run.best is not None
+    reached = (
+        f"{folder}: epoch {run.best.epoch + 1}, chosen by {run.measured}: accuracy {run.best.accuracy:.2%}, "
+        f"macro-F1 {run.best.macro_f1:.2%} (Keras float32, single crop); see {folder / 'report.html'}"
+    )
+    if run.start is None or run.best.accuracy > run.start:
+        return reached
+    return (
+        f"{reached}\nNo epoch is more accurate than the weights that it began with ({run.start:.2%}). Keep those, or "
+        "give a lower --set learning_rate."
+    )
+
+
 def _average(arguments: argparse.Namespace) -> int:
+    start_tensorflow()
     from train.average import average_networks  # noqa: PLC0415  TensorFlow
 
     run, figures = average_networks(arguments.members, arguments.shares, arguments.data, arguments.out)
@@ -95,11 +123,12 @@ def _average(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    start_tensorflow()
     from edge.evaluation.fer2013 import measured_split, read_faces  # noqa: PLC0415
     from train.evaluation.evaluate import as_json, evaluate, format_evaluation  # noqa: PLC0415
 
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
-    evaluation = evaluate(arguments.predictors, faces, arguments.tta, arguments.keep)
+    evaluation = evaluate(arguments.predictors, faces, arguments.tta, arguments.keep, arguments.votes)
     if arguments.out:
         from train.report import draw_confusion  # noqa: PLC0415  matplotlib
 
@@ -108,7 +137,27 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _twins(arguments: argparse.Namespace) -> int:
+    from edge.evaluation.fer2013 import MEASURED, Split  # noqa: PLC0415  OpenCV
+    from train.data.dataset import read_cached  # noqa: PLC0415
+    from train.data.twin_search import search_twins  # noqa: PLC0415
+    from train.data.twins import write_list  # noqa: PLC0415
+
+    data = read_cached(arguments.data)
+    training = data.faces(Split.TRAINING)
+    measured = data.faces(next((split for split in MEASURED if split in data.splits), Split.PUBLIC))
+    if training.rows is None or measured.rows is None:
+        raise UsageError(f"{arguments.data}: twins are listed by the rows of a CSV, and a tree of pictures has no rows")
+    progress = Progress("twins", 1, 1000)
+    report = search_twins(training, measured, lambda share: progress.show(0, round(1000 * share)))
+    write_list(arguments.out, training.sha256(), report.pairs)
+    print_line(f"{arguments.out}: {len(report.pairs):,} pairs of rows")
+    print(report)
+    return 0
+
+
 def _bank(arguments: argparse.Namespace) -> int:
+    start_tensorflow()
     from train.evaluation.predictors import make_teacher_bank  # noqa: PLC0415  TensorFlow
 
     bank = make_teacher_bank(arguments.teacher, arguments.data, arguments.views, arguments.seed)
@@ -129,13 +178,16 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         type=Path,
         required=True,
+        action="append",
         metavar="PATH",
-        help="FER2013: its CSV (also compressed), or a tree of pictures",
+        help="FER2013: its CSV (also compressed), or a tree of pictures. Several --data are joined: accuracy is "
+        "measured on the test split of the first, and a tree without splits that follows it is for training",
     )
     _add_run(commands, data)
     _add_average(commands, data)
-    _add_evaluate(commands, data)
+    _add_evaluate(commands)
     _add_bank(commands, data)
+    _add_twins(commands)
     commands.add_parser("models", help="list the networks: parameters, multiply-accumulates, source").set_defaults(
         command=_models
     )
@@ -219,12 +271,18 @@ def _shares(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError("must be numbers with commas between them, such as 0.7,0.3") from error
 
 
-def _add_evaluate(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser
-) -> None:
+def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     summary = "measure runs, bundles or an ensemble on labelled faces"
-    evaluate = commands.add_parser("evaluate", help=summary, description=f"{summary.capitalize()}.", parents=[data])
+    evaluate = commands.add_parser("evaluate", help=summary, description=f"{summary.capitalize()}.")
     evaluate.set_defaults(command=_evaluate)
+    evaluate.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        action=Once,
+        metavar="PATH",
+        help="FER2013: its CSV (also compressed), or a tree of pictures",
+    )
     evaluate.add_argument(
         "predictors",
         type=Path,
@@ -242,6 +300,12 @@ def _add_evaluate(
         help="test-time augmentation: average N shifted and mirrored views, 2 to 10 (default: 1, none)",
     )
     evaluate.add_argument(
+        "--votes",
+        type=Path,
+        metavar="CSV",
+        help="the FERPlus file fer2013new.csv: also print the accuracy where its majority agrees with the label",
+    )
+    evaluate.add_argument(
         "--keep",
         type=Path,
         metavar="NPZ",
@@ -249,6 +313,14 @@ def _add_evaluate(
     )
     evaluate.add_argument("--out", type=Path, metavar="SVG", help="write a drawing of the confusion matrix")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_twins(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    summary = "list the pictures of FER2013's CSV that show the same photograph"
+    twins = commands.add_parser("twins", help=summary, description=_TWINS_DESCRIPTION)
+    twins.set_defaults(command=_twins)
+    twins.add_argument("--data", type=Path, required=True, action=Once, metavar="CSV", help="FER2013's CSV")
+    twins.add_argument("--out", type=Path, required=True, metavar="CSV", help="the list to write")
 
 
 def _add_bank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser) -> None:

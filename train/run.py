@@ -5,7 +5,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from train.init.net2net import initialize_function_preserving
 from train.init.pretrained import load_weights, weights_provenance
 from train.init.pruning import prune_filters
 from train.models.registry import MODELS
+from train.progress import print_line
 from train.recipes import RECIPES, Recipe
 from train.report import write_report
-from train.trainer import build_in_float32, configure_keras, fit, predict_logits
+from train.trainer import build_in_float32, configure_keras, fit, measure_in_float32, predict_logits
 
 _RUN = "run.json"
 _STATISTICS_FACES = 512
@@ -36,13 +37,13 @@ _STATISTICS_FACES = 512
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What a run reads: FER2013, the weights that it starts from, and FERPlus votes.
+    """What a run reads: one data set or several that are joined, the weights that it starts from, and FERPlus votes.
 
     ``weights`` names an earlier run or a bundle, or is what train.init.pretrained takes; ``skip_bad`` is that of
     train.data.dataset.read_splits.
     """
 
-    data: Path
+    data: Sequence[Path]
     weights: str = "none"
     votes: Path | None = None
     skip_bad: bool = False
@@ -55,7 +56,8 @@ class Run:
     ``excluded`` counts the Training pictures that were left out because another split holds them too; ``skipped``
     counts the bad rows. ``measured`` is the split that accuracy is measured on. ``init`` says how the initial weights
     were made. ``revision`` is the Git commit of the program, with ``+`` when files differed from it; it is empty when
-    unknown. ``best`` is None until the run is finished, and for a mean of networks (train.average).
+    unknown. ``best`` is None until the run is finished, and for a mean of networks (train.average). ``start`` is the
+    accuracy before training, 0 to 1; None for a run from random weights, and for one of an earlier version.
     """
 
     recipe: Recipe
@@ -70,6 +72,7 @@ class Run:
     measured: str
     init: str
     best: Epoch | None
+    start: float | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "Run":
@@ -106,12 +109,12 @@ class Run:
         reached = f"{self.measured} {self.best.accuracy:.2%}" if self.best else "no epoch measured"
         return f"{self.command} ({reached}; weights: {self.init}; votes: {self.votes or 'none'})"
 
-    def faces(self, folder: Path, data: Path) -> Splits:
+    def faces(self, folder: Path, data: Sequence[Path]) -> Splits:
         """Read the faces that the run was trained and measured on. Raises UsageError when ``data`` holds others."""
-        splits = read_splits(data, skip_bad=self.skipped > 0)
+        splits = read_splits(*data, skip_bad=self.skipped > 0)
         theirs = splits.find_training(self.training_sha256)
         if theirs is None or splits.public.sha256() != self.public_sha256:
-            raise UsageError(f"{data} is not the data that {folder} was trained on")
+            raise UsageError(f"{' and '.join(map(str, data))} is not the data that {folder} was trained on")
         return dataclasses.replace(splits, training=splits.published.select(theirs))
 
 
@@ -123,19 +126,23 @@ def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Worke
     if recipe.votes and inputs.votes is None:
         raise UsageError(f"recipe {recipe.name} learns from FERPlus: give --votes fer2013new.csv, or --set votes=0")
     weights = _initial_weights(recipe, inputs.weights)
-    splits = read_splits(inputs.data, inputs.skip_bad)
+    splits = read_splits(*inputs.data, skip_bad=inputs.skip_bad)
     print(splits, file=sys.stderr)
     training = _training_set(recipe, inputs, splits)
     run = _new_run(recipe, inputs, splits, training, weights.provenance)
     if workers.chief:
         _refuse_another_run(folder, run)
         folder.mkdir(parents=True, exist_ok=True)
-        run.save(folder)
     configure_keras(recipe)
     with workers.strategy.scope():
         model = MODELS[recipe.model].build(recipe.dropout)
         weights.load(model, statistics_faces(splits.training))
         model = workers.synchronized(model)
+    if inputs.weights != "none":
+        run = dataclasses.replace(run, start=measure_in_float32(model, recipe, splits.public).accuracy)
+        print_line(f"{recipe.name} before training: {run.measured} {run.start:.2%}")
+    if workers.chief:
+        run.save(folder)
     best = fit(model, recipe, training, splits.public, folder, workers)
     run = dataclasses.replace(run, best=best)
     if workers.chief:
@@ -214,7 +221,8 @@ def command_of(recipe: Recipe, inputs: RunInputs) -> str:
     votes = f" --votes {inputs.votes.name}" if inputs.votes and recipe.votes else ""
     weights = f" --weights {named_weights(inputs.weights)}" if inputs.weights != "none" else ""
     skip_bad = " --skip-bad" if inputs.skip_bad else ""
-    return f"fer-train run {recipe.name} --data fer2013.csv{weights}{votes}{skip_bad}{''.join(changed)}"
+    joined = "".join(f" --data {path.name}" for path in inputs.data[1:])
+    return f"fer-train run {recipe.name} --data fer2013.csv{joined}{weights}{votes}{skip_bad}{''.join(changed)}"
 
 
 def named_weights(weights: str) -> str:
@@ -245,13 +253,13 @@ def _teachers(recipe: Recipe, splits: Splits) -> Teachers:
         theirs = bank.faces_of(name, splits)
     if len({(bank.seed, len(bank.logits), bank.training_sha256) for bank in banks}) > 1:
         raise UsageError(f"teachers {', '.join(recipe.teachers)}: their banks hold different views")
-    missing = int((splits.kept & ~theirs).sum())
+    missing = int((splits.kept & splits.first & ~theirs).sum())  # joined faces may learn from their labels alone
     if missing:
         raise UsageError(
             f"teachers {', '.join(recipe.teachers)}: their banks lack {missing:,} of the training faces. They were "
             "made of data with more splits. Give the same data, or make banks with `fer-train bank`"
         )
-    return Teachers(banks, splits.published.select(theirs).pixels, splits.kept[theirs])
+    return Teachers(banks, splits.published.select(theirs).pixels, splits.kept[theirs], theirs[splits.kept])
 
 
 def _new_run(recipe: Recipe, inputs: RunInputs, splits: Splits, training: TrainingSet, init: str) -> Run:
@@ -276,7 +284,7 @@ def _new_run(recipe: Recipe, inputs: RunInputs, splits: Splits, training: Traini
 def _refuse_another_run(folder: Path, run: Run) -> None:
     if not (folder / _RUN).exists():
         return
-    found = dataclasses.replace(Run.load(folder), best=None, revision=run.revision)
+    found = dataclasses.replace(Run.load(folder), best=None, start=None, revision=run.revision)
     differing = [f.name for f in dataclasses.fields(Run) if getattr(found, f.name) != getattr(run, f.name)]
     if differing:
         raise UsageError(

@@ -3,7 +3,6 @@
 PublicTest only measures accuracy and chooses the epoch; it never enters a gradient or a batch-norm statistic.
 """
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from train.data.batches import Batch, TrainingSet, batches
 from train.data.ferplus import VOTES
 from train.distributed import Workers
 from train.models.registry import MODELS
+from train.progress import Progress, print_line
 from train.recipes import Recipe
 
 _PREDICT_BATCH: Final = 256
@@ -107,6 +107,15 @@ def measure_model(model: Any, faces: LabelledFaces) -> Figures:
     return measure(faces.labels, predict_logits(model, faces.pixels).argmax(axis=1))
 
 
+def measure_in_float32(model: Any, recipe: Recipe, faces: LabelledFaces) -> Figures:
+    """As ``measure_model``, with the model's weights in float32 whatever precision the recipe trains in."""
+    if recipe.precision == "float32":
+        return measure_model(model, faces)
+    measured = build_in_float32(recipe)
+    measured.set_weights(model.get_weights())
+    return measure_model(measured, faces)
+
+
 def _inputs(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return normalize(pixels)[..., np.newaxis]
 
@@ -124,7 +133,6 @@ class _Training:
     ) -> None:
         self._model, self._recipe, self._training, self._public = model, recipe, training, public
         self._folder = folder
-        self._measured = model if recipe.precision == "float32" else build_in_float32(recipe)
         self._learning = model if training.votes is None else _with_votes_output(model)
         self._history = read_history(folder.path)[: folder.finished_epochs()]  # the rest is trained again
 
@@ -144,7 +152,7 @@ class _Training:
         for epoch in range(len(self._history), stage.end):
             self._run_epoch(loop, epoch)
             if self._out_of_patience():
-                _print_progress(f"{self._recipe.name}: no better epoch for {self._recipe.patience}; stopped early")
+                print_line(f"{self._recipe.name}: no better epoch for {self._recipe.patience}; stopped early")
                 return
 
     def _run_epoch(self, loop: "_Loop", epoch: int) -> None:
@@ -152,9 +160,7 @@ class _Training:
         loss, waited = loop.run_epoch(batches(self._recipe, self._training, epoch), epoch)
         seconds = time.monotonic() - started
         with loop.averaged():
-            if self._measured is not self._model:
-                self._measured.set_weights(self._model.get_weights())
-            figures = measure_model(self._measured, self._public)
+            figures = measure_in_float32(self._model, self._recipe, self._public)
             speed, share = len(self._training) / seconds, waited / seconds
             result = Epoch(epoch, loss, figures.accuracy, figures.macro_f1, loop.learning_rate, speed, share)
             if not self._history or result.accuracy > self._best().accuracy:
@@ -163,7 +169,7 @@ class _Training:
         self._folder.save_history(self._history)
         loop.epoch.assign(epoch + 1)
         self._folder.save_checkpoint()
-        _print_progress(_progress(self._recipe, result, len(self._training), self._public))
+        print_line(_summary(self._recipe, result, len(self._training), self._public))
 
     def _best(self) -> Epoch:
         return max(self._history, key=lambda result: result.accuracy)
@@ -182,6 +188,7 @@ class _Loop:
         if self._small_epochs:
             _accept_input_size(model, recipe.small_side)
         self._steps = faces // recipe.batch
+        self._progress = Progress(recipe.name, recipe.all_epochs, self._steps)
         with workers.strategy.scope():
             self._optimizer = _optimizer(recipe, stage.learning_rate)
             self._optimizer.build(model.trainable_variables)
@@ -210,7 +217,7 @@ class _Loop:
             self._optimizer.learning_rate.assign(self._scheduled(done))
             decay = tf.constant(min(self._recipe.ema, (1 + done) / (10 + done)), tf.float32)
             losses.append(self._step(self._workers.spread(batch), decay, small=small))
-            _show_step(self._recipe, epoch, step, self._steps)
+            self._progress.show(epoch, step + 1)
         return float(np.mean([float(loss) for loss in losses])), waited
 
     @contextmanager
@@ -251,7 +258,8 @@ class _Loop:
         loss = batch.weights * _cross_entropy(batch.labels, logits)
         if batch.teacher is not None:  # Hinton et al. 2015, arXiv 1503.02531
             soft = recipe.temperature**2 * _cross_entropy(batch.teacher, logits / recipe.temperature)
-            loss = (1 - recipe.distillation) * loss + recipe.distillation * soft
+            share = recipe.distillation * tf.reduce_sum(batch.teacher, axis=1)  # 0 for a face without teachers
+            loss = (1 - share) * loss + recipe.distillation * soft
         if votes is not None:
             loss += recipe.votes * _cross_entropy(batch.votes, votes)
         penalty = tf.add_n([tf.cast(extra, tf.float32) for extra in self._model.losses] or [tf.constant(0.0)])
@@ -306,21 +314,10 @@ def _with_votes_output(model: Any) -> Any:
     return keras.Model(model.input, [model.output, votes], name=model.name)
 
 
-def _show_step(recipe: Recipe, epoch: int, step: int, steps: int) -> None:
-    if sys.stderr.isatty():
-        text = f"{recipe.name} epoch {epoch + 1}/{recipe.all_epochs}, step {step + 1}/{steps}"
-        print(f"\r{text}", end="", file=sys.stderr)
-
-
-def _progress(recipe: Recipe, result: Epoch, faces: int, public: LabelledFaces) -> str:
+def _summary(recipe: Recipe, result: Epoch, faces: int, public: LabelledFaces) -> str:
     left = (recipe.all_epochs - result.epoch - 1) * faces / result.images_per_second / 60
     return (
         f"{recipe.name} epoch {result.epoch + 1}/{recipe.all_epochs}: loss {result.loss:.3f}, {public.split} "
         f"{result.accuracy:.2%}, {result.images_per_second:.0f} img/s ({result.input_share:.1%} input), "
         f"{left:.0f} min left"
     )
-
-
-def _print_progress(line: str) -> None:
-    start = "\r" if sys.stderr.isatty() else ""  # overwrites the line of _show_step
-    print(f"{start}{line}", file=sys.stderr, flush=True)

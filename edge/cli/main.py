@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own errors say what OpenCV and FFmpeg would print
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
+from edge.cli.arguments import Once
 from edge.system.memory_dump import forbid_memory_dumps
 from edge.system.shutdown import exit_if_camera_hangs, guarded
 
@@ -171,6 +172,7 @@ def _add_verify(commands: Commands) -> None:
     verify.add_argument(
         "--data",
         type=Path,
+        action=Once,
         metavar="PATH",
         help="labelled faces to measure the accuracy on: FER2013's CSV (plain, .gz, .xz, .zip, .tar.gz) or a folder "
         "with one folder of pictures per label; see docs/data.md",

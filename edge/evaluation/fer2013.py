@@ -58,6 +58,9 @@ _SPLIT_NAMES: Final = {
 MEASURED: Final = (Split.PUBLIC, Split.VALIDATION, Split.TEST)
 """Accuracy is measured on the first of these that the data has; on PrivateTest only when a user asks for it."""
 
+NO_ROW: Final = -1
+"""The row of a face that was joined to a CSV's faces and is in no row of it."""
+
 _SPLIT_OF_USAGE: Final = {name: split for name, split in _SPLIT_NAMES.items() if split is not Split.UNSPLIT}
 _CSV_FILE_NAMES: Final = ("fer2013.csv", "icml_face_data.csv")
 _VALUE_OF_PIXEL: Final = {f"{value}{zeros}": value for value in range(256) for zeros in ("", ".0")}
@@ -87,7 +90,7 @@ class LabelledFaces:
     """Faces with their labels.
 
     ``pixels`` is ``(n, 48, 48)`` uint8, ``labels`` ``(n,)`` int64 (index into LABELS). ``rows`` is ``(n,)`` int64: the
-    0-based data row of each face in its CSV, to which FERPlus votes are aligned; trees of pictures have none. ``split``
+    0-based data row of each face in its CSV, to which FERPlus votes are aligned, or NO_ROW; trees have none. ``split``
     is the one that all faces belong to, or None for all splits together.
     """
 

@@ -68,7 +68,8 @@ def compare_command(arguments: Namespace) -> int:
 def bundle_classifier(name: str) -> ComparedClassifier:
     """A bundle's int8 network on one CPU thread, by the bundle's name or folder."""
     bundle = open_bundle(find_bundle(name))
-    return ComparedClassifier(bundle.card.name, len(bundle.model), Classifier(bundle).logits)
+    title = Path(name).resolve().name  # of several bundles of one network, the folders tell them apart
+    return ComparedClassifier(title, len(bundle.model), Classifier(bundle).logits)
 
 
 def fer_classifier(file: Path) -> ComparedClassifier:

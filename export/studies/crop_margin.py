@@ -19,6 +19,7 @@ import cv2
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from edge.errors import DataError, UsageError
 from edge.evaluation.fer2013 import LabelledFaces, Split, read_faces
@@ -56,7 +57,8 @@ class MarginTrial:
 
     ``difference`` is its accuracy minus that of classifying the same faces directly, and ``error`` its standard error.
     ``gained`` counts the faces that are right only when cropped, ``lost`` those that are right only directly; ``p`` is
-    McNemar's exact two-sided p-value. ``nll`` is the mean negative log-likelihood of the true label in nats.
+    McNemar's exact two-sided p-value. ``nll`` is the mean negative log-likelihood of the true label in nats; ``behind``
+    is how far it is above that of the best margin, on the same faces, and ``behind_error`` the standard error of that.
     """
 
     margin: float
@@ -67,6 +69,13 @@ class MarginTrial:
     lost: int
     p: float
     nll: float
+    behind: float
+    behind_error: float
+
+    @property
+    def as_good_as_best(self) -> bool:
+        """Whether chance alone may be why the best margin is better: two standard errors."""
+        return self.behind <= 2 * self.behind_error
 
 
 @dataclass(frozen=True)
@@ -93,8 +102,13 @@ class MarginStudy:
 
     @property
     def best(self) -> MarginTrial:
-        """The most accurate margin; of several, the one with the lowest NLL."""
-        return max(self.trials, key=lambda trial: (trial.accuracy, -trial.nll))
+        """The margin with the lowest NLL, which is less noisy than accuracy."""
+        return min(self.trials, key=lambda trial: trial.nll)
+
+    def choose(self, current: float) -> float:
+        """The best margin, or the ``current`` one where it is measured and chance may be why another is better."""
+        kept = any(trial.margin == current and trial.as_good_as_best for trial in self.trials)
+        return current if kept else self.best.margin
 
 
 def paste_face(face: Gray, square: Box) -> Layer:
@@ -172,8 +186,11 @@ def study_margins(
         raise DataError(f"none of the {len(faces)} faces was detected in its scene, so there is nothing to compare")
     true = np.array(labels, np.int64)
     alone_right = _right(direct, true)
+    losses = [_losses(predictions, true) for predictions in cropped]
+    best = min(losses, key=lambda one: float(one.mean()))
     trials = [
-        _trial(margin, predictions, alone_right, true) for margin, predictions in zip(margins, cropped, strict=True)
+        _trial(margin, _right(predictions, true), alone_right, own, best)
+        for margin, predictions, own in zip(margins, cropped, losses, strict=True)
     ]
     left, top, side = (float(value) for value in np.median(inside, axis=0))
     return MarginStudy(
@@ -205,23 +222,41 @@ def _right(predictions: Sequence[NDArray[np.float64]], labels: NDArray[np.int64]
     return np.asarray(np.array([int(one.argmax()) for one in predictions], np.int64) == labels)
 
 
+def _losses(predictions: Sequence[NDArray[np.float64]], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The negative log-likelihood of each face's label in nats, ``(n,)``."""
+    return np.array([-math.log(max(one[label], 1e-12)) for one, label in zip(predictions, labels, strict=True)])
+
+
 def _trial(
-    margin: float, predictions: Sequence[NDArray[np.float64]], alone: NDArray[np.bool_], labels: NDArray[np.int64]
+    margin: float,
+    right: NDArray[np.bool_],
+    alone: NDArray[np.bool_],
+    losses: NDArray[np.float64],
+    best: NDArray[np.float64],
 ) -> MarginTrial:
-    right = _right(predictions, labels)
     gained, lost = int((right & ~alone).sum()), int((alone & ~right).sum())
     differences = right.astype(np.float64) - alone
-    error = float(differences.std(ddof=1) / math.sqrt(len(right))) if len(right) > 1 else 1.0
-    nll = -float(np.mean([math.log(max(one[label], 1e-12)) for one, label in zip(predictions, labels, strict=True)]))
     return MarginTrial(
-        margin, float(right.mean()), float(differences.mean()), error, gained, lost, mcnemar_p_value(gained, lost), nll
+        margin=margin,
+        accuracy=float(right.mean()),
+        difference=float(differences.mean()),
+        error=_standard_error(differences),
+        gained=gained,
+        lost=lost,
+        p=mcnemar_p_value(gained, lost),
+        nll=float(losses.mean()),
+        behind=float((losses - best).mean()),
+        behind_error=_standard_error(losses - best),
     )
+
+
+def _standard_error(values: NDArray[np.float64]) -> float:
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 1.0
 
 
 def mcnemar_p_value(gained: int, lost: int) -> float:
     """Exact two-sided p-value of ``gained`` against ``lost`` discordant pairs (McNemar 1947, binomial form)."""
-    n, fewer = gained + lost, min(gained, lost)
-    return min(1.0, float(2 * sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n))
+    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
 def margin_command(arguments: Namespace) -> int:
@@ -230,7 +265,8 @@ def margin_command(arguments: Namespace) -> int:
     faces = _sample(read_faces(arguments.data, Split.PUBLIC), arguments.faces, arguments.seed)
     classifier = Classifier(bundle)
     find = tracking_finder(classifier) if arguments.followed else scan_finder()
-    fit = study_margins(classifier, faces, MARGINS, arguments.seed, find)
+    margins = sorted({*MARGINS, bundle.card.crop_margin})
+    fit = study_margins(classifier, faces, margins, arguments.seed, find)
     if arguments.json:
         document = {
             "bundle": bundle.card.name,
@@ -243,11 +279,17 @@ def margin_command(arguments: Namespace) -> int:
     else:
         print(_table(fit, bundle.card.crop_margin))
     if arguments.write:
-        write_margin(bundle, fit.best.margin)
-        print(
-            f"{bundle.folder}: crop margin {fit.best.margin:.3f} (was {bundle.card.crop_margin:.3f})", file=sys.stderr
-        )
+        _write_chosen(bundle, fit)
     return 0
+
+
+def _write_chosen(bundle: Bundle, fit: MarginStudy) -> None:
+    current, chosen = bundle.card.crop_margin, fit.choose(bundle.card.crop_margin)
+    if chosen == current:
+        print(f"{bundle.folder}: crop margin {current:.3f} stays: none is better beyond chance", file=sys.stderr)
+        return
+    write_margin(bundle, chosen)
+    print(f"{bundle.folder}: crop margin {chosen:.3f} (was {current:.3f})", file=sys.stderr)
 
 
 def write_margin(bundle: Bundle, margin: float) -> None:
@@ -278,7 +320,13 @@ def _table(fit: MarginStudy, current: float) -> str:
     ]
     for trial in fit.trials:
         notes = " ".join(
-            word for word, so in (("best", trial is fit.best), ("on the card", trial.margin == current)) if so
+            word
+            for word, so in (
+                ("best", trial is fit.best),
+                ("as good", trial is not fit.best and trial.as_good_as_best),
+                ("on the card", trial.margin == current),
+            )
+            if so
         )
         lines.append(
             f"{trial.margin:6.3f} {trial.accuracy:>10.2%} {100 * trial.difference:>+13.2f} +- {100 * trial.error:4.2f} "

@@ -110,6 +110,7 @@ RULES = (
         r"fer-train (bank|evaluate) .*",
         "needs TensorFlow, a run; tests/train/evaluation/test_evaluate.py has both",
     ),
+    Rule("parsed", r"fer-train twins .*", "takes many minutes; tests/train/data/test_twins.py searches some pictures"),
     Rule("parsed", r"fer-train average .*", "needs trained runs; tests/train/test_average.py makes two"),
     Rule("parsed", r"fer-export bundle .*", "needs a trained run; tests/export/test_build.py makes a small one"),
     Rule(

@@ -80,7 +80,7 @@ def test_each_weight_is_the_mean_by_shares_and_the_run_has_its_provenance(blobs:
 def test_a_run_is_averaged_with_a_bundle(blobs: Path, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="no TFLite runtime is installed")
     one, out = make_run(tmp_path / "one", blobs, 1), tmp_path / "mean"
-    run, _ = average_networks([str(one), "student-small"], (), blobs, out)
+    run, _ = average_networks([str(one), "student-small"], (), (blobs,), out)
     found = find_trained("student-small")
     assert found is not None
     model = MODELS["student-small"].build(0.0)
@@ -92,7 +92,7 @@ def test_a_run_is_averaged_with_a_bundle(blobs: Path, tmp_path: Path) -> None:
 
 def test_batch_norms_are_measured_on_unchanged_training_faces(blobs: Path, tmp_path: Path) -> None:
     one, out = make_run(tmp_path / "one", blobs, 1), tmp_path / "again"
-    run, _ = average_networks([str(one)], (), blobs, out)
+    run, _ = average_networks([str(one)], (), (blobs,), out)
     for before, after in zip(weights_of(one), weights_of(out), strict=True):
         np.testing.assert_array_equal(after, before)
     model = run.model(out)
@@ -124,7 +124,7 @@ def test_networks_that_cannot_be_averaged_are_refused(blobs: Path, tmp_path: Pat
         ([one, elsewhere], (), "elsewhere was trained on other faces than"),
     ):
         with pytest.raises(UsageError, match=reason):
-            average_networks(members, shares, blobs, out)
+            average_networks(members, shares, (blobs,), out)
         assert not out.exists()
     with pytest.raises(UsageError, match="exists"):
-        average_networks([one, two], (), blobs, tmp_path)
+        average_networks([one, two], (), (blobs,), tmp_path)

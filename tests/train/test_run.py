@@ -15,6 +15,8 @@ pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
 from edge.errors import UsageError  # noqa: E402
+from train.checkpoints import Epoch  # noqa: E402
+from train.cli import _outcome  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.recipes import RECIPES  # noqa: E402
 from train.run import Run, RunInputs, command_of  # noqa: E402
@@ -35,10 +37,19 @@ def test_a_run_fits_data_with_a_further_split_that_holds_some_of_its_faces(blobs
     assert (len(before.training), len(after.training)) == (112, 104)
     hashes = (before.training.sha256(), before.public.sha256())
     run = Run(RECIPES["shallow"], "x", "", *hashes, "", (), 0, 0, "PublicTest", "random", None)
-    assert run.faces(tmp_path, complete).training.sha256() == hashes[0]
+    assert run.faces(tmp_path, (complete,)).training.sha256() == hashes[0]
     foreign = dataclasses.replace(run, training_sha256="0" * 64)
     with pytest.raises(UsageError, match="not the data"):
-        foreign.faces(tmp_path, complete)
+        foreign.faces(tmp_path, (complete,))
+
+
+@pytest.mark.parametrize(("start", "said"), [(None, False), (0.69, False), (0.7, True), (0.71, True)])
+def test_a_run_that_never_beat_its_start_says_so(start: float | None, said: bool) -> None:
+    best = Epoch(3, 1.0, 0.7, 0.6, 1e-3, 100.0, 0.0)
+    run = Run(RECIPES["shallow"], "x", "", "", "", "", (), 0, 0, "PublicTest", "random", best, start)
+    text = _outcome(Path("runs/x"), run)
+    assert "runs/x: epoch 4, chosen by PublicTest: accuracy 70.00%" in text
+    assert (f"weights that it began with ({start or 0:.2%})" in text) == said
 
 
 def losses(folder: Path) -> list[float]:
@@ -51,6 +62,9 @@ def test_a_run_is_repeatable_and_survives_kill_9(blobs: Path, tmp_path: Path) ->
     done = fer_train(*command, "--out", whole)
     assert done.returncode == 0, done.stderr
     assert "chosen by PublicTest: accuracy" in done.stdout
+    assert all(
+        line.startswith(("student-small epoch ", "112 training", "parsing")) for line in done.stderr.splitlines()
+    )
     process = subprocess.Popen([PROGRAM, *map(str, command), "--out", cut], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
     while not (cut / "history.jsonl").exists():
@@ -113,5 +127,5 @@ def test_the_command_of_a_run_distinguishes_an_earlier_run_from_a_bundle(tmp_pat
     (tmp_path / "student-small" / "run.json").write_text("{}")
     recipe, data = RECIPES["student-small"], tmp_path / "fer2013.csv"
     earlier, bundle = str(tmp_path / "student-small"), "student-small"
-    assert command_of(recipe, RunInputs(data, earlier)).endswith("fer2013.csv --weights runs/student-small")
-    assert command_of(recipe, RunInputs(data, bundle)).endswith("fer2013.csv --weights student-small")
+    assert command_of(recipe, RunInputs((data,), earlier)).endswith("fer2013.csv --weights runs/student-small")
+    assert command_of(recipe, RunInputs((data,), bundle)).endswith("fer2013.csv --weights student-small")

@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 class TrainingSet:
     """The training faces with their labels, votes and teachers.
 
-    ``votes`` are the FERPlus shares, ``(n, 10)`` float32.
+    ``votes`` are the FERPlus shares, ``(n, 10)`` float32; 0 for a face without votes.
     """
 
     faces: LabelledFaces
@@ -37,20 +37,23 @@ class Teachers:
     """The view banks of teachers; all have the same views, of the same faces.
 
     ``pixels`` are the faces that the banks were made for, ``(m, 48, 48)`` uint8. ``chosen``, ``(m,)`` bool, says which
-    of them are the training faces.
+    of them are training faces. ``taught``, ``(n,)`` bool, says which of the training faces these are. The others learn
+    from their labels alone.
     """
 
     banks: tuple[ViewBank, ...]
     pixels: NDArray[np.uint8]
     chosen: NDArray[np.bool_]
+    taught: NDArray[np.bool_]
 
     @classmethod
     def of_all(cls, banks: tuple[ViewBank, ...], faces: LabelledFaces) -> "Teachers":
         """Teachers whose banks were made for exactly the training faces."""
-        return cls(banks, faces.pixels, np.ones(len(faces), bool))
+        every = np.ones(len(faces), bool)
+        return cls(banks, faces.pixels, every, every)
 
     def view(self, epoch: int, temperature: float) -> tuple[NDArray[np.uint8], Floats]:
-        """The training faces in an epoch's view, and the teachers' mean probabilities for them."""
+        """The taught faces in an epoch's view, and the teachers' mean probabilities for them."""
         first = self.banks[0]
         view = epoch % len(first.logits)
         probabilities = [bank.probabilities(view, temperature)[self.chosen] for bank in self.banks]
@@ -59,7 +62,10 @@ class Teachers:
 
 
 class Batch(NamedTuple):
-    """The faces and targets of one step, all float32: ``inputs`` is ``(b, 48, 48, 1)``, the rest has a row per face."""
+    """The faces and targets of one step, all float32: ``inputs`` is ``(b, 48, 48, 1)``, the rest has a row per face.
+
+    A row of ``votes`` or ``teacher`` is 0 where the face has none.
+    """
 
     inputs: Floats
     labels: Floats
@@ -71,8 +77,9 @@ class Batch(NamedTuple):
 def batches(recipe: Recipe, training: TrainingSet, epoch: int) -> Iterator[Batch]:
     """Yield one epoch's batches in random order; an incomplete last batch is left out.
 
-    With teachers, an epoch uses one view of their banks, each face mirrored at random; without, every face is augmented
-    anew. After that the recipe's share of the faces is degraded; the teachers' answers are those for the clean view.
+    With teachers, an epoch uses one view of their banks, each face mirrored at random. A face without teachers is
+    augmented anew. After that the recipe's share of the faces is degraded; the teachers' answers are those for the
+    clean view.
     """
     rng = np.random.default_rng([recipe.seed, epoch])
     order = rng.permutation(len(training))
@@ -98,16 +105,21 @@ class _EpochImages:
     def __init__(self, recipe: Recipe, training: TrainingSet, epoch: int) -> None:
         self._strength = recipe.augmentation
         self._pixels = training.faces.pixels
+        self._taught = np.zeros(len(training), bool)
         self._teacher: Floats | None = None
         if training.teachers:
-            self._pixels, self._teacher = training.teachers.view(epoch, recipe.temperature)
+            self._taught = training.teachers.taught
+            views, probabilities = training.teachers.view(epoch, recipe.temperature)
+            self._pixels = self._pixels.copy()
+            self._pixels[self._taught] = views
+            self._teacher = np.zeros((len(training), len(LABELS)), np.float32)
+            self._teacher[self._taught] = probabilities
 
     def draw(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
-        if self._teacher is None:
-            return augment(self._pixels[chosen], rng, self._strength)
-        mirrored = rng.random(len(chosen)) < 0.5
-        pictures = self._pixels[chosen]
+        pictures, taught = self._pixels[chosen], self._taught[chosen]
+        mirrored = np.flatnonzero(taught)[rng.random(np.count_nonzero(taught)) < 0.5]
         pictures[mirrored] = pictures[mirrored, :, ::-1]
+        pictures[~taught] = augment(pictures[~taught], rng, self._strength)
         return pictures
 
     def teacher(self, chosen: NDArray[np.int64]) -> Floats | None:

@@ -5,7 +5,7 @@ import hashlib
 import os
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -15,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
-from edge.evaluation.fer2013 import MEASURED, BadRow, LabelledData, LabelledFaces, Split, pictures, read_data
+from edge.evaluation.fer2013 import (
+    MEASURED,
+    NO_ROW,
+    BadRow,
+    LabelledData,
+    LabelledFaces,
+    Split,
+    pictures,
+    read_data,
+)
+from train.data.twins import twins_of
 
 _CACHE_VERSION: Final = "3"
 """Version of the cache. Increase it whenever the parser's result for the same file changes."""
@@ -28,14 +38,18 @@ class Splits:
     """The training faces, and the faces that measure accuracy and choose the epoch.
 
     ``public`` is PublicTest, or validation or test where the data has no PublicTest (its ``split`` says which).
-    ``published`` are all of Training, and ``shared`` says for each other split which of them it has too, ``(n,)`` bool;
-    ``training`` are those that no split has. ``bad`` counts the rows that were skipped.
+    ``published`` are all of Training, and ``shared`` says for each other split which of them it has too, ``(n,)`` bool.
+    ``twins``, ``(n,)`` bool, are those that show the same photograph as a face of ``public`` (train.data.twins).
+    ``training`` are those that no split has and that are no twins. ``first`` says which of ``published`` the first data
+    set holds, ``(n,)`` bool. ``bad`` counts the rows that were skipped.
     """
 
     training: LabelledFaces
     public: LabelledFaces
     published: LabelledFaces
     shared: Mapping[Split, NDArray[np.bool_]]
+    twins: NDArray[np.bool_]
+    first: NDArray[np.bool_]
     bad: int
 
     @property
@@ -48,14 +62,19 @@ class Splits:
         return counts
 
     @property
+    def near(self) -> int:
+        """How many more pictures were removed from Training because they are twins."""
+        return self.excluded - sum(self.left_out.values())
+
+    @property
     def excluded(self) -> int:
-        """How many Training pictures were removed because another split has them too."""
-        return sum(self.left_out.values())
+        """How many Training pictures were removed because another split shows them too."""
+        return int((~self.kept).sum())
 
     @property
     def kept(self) -> NDArray[np.bool_]:
         """Which faces of ``published`` are in ``training``, ``(n,)`` bool."""
-        kept = np.ones(len(self.published), np.bool_)
+        kept = ~self.twins
         for has in self.shared.values():
             kept &= ~has
         return kept
@@ -64,44 +83,82 @@ class Splits:
         """Which faces of ``published`` have the hash of a run's or a bank's training faces; None if none have it.
 
         A file with fewer splits has fewer pictures to leave out. So a run made on one file fits another that has the
-        same Training: every choice of the splits whose pictures were left out is tried, that of this file first.
+        same Training: every choice of the splits whose pictures were left out is tried, that of this file first. A
+        run made on the first data set alone fits it when others are joined to it.
         """
-        splits = [split for split, has in self.shared.items() if has.any()]
-        for count in range(len(splits), -1, -1):
-            for others in combinations(splits, count):
-                chosen = replace(self, shared={split: self.shared[split] for split in others}).kept
-                if self.published.select(chosen).sha256() == sha256:
-                    return chosen
+        reasons = [has for has in (*self.shared.values(), self.twins) if has.any()]
+        for count in range(len(reasons), -1, -1):
+            for held in combinations(reasons, count):
+                left_out: NDArray[np.bool_] = np.any([np.zeros(len(self.published), bool), *held], axis=0)
+                chosen = ~left_out
+                for theirs in (chosen, chosen & self.first):
+                    if self.published.select(theirs).sha256() == sha256:
+                        return theirs
         return None
 
     def __str__(self) -> str:
         shared = ", ".join(f"{count:,} that {split} has too" for split, count in self.left_out.items())
         measured = f"{len(self.public):,} of {self.public.split} to measure accuracy"
-        return f"{len(self.training):,} training faces, {measured}; left out of Training: {shared}"
+        near = f", {self.near:,} near twins of {self.public.split}" if self.near else ""
+        return f"{len(self.training):,} training faces, {measured}; left out of Training: {shared}{near}"
 
 
-def read_splits(path: Path, skip_bad: bool = False) -> Splits:
-    """Read the data at ``path`` for a training run.
+def read_splits(*paths: Path, skip_bad: bool = False) -> Splits:
+    """Read one data set for a training run, or several that are joined.
 
-    FER2013 has several hundred pictures in more than one split. Training on them would make the measured accuracy too
-    high, so they are removed from Training. With ``skip_bad``, bad rows are left out and listed on stderr; without it,
-    the first one raises DataError. Raises also what edge.evaluation.fer2013.read_data raises.
+    Accuracy is measured on a split of the first data set, with the faces that the others have in that split. A tree of
+    pictures that states no splits is all Training when it is not the first. Only the first keeps its rows, since votes
+    are matched to these.
+
+    FER2013 has several hundred pictures in more than one split, and near twins of others (train.data.twins). Training
+    on them would make the measured accuracy too high, so they are removed from Training. With ``skip_bad``, bad rows
+    are left out and listed on stderr; without it, the first one raises DataError. Raises also what
+    edge.evaluation.fer2013.read_data raises.
     """
-    data = read_cached(path)
-    if data.bad:
-        _report_bad_rows(data, skip_bad)
-    public = data.faces(next((split for split in MEASURED if split in data.splits), Split.PUBLIC))
-    published = data.faces(Split.TRAINING)
+    sources = [read_cached(path) for path in paths]
+    for source in sources:
+        if source.bad:
+            _report_bad_rows(source, skip_bad)
+    measured = next((split for split in MEASURED if split in sources[0].splits), Split.PUBLIC)
+    sources[0].faces(Split.TRAINING), sources[0].faces(measured)  # they raise the error that says what there is
+    data = _join(sources)
+    public, published = data.splits[measured], data.splits[Split.TRAINING]
     contents = [face.tobytes() for face in published.pixels]
     shared: dict[Split, NDArray[np.bool_]] = {}
     for split in Split:
         if split is not Split.TRAINING and split in data.splits:
             theirs = {face.tobytes() for face in data.splits[split].pixels}
             shared[split] = np.array([content in theirs for content in contents], bool)
-    splits = Splits(published, public, published, shared, len(data.bad))
+    first = np.arange(len(published)) < len(sources[0].splits[Split.TRAINING])
+    twins = twins_of(published, sources[0].splits[Split.TRAINING], public)
+    splits = Splits(published, public, published, shared, twins, first, len(data.bad))
     if not splits.kept.any():
-        raise DataError(f"{path}: every picture of Training is in another split too, so there is nothing to train on")
+        raise DataError(
+            f"{paths[0]}: every picture of Training is in another split too, so there is nothing to train on"
+        )
     return replace(splits, training=published.select(splits.kept))
+
+
+def _join(sources: Sequence[LabelledData]) -> LabelledData:
+    """The faces of several data sets together, those of the first before the others'."""
+    parts: dict[Split, list[LabelledFaces]] = {}
+    for number, source in enumerate(sources):
+        for split, faces in source.splits.items():
+            place = Split.TRAINING if number and split is Split.UNSPLIT else split
+            without_rows = replace(faces, rows=np.full(len(faces), NO_ROW)) if number else faces
+            parts.setdefault(place, []).append(without_rows)
+    splits = {split: _concatenate(found, split) for split, found in parts.items()}
+    return LabelledData(sources[0].source, splits, tuple(bad for source in sources for bad in source.bad))
+
+
+def _concatenate(parts: Sequence[LabelledFaces], split: Split) -> LabelledFaces:
+    rows = [part.rows for part in parts if part.rows is not None]
+    return LabelledFaces(
+        np.concatenate([part.pixels for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate(rows) if len(rows) == len(parts) else None,
+        split,
+    )
 
 
 def read_cached(path: Path) -> LabelledData:

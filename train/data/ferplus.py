@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge.errors import DataError
 from edge.evaluation.csv_table import CsvRow, read_table
-from edge.evaluation.fer2013 import LabelledFaces
+from edge.evaluation.fer2013 import NO_ROW, LabelledFaces
 
 VOTES: Final = (
     "neutral",
@@ -33,6 +33,8 @@ VOTES: Final = (
 def read_votes(file: Path, faces: LabelledFaces, *others: LabelledFaces) -> NDArray[np.float32]:
     """Each face's shares of the votes, ``(n, 10)`` float32 in the order of VOTES; each row adds up to 1.
 
+    The rows of faces without votes, which were joined to FER2013's, are 0.
+
     Votes are matched to pictures by row number alone, since the image names of ``fer2013new.csv`` are no row numbers.
     ``others`` are further splits of the same data. The Usage of their rows must agree too, which detects missing rows.
     Raises DataError with file, row and reason.
@@ -45,14 +47,17 @@ def read_votes(file: Path, faces: LabelledFaces, *others: LabelledFaces) -> NDAr
     table = list(read_table(file, "FERPlus", VOTES, optional=("Usage",)))
     for split in (faces, *others):
         _check_rows(file, table, split)
-    return np.array([_shares(file, table[row]) for row in faces.rows], np.float32).reshape(-1, len(VOTES))
+    shares = np.zeros((len(faces), len(VOTES)), np.float32)
+    for index in np.flatnonzero(faces.rows != NO_ROW):
+        shares[index] = _shares(file, table[faces.rows[index]])
+    return shares
 
 
 def _check_rows(file: Path, table: Sequence[CsvRow], faces: LabelledFaces) -> None:
     rows = np.empty(0, np.int64) if faces.rows is None else faces.rows
     if len(table) <= rows.max(initial=-1):
         raise DataError(f"{file}: it has {len(table)} rows, too few for data row {rows.max()} of the pictures")
-    for row in (table[number] for number in rows):
+    for row in (table[number] for number in rows if number != NO_ROW):
         usage = row.values.get("Usage", faces.split)
         if faces.split is not None and usage != faces.split:
             raise DataError(

@@ -16,6 +16,7 @@ from edge.evaluation.metrics import Figures, ReliabilityDiagram, measure, reliab
 from edge.model.preprocessing import softmax
 from train.evaluation.predictions import Predictions
 from train.evaluation.predictors import Predictor, open_predictor
+from train.evaluation.subsets import SubsetAccuracy, subset_accuracies
 
 _SHIFTS: Final = ((0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2))
 _PREDICTIONS_SUFFIX: Final = ".npz"
@@ -31,15 +32,19 @@ class Evaluation:
     views: int
     figures: Figures
     calibration: ReliabilityDiagram
+    subsets: tuple[SubsetAccuracy, ...] = ()
 
 
-def evaluate(paths: list[Path], faces: LabelledFaces, views: int = 1, keep: Path | None = None) -> Evaluation:
+def evaluate(
+    paths: list[Path], faces: LabelledFaces, views: int = 1, keep: Path | None = None, votes: Path | None = None
+) -> Evaluation:
     """Measure the predictor at one path, or several as an ensemble, with 1 to 10 test-time ``views``.
 
     A path is a run folder (Keras, float32), a bundle (its int8 file) or an ``.npz`` file of saved predictions. Two
     views are the face and its mirror image; ten add four shifts by two pixels, each with its mirror image. The
     probabilities of all views and all predictors are averaged. ``keep`` is the file to save a single predictor's
-    predictions to. Raises UsageError and DataError as train.evaluation.predictions and train.evaluation.predictors do.
+    predictions to. ``votes`` is FERPlus's file, for the accuracy where the crowd agrees. Raises UsageError and
+    DataError as train.evaluation.predictions and train.evaluation.predictors do.
     """
     if not 1 <= views <= MOST_VIEWS:
         raise UsageError(f"--tta {views}: test-time augmentation has 1 to {MOST_VIEWS} views")
@@ -63,6 +68,7 @@ def evaluate(paths: list[Path], faces: LabelledFaces, views: int = 1, keep: Path
         views,
         measure(faces.labels, averaged.argmax(axis=1)),
         reliability_diagram(faces.labels, averaged),
+        subset_accuracies(faces, averaged.argmax(axis=1), votes),
     )
 
 
@@ -92,6 +98,7 @@ def format_evaluation(evaluation: Evaluation) -> str:
         f"{evaluation.name}: {figures.n} faces{', ' + evaluation.split if evaluation.split else ''}, {views}",
         f"accuracy {figures.accuracy:.2%}   macro-F1 {figures.macro_f1:.2%}   expected calibration error "
         f"{evaluation.calibration.ece:.3f}   negative log-likelihood {evaluation.calibration.nll:.3f}",
+        *(f"{one.accuracy:.2%} of {one.faces:,} {one.name}" for one in evaluation.subsets),
         "",
         *figures.rows(),
     ]
@@ -107,4 +114,5 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         **evaluation.figures.as_json(),
         "ece": round(evaluation.calibration.ece, 5),
         "nll": round(evaluation.calibration.nll, 5),
+        "subsets": [one._asdict() for one in evaluation.subsets],
     }

@@ -1,7 +1,7 @@
 """Predictors: networks that classify faces, from a training run (Keras, float32) or a bundle (its int8 file)."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,16 +60,16 @@ def _bundle(path: Path) -> Predictor:
     )
 
 
-def make_teacher_bank(path: Path, data: Path, views: int, seed: int) -> ViewBank:
+def make_teacher_bank(path: Path, data: Sequence[Path], views: int, seed: int) -> ViewBank:
     """Make a view bank: the logits of a run or bundle for ``views`` augmented views of every face of its training data.
 
     Raises UsageError when ``data`` has other training faces, and what ``open_predictor`` raises.
     """
     teacher = open_predictor(path)
-    splits = read_splits(data, skip_bad=True)
+    splits = read_splits(*data, skip_bad=True)
     theirs = splits.find_training(teacher.training_sha256)
     if theirs is None:
-        raise UsageError(f"{data} is not the data that {path} was trained on")
+        raise UsageError(f"{' and '.join(map(str, data))} is not the data that {path} was trained on")
 
     def logits(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         print(f"classifying one view of {len(pixels)} faces", file=sys.stderr, flush=True)

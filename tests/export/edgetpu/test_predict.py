@@ -15,6 +15,7 @@ from edge.model.classifier import find_runtime
 from export.edgetpu.predict import Prediction, format_prediction, predict_mapping
 from export.edgetpu.rules import RULES, OpStatus
 from export.tflite_graph import read_graph
+from tests.conftest import ROOT
 from tests.export.tiny import CONV, DENSE, MEAN, POOL, Net, as_compiled, indices, schema, single, tiny
 
 BIN = Path(sys.executable).parent
@@ -53,6 +54,13 @@ def test_every_op_of_the_bundled_model_is_predicted_to_map() -> None:
     assert (
         0.9 < prediction.parameter_bytes / card.parameters < 1.1
     )  # a byte each; biases have four, batch norms are gone
+
+
+def test_the_page_shows_what_check_prints_of_a_bundled_model() -> None:
+    page = (ROOT / "docs" / "edge-tpu.md").read_text()
+    *_, last_op, _, verdict = check("student-small").stdout.splitlines()
+    assert last_op in page
+    assert verdict in page
 
 
 def retype(tensor: str, dtype: str) -> Callable[[Net], None]:

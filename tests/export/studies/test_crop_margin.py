@@ -18,6 +18,8 @@ from edge.model.classifier import Classifier
 from edge.records import Box
 from export.cli import CROP_MARGIN
 from export.studies.crop_margin import (
+    MarginStudy,
+    MarginTrial,
     mcnemar_p_value,
     paste_face,
     scan_finder,
@@ -95,5 +97,21 @@ def test_real_faces_are_found_and_paired_with_themselves(fer2013: Path, how: lis
         assert trial["difference"] == pytest.approx((trial["gained"] - trial["lost"]) / told["found"])
         assert trial["accuracy"] == pytest.approx(told["direct"] + trial["difference"])
     assert told["best"] in by_margin
+    assert by_margin[told["best"]]["behind"] == 0 == min(trial["behind"] for trial in told["trials"])
     assert abs(by_margin[0.0]["difference"]) < 0.2
     assert 0.9 < told["side"] < 1.1
+
+
+def study(*trials: MarginTrial) -> MarginStudy:
+    return MarginStudy(100, 90, 0.7, 0.7, 0.0, 0.0, 1.0, trials)
+
+
+def trial(margin: float, nll: float, behind: float, error: float) -> MarginTrial:
+    return MarginTrial(margin, 0.7, 0.0, 0.01, 5, 5, 1.0, nll, behind, error)
+
+
+def test_the_margin_on_the_card_stays_where_chance_may_be_why_another_is_better() -> None:
+    best = trial(0.05, 0.80, 0.0, 0.0)
+    assert study(trial(0.0, 0.81, 0.01, 0.006), best).choose(0.0) == 0.0
+    assert study(trial(0.0, 0.83, 0.03, 0.006), best).choose(0.0) == 0.05
+    assert study(trial(0.0, 0.81, 0.01, 0.006), best).choose(0.2) == 0.05, "it was not measured"

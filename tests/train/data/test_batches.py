@@ -69,7 +69,7 @@ def test_faces_that_only_the_bank_has_are_left_out_and_the_views_of_the_others_s
     faces = some_faces(24, [0, 1, 2])
     kept = np.arange(24) % 3 > 0
     bank = some_bank(faces, 60.0)
-    training = TrainingSet(faces.select(kept), None, Teachers((bank,), faces.pixels, kept))
+    training = TrainingSet(faces.select(kept), None, Teachers((bank,), faces.pixels, kept, np.ones(kept.sum(), bool)))
     views = ((draw_view(faces.pixels, bank.seed, 0).astype(np.float32) - 128) / 128)[kept]
     known = [*views, *(view[:, ::-1] for view in views)]
     for batch in batches(dataclasses.replace(PLAIN, temperature=1.0), training, 0):
@@ -97,3 +97,17 @@ def test_the_student_sees_degraded_faces_and_the_targets_are_those_of_clean_ones
     assert 20 <= changed.sum() <= 44
     for given, expected in zip(degraded[1:], clean[1:], strict=True):
         assert np.array_equal(given, expected)
+
+
+def test_a_face_without_teachers_is_augmented_anew_and_its_row_is_zero() -> None:
+    faces = some_faces(24, [0, 1, 2])
+    taught = np.arange(24) < 16
+    own = faces.select(taught)
+    teachers = Teachers((some_bank(own, 60.0),), own.pixels, np.ones(16, bool), taught)
+    recipe = dataclasses.replace(PLAIN, temperature=1.0, batch=24, augmentation=1.0)
+    [first], [later] = (batches(recipe, TrainingSet(faces, None, teachers), epoch) for epoch in (0, 8))
+    order = np.random.default_rng([recipe.seed, 0]).permutation(24)
+    np.testing.assert_allclose(first.teacher[taught[order]].sum(axis=1), 1, atol=1e-3)
+    assert not first.teacher[~taught[order]].any()
+    shown = {face.tobytes() for face in first.inputs[~taught[order]]}
+    assert not shown & {face.tobytes() for face in later.inputs}, "every epoch shows it anew"

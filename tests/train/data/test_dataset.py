@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge.errors import DataError
-from edge.evaluation.fer2013 import LabelledData, Split
+from edge.evaluation.fer2013 import NO_ROW, LabelledData, Split
 from edge.model.preprocessing import LABELS
 from train.data.dataset import cache_folder, read_cached, read_splits
 from train.data.view_bank import find_bank
@@ -206,9 +207,38 @@ def test_the_real_data_opens_the_second_time_in_under_a_second(fer2013: Path) ->
     started = time.process_time()  # a busy machine is not the reader's fault
     again = read_splits(fer2013)
     assert time.process_time() - started < 1.0
-    assert (len(again.training), len(again.public), again.left_out[Split.PUBLIC]) == (28709 - 351, 3589, 351)
+    assert (len(again.training), len(again.public), again.left_out[Split.PUBLIC]) == (28709 - 351 - 280, 3589, 351)
+    assert again.near == 280
+    assert str(again).endswith("351 that PublicTest has too, 280 near twins of PublicTest")
     assert again.training.sha256() == splits.training.sha256()
     # Kaggle's complete file has a third split with copies of Training's pictures; the recipes' teachers fit it too.
     private = np.arange(28709) % 100 == 0
     complete = dataclasses.replace(splits, shared={**splits.shared, Split.PRIVATE: private})
     assert find_bank("student").faces_of("student", complete).sum() == 28709 - 351
+
+
+def test_own_faces_are_joined_to_a_csv_for_training_and_keep_no_rows(blobs: Path, tree: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(tree / "train", own)  # happy/ and sad/, which state no split
+    alone, joined = read_splits(blobs), read_splits(blobs, own)
+    assert (len(alone.training), len(joined.training)) == (112, 115)
+    assert joined.public.sha256() == alone.public.sha256()
+    assert joined.training.rows is not None
+    assert joined.training.rows[-3:].tolist() == [NO_ROW] * 3
+    assert joined.first.sum() == 112
+    found = joined.find_training(alone.training.sha256())
+    assert found is not None
+    assert np.array_equal(found, joined.first), "a run on the CSV alone fits the joined data"
+
+
+def test_faces_that_two_data_sets_measure_on_are_measured_together(blobs: Path, tree: Path) -> None:
+    joined = read_splits(tree, blobs, tree)  # the tree's test is not FER2013's PublicTest
+    assert (len(joined.public), joined.public.split) == (4, Split.TEST)
+    assert len(read_splits(blobs, blobs).public) == 2 * len(read_splits(blobs).public)
+
+
+def test_the_first_data_set_must_have_faces_to_train_and_to_measure_on(blobs: Path, tree: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(tree / "train", own)
+    with pytest.raises(DataError, match="only 3 of unsplit"):
+        read_splits(own, blobs)

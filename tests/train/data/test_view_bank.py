@@ -18,7 +18,8 @@ def faces() -> LabelledFaces:
 
 def data_of(faces: LabelledFaces, **shared: np.ndarray) -> Splits:
     """A data set with these faces as Training; ``shared`` says which of them another split has too."""
-    return Splits(faces, faces, faces, {Split.named(split): has for split, has in shared.items()}, 0)
+    held = {Split.named(split): has for split, has in shared.items()}
+    return Splits(faces, faces, faces, held, np.zeros(len(faces), bool), np.ones(len(faces), bool), 0)
 
 
 def logits_of(pixels: np.ndarray) -> np.ndarray:

@@ -15,9 +15,11 @@ from edge.errors import UsageError  # noqa: E402
 from edge.model.bundle import find_bundle, open_bundle  # noqa: E402
 from edge.model.preprocessing import dequantize, normalize  # noqa: E402
 from tests.train.brief import brief_run  # noqa: E402
+from train.data.dataset import read_splits  # noqa: E402
 from train.init.from_bundle import load_bundle_weights  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
-from train.trainer import predict_logits  # noqa: E402
+from train.run import statistics_faces  # noqa: E402
+from train.trainer import measure_model, predict_logits  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ["student", "student-small"])
@@ -43,7 +45,11 @@ def test_a_bundle_of_another_network_is_refused() -> None:
 
 
 def test_a_run_starts_from_a_bundle_and_records_it(blobs: Path, tmp_path: Path) -> None:
-    run = brief_run("student", "student", blobs, tmp_path)
-    assert run["init"].startswith("int8 bundle student (PublicTest ")
-    assert open_bundle(find_bundle("student")).card.sha256 in run["init"]
-    assert "--weights student" in run["command"]
+    run = brief_run("student-small", "student-small", blobs, tmp_path)
+    bundle, splits = open_bundle(find_bundle("student-small")), read_splits(blobs)
+    assert run["init"].startswith("int8 bundle student-small (PublicTest ")
+    assert bundle.card.sha256 in run["init"]
+    assert "--weights student-small" in run["command"]
+    model = MODELS["student-small"].build(0.0)
+    load_bundle_weights(model, bundle, statistics_faces(splits.training))
+    assert run["start"] == pytest.approx(measure_model(model, splits.public).accuracy)
