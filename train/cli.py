@@ -27,6 +27,7 @@ _EXAMPLES = """examples:
   fer-train run shallow --data fer2013.csv --set epochs=2 --set optimizer=sgd --out /tmp/trial
   fer-train evaluate runs/paper --data fer2013.csv
   fer-train evaluate runs/co-teacher runs/paper --data fer2013.csv --tta 2      an ensemble, with mirror images
+  fer-train predict runs/paper --data test.csv --out predictions.csv
   fer-train average runs/degraded runs/clean --data fer2013.csv --out runs/mean
   fer-train bank runs/co-teacher --data fer2013.csv --out co-teacher.npz
 
@@ -38,6 +39,12 @@ Write a run whose weights are the mean of those of several networks. Average onl
 the same weights: their mean is often more accurate than each of them. The mean of a run on degraded pictures and of
 one on clean pictures keeps most of the strengths of both. The statistics of the batch norms are measured again, on
 unchanged training faces. With a single run nothing else changes. Prints the accuracy of the mean."""
+
+_PREDICT_DESCRIPTION = """\
+Name the expression of each face of the challenge's test.csv, of any other CSV with a column pixels, or of a folder of
+pictures. The CSV that is written has a line for each: the data row, counted from 0, or the picture; the number of the
+class in FER2013's order; its name; the confidence. Pictures are cropped faces, as FER2013's are; `fer-train classify`
+finds the faces in whole pictures."""
 
 _TWINS_DESCRIPTION = """\
 List the pictures of a CSV that show the same photograph, by their rows: within Training, and between Training and the
@@ -137,6 +144,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _predict(arguments: argparse.Namespace) -> int:
+    start_tensorflow()
+    from train.evaluation.predict import predict  # noqa: PLC0415  TensorFlow
+
+    counts = predict(arguments.predictor, arguments.data, arguments.out, arguments.tta)
+    named = ", ".join(f"{label} {count:,}" for label, count in counts.most_common())
+    print(f"{arguments.out}: {counts.total():,} faces: {named}")
+    return 0
+
+
 def _twins(arguments: argparse.Namespace) -> int:
     from edge.evaluation.fer2013 import MEASURED, Split  # noqa: PLC0415  OpenCV
     from train.data.dataset import read_cached  # noqa: PLC0415
@@ -186,6 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands, data)
     _add_average(commands, data)
     _add_evaluate(commands)
+    _add_predict(commands)
     _add_bank(commands, data)
     _add_twins(commands)
     commands.add_parser("models", help="list the networks: parameters, multiply-accumulates, source").set_defaults(
@@ -292,13 +310,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "ensemble: their probabilities are averaged",
     )
     evaluate.add_argument("--split", help="the split to measure on (default: PublicTest if the data has it)")
-    evaluate.add_argument(
-        "--tta",
-        type=int,
-        default=1,
-        metavar="N",
-        help="test-time augmentation: average N shifted and mirrored views, 2 to 10 (default: 1, none)",
-    )
+    _add_tta(evaluate)
     evaluate.add_argument(
         "--votes",
         type=Path,
@@ -313,6 +325,36 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     )
     evaluate.add_argument("--out", type=Path, metavar="SVG", help="write a drawing of the confusion matrix")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_tta(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tta",
+        type=int,
+        default=1,
+        metavar="N",
+        help="test-time augmentation: average N shifted and mirrored views, 2 to 10 (default: 1, none)",
+    )
+
+
+def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    predict = commands.add_parser(
+        "predict", help="name the expressions of faces without labels", description=_PREDICT_DESCRIPTION
+    )
+    predict.set_defaults(command=_predict)
+    predict.add_argument(
+        "predictor", type=Path, metavar="RUN|BUNDLE", help="a run folder, or a bundle's folder or name"
+    )
+    predict.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        action=Once,
+        metavar="PATH",
+        help="a CSV with a column pixels (also compressed), or a folder of pictures of faces",
+    )
+    predict.add_argument("--out", type=Path, required=True, metavar="CSV", help="the file of answers to write")
+    _add_tta(predict)
 
 
 def _add_twins(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,15 @@ from numpy.typing import NDArray
 from edge.errors import UsageError
 from edge.model.bundle import CARD_FILE, find_bundle, open_bundle
 from edge.model.classifier import Classifier
+from edge.model.preprocessing import softmax
 from train.data.dataset import read_splits
 from train.data.view_bank import ViewBank, make_bank
 from train.init.from_bundle import bundle_provenance
 from train.run import Run
 from train.trainer import predict_logits
+
+_SHIFTS: Final = ((0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2))
+_MOST_VIEWS: Final = 2 * len(_SHIFTS)
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,30 @@ class Predictor:
     logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
     provenance: str
     training_sha256: str
+
+    def probabilities(self, pixels: NDArray[np.uint8], views: int) -> NDArray[np.float64]:
+        """The mean probabilities, ``(n, 7)``, over the first ``views`` test-time views of faces ``(n, 48, 48)``."""
+        logits = [self.logits(shifted_view(pixels, number)) for number in range(views)]
+        return np.asarray(np.mean([softmax(one) for one in logits], axis=0), np.float64)
+
+
+def check_views(views: int) -> None:
+    """Raise UsageError for a number of test-time views that there is not."""
+    if not 1 <= views <= _MOST_VIEWS:
+        raise UsageError(f"--tta {views}: test-time augmentation has 1 to {_MOST_VIEWS} views")
+
+
+def shifted_view(pixels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    """Test-time view ``number``, 0 to 9, of faces ``(n, 48, 48)``.
+
+    View 0 is the face itself, the next its mirror image. The others are shifted by two pixels in four directions, each
+    followed by its mirror image; border pixels are repeated.
+    """
+    (down, right), mirrored = _SHIFTS[number // 2], number % 2
+    padded = np.pad(pixels, ((0, 0), (2, 2), (2, 2)), mode="edge")
+    height, width = pixels.shape[1:]
+    shifted = padded[:, 2 - down : 2 - down + height, 2 - right : 2 - right + width]
+    return shifted[:, :, ::-1] if mirrored else shifted
 
 
 def open_predictor(path: Path) -> Predictor:

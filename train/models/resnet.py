@@ -50,7 +50,9 @@ def imagenet(dropout: float) -> Any:
     size = (PUBLISHED_SIZE, PUBLISHED_SIZE, 3)
     backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=size)
     face, x = _features(backbone, IMAGENET_MEANS)
-    return with_logits("resnet50-imagenet", face, layers.Dropout(dropout, name="dropout")(x))
+    model = with_logits("resnet50-imagenet", face, layers.Dropout(dropout, name="dropout")(x))
+    freeze_imagenet(model, head_only=False)
+    return model
 
 
 def vggface(dropout: float) -> Any:
@@ -67,9 +69,9 @@ def vggface(dropout: float) -> Any:
 
 
 def freeze_imagenet(model: Any, head_only: bool) -> None:
-    """Freeze the backbone's first 155 layers (up to ``conv5_block1_out``) in the first stage, none in the second."""
+    """Freeze the whole backbone in the first stage, its first 155 layers (up to ``conv5_block1_out``) in the second."""
     for number, layer in enumerate(model.get_layer(BACKBONE).layers):
-        layer.trainable = not (head_only and number < _FROZEN_LAYERS)
+        layer.trainable = not (head_only or number < _FROZEN_LAYERS)
 
 
 def freeze_vggface(model: Any, head_only: bool) -> None:
