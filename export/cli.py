@@ -4,14 +4,11 @@ import argparse
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Final
 
 from edge.cli.arguments import Once
+from edge.model.preprocessing import CROP_MARGIN
 from edge.system.shutdown import guarded
 from train.startup import start_tensorflow
-
-CROP_MARGIN: Final = 0.0
-"""Crop margin of new bundles; it suits both students (docs/experiments/crop-margin.md has the measurement)."""
 
 _DESCRIPTION = "Make a bundle for devices from a training run, measure it, and compile it for an Edge TPU."
 _EXAMPLES = """examples:

@@ -4,7 +4,7 @@ PublicTest only measures accuracy and chooses the epoch; it never enters a gradi
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -74,10 +74,19 @@ def fit(
 
 def predict_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Logits of a Keras model, ``(n, 7)`` float32, for faces ``(n, 48, 48)`` uint8 in single crop."""
+    return compile_logits(model)(pixels)
+
+
+def compile_logits(model: Any) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """``predict_logits`` of one model, to be called many times: TensorFlow compiles it once, which takes seconds."""
     forward = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
-    starts = range(0, len(pixels), _PREDICT_BATCH)
-    parts = [forward(tf.constant(_inputs(pixels[start : start + _PREDICT_BATCH]))) for start in starts]
-    return np.concatenate([np.asarray(part, np.float32) for part in parts])
+
+    def logits(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        starts = range(0, len(pixels), _PREDICT_BATCH)
+        parts = [forward(tf.constant(_inputs(pixels[start : start + _PREDICT_BATCH]))) for start in starts]
+        return np.concatenate([np.asarray(part, np.float32) for part in parts])
+
+    return logits
 
 
 def measure_model(model: Any, faces: LabelledFaces) -> Figures:

@@ -16,7 +16,7 @@ from msgspec import Meta
 from edge.errors import SourceError
 from edge.events.episodes import Change, EpisodeTracker, episode_settings
 from edge.events.factory import EventFactory
-from edge.model.bundle import Card
+from edge.model.classifier import CardTerms
 from edge.model.preprocessing import LABELS
 from edge.pipeline import FrameResult
 from edge.records import Event, EventTuning, Flaw
@@ -81,10 +81,10 @@ class Recorder:
             self._stream = file.open("wb")
         self._moment: Moment | None = None
 
-    def begin(self, run_id: str, card: Card, settings: Settings) -> None:
+    def begin(self, run_id: str, card: CardTerms, settings: Settings) -> None:
         """Record that a source was opened."""
         self._moment = None
-        thresholds = (card.events, card.abstention.threshold, settings.events, settings.preset)
+        thresholds = (card.events, card.threshold, settings.events, settings.preset)
         self._write(RecordingStart(1, run_id, card.name, card.sha256, *thresholds))
 
     def frame(self, result: FrameResult, moment: Moment) -> None:

@@ -21,9 +21,12 @@ from edge.evaluation.accuracy import measure_accuracy  # noqa: E402
 from edge.evaluation.fer2013 import Split, read_faces  # noqa: E402
 from edge.model.bundle import open_bundle  # noqa: E402
 from edge.model.classifier import Classifier  # noqa: E402
-from edge.model.preprocessing import LABELS, encode  # noqa: E402
+from edge.model.preprocessing import (  # noqa: E402
+    CROP_MARGIN,
+    LABELS,
+    encode,
+)
 from export.build import _write  # noqa: E402
-from export.cli import CROP_MARGIN  # noqa: E402
 from export.golden import golden_faces  # noqa: E402
 from export.quantization.convert import ConversionError, check_int8  # noqa: E402
 from export.tflite_graph import read_graph  # noqa: E402

@@ -1,5 +1,6 @@
 """Predictors: networks that classify faces, from a training run (Keras, float32) or a bundle (its int8 file)."""
 
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,17 +11,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import UsageError
+from edge.events.episodes import DEFAULT_TUNING
 from edge.model.bundle import CARD_FILE, find_bundle, open_bundle
-from edge.model.classifier import Classifier
-from edge.model.preprocessing import softmax
+from edge.model.classifier import CardTerms, Classifier
+from edge.model.preprocessing import CROP_MARGIN, softmax
+from edge.records import EventTuning
+from train.checkpoints import BEST_WEIGHTS
 from train.data.dataset import read_splits
 from train.data.view_bank import ViewBank, make_bank
 from train.init.from_bundle import bundle_provenance
 from train.run import Run
-from train.trainer import predict_logits
+from train.trainer import compile_logits
 
 _SHIFTS: Final = ((0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2))
 _MOST_VIEWS: Final = 2 * len(_SHIFTS)
+
+
+@dataclass(frozen=True)
+class RunTerms:
+    """What a bundle's card states, for a run, which has none: that of a new bundle, and no abstention.
+
+    A run's confidences are not calibrated, so it has no threshold below which an expression is uncertain.
+    """
+
+    name: str
+    sha256: str
+    crop_margin: float = CROP_MARGIN
+    events: EventTuning = DEFAULT_TUNING
+    threshold: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -29,12 +47,14 @@ class Predictor:
 
     ``logits`` maps faces ``(n, 48, 48)`` uint8 to ``(n, 7)`` float32; a bundle's are divided by its card's temperature.
     ``provenance`` says how the weights were made; ``training_sha256`` identifies the faces that they were trained on.
+    ``card`` is a bundle's, or what a run has in its place.
     """
 
     name: str
     logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
     provenance: str
     training_sha256: str
+    card: CardTerms
 
     def probabilities(self, pixels: NDArray[np.uint8], views: int) -> NDArray[np.float64]:
         """The mean probabilities, ``(n, 7)``, over the first ``views`` test-time views of faces ``(n, 48, 48)``."""
@@ -69,12 +89,12 @@ def open_predictor(path: Path) -> Predictor:
     if (path / CARD_FILE).exists() or not path.is_dir():
         return _bundle(path)
     run = Run.load(path)
-    model = run.model(path)
     return Predictor(
         f"run {path}, Keras float32",
-        lambda pixels: predict_logits(model, pixels),
+        compile_logits(run.model(path)),
         run.provenance(),
         run.training_sha256,
+        RunTerms(run.recipe.name, hashlib.sha256((path / BEST_WEIGHTS).read_bytes()).hexdigest()),
     )
 
 
@@ -86,6 +106,7 @@ def _bundle(path: Path) -> Predictor:
         lambda pixels: np.array([classifier.read(face) for face in pixels], np.float32),
         bundle_provenance(bundle.card),
         bundle.card.origin.training_sha256,
+        bundle.card,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import tf_keras as keras
 from tf_keras import layers
 
-from train.models.layers import face_input, with_logits
+from train.models.layers import SamplewiseNormalization, face_input, with_logits
 
 
 def paper(dropout: float) -> Any:
@@ -35,7 +35,7 @@ def vgg16(dropout: float) -> Any:
     L2 penalty of 1e-3 on kernels and biases.
     """
     face = face_input()
-    x = layers.LayerNormalization([1, 2, 3], epsilon=1e-6, center=False, scale=False, name="samplewise")(face)
+    x = SamplewiseNormalization(name="samplewise", dtype="float32")(face)
     x = layers.GaussianNoise(0.01, name="noise")(layers.BatchNormalization(name="input_bn")(x))
     x = keras.applications.VGG16(include_top=False, weights=None, input_tensor=x).output
     x = layers.Flatten(name="flatten")(x)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import tf_keras as keras
 from tf_keras import layers
 
-from train.models.layers import face_input, to_colour, with_logits
+from train.models.layers import ToColour, face_input, with_logits
 
 BACKBONE: Final = "resnet50"
 """Name of the layer that published weights are loaded into; Keras gives its own ResNet50 this name."""
@@ -84,7 +84,8 @@ def _features(backbone: Any, means: tuple[float, float, float]) -> tuple[Any, An
     """The input, and the 2048 pooled features of a published backbone."""
     face = face_input()
     x = layers.Resizing(PUBLISHED_SIZE, PUBLISHED_SIZE, "bilinear", name="resize")(face)
-    return face, layers.GlobalAveragePooling2D(name="pool")(backbone(to_colour(x, means), training=False))
+    colours = ToColour(means, name="three_channels")(x)
+    return face, layers.GlobalAveragePooling2D(name="pool")(backbone(colours, training=False))
 
 
 def _stages(x: Any, *, first_stride: int, stride_at: str, last_gamma: str, ceiling: float | None) -> Any:
