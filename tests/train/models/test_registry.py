@@ -15,6 +15,7 @@ import tensorflow as tf  # noqa: E402
 import tf_keras as keras  # noqa: E402
 from tf_keras import layers  # noqa: E402
 
+from train.models.layers import ToColour  # noqa: E402
 from train.models.registry import MODELS, macs  # noqa: E402
 
 RNG = np.random.default_rng(5)
@@ -230,6 +231,14 @@ def test_a_nested_model_with_slashes_in_its_names_is_saved_and_read_back(tmp_pat
     assert not np.allclose(other(FACES), model(FACES), atol=1e-4)
     other.load_weights(tmp_path / "best.weights.h5")
     np.testing.assert_allclose(other(FACES), model(FACES), atol=1e-4)
+
+
+def test_grey_becomes_pixels_of_three_colours_less_their_means() -> None:
+    layer = ToColour((10.0, 20.0, 30.5))
+    again = ToColour.from_config(layer.get_config())  # as Keras clones a network for several devices
+    expected = 128 * FACES + 128 - np.array([10.0, 20.0, 30.5])
+    for one in (layer, again):
+        np.testing.assert_allclose(one(FACES), expected, atol=1e-4)
 
 
 def test_macs_are_counted_by_hand_on_a_small_net() -> None:
