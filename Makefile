@@ -72,10 +72,11 @@ deb: $(DEVICE)/.ready   ## Debian packages for Bookworm and Trixie: ARCH=arm64|a
 	$(DEVICE)/bin/python -m export.debian.build --arch $(ARCH)
 
 # uv installs it in a minute, where pip takes many. The extras are what it would fetch itself at its first start.
+# 2024 says of josepy only how old it may be.
 $(HA)/.ready:
 	$(HA_PYTHON) -m venv $(HA)
 	$(HA)/bin/pip install --quiet --disable-pip-version-check uv
-	VIRTUAL_ENV=$(HA) $(HA)/bin/uv pip install --quiet homeassistant==$(HA_VERSION)
+	VIRTUAL_ENV=$(HA) $(HA)/bin/uv pip install --quiet homeassistant==$(HA_VERSION) $(if $(filter 2024.%,$(HA_VERSION)),'josepy<2')
 	VIRTUAL_ENV=$(HA) $(HA)/bin/uv pip install --quiet -c $(HA)/lib/python3*/site-packages/homeassistant/package_constraints.txt \
 	  home-assistant-frontend Pillow psutil-home-assistant ifaddr paho-mqtt
 	touch $@

@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from edge.events.episodes import Change, EpisodeTracker, episode_settings
 from edge.model.classifier import FaceClassifier
 from edge.model.preprocessing import crop
 from edge.records import Frame, Gray, Reading, Track
-from edge.settings import QualitySettings, Settings
+from edge.settings import Ignore, QualitySettings, Settings, require_expressions
 from edge.vision.detection import Detection, Detector
 from edge.vision.detectors import open_detector
+from edge.vision.ignore import is_ignored
+from edge.vision.poses import PoseKeeper
 from edge.vision.pyramid import Pyramid
 from edge.vision.quality import flaw
 from edge.vision.scheduler import ClassificationScheduler
@@ -48,12 +50,14 @@ class Pipeline:
     """Turns the frames of one source into results. ``stage_seconds`` sums the wall time of each of STAGES."""
 
     detector: Detector
+    ignored: tuple[Ignore, ...]
     tracker: Tracker
     scheduler: ClassificationScheduler
     quality: QualitySettings
     classifier: FaceClassifier
     episode_tracker: EpisodeTracker
     stage_seconds: dict[str, float]
+    poses: PoseKeeper = field(default_factory=PoseKeeper)
     _now: float = 0.0
     _stage_began: float = 0.0
 
@@ -86,6 +90,8 @@ class Pipeline:
         tracks = self.tracker.tracks(pyramid.size)
         chosen = self.scheduler.choose([track.id for track in tracks], frame.time)
         self._end_stage("track")
+        self.poses.update(self.detector, pyramid, [track for track in tracks if track.id in chosen], frame.time)
+        self._end_stage("detect")
         readings = {track.id: self._read(frame.gray, track) for track in tracks if track.id in chosen}
         ids = self.tracker.ids
         hidden = sorted(set(ids) - {track.id for track in tracks})
@@ -113,12 +119,13 @@ class Pipeline:
         self._end_stage("plan")
         detections = self.detector.search(pyramid)
         self._end_stage("detect")
-        return detections
+        return [found for found in detections if not is_ignored(found.square, pyramid.size, self.ignored)]
 
     def _read(self, gray: Gray, track: Track) -> Reading:
         """Classify one face, or say why it is not worth classifying."""
-        face = crop(gray, track.box, self.classifier.card.crop_margin)
-        reason = flaw(track.box, face, self.quality)
+        pose = self.poses.of(track)
+        face = crop(gray, track.box, self.classifier.card.crop_margin, pose.roll)
+        reason = "still" if track.still else flaw(track.box, face, self.quality, pose.yaw)
         self._end_stage("crop")
         if reason:
             return reason
@@ -133,7 +140,8 @@ class Pipeline:
 
 
 def make_pipeline(settings: Settings, classifier: FaceClassifier) -> Pipeline:
-    """A pipeline as the settings and the model's card say."""
+    """A pipeline as the settings and the model's card say. Raises SettingsError for a preset that the model lacks."""
+    require_expressions(settings.preset, classifier.card.labels, classifier.card.name)
     return _make_pipeline(settings, open_detector(settings.detect), classifier, dict.fromkeys(STAGES, 0.0))
 
 
@@ -141,10 +149,11 @@ def _make_pipeline(
     settings: Settings, detector: Detector, classifier: FaceClassifier, stage_seconds: dict[str, float]
 ) -> Pipeline:
     card = classifier.card
-    episodes = episode_settings(settings.events, settings.preset, card.events, card.threshold)
+    episodes = episode_settings(settings.events, settings.preset, card.labels, card.events, card.threshold)
     return Pipeline(
         detector=detector,
-        tracker=Tracker(settings.track),
+        ignored=settings.detect.ignore,
+        tracker=Tracker(settings.track, detector.least_similarity),
         scheduler=ClassificationScheduler(settings.model.rate),
         quality=settings.quality,
         classifier=classifier,

@@ -1,4 +1,4 @@
-"""The frozen records that flow through the device, from frame to event. No logic, no imports from the package."""
+"""The frozen records that flow through the device, from frame to event. No logic; they import only names of labels."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
@@ -8,14 +8,16 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from edge.labels import ShownLabel
+
 Gray: TypeAlias = NDArray[np.uint8]
 """A grey picture, ``(height, width)`` uint8, full-range luma 0..255."""
 
 Logits: TypeAlias = tuple[float, ...]
-"""Calibrated logits of a face, in the order of edge.model.preprocessing.LABELS; their softmax are probabilities."""
+"""Calibrated logits of a face, in the order of the card's labels; their softmax are probabilities."""
 
-Flaw: TypeAlias = Literal["small", "blurred", "low contrast"]
-"""Why a face is not good enough to classify."""
+Flaw: TypeAlias = Literal["small", "turned", "blurred", "low contrast", "still"]
+"""Why a face is not worth classifying."""
 
 Reading: TypeAlias = Logits | Flaw
 """The result for one face in one frame: its logits, or why it was not classified."""
@@ -85,20 +87,32 @@ class Square:
 
 
 @dataclass(frozen=True, slots=True)
+class Pose:
+    """How a head is held, in degrees: leaning clockwise in the picture by ``roll``, turned to a side by ``yaw``."""
+
+    roll: float = 0.0
+    yaw: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Track:
-    """One person's face while it stays in view, at ``box``; its last detection was at the time ``seen``, in seconds."""
+    """One person's face while it stays in view, at ``box``; its last detection was at the time ``seen``, in seconds.
+
+    ``still`` says that it has not moved for so long that it must be a picture.
+    """
 
     id: int
     box: Box
     seen: float
+    still: bool = False
 
 
 class Expression(msgspec.Struct, frozen=True):
     """The expression of a face: the likeliest label, its probability, and the probability of every label."""
 
-    label: str
+    label: ShownLabel
     confidence: float
-    scores: dict[str, float]
+    scores: dict[ShownLabel, float]
 
 
 class EventTuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,7 +133,7 @@ class Episode(msgspec.Struct, frozen=True):
     ``start`` is RFC 3339 with zone, ``duration`` in seconds. ``peak`` and ``mean`` are those of the confidence.
     """
 
-    expression: str
+    expression: ShownLabel
     start: str
     duration: float
     peak: float
@@ -160,10 +174,10 @@ class Fault(msgspec.Struct, frozen=True):
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
     """``…/verification``, retained: whether the deployed model gives its golden outputs on this device.
 
-    ``largest_lsb`` is the largest difference of an int8 logit over ``n`` golden inputs, in quantization steps;
-    rounding on this runtime explains up to ``allowed_lsb``. ``top1`` is the share with the same expression.
-    ``luma_levels`` and ``crop_levels`` are the largest differences, in grey levels, of a decoded picture and of the
-    faces cropped from it.
+    ``labels`` are the expressions that the model knows, in the order of its card. ``largest_lsb`` is the largest
+    difference of an int8 logit over ``n`` golden inputs, in quantization steps; rounding on this runtime explains up to
+    ``allowed_lsb``. ``top1`` is the share with the same expression. ``luma_levels`` and ``crop_levels`` are the largest
+    differences, in grey levels, of a decoded picture and of the faces cropped from it.
     """
 
     time: str
@@ -171,6 +185,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
     model: str
     sha256: str
+    labels: tuple[ShownLabel, ...]
     runtime: str
     accelerator: str
     n: int
@@ -185,8 +200,9 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
     """``…/accuracy``, retained: the last result of ``fer-edge verify --data … --publish``.
 
     ``promised`` is the card's accuracy; an accuracy below ``lowest`` fails. ``same_faces`` says whether it was measured
-    on the card's own faces. ``recalls`` has the recall of each label. ``ece`` is the expected calibration error,
-    ``nll`` the mean negative log-likelihood in nats. ``ms_p50`` and ``ms_p99`` are milliseconds per face.
+    on the card's own faces. ``recalls`` has the recall of each label that some face has. ``ece`` is the expected
+    calibration error, ``nll`` the mean negative log-likelihood in nats. ``ms_p50`` and ``ms_p99`` are milliseconds per
+    face.
     """
 
     time: str
@@ -203,7 +219,7 @@ class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
     promised: float
     lowest: float
     same_faces: bool
-    recalls: dict[str, float]
+    recalls: dict[ShownLabel, float]
     ece: float
     nll: float
     ms_p50: float

@@ -4,6 +4,8 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
+from edge.labels import LABEL
+
 PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*\Z"
 """The pattern of a text without control characters."""
 
@@ -21,6 +23,7 @@ PATTERN_WORDS: Final = {
     _LEVEL_OR_NONE: "a name without spaces, control characters, /, + and #",
     _PREFIX: "names with / between them, without spaces, control characters, + and #, not beginning with $",
     _USER: "text without :",
+    LABEL: "1 to 32 lower-case letters, digits, - and _, beginning with a letter",
     _PRESET: "1 to 64 lower-case letters, digits, - and _",
 }
 """What each pattern of a setting means, in words."""
@@ -31,6 +34,7 @@ Seconds = Annotated[float, Meta(ge=0.001, le=86_400)]
 Count = Annotated[int, Meta(ge=1, le=1000)]
 Side = Annotated[int, Meta(ge=64, le=8192)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
+Part = Annotated[float, Meta(ge=0.001, le=1)]
 FromCard = Literal["card"]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Text = Annotated[str, Meta(max_length=250, pattern=PRINTABLE)]

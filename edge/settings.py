@@ -1,14 +1,17 @@
 """The typed settings, read from one TOML file. An unknown key is an error that names the nearest known one."""
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_type_hints
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from edge.broker_url import parse_broker_url
 from edge.errors import SettingsError, nearest
+from edge.labels import LabelName, Labels
+from edge.setting_checks import check_ignored, check_presets, reject_unknown_keys, settings_error
 from edge.setting_types import (
     PATTERN_WORDS,
     PRINTABLE,
@@ -17,6 +20,7 @@ from edge.setting_types import (
     FileName,
     FromCard,
     Host,
+    Part,
     Port,
     PresetName,
     Seconds,
@@ -28,20 +32,8 @@ from edge.setting_types import (
 )
 from edge.untrusted_file import read_regular
 
-EXPRESSIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The same as edge.model.preprocessing.LABELS, which is not imported: doctor must work without numpy and OpenCV."""
-
-_EVENT_KINDS: Final = (
-    "appeared",
-    "changed",
-    "uncertain",
-    "preset",
-    "left",
-)  # as edge.records.EventKind, for the same reason
-
 _LARGEST_FILE: Final = 100_000  # bytes; the sample has eight thousand
 _MAX_DOTS: Final = 200
-_LONGEST_ERROR: Final = 400  # characters
 _LONGEST_BASE: Final = 180  # bytes of PREFIX/DEVICE, which begins the names of files; Linux allows them 255
 
 
@@ -88,6 +80,19 @@ class CameraSettings(Section, frozen=True):
     """Frame rate at which a folder of pictures is played."""
 
 
+class Ignore(Section, frozen=True):
+    """``[[detect.ignore]]``: a part of the picture in which no face begins. There may be any number."""
+
+    left: Share
+    """Left edge, as a share of the picture's width, 0..1, after rotation and mirroring."""
+    top: Share
+    """Top edge, as a share of the picture's height, 0..1."""
+    width: Part
+    """Width, as a share of the picture's width."""
+    height: Part
+    """Height, as a share of the picture's height."""
+
+
 class DetectSettings(Section, frozen=True):
     """``[detect]``: detecting faces."""
 
@@ -96,33 +101,37 @@ class DetectSettings(Section, frozen=True):
     faces. It needs `model`."""
     model: FileName = ""
     """File of the network YuNet, for `yunet` only. [Detectors](detectors.md) says where to get it."""
-    width: Annotated[int, Meta(ge=80, le=8192)] = 320
-    """The search for new faces reduces the picture to at most this width, in pixels. `yunet` does not use it."""
-    min_face: Annotated[float, Meta(ge=0.001, le=1)] = 0.12
-    """Smallest face, as a fraction of the picture's height; for `yunet`, of its shorter side."""
+    min_face: Annotated[float, Meta(ge=0.001, lt=1)] = 0.05
+    """Smallest face, as a share of the picture's shorter side: 0.05 is 24 of 480 pixels. `haar` needs faces of 24
+    pixels, `yunet` of 10. Where the picture has too few, a message at the start names the smallest share that can be
+    found. `haar` searches faces below 0.12 where something moves, and elsewhere every twenty seconds."""
     neighbors: Count = 5
-    """How many overlapping detections make a face when one picture is scanned. A face that is tracked must have 4.4
-    times as many. They come from a second cascade, on the picture and its mirror image, and from cascades for eyes and
-    mouth. A higher number gives fewer false faces."""
+    """How many overlapping detections make a face when one picture is scanned. In a video, so many detections by the
+    second cascade count as much as one more point of the judge's score. A higher number gives fewer false faces."""
     budget_ms: Annotated[float, Meta(ge=0.1, le=10_000)] = 20.0
     """Milliseconds per frame for the search for new faces, in the time of a Raspberry Pi 4. The time is estimated, not
-    measured, so that the same pictures always give the same faces. A full scan takes about 30 and is spread over two
-    seconds. The rest of the budget is spent where something moves."""
+    measured, so that the same pictures always give the same faces. A full scan for faces of 0.12 or more takes about
+    30 and is spread over two seconds. One for faces from 0.05 to 0.12 takes about 200 and is spread over twenty. The
+    rest of the budget is spent where something moves."""
     cascade: FileName = ""
-    """File of another OpenCV cascade. Empty: two of OpenCV's own for upright frontal faces, which must agree, and two
-    for eyes and mouth. A cascade given here must find a tracked face in the picture and its mirror image, with 2.4
-    times `neighbors`."""
+    """File of another OpenCV cascade for upright faces. Empty: two of OpenCV's own, one that proposes faces and one
+    that confirms them. A cascade given here does both. A small network, the judge, must agree in either case."""
+    ignore: Annotated[tuple[Ignore, ...], Meta(max_length=100)] = ()
+    """Parts of the picture in which no face begins, each a table `[[detect.ignore]]`: for posters and screens."""
 
 
 class TrackSettings(Section, frozen=True):
     """``[track]``: tracking faces from frame to frame."""
 
-    max_faces: Count = 5
+    max_faces: Count = 10
     """How many faces are tracked at once; the largest come first."""
     min_hits: Count = 3
     """How many detections a doubtful new face needs before it is tracked; a clear one needs one."""
     lost_after: Seconds = 1.0
     """Seconds without a detection after which a face has left. A face that is found again earlier keeps its track."""
+    still_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
+    """A face that has not moved for so many seconds is a picture of one, and is not classified: the event `uncertain`
+    says `still`. A living face moves by a fiftieth of its size. 0: every face is classified."""
 
 
 class ModelSettings(Section, frozen=True):
@@ -148,6 +157,9 @@ class QualitySettings(Section, frozen=True):
     min_size: Annotated[int, Meta(ge=0, le=8192)] = 32
     """Smallest side of the face's box, in pixels of the camera's picture. Reduced to 32 pixels, one FER2013 face in
     five gets another label."""
+    max_yaw: Annotated[float, Meta(ge=0, le=90)] = 50.0
+    """Degrees that a head may be turned to a side. Only `yunet` tells them, and roughly. In some real videos, frontal
+    faces mostly had less than 30, half-turned ones less than 40, profiles 25 to 75. 90: all are classified."""
     min_sharpness: Annotated[float, Meta(ge=0, le=100)] = 0.3
     """Smallest sharpness. It is the variance of the Laplacian of the crop, reduced to 24x24 pixels, divided by the
     variance of these pixels. FER2013's faces have 0.6 to 3.5. Blurred until every second one gets another label, half
@@ -177,8 +189,8 @@ class Preset(Section, frozen=True):
 
     name: PresetName
     """Name of the event: lower-case letters, digits, - and _."""
-    expression: Annotated[str, Meta(max_length=64, pattern=PRINTABLE)]
-    """angry, disgust, fear, happy, sad, surprise or neutral."""
+    expression: LabelName
+    """A label of the model: of a bundled one angry, disgust, fear, happy, sad, surprise or neutral."""
     for_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 1.0
     """Seconds of this expression without interruption; the event comes once per stretch."""
     min_confidence: Share = 0.0
@@ -297,39 +309,47 @@ class Settings(Section, frozen=True):
     metrics: MetricsSettings = MetricsSettings()
 
 
-DEFAULTS: Final = Settings()
-
-
-def load_settings(file: Path | None, defaults: Settings = DEFAULTS) -> Settings:
-    """Read a settings file; what it leaves out, or None, is taken from ``defaults``.
+def load_settings(file: Path | None) -> Settings:
+    """Read a settings file; what it leaves out has its default, and without a file everything has.
 
     Raises SettingsError, which names the key and what it takes.
     """
     if file is None:
-        return defaults
+        return Settings()
     try:
         text = read_regular(file, _LARGEST_FILE).decode()
         if any(line.count(".") > _MAX_DOTS for line in text.splitlines()):
             raise ValueError(f"a line has more than {_MAX_DOTS} dots")  # tomllib takes 30 s for a key of 40,000 parts
         values = tomllib.loads(text)
     except OSError as error:
-        raise _error(file, f"cannot be read: {error.strerror}") from error
+        raise settings_error(file, f"cannot be read: {error.strerror}") from error
     except RecursionError as error:
-        raise _error(file, "not valid TOML: its brackets are nested too deep") from error
+        raise settings_error(file, "not valid TOML: its brackets are nested too deep") from error
     except ValueError as error:  # TOMLDecodeError, text that is not UTF-8, numbers of thousands of digits
-        raise _error(file, f"not valid TOML: {error}") from error
-    _reject_unknown_keys(file, values, Settings, "")
-    _check_presets(file, values.get("preset"))
+        raise settings_error(file, f"not valid TOML: {error}") from error
+    reject_unknown_keys(file, values, Settings, "")
+    check_presets(file, values.get("preset"), Preset)
+    check_ignored(file, values.get("detect"), Ignore)
     try:
-        settings = msgspec.convert(_filled(values, defaults), Settings)
+        settings = msgspec.convert(values, Settings)
         if settings.mqtt.url:
             place = _broker_place(settings.mqtt, values["mqtt"])
             settings = msgspec.structs.replace(settings, mqtt=msgspec.structs.replace(settings.mqtt, **place))
     except (msgspec.ValidationError, SettingsError) as error:
-        raise _error(file, _in_words(str(error))) from error
+        raise settings_error(file, _in_words(str(error))) from error
     if len(f"{settings.mqtt.prefix}/{settings.mqtt.device}".encode()) > _LONGEST_BASE:
-        raise _error(file, f"mqtt.prefix and mqtt.device are longer than {_LONGEST_BASE} bytes together")
+        raise settings_error(file, f"mqtt.prefix and mqtt.device are longer than {_LONGEST_BASE} bytes together")
     return settings
+
+
+def require_expressions(presets: Iterable[Preset], labels: Labels, model: str) -> None:
+    """Raise SettingsError when a preset waits for an expression that is no label of the model's."""
+    for preset in presets:
+        if preset.expression not in labels:
+            raise SettingsError(
+                f"preset {preset.name!r}: the model {model} has no expression {preset.expression!r}; "
+                f"{nearest(preset.expression, labels)}"
+            )
 
 
 def _in_words(mistake: str) -> str:
@@ -347,49 +367,3 @@ def _broker_place(mqtt: MqttSettings, given: dict[str, Any]) -> dict[str, Any]:
     if mqtt.encrypted and not broker.tls:
         raise SettingsError("mqtt.url is without TLS, and mqtt.ca_file or mqtt.cert_file asks for it: give mqtts, wss")
     return {"host": broker.host, "port": broker.port, "tls": broker.tls}
-
-
-def _filled(values: dict[str, Any], defaults: Settings) -> dict[str, Any]:
-    """The values with those of ``defaults`` for keys that they leave out."""
-    filled = msgspec.to_builtins(defaults)
-    for name, value in values.items():
-        both = isinstance(value, dict) and isinstance(filled[name], dict)
-        filled[name] = {**filled[name], **value} if both else value
-    return dict(filled)
-
-
-def _reject_unknown_keys(file: Path, values: dict[str, Any], section: type[Section], prefix: str) -> None:
-    types = get_type_hints(section, include_extras=True)
-    for key, value in values.items():
-        if key not in types:
-            hint = nearest(f"{prefix}{key[:100]}", [f"{prefix}{known}" for known in types])
-            raise _error(file, f"unknown key {prefix}{key}; {hint}")
-        if isinstance(value, dict) and isinstance(types[key], type) and issubclass(types[key], Section):
-            _reject_unknown_keys(file, value, types[key], f"{prefix}{key}.")
-
-
-def _check_presets(file: Path, presets: Any) -> None:
-    """Check names and expressions, for more helpful errors than the types give; the types check the rest."""
-    if not isinstance(presets, list):
-        return
-    names = []
-    for number, preset in enumerate(presets):
-        if not isinstance(preset, dict):
-            continue
-        _reject_unknown_keys(file, preset, Preset, f"preset[{number}].")
-        expression = preset.get("expression")
-        if isinstance(expression, str) and expression not in EXPRESSIONS:
-            raise _error(
-                file, f"preset[{number}].expression: unknown {expression!r}; {nearest(expression, EXPRESSIONS)}"
-            )
-        if preset.get("name") in _EVENT_KINDS:
-            raise _error(file, f"preset[{number}].name: {preset['name']} is an event already")
-        names.append(preset.get("name"))
-    if duplicate := next((name for name in names if names.count(name) > 1), None):
-        raise _error(file, f"two presets have the name {duplicate!r}")
-
-
-def _error(file: Path, text: str) -> SettingsError:
-    """An error about a settings file. A value of thousands of characters is not repeated whole."""
-    short = text if len(text) <= _LONGEST_ERROR else f"{text[: _LONGEST_ERROR // 2]} ... {text[-_LONGEST_ERROR // 2 :]}"
-    return SettingsError(f"{file}: {short}")

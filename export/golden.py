@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BundleError
+from edge.labels import Labels
 from edge.model.bundle import CARD_FILE, GOLDEN_FILE, MODEL_FILE, Card, Golden, GoldenScene, find_bundle, open_bundle
 from edge.model.classifier import Network
-from edge.model.preprocessing import INPUT_SIZE, LABELS, crop
+from edge.model.preprocessing import INPUT_SIZE, crop
 from edge.model.verification import decode_jpeg
 from edge.records import Box
 
@@ -27,10 +28,13 @@ _SEED: Final = 20130414
 _BOXES: Final = (Box(40, 20, 80, 88), Box(120, 70, 50, 60), Box(6, 8, 30, 32))
 
 
-def make_golden(network: Network, margin: float) -> Golden:
-    """The golden inputs, and the outputs of ``network`` on this machine; crops have ``margin``."""
+def make_golden(network: Network, margin: float, labels: Labels) -> Golden:
+    """The golden inputs, and the outputs of ``network`` on this machine.
+
+    ``labels`` name the outputs; crops have ``margin``.
+    """
     faces = golden_faces()
-    return Golden(faces, np.stack([network.logits(face) for face in faces]), LABELS, golden_scene(margin))
+    return Golden(faces, np.stack([network.logits(face) for face in faces]), labels, golden_scene(margin))
 
 
 def golden_faces() -> NDArray[np.uint8]:
@@ -88,7 +92,7 @@ def golden_command(arguments: Namespace) -> int:
             f"{folder}: its golden outputs were made by {card.golden_runtime} on {card.golden_machine}; this is "
             f"{here[0]} on {here[1]}, which may round differently. Run the command there, or export the bundle again."
         )
-    made = make_golden(network, card.crop_margin)
+    made = make_golden(network, card.crop_margin, card.labels)
     write_golden(folder, made)
     open_bundle(folder)
     crops = f"{len(made.scene.crops)} crops with margin {made.scene.margin:g}"

@@ -3,7 +3,8 @@
 from markupsafe import Markup
 
 from edge.evaluation.metrics import Figures, ReliabilityDiagram
-from edge.model.bundle import Card, SplitFigures
+from edge.model.bundle import Card
+from edge.model.origin import SplitFigures
 from export.quantization.parity import CLEAR_MARGIN, FormPair
 from train.report import classifier_sections, render, table
 

@@ -17,7 +17,10 @@ from edge.errors import BundleError, RuntimeMissingError, UsageError
 EDGE_TPU_OP: Final = "edgetpu-custom-op"
 """Name of the op that holds everything the Edge TPU compiler mapped."""
 
-_IDENTIFIER: Final = b"TFL3"  # bytes 4 to 8 of every file of schema version 3
+IDENTIFIER: Final = b"TFL3"
+"""Bytes 4 to 8 of every file of schema version 3."""
+
+_WITH_WEIGHTS: Final = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 # Exceptions of the schema's reader for damaged offsets; it has no verifier.
 _DAMAGE: Final = (struct.error, ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError)
 
@@ -101,13 +104,32 @@ def read_graph(file: bytes, name: object) -> Graph:
         raise RuntimeMissingError(
             f"reading a .tflite file needs ai-edge-litert: pip install 'fer-edge[export]' ({error})"
         ) from error
-    if file[4:8] != _IDENTIFIER:
+    if file[4:8] != IDENTIFIER:
         raise BundleError(f"{name}: not a TFLite file: its identifier is missing")
     try:
         model = schema.ModelT.InitFromPackedBuf(file, 0)
         return _graph(model, _names(schema.TensorType), _names(schema.BuiltinOperator))
     except _DAMAGE as error:
         raise BundleError(f"{name}: a damaged TFLite file: {error}. Copy or convert it again.") from error
+
+
+def count_macs(graph: Graph) -> int:
+    """Multiply-accumulates of one pass: convolutions, depthwise convolutions and dense layers."""
+    total = 0
+    for op in graph.ops:
+        weights = op.inputs[1] if len(op.inputs) > 1 else None
+        if weights is None or op.name not in _WITH_WEIGHTS:
+            continue
+        outputs = op.outputs[0].elements
+        # Weights are (filters, height, width, channels), of a depthwise convolution (1, height, width, channels).
+        total += outputs * math.prod(weights.shape[1:-1] if op.name == "DEPTHWISE_CONV_2D" else weights.shape[1:])
+    return total
+
+
+def count_parameters(graph: Graph) -> int:
+    """Numbers in a network's constants; shapes and axes do not count."""
+    constants = {id(tensor): tensor for op in graph.ops for tensor in op.inputs if tensor and tensor.constant}
+    return sum(t.elements for t in constants.values() if t.scales or t.dtype.startswith("FLOAT"))
 
 
 def _names(enumeration: type) -> dict[int, str]:

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +50,16 @@ class Broker:
         self.process.wait(10)
         self.process = None
 
+    def freeze(self) -> None:
+        """Stop it where it is (SIGSTOP): its port takes connections, and nothing answers."""
+        assert self.process
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self.process
+        self.process.send_signal(signal.SIGCONT)
+
     def reread(self) -> None:
         """Take the files that the options name as they are now (SIGHUP)."""
         assert self.process
@@ -64,6 +76,20 @@ def wait_until(condition, seconds: float) -> None:  # noqa: ANN001
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {condition}"
         time.sleep(0.02)
+
+
+@contextmanager
+def no_more_files(spare: int = 0) -> Iterator[None]:
+    """While it lasts, this process may open ``spare`` files more, and keep those that are open."""
+    free = [os.open(os.devnull, os.O_RDONLY) for _ in range(spare + 1)]
+    for descriptor in free:
+        os.close(descriptor)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def free_port() -> int:

@@ -26,8 +26,10 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.events.factory import to_json
-from edge.model.preprocessing import LABELS, expression
-from edge.mqtt.connection import Backoff, BrokerConnection, Limits
+from edge.labels import FER2013_LABELS
+from edge.model.preprocessing import expression
+from edge.mqtt.backoff import Backoff
+from edge.mqtt.connection import BrokerConnection, Limits
 from edge.records import Event
 from edge.settings import MqttSettings
 from tests.conftest import Broker, free_port, wait_until
@@ -84,7 +86,7 @@ class Device:
         self._every = 1 / load.rate
         self._random = Random(number)
         self._due = 0.0
-        shown = expression(np.full(len(LABELS), 1 / len(LABELS)))
+        shown = expression(np.full(len(FER2013_LABELS), 1 / len(FER2013_LABELS)), FER2013_LABELS)
         self._event = Event(
             id="", time="2026-11-22T16:03:05.004+00:00", clock_synced=True, track=1, kind="changed", expression=shown
         )

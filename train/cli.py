@@ -158,6 +158,15 @@ def _bank(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _judge(arguments: argparse.Namespace) -> int:
+    start_tensorflow()
+    from train.judge import train_judge  # noqa: PLC0415  as above
+
+    recall = train_judge(arguments.data, arguments.out, arguments.samples, arguments.epochs, arguments.seed)
+    print(f"{arguments.out}: sees {recall:.1%} of drawn faces when it takes one other patch in 1000 for a face")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "fer-train", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -178,6 +187,7 @@ def _parser() -> argparse.ArgumentParser:
     add_network_commands(commands)
     _add_bank(commands, data)
     _add_twins(commands)
+    _add_judge(commands)
     commands.add_parser("models", help="list the networks: parameters, multiply-accumulates, source").set_defaults(
         command=_models
     )
@@ -284,3 +294,16 @@ def _add_bank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", d
         default=1,
         help="random seed of the views; teachers that one recipe averages need the same (default: %(default)s)",
     )
+
+
+def _add_judge(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    summary = "train the small network that decides whether what the cascade proposes is a face"
+    judge = commands.add_parser("judge", help=summary, description=f"{summary.capitalize()}.")
+    judge.set_defaults(command=_judge)
+    judge.add_argument("--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013, in any form")
+    judge.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file to write")
+    judge.add_argument(
+        "--samples", type=int, default=240_000, metavar="N", help="patches on faces (default: %(default)s)"
+    )
+    judge.add_argument("--epochs", type=int, default=6, metavar="N", help="(default: %(default)s)")
+    judge.add_argument("--seed", type=int, default=1, help="random seed (default: %(default)s)")

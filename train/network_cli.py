@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from edge.cli.arguments import Once
-from edge.cli.main import add_pictures, add_source
+from edge.cli.main import add_pictures, add_source, add_watching
 from train.startup import start_tensorflow
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -40,6 +40,7 @@ def add_network_commands(commands: Commands) -> None:
     watch = _add(commands, "watch", "watch a camera or video with a run", _WATCH_DESCRIPTION)
     watch.set_defaults(command=_watch, events="-")
     add_source(watch)
+    add_watching(watch)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

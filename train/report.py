@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures, ReliabilityDiagram, measure, reliability_diagram
-from edge.model.preprocessing import LABELS, softmax
+from edge.labels import FER2013_LABELS
+from edge.model.preprocessing import softmax
 
 if TYPE_CHECKING:  # it loads TensorFlow, which takes seconds and is not needed to draw
     from train.checkpoints import Epoch
@@ -45,7 +46,7 @@ def write_report(
     ``logits`` is ``(n, 7)``: those of the best epoch for the ``measured`` faces in single crop.
     """
     probabilities = softmax(logits.astype(np.float64))
-    figures = measure(measured.labels, probabilities.argmax(axis=1))
+    figures = measure(measured.labels, probabilities.argmax(axis=1), FER2013_LABELS)
     diagram = reliability_diagram(measured.labels, probabilities)
     best = max(history, key=lambda line: line.accuracy)
     summary = (
@@ -168,13 +169,13 @@ def _curves(figure: Figure, history: "list[Epoch]", split: str) -> None:
 def _confusion(figure: Figure, figures: Figures) -> None:
     axes: Any = figure.subplots()
     share = figures.confusion / np.maximum(figures.confusion.sum(axis=1, keepdims=True), 1)
-    cells = range(len(LABELS))
+    cells = range(len(figures.labels))
     axes.pcolormesh(cells, cells, share, cmap="Blues", vmin=0, vmax=1, shading="nearest")  # imshow embeds a PNG
     axes.invert_yaxis()
     for (row, column), value in np.ndenumerate(share):
         axes.text(column, row, f"{value:.0%}", ha="center", va="center", color="white" if value > 0.5 else "black")
-    axes.set_xticks(range(len(LABELS)), LABELS, rotation=45, ha="right")
-    axes.set_yticks(range(len(LABELS)), LABELS)
+    axes.set_xticks(cells, figures.labels, rotation=45, ha="right")
+    axes.set_yticks(cells, figures.labels)
     axes.set(xlabel="called", ylabel="labelled", title="share of each label's faces")
 
 

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import CARD_FILE, bundled, find_bundle, open_bundle
 from edge.model.preprocessing import normalize
+from edge.untrusted_file import read_regular
 from train.checkpoints import BEST_WEIGHTS, Epoch, read_history
 from train.data.batches import Teachers, TrainingSet
 from train.data.dataset import Splits, read_splits
@@ -32,6 +34,7 @@ from train.report import write_report
 from train.trainer import build_in_float32, configure_keras, fit, measure_in_float32, predict_logits
 
 _RUN = "run.json"
+_LARGEST_FILE: Final = 1_000_000  # bytes; a whole one has a few thousand
 _STATISTICS_FACES = 512
 
 
@@ -78,11 +81,11 @@ class Run:
     def load(cls, folder: Path) -> "Run":
         """Read the ``run.json`` of a run folder. Raises UsageError when the folder is not one."""
         try:
-            stored = json.loads((folder / _RUN).read_text())
+            stored = json.loads(read_regular(folder / _RUN, _LARGEST_FILE))
             best = Epoch(**stored["best"]) if stored["best"] else None
             recipe = Recipe(**{**stored["recipe"], "teachers": tuple(stored["recipe"]["teachers"])})
             return cls(**{**stored, "recipe": recipe, "teachers": tuple(stored["teachers"]), "best": best})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UsageError(f"{folder}: not a training run ({error}). Make one with `fer-train run`.") from error
 
     def save(self, folder: Path) -> None:
@@ -188,7 +191,7 @@ def find_trained(weights: str) -> tuple[str, InitialWeights] | None:
     """The network of a run or bundle, and its weights; None when ``weights`` names neither."""
     folder = Path(weights)
     if weights in bundled() or (folder / CARD_FILE).is_file():
-        bundle = open_bundle(find_bundle(weights))
+        bundle = open_bundle(find_bundle(weights), FER2013_LABELS)
         named = RECIPES.get(bundle.card.name)
         return named.model if named else bundle.card.name, InitialWeights(
             bundle_provenance(bundle.card), lambda model, faces: load_bundle_weights(model, bundle, faces)

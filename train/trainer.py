@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures, measure, reliability_diagram
+from edge.labels import FER2013_LABELS
 from edge.model.preprocessing import normalize, softmax
 from train.checkpoints import BEST_WEIGHTS, Epoch, RunFolder, read_history
 from train.data.batches import Batch, TrainingSet, batches
@@ -108,7 +109,7 @@ def measure_in_float32(model: Any, recipe: Recipe, faces: LabelledFaces) -> tupl
 
 def _measure_with_loss(model: Any, faces: LabelledFaces) -> tuple[Figures, float]:
     logits = predict_logits(model, faces.pixels)
-    figures = measure(faces.labels, logits.argmax(axis=1))
+    figures = measure(faces.labels, logits.argmax(axis=1), FER2013_LABELS)
     return figures, reliability_diagram(faces.labels, softmax(logits)).nll
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from edge.labels import Labels
 from edge.mqtt.device_record import DeviceRecord, DeviceRecordStore, former_topics
 from edge.mqtt.homeassistant import birth_topic, discovery, discovery_topic, platforms
 from edge.mqtt.homeassistant_entities import DeviceDescription
@@ -13,12 +14,12 @@ from edge.system.state import StateStore
 
 
 def make_announcements(
-    settings: Settings, folder: Path, state_store: StateStore, *, pausable: bool, restartable: bool
+    settings: Settings, folder: Path, state_store: StateStore, labels: Labels, *, pausable: bool, restartable: bool
 ) -> list[Announcement]:
     """The discovery message, and the removal of what an earlier name or setting has left.
 
-    ``folder`` is the state folder. ``pausable`` says that the source can be closed, ``restartable`` that a new process
-    comes after the end of this one.
+    ``folder`` is the state folder, and ``labels`` are those of the model that runs. ``pausable`` says that the source
+    can be closed, ``restartable`` that a new process comes after the end of this one.
     """
     wanted, base = settings.homeassistant, base_topic(settings.mqtt)
     topic = discovery_topic(wanted, base) if wanted.enabled else ""
@@ -28,6 +29,7 @@ def make_announcements(
         base=base,
         device=device_id(settings.mqtt),
         board=hardware.text_of(hardware.MODEL),
+        labels=labels,
         pausable=pausable,
         statistics_seconds=settings.mqtt.statistics_seconds,
         interval_seconds=settings.privacy.interval_seconds,

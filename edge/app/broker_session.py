@@ -3,23 +3,26 @@
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edge.app.announcements import make_announcements
 from edge.camera.sources import is_live
 from edge.errors import AcceleratorError, BundleError, StoreError
 from edge.events.episodes import Change
+from edge.labels import Labels
 from edge.model.bundle import open_bundle
 from edge.model.classifier import Classifier
 from edge.model.loader import DeployedModel
-from edge.model.registry import deployed_folder
+from edge.model.registry import deployed_folder, expected_labels
 from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.monitoring.statistics import StatisticsCollector, StatisticsInput
 from edge.mqtt.commands import Capabilities, CommandProcessor
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.publisher import MqttPublisher
+from edge.mqtt.retained import Announcement
 from edge.mqtt.topics import file_stem
 from edge.pipeline import FrameResult
 from edge.settings import PrivacySettings, Settings, load_settings
@@ -41,9 +44,11 @@ class BrokerSession(FrameObserver):
     statistics: StatisticsCollector
     pausable: bool
     privacy: PrivacySettings
+    announcements_of: Callable[[Labels], list[Announcement]]
 
     def deployed(self, deployed: DeployedModel) -> None:
-        """Publish which model runs, and a fault when it is not the chosen one."""
+        """Publish which model runs, what it can recognise, and a fault when it is not the chosen one."""
+        self.publisher.announce(self.announcements_of(deployed.classifier.card.labels))
         self.publisher.set_verification(deployed.verification)
         fault = fault_of(BundleError(deployed.refused), now()) if deployed.refused else None
         self.publisher.faults.set("model", fault)
@@ -117,11 +122,13 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
     counting = settings.privacy.aggregate_only
     # Aggregates have an outbox of their own, so that events of earlier runs are not sent among them.
     outbox = Outbox(folder / f"{name}{'.aggregate' if counting else ''}.outbox.db", settings.store.events)
-    announcements = make_announcements(settings, folder, state_store, pausable=pausable, restartable=service.managed)
+    announcements_of = partial(
+        make_announcements, settings, folder, state_store, pausable=pausable, restartable=service.managed
+    )
     publisher = MqttPublisher(
         settings.mqtt,
         outbox,
-        announcements,
+        announcements_of(expected_labels(settings, os.environ)),
         aggregate_only=counting,
         homeassistant=settings.homeassistant if settings.homeassistant.enabled else None,
     )
@@ -143,7 +150,9 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
     statistics = StatisticsCollector(settings.mqtt.statistics_seconds, individuals=not counting)
     if not service.managed:
         publisher.faults.set("service", None)  # of an earlier process; a service keeps it until it is ready
-    session = BrokerSession(publisher, command_processor, state_store, statistics, pausable, settings.privacy)
+    session = BrokerSession(
+        publisher, command_processor, state_store, statistics, pausable, settings.privacy, announcements_of
+    )
     session.report_damaged_state()
     if not pausable:
         publisher.set_paused(None)

@@ -15,6 +15,7 @@ from edge.records import Frame
 from edge.settings import Settings
 from edge.system.clock import TimeOrigin, live_time, media_time, now
 from edge.system.shutdown import is_camera_hanging
+from edge.vision.face_size import Shortage, pixel_shortage
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class FrameLoop:
         self._stopping = control.stopping
         self._pause_requested = control.pause_requested
         self._realtime = realtime
+        self._shortage: Shortage | None = None
 
     def run(self) -> None:
         """Raises SourceError when the source fails, CameraStalled when it hangs, and what the observers raise."""
@@ -79,6 +81,7 @@ class FrameLoop:
         observers = [self._open_reporter(origin), *self._observers]
         try:
             for result in self.pipeline.run(self._frames(source)):
+                self._warn_of_small_frames(result.frame)
                 self.pipeline.classifier.poll_accelerator()
                 status = self._status(source.dropped)
                 for observer in observers:
@@ -90,6 +93,13 @@ class FrameLoop:
             with contextlib.ExitStack() as closing:  # one observer that fails keeps it from none of the others
                 for observer in observers:  # called in reverse: the broker hears of the camera before the last events
                     closing.callback(observer.closed, changes)
+
+    def _warn_of_small_frames(self, frame: Frame) -> None:
+        """Say once if the smallest faces that the settings ask for cannot be found in frames of this size."""
+        height, width = frame.gray.shape
+        last, self._shortage = self._shortage, pixel_shortage(self._settings.detect, (width, height))
+        if self._shortage and self._shortage != last:
+            _log.warning("%s; %s", self._shortage.problem, self._shortage.remedy)
 
     def _pause(self) -> None:
         _log.warning('the camera is paused; .../command/pause with {"on":false} opens it again')

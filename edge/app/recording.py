@@ -16,11 +16,11 @@ from msgspec import Meta
 from edge.errors import SourceError
 from edge.events.episodes import Change, EpisodeTracker, episode_settings
 from edge.events.factory import EventFactory
+from edge.labels import FER2013_LABELS, FEWEST, MOST, Labels, label_problem
 from edge.model.classifier import CardTerms
-from edge.model.preprocessing import LABELS
 from edge.pipeline import FrameResult
 from edge.records import Event, EventTuning, Flaw
-from edge.settings import EventSettings, Preset, Settings
+from edge.settings import EventSettings, Preset, Settings, require_expressions
 from edge.system.clock import Moment
 from edge.untrusted_file import MALFORMED_JSON, bounded_lines, open_regular
 
@@ -29,7 +29,7 @@ _LONGEST_LINE: Final = 2**20  # bytes; a frame with five faces has about a thous
 Size: TypeAlias = Annotated[int, Meta(ge=0)]
 Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]  # thirty years
 Logit: TypeAlias = Annotated[float, Meta(ge=-1e6, le=1e6)]
-SevenLogits: TypeAlias = Annotated[tuple[Logit, ...], Meta(min_length=len(LABELS), max_length=len(LABELS))]
+AllLogits: TypeAlias = Annotated[tuple[Logit, ...], Meta(min_length=FEWEST, max_length=MOST)]
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="line", omit_defaults=True):
@@ -37,7 +37,11 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
 
 class RecordingStart(_Line, frozen=True, tag="begin"):
-    """A source was opened. ``telling`` and ``threshold`` are the card's, ``events`` and ``presets`` the settings'."""
+    """A source was opened.
+
+    ``labels``, ``telling`` and ``threshold`` are the card's, ``events`` and ``presets`` the settings'. A recording
+    without ``labels`` has FER2013's.
+    """
 
     version: Literal[1]
     run: str
@@ -47,6 +51,7 @@ class RecordingStart(_Line, frozen=True, tag="begin"):
     threshold: float
     events: EventSettings
     presets: tuple[Preset, ...] = ()
+    labels: Labels = FER2013_LABELS
 
 
 class RecordedFrame(_Line, frozen=True, tag="frame"):
@@ -57,7 +62,7 @@ class RecordedFrame(_Line, frozen=True, tag="frame"):
 
     t: Seconds
     boxes: dict[int, tuple[int, int, Size, Size]] = {}
-    readings: dict[int, SevenLogits | Flaw] = {}
+    readings: dict[int, AllLogits | Flaw] = {}
     hidden: tuple[int, ...] = ()
     clock: Moment | None = None
 
@@ -85,7 +90,7 @@ class Recorder:
         """Record that a source was opened."""
         self._moment = None
         thresholds = (card.events, card.threshold, settings.events, settings.preset)
-        self._write(RecordingStart(1, run_id, card.name, card.sha256, *thresholds))
+        self._write(RecordingStart(1, run_id, card.name, card.sha256, *thresholds, card.labels))
 
     def frame(self, result: FrameResult, moment: Moment) -> None:
         """Record one frame; ``moment`` is the one of its events."""
@@ -120,7 +125,8 @@ class Recorder:
 def events_of(file: Path, settings: Settings | None = None) -> Iterator[Event]:
     """The events of a recording, as they were then or, with ``settings``, by their ``[events]`` and presets.
 
-    Raises SourceError for a file that is no recording, or is cut; the events before the cut come first.
+    Raises SourceError for a file that is no recording, or is cut; the events before the cut come first. Raises
+    SettingsError for a preset with an expression that the recorded model has not.
     """
     session: _Session | None = None
     number = 0
@@ -129,6 +135,8 @@ def events_of(file: Path, settings: Settings | None = None) -> Iterator[Event]:
             problem = "a second beginning without an end" if session else "a frame before any beginning"
             raise SourceError(f"{file}, line {number}: {problem}: lines are missing")
         if isinstance(line, RecordingStart):
+            if problem := label_problem(line.labels):
+                raise SourceError(f"{file}, line {number}: {problem}")
             session = _Session(line, settings)
             continue
         assert session
@@ -153,7 +161,10 @@ class _Session:
 
     def __init__(self, begin: RecordingStart, settings: Settings | None) -> None:
         events, presets = (settings.events, settings.preset) if settings else (begin.events, begin.presets)
-        self._episode_tracker = EpisodeTracker(episode_settings(events, presets, begin.telling, begin.threshold))
+        require_expressions(presets, begin.labels, begin.model)
+        self._classes = len(begin.labels)
+        thresholds = (begin.telling, begin.threshold)
+        self._episode_tracker = EpisodeTracker(episode_settings(events, presets, begin.labels, *thresholds))
         self._event_factory = EventFactory(begin.run)
         self._moment: Moment | None = None
         self._time = 0.0
@@ -170,6 +181,8 @@ class _Session:
             changes = self._episode_tracker.update((), {}, line.t)
         elif unknown := line.readings.keys() - line.boxes.keys():
             raise _InconsistentLine(f"a reading of track {min(unknown)}, which has no box")
+        elif other := {len(one) for one in line.readings.values() if not isinstance(one, str)} - {self._classes}:
+            raise _InconsistentLine(f"a reading of {min(other)} logits, and {self._classes} labels")
         else:
             changes = self._episode_tracker.update([*line.boxes, *line.hidden], line.readings, line.t)
         for change in changes:

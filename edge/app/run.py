@@ -15,7 +15,7 @@ from edge.app.frame_loop import FrameLoop, LoopControl
 from edge.app.recording import Recorder
 from edge.app.reporters import AggregateReport, EventReporter, PerEventReport, ReportStrategy
 from edge.app.summary import ContactSheet, Summary, show_at_end
-from edge.camera.sources import is_live
+from edge.camera.sources import is_live, with_source
 from edge.errors import DeliveryError, FerEdgeError, SettingsError, UsageError
 from edge.events.factory import EventFactory
 from edge.model.classifier import CardTerms
@@ -94,6 +94,7 @@ def _observe(
     with _metrics(settings.metrics, counters, session), recording as recorder:
         deployed = open_model(settings, os.environ, service)
         counters.deployed(deployed)
+        settings = _for_fallback(settings, deployed)
         if session:
             session.deployed(deployed)
         summary = Summary(individuals=individuals)
@@ -146,11 +147,22 @@ def _metrics(settings: MetricsSettings, counters: RunCounters, session: BrokerSe
 
 def _settings(arguments: Namespace) -> Settings:
     """The settings file, with the source of the command line and the secrets of systemd."""
-    settings = load_settings(arguments.config)
-    if arguments.source:
-        camera = msgspec.structs.replace(settings.camera, source=arguments.source)
-        settings = msgspec.structs.replace(settings, camera=camera)
+    settings = with_source(load_settings(arguments.config), arguments.source)
     return with_device_name(with_credentials(settings, os.environ), os.environ, keep=arguments.events == "mqtt")
+
+
+def _for_fallback(settings: Settings, deployed: DeployedModel) -> Settings:
+    """The settings without the presets that a model does not know which runs in place of the chosen one.
+
+    The fault is known already, and the device goes on with the rest.
+    """
+    card = deployed.classifier.card
+    known = tuple(preset for preset in settings.preset if preset.expression in card.labels)
+    if not deployed.refused or known == settings.preset:
+        return settings
+    unknown = ", ".join(preset.name for preset in settings.preset if preset not in known)
+    _log.warning("without the presets %s, whose expressions %s does not know", unknown, card.name)
+    return msgspec.structs.replace(settings, preset=known)
 
 
 def _open_reporter(

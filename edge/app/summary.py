@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from edge.errors import SourceError
 from edge.events.episodes import Change
+from edge.labels import Labels
 from edge.model.preprocessing import expression, softmax
+from edge.monitoring.last_readings import LastReadings
 from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.pipeline import FrameResult, Pipeline
 from edge.records import Reading
@@ -44,7 +46,8 @@ class Summary(FrameObserver):
     def frame(self, result: FrameResult, status: LoopStatus) -> None:
         """Count one frame."""
         self._count(result.changes)
-        self._expressions.update(_caption(reading)[0] for reading in result.readings.values())
+        labels = status.classifier.card.labels
+        self._expressions.update(_caption(reading, labels)[0] for reading in result.readings.values())
         shown = {track.id for track in result.tracks}
         self._followed += len(shown - self._present)
         self._present = shown | self._present.intersection(result.hidden)
@@ -97,14 +100,13 @@ class ContactSheet(FrameObserver):
         self._every = 1
         self._count = 0
         self._tiles: list[NDArray[np.uint8]] = []
-        self._readings: dict[int, Reading] = {}
+        self._last_readings = LastReadings()
 
     def frame(self, result: FrameResult, status: LoopStatus) -> None:
         """Annotate and keep every n-th frame; when there are too many, drop every other one and double n."""
-        self._readings = {track.id: self._readings[track.id] for track in result.tracks if track.id in self._readings}
-        self._readings.update(result.readings)
+        readings = self._last_readings.update(result)
         if self._count % self._every == 0:
-            self._tiles.append(_annotate(result, self._readings))
+            self._tiles.append(_annotate(result, readings, status.classifier.card.labels))
         self._count += 1
         if len(self._tiles) > 2 * _COLUMNS * _ROWS:
             self._tiles = self._tiles[::2]
@@ -151,14 +153,14 @@ def _show(sheet: ContactSheet | None, text: Callable[[], str]) -> None:
             sheet.write()
 
 
-def _caption(reading: Reading) -> tuple[str, ...]:
+def _caption(reading: Reading, labels: Labels) -> tuple[str, ...]:
     if isinstance(reading, str):
         return (reading,)
-    shown = expression(softmax(reading))
+    shown = expression(softmax(reading), labels)
     return shown.label, f"{shown.confidence:.0%}"
 
 
-def _annotate(result: FrameResult, readings: Mapping[int, Reading]) -> NDArray[np.uint8]:
+def _annotate(result: FrameResult, readings: Mapping[int, Reading], labels: Labels) -> NDArray[np.uint8]:
     """A small copy of a frame, with the box and the last reading of each face."""
     height, width = result.frame.gray.shape
     factor = min(_TILE[0] / width, _TILE[1] / height)
@@ -167,7 +169,7 @@ def _annotate(result: FrameResult, readings: Mapping[int, Reading]) -> NDArray[n
     tile = np.zeros((_TILE[1], _TILE[0], 3), np.uint8)
     tile[: size[1], : size[0]] = reduced[:, :, np.newaxis]
     for track in result.tracks:
-        caption = " ".join(_caption(readings[track.id])) if track.id in readings else ""
+        caption = " ".join(_caption(readings[track.id], labels)) if track.id in readings else ""
         x, y, w, h = (round(value * factor) for value in (track.box.x, track.box.y, track.box.w, track.box.h))
         cv2.rectangle(tile, (x, y), (x + w, y + h), (80, 220, 80), 2)
         _write(tile, f"{track.id}: {caption}", (x, max(12, y - 6)))

@@ -13,10 +13,13 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import DataError
+from edge.untrusted_file import MALFORMED_JSON, read_regular
 
 BANDS: Final = (0.12, 0.08, 0.05, 0.03)
 """Least sizes of the bands that faces are counted in, as shares of the picture's shorter side. Smaller faces are not
 counted."""
+
+_LARGEST_FILE: Final = 32 * 2**20  # bytes; enough for two hours
 
 _Length = Annotated[float, Meta(gt=0)]
 
@@ -59,8 +62,8 @@ def read_annotations(file: Path) -> Annotations:
 
 def _read(file: Path, kind: Any) -> Any:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=kind)
+        return msgspec.json.decode(read_regular(file, _LARGEST_FILE), type=kind)
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except MALFORMED_JSON as error:
         raise DataError(f"{file}: not the ground truth of a video: {error}") from error

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from edge.bench.annotations import Annotations
-from edge.bench.baseline import BaselineLoop
+from edge.bench.baseline import BYTES_A_PIXEL, BaselineLoop
 from edge.bench.ground_truth import FrameTruth, GroundTruth
 from edge.bench.results import ClipResult, Cost
 from edge.bench.scoring import Scorer, is_at
@@ -42,7 +42,7 @@ def bench_clip(settings: Settings, clip: Path, truth: GroundTruth | Annotations 
         model=msgspec.structs.replace(settings.model, threads=1),
     )
     comparison = _Comparison(settings, annotations)
-    source = open_source(settings.camera)
+    source = open_source(settings.camera, bytes_a_pixel=BYTES_A_PIXEL)
     progress_due = time.monotonic() + _PROGRESS_SECONDS
     try:
         for number, frame in enumerate(source.frames()):
@@ -65,7 +65,7 @@ class _Comparison:
     """Both sides on one clip.
 
     fer-edge processes each frame twice: once to measure its cost, and once under a profiler, which tells how much of
-    that is the cascade and the network. The baseline does so little in Python that the profiler costs it nothing. The
+    that is the detector and the network. The baseline does so little in Python that the profiler costs it nothing. The
     sides take turns in being first, because the first one warms the caches.
     """
 
@@ -169,10 +169,10 @@ def _timed(cost: Cost, action: Callable[[], _Result]) -> _Result:
 
 
 def _add_profile(cost: Cost, profile: cProfile.Profile) -> None:
-    """Add the time and the calls of the cascade and the interpreter that a profile has."""
+    """Add the time and the calls of the face detector and the interpreter that a profile has."""
     for entry in profile.getstats():
         if isinstance(entry.code, str):
-            if "detectMultiScale" in entry.code:
+            if "detectMultiScale" in entry.code or "FaceDetectorYN" in entry.code:
                 cost.cascade += entry.totaltime
                 cost.scans += entry.callcount
         elif entry.code.co_name == "invoke":

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from edge.errors import DataError
-from edge.model.preprocessing import LABELS
+from edge.labels import LabelName
 from edge.records import Box
 from edge.untrusted_file import MALFORMED_JSON, read_regular
 
@@ -43,13 +43,13 @@ class FaceTruth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``box`` is the square that OpenCV's frontal-face cascade gives for such a face: left, top, width, height in pixels;
     it may extend over the picture's edge. ``visible`` is the share of it that is in the picture and not covered.
-    ``expression`` is one of edge.model.preprocessing.LABELS, or None when it is unknown.
+    ``expression`` is None when it is unknown.
     """
 
     person: int
     box: tuple[int, int, int, int]
     visible: Annotated[float, Meta(ge=0, le=1)]
-    expression: str | None = None
+    expression: LabelName | None = None
 
     @property
     def place(self) -> Box:
@@ -97,11 +97,6 @@ def read_truth(file: Path) -> GroundTruth:
     for index, frame in enumerate(frames):
         if frame.frame != index:
             raise DataError(f"{file}, line {index + 2}: describes frame {frame.frame}, expected {index}")
-        for face in frame.faces:
-            if face.expression is not None and face.expression not in LABELS:
-                raise DataError(
-                    f"{file}, line {index + 2}: expression {face.expression!r} is none of {', '.join(LABELS)}"
-                )
     return GroundTruth(file, header, frames)
 
 

@@ -13,7 +13,9 @@ from edge.bench.startup import StartSummary
 from edge.model.classifier import Classifier
 
 
-def make_report(classifier: Classifier, clips: Sequence[tuple[str, ClipResult]], start: StartSummary) -> dict[str, Any]:
+def make_report(
+    classifier: Classifier, detector: str, clips: Sequence[tuple[str, ClipResult]], start: StartSummary
+) -> dict[str, Any]:
     """The report that ``--json`` prints; ``clips`` are names and results, in the order of the command line."""
     total = ClipResult()
     for _, result in clips:
@@ -23,6 +25,7 @@ def make_report(classifier: Classifier, clips: Sequence[tuple[str, ClipResult]],
         "opencv": cv2.__version__,
         "runtime": classifier.runtime,
         "model": classifier.card.name,
+        "detector": detector,
         "clips": [result.as_json(name) for name, result in clips],
         "total": total.as_json("total"),
         "start": {
@@ -49,7 +52,7 @@ def report_text(report: dict[str, Any]) -> str:
     baseline, edge = total["tutorial"], total["fer_edge"]
     lines += [
         "",
-        f"CPU ms a frame{'cascade':>12}{'network':>10}{'the rest':>10}{'sum':>10}{'wall':>10}{'fps':>8}"
+        f"CPU ms a frame{'detector':>12}{'network':>10}{'the rest':>10}{'sum':>10}{'wall':>10}{'fps':>8}"
         f"{'scans':>10}{'faces':>8}",
         *(_cost_row(name, side) for name, side in (("baseline", baseline), ("fer-edge", edge))),
         "",

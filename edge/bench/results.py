@@ -12,7 +12,7 @@ class Cost:
     """What one side spent, in seconds, and how often it did the two expensive things.
 
     ``cpu`` is the CPU time of its thread, ``wall`` the wall time. ``cascade`` and ``network`` are the parts of ``cpu``
-    inside detectMultiScale and the interpreter's invoke; ``scans`` and ``inferences`` count these calls.
+    inside OpenCV's face detector and the interpreter's invoke; ``scans`` and ``inferences`` count these calls.
     """
 
     cpu: float = 0.0

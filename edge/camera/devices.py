@@ -4,6 +4,7 @@ Every device returns grey pictures in full-range luma, in memory that belongs to
 """
 
 import contextlib
+import http.client
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,8 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.camera.address import may_be_misread, safe_source, stream_address
-from edge.camera.picture_file import MAX_SIDE
+from edge.camera.address import safe_source, stream_address
+from edge.camera.frame_size import require_stated_size
+from edge.camera.http_stream import ask_for_stream, why_refused
+from edge.camera.mjpeg import MjpegDevice
 from edge.camera.stream_server import checked_certificate, refusal
 from edge.camera.usb import configure, description
 from edge.errors import SourceError
@@ -20,8 +23,6 @@ from edge.records import Gray
 from edge.settings import CameraSettings
 
 _CONNECT_SECONDS: Final = 10
-_UNAUTHORIZED: Final = 401
-_LARGEST_FRAME: Final = 4096 * 2304  # pixels; a decoder keeps several frames
 
 _LUMA_FIRST: Final = frozenset(
     {"YUV420", "YVU420", "NV12", "NV21", "YUV422", "YVU422", "NV16", "NV61", "YUV444", "YVU444", "NV24", "NV42", "R8"}
@@ -43,18 +44,6 @@ def to_gray(picture: object) -> Gray:
     """Convert a picture that OpenCV decoded, ``(h, w, 3)`` BGR or ``(h, w)`` grey uint8, to grey."""
     pixels = np.asarray(picture, np.uint8)
     return pixels if pixels.ndim == 2 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), np.uint8)
-
-
-def require_frame_size(capture: cv2.VideoCapture, name: str) -> int:
-    """The pixels of a frame of a video or stream, by what it states.
-
-    Raises SourceError, and releases the capture, when they are too many.
-    """
-    width, height = (round(capture.get(of)) for of in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-    if width * height > _LARGEST_FRAME or max(width, height) > MAX_SIDE:
-        capture.release()
-        raise SourceError(f"{name}: its frames are {width}x{height}; the largest that are read are 4096x2304")
-    return max(0, width * height)
 
 
 class OpenCvDevice:
@@ -92,30 +81,36 @@ def open_v4l2(camera: CameraSettings) -> OpenCvDevice:
     return OpenCvDevice(capture, f"{device}: the camera stopped giving frames. Was it unplugged?", description(capture))
 
 
-def open_stream(camera: CameraSettings) -> OpenCvDevice:
-    """Connect to an MJPEG or RTSP stream. Raises SourceError when it does not start within ten seconds."""
+def open_stream(camera: CameraSettings) -> OpenCvDevice | MjpegDevice:
+    """Connect to a stream. Raises SourceError when it does not start within ten seconds."""
     url = stream_address(camera)
+    return _open_mjpeg(camera, url) or _open_with_ffmpeg(camera, url)
+
+
+def _open_mjpeg(camera: CameraSettings, url: str) -> MjpegDevice | None:
+    """The MJPEG stream at an HTTP(S) address; None when there is something else. Raises SourceError."""
+    if not url.startswith(("http://", "https://")):
+        return None
+    try:
+        answer = ask_for_stream(camera, url)
+    except http.client.HTTPException:  # FFmpeg understands servers whose answers are not quite HTTP
+        return None
+    if answer.response.headers.get_content_maintype() == "multipart":
+        return MjpegDevice(answer, safe_source(url), camera.stall_seconds)
+    answer.close()
+    return None
+
+
+def _open_with_ffmpeg(camera: CameraSettings, url: str) -> OpenCvDevice:
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _CONNECT_SECONDS * 1000]
     # The reader of the frames reports a stall first; this later limit only ends the call.
     limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, round((camera.stall_seconds + 1) * 1000)]
     with checked_certificate(camera, url):
         capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
     if not capture.isOpened():
-        raise SourceError(f"{safe_source(url)}: {_why_no_stream(camera, url)}")
-    require_frame_size(capture, safe_source(url))
+        raise SourceError(f"{safe_source(url)}: {why_refused(url, refusal(camera, url))}")
+    require_stated_size(capture, safe_source(url))
     return OpenCvDevice(capture, f"{safe_source(url)}: the stream ended. Is the server running?")
-
-
-def _why_no_stream(camera: CameraSettings, url: str) -> str:
-    status = refusal(camera, url)
-    if status == _UNAUTHORIZED:
-        reason = "refused (401). Check camera.username and camera.password_file, or those in the address"
-    elif status:
-        reason = f"refused ({status}). Is the address right?"
-    else:
-        reason = f"no video stream within {_CONNECT_SECONDS} s. Is the server running, and the address right?"
-    misread = "; percent-encode the / and ? in its user and password" if may_be_misread(url) else ""
-    return reason + misread
 
 
 class Picamera2Device:

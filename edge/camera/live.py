@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from edge.camera.memory_guard import CHECK_SECONDS, MemoryGuard, resident_bytes
+from edge.camera.memory_guard import CHECK_SECONDS, MemoryGuard
 from edge.errors import CameraStalled, SourceError
 from edge.records import Frame, Gray
 from edge.system.shutdown import AbandonableThread
@@ -131,14 +131,14 @@ class LiveSource:
         stall_seconds: float,
         clock: Clock = time.monotonic,
         open_seconds: float = _OPEN_SECONDS,
-        resident: Callable[[], int] = resident_bytes,
+        memory: MemoryGuard | None = None,
     ) -> None:
         self._name = name
         self._stall_seconds = stall_seconds
         self._clock = clock
         self._newest = LatestFrame()
         self._stall_detector = StallDetector(stall_seconds, clock)
-        self._memory = MemoryGuard(name, resident)
+        self._memory = memory or MemoryGuard(name)
         self._close_seconds = _CLOSE_SECONDS
         self._reader = _Reader(name, open_device, self._put, self._newest.fail)
         self._reader.start()

@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import cv2
+import msgspec
 import numpy as np
 
 from edge.camera.address import is_stream, require_known_scheme, safe_source
-from edge.camera.devices import Picamera2Device, open_stream, open_v4l2, require_frame_size, to_gray
+from edge.camera.devices import Picamera2Device, open_stream, open_v4l2, to_gray
+from edge.camera.frame_size import require_stated_size
 from edge.camera.live import Device, LiveSource
+from edge.camera.memory_guard import OPENING_CAMERA, OPENING_STREAM, MemoryGuard
 from edge.camera.picture_file import FRAME_MEMORY, PICTURES, read_gray
 from edge.errors import SourceError
 from edge.records import Frame, Gray
-from edge.settings import CameraSettings
+from edge.settings import CameraSettings, Settings
 from edge.system.memory_budget import memory_budget
 from edge.untrusted_file import is_char_device, is_file, is_folder
 
@@ -68,29 +71,41 @@ class Source(Protocol):
         ...
 
 
-def open_source(camera: CameraSettings) -> Source:
-    """Open the source that the settings name. Raises SourceError, which says what to do, when it cannot be opened."""
-    source = _open(camera)
+def open_source(camera: CameraSettings, *, bytes_a_pixel: int = 0) -> Source:
+    """Open the source that the settings name. Raises SourceError, which says what to do, when it cannot be opened.
+
+    While a video is open, this process's memory is bounded. ``bytes_a_pixel`` is what the caller needs for a frame,
+    beyond what fer-edge itself needs.
+    """
+    source = _open(camera, bytes_a_pixel)
     return RotatedSource(source, camera) if camera.rotation or camera.mirror else source
 
 
-def _open(camera: CameraSettings) -> Source:
+def _open(camera: CameraSettings, bytes_a_pixel: int) -> Source:
     name = camera.source
     path = Path(name)
     if name == "demo":
         return DemoSource()
     open_device = _live_device(camera)
     if open_device:
-        return LiveSource(open_device, safe_source(name), camera.stall_seconds)
+        memory = MemoryGuard(safe_source(name), OPENING_STREAM if is_stream(name) else OPENING_CAMERA)
+        return LiveSource(open_device, safe_source(name), camera.stall_seconds, memory=memory)
     if is_folder(path):
         return FolderSource(path, camera.folder_fps)
     if is_file(path):
-        return VideoSource(path)
+        return VideoSource(path, bytes_a_pixel)
     require_known_scheme(name)
     raise SourceError(
         f"source {safe_source(name)!r}: no such file, folder or device. "
         "Give demo, a video, a folder, /dev/video0, picamera2 or a stream's address."
     )
+
+
+def with_source(settings: Settings, source: str | None) -> Settings:
+    """The settings with the source of the command line, if it gives one."""
+    if not source:
+        return settings
+    return msgspec.structs.replace(settings, camera=msgspec.structs.replace(settings.camera, source=source))
 
 
 def is_live(camera: CameraSettings) -> bool:
@@ -250,14 +265,14 @@ class VideoSource:
     dropped = 0
     description = ""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, bytes_a_pixel: int = 0) -> None:
         self._file = file
         self._capture = cv2.VideoCapture(str(file.absolute()))  # FFmpeg takes 10:00:05.mp4 for a protocol named 10
         if not self._capture.isOpened():
             raise SourceError(f"{file}: not a video that OpenCV can open")
-        pixels = require_frame_size(self._capture, str(file))
+        pixels = require_stated_size(self._capture, str(file))
         # Its frames may be larger than it states. Each thread of the decoder has a stack of 8 MB that it hardly uses.
-        memory = _DECODER_MEMORY + pixels * _DECODER_BYTES_A_PIXEL + (os.cpu_count() or 1) * 2**23
+        memory = _DECODER_MEMORY + pixels * (_DECODER_BYTES_A_PIXEL + bytes_a_pixel) + (os.cpu_count() or 1) * 2**23
         self._limited = contextlib.ExitStack()
         self._limited.enter_context(memory_budget(memory))
 
@@ -265,14 +280,16 @@ class VideoSource:
         """Yield every frame of the file."""
         number = 0
         time_of = MediaTime(self._file, self._capture.get(cv2.CAP_PROP_FPS))
-        while True:
-            ok, picture = self._capture.read()
-            if not ok:
-                break
-            yield Frame(to_gray(picture), time_of.of_frame(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000))
+        while (gray := self._next()) is not None:
+            yield Frame(gray, time_of.of_frame(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000))
             number += 1
         if not number:
             raise SourceError(f"{self._file}: holds no frame that can be decoded")
+
+    def _next(self) -> Gray | None:
+        """The next picture; None at the end. The coloured one, 25 MB of a 4K video, is freed with this call."""
+        ok, picture = self._capture.read()
+        return to_gray(picture) if ok else None
 
     def close(self) -> None:
         """Close the file."""

@@ -1,4 +1,4 @@
-"""What OpenCV does not do for a network camera: check its certificate and name, and say why it refuses.
+"""What a network camera is trusted by, the answer to its question for a user, and why an RTSP server refuses.
 
 OpenCV's FFmpeg accepts any certificate unless it is told otherwise, checks no name where the address has an IP address,
 and gives no reason when it fails.
@@ -14,7 +14,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from edge.camera.address import safe_source
 from edge.errors import SourceError
@@ -22,7 +22,8 @@ from edge.settings import CameraSettings
 
 _SECONDS: Final = 5
 _LONGEST_ANSWER: Final = 16_384
-_PORTS: Final = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
+_ALLOWED_IN_TARGET: Final = "%/:=&?~+!$,;'@()*[]-._"  # what is percent-encoded already stays as it is
+_PORTS: Final = {"rtsp": 554, "rtsps": 322}
 _SYSTEM_CA: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 _OPTIONS: Final = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _OPENCV_DEFAULT: Final = "rtsp_transport;tcp"  # what OpenCV uses while the variable is not set
@@ -32,14 +33,16 @@ _OPENCV_DEFAULT: Final = "rtsp_transport;tcp"  # what OpenCV uses while the vari
 def checked_certificate(camera: CameraSettings, url: str) -> Iterator[None]:
     """While this lasts, FFmpeg accepts only a trusted certificate, unless the settings accept any.
 
-    Raises SourceError when the server's certificate is not trusted, or not for the address's name.
+    Raises SourceError when an RTSP server's certificate is not trusted, or not for the address's name. That of an HTTP
+    server was verified when it was asked for the stream (edge.camera.http_stream).
     """
     parts = urlsplit(url)
     if parts.scheme not in ("https", "rtsps") or camera.accept_any_certificate:
         yield
         return
     authorities = _authorities(camera)
-    _check_certificate(parts, safe_source(url), authorities)
+    if parts.scheme == "rtsps":
+        _check_certificate(camera, parts)
     former = os.environ.get(_OPTIONS)
     os.environ[_OPTIONS] = f"{former or _OPENCV_DEFAULT}|tls_verify;1|ca_file;{authorities}"
     try:
@@ -63,19 +66,41 @@ def _authorities(camera: CameraSettings) -> str:
     return str(file)
 
 
-def _check_certificate(parts: SplitResult, safe_url: str, authorities: str) -> None:
+def tls_context(camera: CameraSettings) -> ssl.SSLContext:
+    """What a connection to the camera accepts. Raises SourceError when there are no authorities to trust."""
+    if camera.accept_any_certificate:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    authorities = _authorities(camera)
     try:
-        with _connect(parts, ssl.create_default_context(cafile=authorities)):
-            return
-    except ssl.SSLCertVerificationError as error:
-        raise SourceError(
-            f"{safe_url}: its certificate is not accepted: {error.verify_message}. Give the authority that signed it "
-            "as camera.ca_file, and the name in the certificate as the address's host; or set "
+        return ssl.create_default_context(cafile=authorities)
+    except OSError as error:  # ssl.SSLError is one
+        raise SourceError(f"{authorities}: cannot be used as certificate authorities: {_said(error)}") from error
+
+
+def no_tls_connection(url: str, error: Exception) -> SourceError:
+    """The error for a connection that was not made, and what to do about it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return SourceError(
+            f"{safe_source(url)}: its certificate is not accepted: {error.verify_message}. Give the authority that "
+            "signed it as camera.ca_file, and the name in the certificate as the address's host; or set "
             "camera.accept_any_certificate"
-        ) from error
+        )
+    return SourceError(f"{safe_source(url)}: no TLS connection: {_said(error)}. Is the server running?")
+
+
+def _said(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _check_certificate(camera: CameraSettings, parts: SplitResult) -> None:
+    try:
+        with _connect(parts, tls_context(camera)):
+            return
     except (OSError, ValueError) as error:  # ValueError: no name of a host
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SourceError(f"{safe_url}: no TLS connection: {reason}. Is the server running?") from error
+        raise no_tls_connection(parts.geturl(), error) from error
 
 
 def _connect(parts: SplitResult, context: ssl.SSLContext | None) -> socket.socket:
@@ -91,18 +116,12 @@ def _connect(parts: SplitResult, context: ssl.SSLContext | None) -> socket.socke
 
 
 def refusal(camera: CameraSettings, url: str) -> int | None:
-    """The status (401, 404 ...) with which the server refuses the stream; None when it does not, or says nothing."""
+    """The status (401, 404 ...) with which an RTSP server refuses the stream; None when it does not, or is silent."""
     parts = urlsplit(url)
-    if parts.scheme not in _PORTS:
+    if parts.scheme not in ("rtsp", "rtsps"):
         return None
-    context = None
-    if parts.scheme in ("https", "rtsps"):
-        context = ssl.create_default_context(cafile=camera.ca_file or None)
-        if camera.accept_any_certificate:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
     try:
-        status = _ask(parts, context)
+        status = _ask(parts, tls_context(camera) if parts.scheme == "rtsps" else None)
     except (OSError, ValueError):
         return None
     return status if status and status >= 400 else None
@@ -110,24 +129,16 @@ def refusal(camera: CameraSettings, url: str) -> int | None:
 
 def _ask(parts: SplitResult, context: ssl.SSLContext | None) -> int | None:
     """Ask for the stream, and after a 401 again with user and password, as FFmpeg does."""
-    with contextlib.ExitStack() as connections:
-        connection = connections.enter_context(_connect(parts, context))
+    with _connect(parts, context) as connection:
         status, head = _request(connection, parts, 1, "")
         if status != 401 or parts.username is None:
             return status
-        authorization = _authorization(head, parts)
-        if parts.scheme.startswith("http"):  # its server closes the connection; an RTSP server may expect the same one
-            connection = connections.enter_context(_connect(parts, context))
-        return _request(connection, parts, 2, f"Authorization: {authorization}\r\n")[0]
+        return _request(connection, parts, 2, f"Authorization: {authorization(head, parts)}\r\n")[0]
 
 
 def _request(connection: socket.socket, parts: SplitResult, number: int, header: str) -> tuple[int | None, str]:
     """Send a request; return the status and the head of its answer."""
-    host = parts.netloc.rpartition("@")[2]
-    if parts.scheme.startswith("rtsp"):
-        first = f"DESCRIBE {_target(parts)} RTSP/1.0\r\nCSeq: {number}\r\nAccept: application/sdp\r\n"
-    else:
-        first = f"GET {_target(parts)} HTTP/1.0\r\nHost: {host}\r\n"
+    first = f"DESCRIBE {request_target(parts)} RTSP/1.0\r\nCSeq: {number}\r\nAccept: application/sdp\r\n"
     connection.sendall(f"{first}{header}User-Agent: fer-edge\r\n\r\n".encode())
     head = b""
     while b"\r\n\r\n" not in head and len(head) < _LONGEST_ANSWER:
@@ -136,18 +147,22 @@ def _request(connection: socket.socket, parts: SplitResult, number: int, header:
             break
         head += part
     text = head.partition(b"\r\n\r\n")[0].decode("latin-1")
-    status = re.match(r"(?:RTSP|HTTP)/\d\.\d (\d{3})", text)
+    status = re.match(r"RTSP/\d\.\d (\d{3})", text)
     return (int(status.group(1)) if status else None), text
 
 
-def _target(parts: SplitResult) -> str:
+def request_target(parts: SplitResult) -> str:
+    """What is asked for in a request for this address: never user and password."""
     if parts.scheme.startswith("rtsp"):
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    return parts._replace(scheme="", netloc="").geturl() or "/"
+    return quote(parts._replace(scheme="", netloc="", fragment="").geturl() or "/", safe=_ALLOWED_IN_TARGET)
 
 
-def _authorization(head: str, parts: SplitResult) -> str:
-    """The answer to the server's challenge (RFC 7617, RFC 7616 with MD5, the only digest that FFmpeg knows)."""
+def authorization(head: str, parts: SplitResult) -> str:
+    """The answer to a server's challenge, which is in the head of its answer.
+
+    RFC 7617, and RFC 7616 with MD5, the only digest that FFmpeg knows.
+    """
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     challenge = re.search(r"(?im)^WWW-Authenticate:\s*Digest\s+(.*?)\r?$", head)
     if not challenge:
@@ -155,7 +170,7 @@ def _authorization(head: str, parts: SplitResult) -> str:
     fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge.group(1)))
     realm, nonce = fields.get("realm", ""), fields.get("nonce", "")
     method = "DESCRIBE" if parts.scheme.startswith("rtsp") else "GET"
-    target = _target(parts)
+    target = request_target(parts)
     secret, request = _md5(f"{user}:{realm}:{password}"), _md5(f"{method}:{target}")
     credentials = f'username="{user}", realm="{realm}", nonce="{nonce}", uri="{target}"'
     if "qop" not in challenge.group(1):

@@ -3,6 +3,7 @@
 import json
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import msgspec
@@ -27,13 +28,19 @@ def bench(arguments: Namespace) -> int:
     with_events = (clip for clip, result in zip(clips, results, strict=True) if result.first_event is not None)
     start = measure_starts(next(with_events, clips[0]), arguments.config, arguments.bundle, arguments.starts)
     named = [(clip.name, result) for clip, result in zip(clips, results, strict=True)]
-    report = make_report(configured_classifier(settings), named, start)
+    report = make_report(configured_classifier(settings), settings.detect.detector, named, start)
     print(json.dumps(report) if arguments.json else report_text(report))
     if arguments.picture:
-        from edge.bench.plot import draw_costs  # noqa: PLC0415  loaded only when it is used
-
-        draw_costs(report, arguments.picture)
+        _draw(report, arguments.picture)
     return 0
+
+
+def _draw(report: dict[str, Any], file: Path) -> None:
+    """Draw which faces are found where that is known of real videos, else what a frame costs."""
+    from edge.bench.plot import draw_costs  # noqa: PLC0415  both are loaded only when they are used
+    from edge.bench.recall_plot import draw_recall  # noqa: PLC0415
+
+    (draw_recall if report["total"]["recall_by_size"] else draw_costs)(report, file)
 
 
 def _settings(arguments: Namespace) -> Settings:

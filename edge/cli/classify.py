@@ -12,17 +12,14 @@ import msgspec
 from edge.camera.picture_file import read_gray
 from edge.camera.sources import upright
 from edge.errors import SourceError, UsageError
-from edge.evaluation.fer2013 import pictures
+from edge.evaluation.picture_tree import pictures
 from edge.model.classifier import FaceClassifier
 from edge.model.loader import open_deployed
 from edge.model.preprocessing import crop
 from edge.records import Box, Expression
-from edge.settings import DetectSettings, Settings, load_settings
+from edge.settings import Settings, load_settings
 from edge.untrusted_file import is_folder
 from edge.vision.detectors import open_detector
-
-# There is time for a finer scan than of a video, unless the settings file says otherwise.
-_STILL_PICTURES = Settings(detect=DetectSettings(width=1280, min_face=0.05))
 
 
 def classify(arguments: Namespace) -> int:
@@ -41,7 +38,7 @@ def classify_pictures(program: str, arguments: Namespace, open_classifier: Calla
     0 when all pictures were read, 1 when some were not. Raises UsageError for a folder without pictures.
     """
     files = [file for image in arguments.images for file in _files(image)]
-    settings = load_settings(arguments.config, _STILL_PICTURES)
+    settings = load_settings(arguments.config)
     detector = open_detector(settings.detect)
     classifier = open_classifier(settings)
     exit_code = 0

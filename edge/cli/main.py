@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "fer-edge run --source visit.mp4               the events of a video, as JSON lines",
         "fer-edge run --config /etc/fer-edge/config.toml --events mqtt",
         "fer-edge classify portrait.jpg group.png",
+        "fer-edge preview --source /dev/video0         mount a camera by looking",
         "fer-edge doctor --config /etc/fer-edge/config.toml",
         "fer-edge COMMAND --help                       the options and examples of a command",
     )
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_preview(commands)
     _add_replay(commands)
     _add_classify(commands)
     _add_verify(commands)
@@ -112,6 +114,16 @@ def _add_json(parser: argparse.ArgumentParser, meaning: str = "print JSON") -> N
     parser.add_argument("--json", action="store_true", help=meaning)
 
 
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add what is watched, which ``fer-train watch`` has too."""
+    parser.add_argument(
+        "--source",
+        metavar="SOURCE",
+        help="demo, a video file, a folder of pictures, /dev/video0, picamera2 (or picamera2:1 for the second camera), "
+        "or the address of a stream (http://, https://, rtsp://, rtmp://, tcp://, udp://); see docs/cameras.md",
+    )
+
+
 def _add_run(commands: Commands) -> None:
     examples = (
         "fer-edge run --source demo --sheet demo.png   a built-in demonstration, and a picture of it",
@@ -127,20 +139,40 @@ def _add_run(commands: Commands) -> None:
     run.add_argument(
         "--events", choices=("-", "mqtt"), default="-", help="where events go: - is stdout (default), mqtt the broker"
     )
+    add_watching(run)
 
 
-def add_source(parser: argparse.ArgumentParser) -> None:
-    """Add what is watched, and what is kept of it, which ``fer-train watch`` has too."""
-    parser.add_argument(
-        "--source",
-        metavar="SOURCE",
-        help="demo, a video file, a folder of pictures, /dev/video0, picamera2 (or picamera2:1 for the second camera), "
-        "or the address of a stream (http://, https://, rtsp://, rtmp://, tcp://, udp://); see docs/cameras.md",
-    )
+def add_watching(parser: argparse.ArgumentParser) -> None:
+    """Add how a source is watched, and what is kept of it, which ``fer-train watch`` has too."""
     parser.add_argument("--realtime", action="store_true", help="play a file at its own speed, not as fast as possible")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of annotated frames")
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="record boxes and scores of faces for replay; no pictures"
+    )
+
+
+def _add_preview(commands: Commands) -> None:
+    examples = (
+        "fer-edge preview --source /dev/video0         for a browser on this machine",
+        "fer-edge preview --listen 0.0.0.0             for one on the network, such as a telephone's",
+        "sudo -u fer-edge fer-edge preview --config /etc/fer-edge/config.toml",
+    )
+    text = (
+        "It is started by hand only, never by the service, and ends by itself after ten minutes. It stores nothing.\n"
+        "Stop the service first: only one program can use a camera. docs/cameras.md explains the page.\n"
+    )
+    summary = "show the live picture with its faces on a page, to mount and light a camera by looking"
+    preview = _add(commands, "preview", ("edge.cli.preview", "preview"), summary, _epilog(examples, text))
+    _add_config(preview)
+    add_source(preview)
+    preview.add_argument(
+        "--listen",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="the address of this machine to serve the page at; 0.0.0.0 for all (default: 127.0.0.1)",
+    )
+    preview.add_argument(
+        "--port", type=_port, default=9470, metavar="N", help="the port of the page (default: 9470; 0: any free one)"
     )
 
 
@@ -245,7 +277,12 @@ def _add_bench(commands: Commands) -> None:
     )
     bench.add_argument("--bundle", metavar="NAME", help="the model for both loops (default: the settings' model)")
     _add_json(bench)
-    bench.add_argument("--picture", type=Path, metavar="PNG", help="draw the milliseconds of each stage")
+    bench.add_argument(
+        "--picture",
+        type=Path,
+        metavar="PNG",
+        help="draw the milliseconds of each stage, or with annotated videos which faces are found",
+    )
     bench.add_argument(
         "--starts",
         type=_positive,
@@ -253,6 +290,12 @@ def _add_bench(commands: Commands) -> None:
         metavar="N",
         help="how often to start `fer-edge run`, to measure its memory and the time to its first event (default: 3)",
     )
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text) <= 65_535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 0 to 65535")
+    return int(text)
 
 
 def _positive(text: str) -> int:

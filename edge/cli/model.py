@@ -13,7 +13,7 @@ from edge.model.bundle import DEFAULT, Bundle, bundled, open_bundle
 from edge.model.classifier import Classifier
 from edge.model.registry import MAX_INSTALLED, ModelRegistry, state_folder
 from edge.model.verification import verify_golden
-from edge.settings import Settings, load_settings
+from edge.settings import Settings, load_settings, require_expressions
 from edge.system.installer import run_command
 from edge.system.instance import FIRST, instance_of, service_environ
 from edge.system.owner_rights import rights_of_owner
@@ -101,9 +101,13 @@ def _open_registry(arguments: Namespace) -> tuple[Settings, ModelRegistry]:
 
 
 def _golden_check(settings: Settings) -> Callable[[Bundle], None]:
-    """A check that runs a bundle's golden inputs on this device; it raises VerificationError when they differ."""
+    """A check that a bundle has the presets' expressions, and gives its golden outputs on this device.
+
+    It raises SettingsError, or VerificationError.
+    """
 
     def check(bundle: Bundle) -> None:
+        require_expressions(settings.preset, bundle.card.labels, bundle.card.name)
         result = verify_golden(Classifier(bundle, settings.model.threads or 1), bundle.golden)
         if not result.ok:
             raise VerificationError(f"{result.sentence}. It was not put in use.")

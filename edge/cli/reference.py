@@ -21,7 +21,11 @@ _HEADER: Final = """\
 # Settings of fer-edge. Every key is optional; the commented values are the defaults.
 # Changes take effect with: systemctl restart fer-edge
 """
-_EXAMPLE_PRESET: Final = settings.Preset(name="smile", expression="happy", for_seconds=1.5)
+_EXAMPLES: Final[dict[str, settings.Section]] = {
+    "preset": settings.Preset(name="smile", expression="happy", for_seconds=1.5),
+    "detect.ignore": settings.Ignore(left=0.0, top=0.1, width=0.25, height=0.5),
+}
+"""The tables of which there may be any number."""
 _PAGE: Final = """\
 # Configuration
 
@@ -42,12 +46,12 @@ def sample() -> str:
     """The sample file as TOML; with every ``#key`` line uncommented it still gives the defaults."""
     classes = _classes()
     defaults = settings.Settings()
-    tables = [
-        _example(classes["Preset"], _EXAMPLE_PRESET)
-        if name == "preset"
-        else _table(classes[type(getattr(defaults, name)).__name__], name, getattr(defaults, name))
-        for name in defaults.__struct_fields__
-    ]
+    tables = []
+    for name in defaults.__struct_fields__:
+        if name not in _EXAMPLES:
+            section = getattr(defaults, name)
+            tables.append(_table(classes[type(section).__name__], name, section))
+        tables += [_example(classes[type(_EXAMPLES[key]).__name__], key) for key in _repeatable(name)]
     return "\n".join((_HEADER, *tables))
 
 
@@ -55,19 +59,28 @@ def reference() -> str:
     """The reference as Markdown: a table for each table of the file, a row for each key."""
     classes = _classes()
     sections = []
+    tables: list[tuple[str, type[settings.Section]]] = []
     for field in _fields(settings.Settings):
-        repeatable = field.encode_name == "preset"
-        section = settings.Preset if repeatable else type(field.default)
-        name = f"[[{field.encode_name}]]" if repeatable else f"[{field.encode_name}]"
+        if field.encode_name not in _EXAMPLES:
+            tables.append((f"[{field.encode_name}]", type(field.default)))
+        tables += [(f"[[{key}]]", type(_EXAMPLES[key])) for key in _repeatable(field.encode_name)]
+    for name, section in tables:
         node = classes[section.__name__]
         meanings = _field_docstrings(node)
         rows = "\n".join(
-            f"| `{key.encode_name}` | {_row(key, meanings[key.encode_name])} |" for key in _fields(section)
+            f"| `{key.encode_name}` | {_row(key, meanings[key.encode_name])} |"
+            for key in _fields(section)
+            if f"{name[1:-1]}.{key.encode_name}" not in _EXAMPLES
         )
         sections.append(
             f"## {name}\n\n{_section_text(node)}\n\n| key | takes | default | meaning |\n|---|---|---|---|\n{rows}\n"
         )
     return re.sub(r"\bdocs/([\w-]+\.md)", r"[\1](\1)", "\n".join((_PAGE, *sections)))
+
+
+def _repeatable(name: str) -> list[str]:
+    """The repeatable tables in a table of the file, or itself."""
+    return [key for key in _EXAMPLES if key.partition(".")[0] == name]
 
 
 def _row(key: types.Field, meaning: str) -> str:
@@ -133,16 +146,18 @@ def _table(node: ast.ClassDef, name: str, section: settings.Section) -> str:
     lines = [*_comment(_section_text(node)), f"[{name}]"]
     meanings = _field_docstrings(node)
     for key in section.__struct_fields__:
+        if f"{name}.{key}" in _EXAMPLES:
+            continue
         lines += [*_comment(meanings.get(key, "")), f"#{key} = {_toml(getattr(section, key))}"]
     return "\n".join(lines) + "\n"
 
 
-def _example(node: ast.ClassDef, preset: settings.Preset) -> str:
+def _example(node: ast.ClassDef, name: str) -> str:
     """A repeatable table is shown by an example."""
-    meanings = _field_docstrings(node)
-    lines = [*_comment(_section_text(node)), "# For example:", "#", "# [[preset]]"]
-    for key in preset.__struct_fields__:
-        lines.append(f"# {key} = {_toml(getattr(preset, key))}  # {meanings[key]}")
+    meanings, example = _field_docstrings(node), _EXAMPLES[name]
+    lines = [*_comment(_section_text(node)), "# For example:", "#", f"# [[{name}]]"]
+    for key in example.__struct_fields__:
+        lines.append(f"# {key} = {_toml(getattr(example, key))}  # {meanings[key]}")
     return "\n".join(lines) + "\n"
 
 

@@ -16,6 +16,7 @@ from edge.errors import DataError, VerificationError
 from edge.evaluation.accuracy import MeasuredAccuracy, judge_accuracy, measure_accuracy
 from edge.evaluation.fer2013 import LabelledFaces, measured_split, read_faces
 from edge.evaluation.metrics import Figures
+from edge.labels import Labels
 from edge.model.loader import open_deployed
 from edge.model.registry import ModelRegistry, state_folder
 from edge.model.verification import MAX_CROP_DIFFERENCE, MAX_LUMA_DIFFERENCE, verify_golden
@@ -35,11 +36,11 @@ def verify(arguments: Namespace) -> int:
     """Carry out ``fer-edge verify``. Raises VerificationError when the model does not work as its card states."""
     config = device_config(arguments.config)
     settings = load_settings(config)
-    faces = _read_faces(arguments.data, arguments.split) if arguments.data else None
     environ = service_environ(config, os.environ)
     if not settings.model.bundle:
         ModelRegistry(state_folder(settings.store, environ)).require_readable()
     classifier, bundle = open_deployed(settings, environ)
+    faces = _read_faces(arguments.data, arguments.split, bundle.card.labels) if arguments.data else None
     classifier.wait_for_accelerator()
     golden = verify_golden(classifier, bundle.golden)
     measured = measure_accuracy(classifier, faces) if faces else None
@@ -56,10 +57,10 @@ def verify(arguments: Namespace) -> int:
     return 0
 
 
-def _read_faces(data: Path, split: str | None) -> LabelledFaces:
+def _read_faces(data: Path, split: str | None, names: Labels) -> LabelledFaces:
     try:
         with memory_budget(_DATA_MEMORY):
-            return read_faces(data, split or measured_split(data))
+            return read_faces(data, split or measured_split(data, names), names)
     except MemoryError as error:
         raise DataError(
             f"{data}: reading it takes more than {_DATA_MEMORY // 2**20} MB. Give fewer faces, such as one split"

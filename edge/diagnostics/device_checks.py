@@ -9,14 +9,16 @@ from edge.camera.address import is_stream, safe_source
 from edge.diagnostics.finding import Finding
 from edge.diagnostics.package_check import install_command
 from edge.diagnostics.probe_runner import run_probe
-from edge.settings import CameraSettings, DetectSettings, ModelSettings, Settings
+from edge.errors import SettingsError
+from edge.settings import CameraSettings, DetectSettings, ModelSettings, Preset, Settings, require_expressions
+from edge.vision.face_size import pixel_shortage
 
 _MIN_CONTRAST: Final = 8  # grey levels between the darkest and the brightest pixel; a covered lens gives less
 _MIN_TOP1: Final = 0.9  # share of golden outputs with the same expression; tflite-runtime 2.14 differs in fewer
 
 
-def check_camera(python: Sequence[str], camera: CameraSettings, seconds: float = 20) -> Finding:
-    """Whether the configured source gives a frame within the time limit."""
+def check_camera(python: Sequence[str], camera: CameraSettings, detect: DetectSettings, seconds: float = 20) -> Finding:
+    """Whether the source gives a frame within the time limit, and one that is large enough for the smallest face."""
     source = describe_source(camera.source)
     probe = run_probe(python, "frame", msgspec.json.encode(camera).decode(), seconds)
     if probe.problem or not probe.output:
@@ -31,6 +33,8 @@ def check_camera(python: Sequence[str], camera: CameraSettings, seconds: float =
         return Finding(
             "camera", "warn", f"{sentence}, but it is blank", "take the cap off the lens, or turn on a light"
         )
+    if shortage := pixel_shortage(detect, (frame["width"], frame["height"])):
+        return Finding("camera", "warn", f"{sentence}; {shortage.problem}", shortage.remedy)
     return Finding("camera", "ok", sentence)
 
 
@@ -63,12 +67,18 @@ def check_detector(python: Sequence[str], detect: DetectSettings, seconds: float
     return Finding("detector", "ok", f"{detect.detector}{f' with {detect.model}' if detect.model else ''}")
 
 
-def check_model(python: Sequence[str], model: ModelSettings, seconds: float = 60) -> Finding:
-    """Whether the bundle opens, and its network gives the golden outputs on this device."""
+def check_model(
+    python: Sequence[str], model: ModelSettings, presets: Sequence[Preset] = (), seconds: float = 60
+) -> Finding:
+    """Whether the bundle opens, has the expressions of the presets, and gives the golden outputs on this device."""
     probe = run_probe(python, "golden", msgspec.json.encode(model).decode(), seconds)
     if probe.problem or not probe.output:
         return Finding("model", "fail", probe.problem or "no answer", f"check model.bundle ({model.bundle})")
     golden = probe.output[0]
+    try:
+        require_expressions(presets, tuple(golden["labels"]), golden["name"])
+    except SettingsError as error:
+        return Finding("model", "fail", str(error), "change the preset, or the model")
     sentence = (
         f"{golden['name']} on {golden['runtime']}: {golden['n']} golden outputs, largest difference "
         f"{golden['largest_lsb']} steps (up to {golden['allowed_lsb']} is rounding), {golden['top1']:.0%} the same "

@@ -109,7 +109,8 @@ def golden(argument: str) -> None:
     classifier = Classifier(bundle, settings.threads or 1)
     agreement = asdict(check_golden(classifier, bundle.golden))
     allowed = bundle.card.allowed_lsb(classifier.runtime, platform.machine())
-    _print_json({"name": bundle.card.name, "runtime": classifier.runtime, "allowed_lsb": allowed, **agreement})
+    card = {"name": bundle.card.name, "labels": bundle.card.labels}
+    _print_json({**card, "runtime": classifier.runtime, "allowed_lsb": allowed, **agreement})
 
 
 def edgetpu(argument: str) -> None:

@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,7 @@ from edge.evaluation.acceptance import acceptance_threshold
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures, ReliabilityDiagram, measure, reliability_diagram
 from edge.model.classifier import Classifier
-from edge.model.preprocessing import LABELS, softmax
+from edge.model.preprocessing import softmax
 from edge.records import Accuracy
 from edge.system.clock import now
 
@@ -33,8 +34,11 @@ class MeasuredAccuracy:
 
 
 def measure_accuracy(classifier: Classifier, faces: LabelledFaces) -> MeasuredAccuracy:
-    """Classify every face. Raises ValueError when there are none."""
-    logits = np.empty((len(faces), len(LABELS)), np.float64)
+    """Classify every face; the labels are indices into the card's. Raises ValueError when there are no faces."""
+    labels = classifier.card.labels
+    if faces.names != labels:
+        raise ValueError(f"the faces are labelled {faces.names}, the model {labels}")
+    logits = np.empty((len(faces), len(labels)), np.float64)
     milliseconds = np.empty(len(faces), np.float64)
     for index, face in enumerate(faces.pixels):
         started = time.perf_counter()
@@ -42,7 +46,7 @@ def measure_accuracy(classifier: Classifier, faces: LabelledFaces) -> MeasuredAc
         milliseconds[index] = (time.perf_counter() - started) * 1000
     predictions = logits.argmax(axis=1)
     return MeasuredAccuracy(
-        measure(faces.labels, predictions), reliability_diagram(faces.labels, softmax(logits)), milliseconds
+        measure(faces.labels, predictions, labels), reliability_diagram(faces.labels, softmax(logits)), milliseconds
     )
 
 
@@ -59,13 +63,14 @@ def judge_accuracy(
         card, figures.n, same_faces=same_faces, runtime=classifier.runtime, machine=machine or platform.machine()
     )
     limited = _limited_range(faces.pixels)
+    compared = threshold.describe(figures.accuracy, figures.n)
     below = figures.accuracy < threshold.lowest
-    swapped = _swapped_labels(figures.confusion) if below else ""
+    swapped = _swapped_labels(figures) if below else ""
     p50, p99 = np.percentile(measured.milliseconds, [50, 99])
     return Accuracy(
         time=now().isoformat(timespec="seconds"),
         ok=not (below or limited),
-        sentence="; ".join(filter(None, (limited, threshold.describe(figures.accuracy, figures.n), swapped))),
+        sentence="; ".join(filter(None, (limited, compared, *_differing_classes(faces, figures), swapped))),
         model=card.name,
         sha256=card.sha256,
         runtime=classifier.runtime,
@@ -77,7 +82,7 @@ def judge_accuracy(
         promised=card.figures.accuracy,
         lowest=round(threshold.lowest, 5),
         same_faces=same_faces,
-        recalls={label: round(of.recall, 4) for label, of in figures.per_class.items()},
+        recalls={label: round(of.recall, 4) for label, of in figures.per_class.items() if of.support},
         ece=round(measured.calibration.ece, 5),
         nll=round(measured.calibration.nll, 5),
         ms_p50=round(float(p50), 3),
@@ -96,11 +101,21 @@ def _limited_range(pixels: NDArray[np.uint8]) -> str:
     )
 
 
-def _swapped_labels(confusion: NDArray[np.int64]) -> str:
+def _differing_classes(faces: LabelledFaces, figures: Figures) -> Iterator[str]:
+    """Sentences when the data has other classes than the card."""
+    if faces.left_out:
+        counts = ", ".join(f"{count:,} {name}" for name, count in faces.left_out.items())
+        yield f"faces of classes that the card has not are left out: {counts}"
+    if absent := [label for label, of in figures.per_class.items() if not of.support]:
+        yield f"no face is labelled {', '.join(absent)}"
+
+
+def _swapped_labels(figures: Figures) -> str:
     """A sentence when each of two classes is predicted as the other more often than as itself, else an empty string."""
-    for first in range(len(LABELS)):
+    labels = figures.labels
+    for first in range(len(labels)):
         for second in range(first):
-            pair = confusion[np.ix_([first, second], [first, second])]
+            pair = figures.confusion[np.ix_([first, second], [first, second])]
             if pair[0, 1] > pair[0, 0] and pair[1, 0] > pair[1, 1]:
-                return f"are the labels in another order? {LABELS[second]} and {LABELS[first]} look swapped"
+                return f"are the labels in another order? {labels[second]} and {labels[first]} look swapped"
     return ""

@@ -1,15 +1,15 @@
 """Read labelled faces: FER2013's CSV in any form it is distributed in, or a folder tree with one folder per label.
 
-The device needs this to check accuracy; training and export import it. docs/data.md describes the forms.
+The device needs this to check accuracy; training and export import it. docs/data.md describes the forms. The names may
+be those of another model's labels.
 """
 
 import hashlib
 import logging
-import os
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path, PurePath
@@ -18,10 +18,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.camera.picture_file import PICTURES, read_gray
+from edge.camera.picture_file import read_gray
 from edge.errors import DataError, SourceError
+from edge.evaluation.class_names import Meaning, meaning_in_csv, meaning_of_names
 from edge.evaluation.csv_table import CsvRow, read_table
-from edge.model.preprocessing import INPUT_SIZE, LABELS, resize
+from edge.evaluation.picture_tree import passed_over, pictures
+from edge.labels import FER2013_LABELS, Labels
+from edge.model.preprocessing import INPUT_SIZE, resize
 from edge.untrusted_file import is_file, is_folder
 
 _log = logging.getLogger(__name__)
@@ -64,24 +67,6 @@ NO_ROW: Final = -1
 _SPLIT_OF_USAGE: Final = {name: split for name, split in _SPLIT_NAMES.items() if split is not Split.UNSPLIT}
 _CSV_FILE_NAMES: Final = ("fer2013.csv", "icml_face_data.csv")
 _VALUE_OF_PIXEL: Final = {f"{value}{zeros}": value for value in range(256) for zeros in ("", ".0")}
-_CLASS_OF_NAME: Final = {
-    **{label: index for index, label in enumerate(LABELS)},
-    **{
-        name: LABELS.index(label)
-        for name, label in (
-            ("anger", "angry"),
-            ("disgusted", "disgust"),
-            ("fearful", "fear"),
-            ("happiness", "happy"),
-            ("sadness", "sad"),
-            ("surprised", "surprise"),
-        )
-    },
-}
-_CLASS_IN_CSV: Final = {
-    **_CLASS_OF_NAME,
-    **{f"{index}{zeros}": index for index in range(len(LABELS)) for zeros in ("", ".0")},
-}
 _SPLIT_IN_FILE_NAME: Final = re.compile(r"(Training|PublicTest|PrivateTest)_", re.IGNORECASE)
 
 
@@ -89,15 +74,18 @@ _SPLIT_IN_FILE_NAME: Final = re.compile(r"(Training|PublicTest|PrivateTest)_", r
 class LabelledFaces:
     """Faces with their labels.
 
-    ``pixels`` is ``(n, 48, 48)`` uint8, ``labels`` ``(n,)`` int64 (index into LABELS). ``rows`` is ``(n,)`` int64: the
-    0-based data row of each face in its CSV, to which FERPlus votes are aligned, or NO_ROW; trees have none. ``split``
-    is the one that all faces belong to, or None for all splits together.
+    ``pixels`` is ``(n, 48, 48)`` uint8, ``labels`` ``(n,)`` int64 (index into ``names``). ``rows`` is ``(n,)`` int64:
+    the 0-based data row of each face in its CSV, to which FERPlus votes are aligned, or NO_ROW; trees have none.
+    ``split`` is the one that all faces belong to, or None for all splits together. ``left_out`` counts the faces that
+    show an expression of FER2013's which ``names`` lack.
     """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     rows: NDArray[np.int64] | None
     split: Split | None = None
+    names: Labels = FER2013_LABELS
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -105,7 +93,7 @@ class LabelledFaces:
     def select(self, kept: NDArray[np.bool_]) -> "LabelledFaces":
         """The faces for which ``kept``, ``(n,)`` bool, is true."""
         rows = None if self.rows is None else self.rows[kept]
-        return LabelledFaces(self.pixels[kept], self.labels[kept], rows, self.split)
+        return replace(self, pixels=self.pixels[kept], labels=self.labels[kept], rows=rows)
 
     def sha256(self) -> str:
         """Hash of pixels and labels; it is the same for every form of one data set."""
@@ -149,40 +137,82 @@ class _Face:
 
 @dataclass(frozen=True, slots=True)
 class _UnparsedFace:
-    """A face whose split is known, but which is not parsed: reading one split must not parse the others."""
+    """A face whose split is known, but which is not parsed: reading one split must not parse the others.
+
+    ``parse`` gives the name of the expression when the labels lack it.
+    """
 
     split: Split
-    parse: Callable[[], _Face | BadRow]
+    parse: Callable[[], _Face | BadRow | str]
 
 
-def read_data(path: Path) -> LabelledData:
+class _Collected:
+    """The faces of one split, or of several."""
+
+    def __init__(self, split: Split | None, names: Labels) -> None:
+        self._split, self._names = split, names
+        self._faces: list[_Face] = []
+        self._left_out: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._faces)
+
+    def add(self, face: _Face | str) -> None:
+        """Add a face, or count one whose expression the labels lack."""
+        if isinstance(face, str):
+            self._left_out[face] += 1
+        else:
+            self._faces.append(face)
+
+    def stacked(self, path: Path) -> LabelledFaces:
+        """All faces. Raises DataError when the labels lack what every face shows."""
+        if not self._faces:
+            shown = ", ".join(f"{count:,} {name}" for name, count in self._left_out.items())
+            raise DataError(
+                f"{path}: no face shows one of {', '.join(self._names)}; they show: {shown}. Numbers are FER2013's"
+            )
+        numbers = [face.row for face in self._faces if face.row is not None]
+        flat = np.frombuffer(b"".join(face.pixels for face in self._faces), np.uint8)
+        return LabelledFaces(
+            flat.reshape(-1, INPUT_SIZE, INPUT_SIZE),
+            np.array([face.label for face in self._faces], np.int64),
+            np.array(numbers, np.int64) if len(numbers) == len(self._faces) else None,
+            self._split,
+            self._names,
+            dict(self._left_out),
+        )
+
+
+def read_data(path: Path, names: Labels = FER2013_LABELS) -> LabelledData:
     """Read every split of a FER2013 CSV or a folder tree; bad rows are collected, not raised.
 
-    Raises DataError when the source cannot be read or holds nothing.
+    ``names`` are the labels that the faces get. Raises DataError when the source cannot be read or holds nothing.
     """
-    faces: dict[Split, list[_Face]] = {}
+    faces: dict[Split, _Collected] = {}
     bad: list[BadRow] = []
-    for entry in _entries(path):
+    for entry in _entries(path, names):
         face = entry if isinstance(entry, BadRow) else entry.parse()
         if isinstance(face, BadRow):
             bad.append(face)
         elif isinstance(entry, _UnparsedFace):
-            faces.setdefault(entry.split, []).append(face)
+            faces.setdefault(entry.split, _Collected(entry.split, names)).add(face)
     if not faces and not bad:
-        raise _no_faces_error(path, None, {})
+        raise _no_faces_error(path, None, {}, names)
     _warn_of_passed_over(path)
-    return LabelledData(path, {split: _stack(found, split) for split, found in faces.items()}, tuple(bad))
+    kept = {split: found for split, found in faces.items() if found} or faces
+    return LabelledData(path, {split: found.stacked(path) for split, found in kept.items()}, tuple(bad))
 
 
-def read_faces(path: Path, split: str | None = None) -> LabelledFaces:
+def read_faces(path: Path, split: str | None = None, names: Labels = FER2013_LABELS) -> LabelledFaces:
     """Read the faces of one split, or of all splits, keeping nothing else in memory.
 
-    Raises DataError at the first bad row, naming file, row and reason. Of rows of other splits only the split is read.
+    ``names`` are the labels that the faces get. Raises DataError at the first bad row, naming file, row and reason. Of
+    rows of other splits only the split is read.
     """
     wanted = None if split is None else Split.named(split)
-    faces: list[_Face] = []
+    faces = _Collected(wanted, names)
     seen: Counter[Split] = Counter()
-    for entry in _entries(path):
+    for entry in _entries(path, names):
         if isinstance(entry, BadRow):
             raise DataError(f"{path}, {entry}")
         seen[entry.split] += 1
@@ -191,17 +221,17 @@ def read_faces(path: Path, split: str | None = None) -> LabelledFaces:
         face = entry.parse()
         if isinstance(face, BadRow):
             raise DataError(f"{path}, {face}")
-        faces.append(face)
-    if not faces:
-        raise _no_faces_error(path, wanted, seen)
+        faces.add(face)
+    if not any(count for one, count in seen.items() if wanted in (None, one)):
+        raise _no_faces_error(path, wanted, seen, names)
     _warn_of_passed_over(path)
-    return _stack(faces, wanted)
+    return faces.stacked(path)
 
 
-def measured_split(path: Path) -> Split | None:
+def measured_split(path: Path, names: Labels = FER2013_LABELS) -> Split | None:
     """The split to measure accuracy on by default; None, for all faces, when a tree has no splits."""
     held = set()
-    for entry in _entries(path):
+    for entry in _entries(path, names):
         if isinstance(entry, _UnparsedFace):
             held.add(entry.split)
         if MEASURED[0] in held:
@@ -211,69 +241,18 @@ def measured_split(path: Path) -> Split | None:
     return next((split for split in MEASURED if split in held), Split.PUBLIC)
 
 
-def pictures(folder: Path) -> list[str]:
-    """The picture files anywhere below ``folder``, as sorted relative paths; hidden files and folders are ignored."""
-    return [file for file in _files(folder) if _is_picture(file)]
-
-
-def _is_picture(file: str) -> bool:
-    return PurePath(file).suffix.lower() in PICTURES
-
-
-def _files(folder: Path) -> list[str]:
-    """All files below ``folder`` that are not hidden, as sorted relative paths.
-
-    Links to folders are followed, but each folder is read once: links can form loops, or more paths than can be read.
-    """
-    found: list[str] = []
-    read: set[tuple[int, int]] = set()
-    to_read = deque([""])
-    while to_read:
-        below = to_read.popleft()
-        try:
-            place = (folder / below).stat()
-            entries = sorted(os.scandir(folder / below), key=lambda entry: entry.name)
-        except OSError as error:
-            _log.warning("%s: passed over: %s", folder / below, error.strerror)
-            continue
-        if (place.st_dev, place.st_ino) in read:
-            continue
-        read.add((place.st_dev, place.st_ino))
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if not is_folder(Path(entry.path)):
-                found.append(below + entry.name)
-            elif entry.is_symlink():
-                to_read.append(f"{below}{entry.name}/")
-            else:
-                to_read.appendleft(f"{below}{entry.name}/")  # before any link, which may lead to the same folder
-    return sorted(found)
-
-
-def _entries(path: Path) -> Iterator[_UnparsedFace | BadRow]:
+def _entries(path: Path, names: Labels) -> Iterator[_UnparsedFace | BadRow]:
     if is_folder(path):
-        return _tree_entries(path)
+        return _tree_entries(path, names)
     if is_file(path):
-        return _table_entries(path)
+        return _table_entries(path, names)
     raise DataError(f"{path}: no such file or folder. Give the FER2013 CSV or a folder with one folder per label.")
 
 
-def _stack(faces: Sequence[_Face], split: Split | None) -> LabelledFaces:
-    flat = np.frombuffer(b"".join(face.pixels for face in faces), np.uint8)
-    numbers = [face.row for face in faces if face.row is not None]
-    return LabelledFaces(
-        flat.reshape(-1, INPUT_SIZE, INPUT_SIZE),
-        np.array([face.label for face in faces], np.int64),
-        np.array(numbers, np.int64) if len(numbers) == len(faces) else None,
-        split,
-    )
-
-
-def _no_faces_error(path: Path, wanted: Split | None, held: Mapping[Split, int]) -> DataError:
+def _no_faces_error(path: Path, wanted: Split | None, held: Mapping[Split, int], names: Labels = ()) -> DataError:
     """An error that says why there are no faces, and what to do."""
     if not held:
-        passed = _passed_over(path)
+        passed = passed_over(path)
         form = (
             f"{passed}; name its folders"
             if passed
@@ -281,7 +260,7 @@ def _no_faces_error(path: Path, wanted: Split | None, held: Mapping[Split, int])
             if path.is_dir()
             else "it must have rows labelled 0..6 or"
         )
-        return DataError(f"{path}: no labelled faces found; {form} {', '.join(LABELS)}")
+        return DataError(f"{path}: no labelled faces found; {form} {', '.join(names)}")
     found = (
         f"{path}, split {wanted}: no labelled faces found, only {', '.join(f'{n:,} of {s}' for s, n in held.items())}"
     )
@@ -292,14 +271,15 @@ def _no_faces_error(path: Path, wanted: Split | None, held: Mapping[Split, int])
     return DataError(found)
 
 
-def _table_entries(path: Path) -> Iterator[_UnparsedFace | BadRow]:
+def _table_entries(path: Path, names: Labels) -> Iterator[_UnparsedFace | BadRow]:
+    parse = partial(_parse_row, names, meaning_in_csv(names))
     for row in read_table(path, "FER2013", ("emotion", "pixels"), preferred=_CSV_FILE_NAMES, optional=("Usage",)):
         usage = row.values.get("Usage")
         if usage is None:  # as in the challenge's train.csv
             _require_no_other_split(path, row)
             usage = Split.TRAINING
         if split := _SPLIT_OF_USAGE.get(usage.lower()):
-            yield _UnparsedFace(split, partial(_parse_row, row))
+            yield _UnparsedFace(split, partial(parse, row))
         else:
             known = ", ".join(split for split in Split if split is not Split.UNSPLIT)
             yield BadRow(str(row), f"Usage {usage[:20]!r} is not {known}")
@@ -312,11 +292,13 @@ def _require_no_other_split(path: Path, row: CsvRow) -> None:
             raise DataError(f"{path}, {row}: column {name!r} states the split {value!r}; name that column Usage")
 
 
-def _parse_row(row: CsvRow) -> _Face | BadRow:
-    label = _CLASS_IN_CSV.get(row.values["emotion"].lower())
+def _parse_row(names: Labels, meaning: Meaning, row: CsvRow) -> _Face | BadRow | str:
+    label = meaning.get(row.values["emotion"].lower())
     if label is None:
-        known = f"0..{len(LABELS) - 1} or {', '.join(LABELS)}"
+        known = f"0..{len(FER2013_LABELS) - 1} or {', '.join(names)}"
         return BadRow(str(row), f"label {row.values['emotion'][:20]!r} is not {known}")
+    if isinstance(label, str):
+        return label
     pixels = parse_pixels(row)
     return pixels if isinstance(pixels, BadRow) else _Face(pixels, label, row.number)
 
@@ -331,11 +313,11 @@ def parse_pixels(row: CsvRow) -> bytes | BadRow:
     return pixels if right else BadRow(str(row), f"{len(pixels)} pixels, expected {INPUT_SIZE * INPUT_SIZE}")
 
 
-def _tree_entries(folder: Path) -> Iterator[_UnparsedFace | BadRow]:
-    files = pictures(folder)
-    above = _folders_above(files)
+def _tree_entries(folder: Path, names: Labels) -> Iterator[_UnparsedFace | BadRow]:
+    files, meaning = pictures(folder), meaning_of_names(names)
+    above = _folders_above(files, meaning)
     for file in files:
-        found = _split_and_label(file[len(above) :])
+        found = _split_and_label(file[len(above) :], names, meaning)
         if isinstance(found, str):
             yield BadRow(file, found)
         else:
@@ -343,12 +325,12 @@ def _tree_entries(folder: Path) -> Iterator[_UnparsedFace | BadRow]:
             yield _UnparsedFace(split, partial(_parse_picture, folder, file, label))
 
 
-def _folders_above(files: Sequence[str]) -> str:
+def _folders_above(files: Sequence[str], meaning: Meaning) -> str:
     """The path of the folders that all pictures lie in and that name neither a split nor a label, as ``a/b/``."""
     above = ""
     while len(first := {file[len(above) :].partition("/")[0] for file in files}) == 1:
         [name] = first
-        if name.lower() in _SPLIT_NAMES or name.lower() in _CLASS_OF_NAME or f"{above}{name}" == files[0]:
+        if name.lower() in _SPLIT_NAMES or name.lower() in meaning or f"{above}{name}" == files[0]:
             break
         above += f"{name}/"
     return above
@@ -356,26 +338,19 @@ def _folders_above(files: Sequence[str]) -> str:
 
 def _warn_of_passed_over(path: Path) -> None:
     """Count and name the files of a tree that are not read as pictures."""
-    if passed := _passed_over(path):
+    if passed := passed_over(path):
         _log.warning("%s: %s", path, passed)
 
 
-def _passed_over(path: Path) -> str:
-    others = [file for file in _files(path) if not _is_picture(file)] if path.is_dir() else []
-    kinds = Counter(PurePath(file).suffix.lower() or "no suffix" for file in others).most_common(5)
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds)
-    return f"passed over {len(others):,} of other kinds than pictures: {counts}, such as {others[0]}" if others else ""
-
-
-def _split_and_label(file: str) -> tuple[Split, int] | str:
+def _split_and_label(file: str, names: Labels, meaning: Meaning) -> tuple[Split, int | str] | str:
     """The split and label that a picture's folders and name state, or why they state none."""
     *folders, name = PurePath(file).parts
     split = _SPLIT_NAMES.get(folders[0].lower()) if folders else None
     if split:
         folders.pop(0)
-    label = _CLASS_OF_NAME.get(folders[0].lower()) if folders else None
+    label = meaning.get(folders[0].lower()) if folders else None
     if label is None:
-        reason = f"in no folder named {', '.join(LABELS)}"
+        reason = f"in no folder named {', '.join(names)}"
         numbered = folders and folders[0].isdigit()
         return f"{reason}; numbers are not read, since trees differ in their order" if numbered else reason
     match = _SPLIT_IN_FILE_NAME.match(name)
@@ -389,7 +364,9 @@ def _split_and_label(file: str) -> tuple[Split, int] | str:
     return f"is in the folder of {split}, and its name says {named}"
 
 
-def _parse_picture(folder: Path, file: str, label: int) -> _Face | BadRow:
+def _parse_picture(folder: Path, file: str, label: int | str) -> _Face | BadRow | str:
+    if isinstance(label, str):
+        return label
     try:
         gray = read_gray(folder / file)
     except SourceError:

@@ -1,4 +1,4 @@
-"""Figures of a seven-class classifier: accuracy, macro-F1, per-class figures, confusion matrix, calibration."""
+"""Figures of a classifier: accuracy, macro-F1, per-class figures, confusion matrix, calibration."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.model.preprocessing import LABELS
+from edge.labels import Labels
 
 CALIBRATION_BINS: Final = 10
 
@@ -25,7 +25,7 @@ class ClassFigures:
 class Figures:
     """A classifier's figures on ``n`` labelled faces.
 
-    ``confusion[i, j]`` counts faces of class i that were predicted as class j; ``(7, 7)`` int64.
+    ``confusion[i, j]`` counts faces of class i that were predicted as class j; ``(k, k)`` int64 for k ``labels``.
     """
 
     n: int
@@ -33,6 +33,7 @@ class Figures:
     macro_f1: float
     per_class: dict[str, ClassFigures]
     confusion: NDArray[np.int64]
+    labels: Labels
 
     def as_json(self) -> dict[str, Any]:
         """The figures as JSON values, rounded."""
@@ -50,17 +51,19 @@ class Figures:
                 for label, c in self.per_class.items()
             },
             "confusion": self.confusion.tolist(),
-            "labels": list(LABELS),
+            "labels": list(self.labels),
         }
 
     def rows(self) -> list[str]:
         """Per-class figures and the confusion matrix as a table for a terminal."""
-        columns = " ".join(f"{label[:5]:>5}" for label in LABELS)
-        lines = [f"{'':10}{'precision':>10}{'recall':>8}{'F1':>7}{'n':>7}   called {columns}"]
-        for label, row in zip(LABELS, self.confusion, strict=True):
+        columns = " ".join(f"{label[:5]:>5}" for label in self.labels)
+        width = max(10, *(len(label) + 1 for label in self.labels))
+        lines = [f"{'':{width}}{'precision':>10}{'recall':>8}{'F1':>7}{'n':>7}   called {columns}"]
+        for label, row in zip(self.labels, self.confusion, strict=True):
             c = self.per_class[label]
             counts = " ".join(f"{count:>5}" for count in row)
-            lines.append(f"{label:10}{c.precision:>10.1%}{c.recall:>8.1%}{c.f1:>7.1%}{c.support:>7}          {counts}")
+            ratios = f"{c.precision:>10.1%}{c.recall:>8.1%}{c.f1:>7.1%}"
+            lines.append(f"{label:{width}}{ratios}{c.support:>7}          {counts}")
         return lines
 
 
@@ -86,28 +89,29 @@ class ReliabilityDiagram:
     bins: tuple[Bin, ...]
 
 
-def measure(labels: NDArray[np.int64], predictions: NDArray[np.int64]) -> Figures:
-    """Compare predicted with true classes, both ``(n,)`` indices into LABELS. Raises ValueError when n is 0.
+def measure(classes: NDArray[np.int64], predictions: NDArray[np.int64], labels: Labels) -> Figures:
+    """Compare predicted with true classes, both ``(n,)`` indices into ``labels``. Raises ValueError when n is 0.
 
-    Macro-F1 averages over the classes that occur in ``labels`` or ``predictions``, as scikit-learn does.
+    Macro-F1 averages over the classes that occur in ``classes`` or ``predictions``, as scikit-learn does.
     """
-    if not len(labels) or labels.shape != predictions.shape:
-        raise ValueError(f"need as many predictions as labels, at least one; got {len(predictions)} and {len(labels)}")
-    confusion = np.zeros((len(LABELS), len(LABELS)), np.int64)
-    np.add.at(confusion, (labels, predictions), 1)
-    per_class = {label: _class_figures(confusion, index) for index, label in enumerate(LABELS)}
-    present = [per_class[LABELS[index]].f1 for index in np.union1d(labels, predictions)]
+    if not len(classes) or classes.shape != predictions.shape:
+        raise ValueError(f"need as many predictions as labels, at least one; got {len(predictions)} and {len(classes)}")
+    confusion = np.zeros((len(labels), len(labels)), np.int64)
+    np.add.at(confusion, (classes, predictions), 1)
+    per_class = {label: _class_figures(confusion, index) for index, label in enumerate(labels)}
+    present = [per_class[labels[index]].f1 for index in np.union1d(classes, predictions)]
     return Figures(
-        n=len(labels),
-        accuracy=float(np.trace(confusion) / len(labels)),
+        n=len(classes),
+        accuracy=float(np.trace(confusion) / len(classes)),
         macro_f1=float(np.mean(present)),
         per_class=per_class,
         confusion=confusion,
+        labels=labels,
     )
 
 
 def reliability_diagram(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> ReliabilityDiagram:
-    """Compare confidences with accuracy: ``labels`` is ``(n,)``, ``probabilities`` ``(n, 7)``."""
+    """Compare confidences with accuracy: ``labels`` is ``(n,)``, ``probabilities`` ``(n, classes)``."""
     confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     number = bin_numbers(confidence)
     bins = tuple(_bin(confidence[number == index], correct[number == index]) for index in range(CALIBRATION_BINS))

@@ -8,22 +8,24 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.model.preprocessing import LABELS, softmax
+from edge.labels import Labels
 from edge.model.preprocessing import expression as to_expression
+from edge.model.preprocessing import softmax
 from edge.records import EventKind, EventTuning, Expression, Logits, Reading, Reason
 from edge.settings import EventSettings, Preset
 
 DEFAULT_TUNING: Final = EventTuning(smoothing=0.2, dwell=0.2, hysteresis=0.2)
-"""The tuning of a new bundle, until ``fer-export episodes --tune`` has found its own."""
+"""The tuning of a new bundle, until ``fer-export episodes --tune`` has found its own; student-small's best."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSettings:
-    """A model's event tuning, the ``threshold`` of confidence below which it abstains, and the presets.
+    """A model's labels and event tuning, the ``threshold`` of confidence below which it abstains, and the presets.
 
     ``uncertain_after`` is how many seconds no expression could be recognised before ``uncertain`` is reported.
     """
 
+    labels: Labels
     tuning: EventTuning
     threshold: float
     uncertain_after: float
@@ -31,14 +33,15 @@ class EpisodeSettings:
 
 
 def episode_settings(
-    events: EventSettings, presets: tuple[Preset, ...], tuning: EventTuning, threshold: float
+    events: EventSettings, presets: tuple[Preset, ...], labels: Labels, tuning: EventTuning, threshold: float
 ) -> EpisodeSettings:
-    """The card's ``tuning`` and ``threshold``, each replaced by the setting that gives a number."""
+    """The card's ``labels``, and its ``tuning`` and ``threshold``, each replaced by the setting that gives a number."""
 
     def chosen(setting: float | str, card: float) -> float:
         return card if isinstance(setting, str) else setting
 
     return EpisodeSettings(
+        labels,
         EventTuning(
             chosen(events.smoothing, tuning.smoothing),
             chosen(events.dwell, tuning.dwell),
@@ -143,6 +146,7 @@ class EpisodeTracker:
 
     def __init__(self, settings: EpisodeSettings) -> None:
         self._settings = settings
+        self._labels = settings.labels
         self._states: dict[int, _State] = {}
 
     def update(self, tracks: Iterable[int], readings: Mapping[int, Reading], now: float) -> Iterator[Change]:
@@ -173,16 +177,16 @@ class EpisodeTracker:
         reported, label = state.reported, self._label(state, probabilities)
         if reported and reported.label == label:
             reported.add(state.pending.reported_confidences if state.pending else ())  # the other label was a flicker
-            reported.add(_confidence(probabilities, label))
+            reported.add(self._confidence(probabilities, label))
             state.pending = None
         else:
             pending = state.pending
             if pending is None or pending.label != label:
                 pending = state.pending = _Pending(label, now, pending.reported_confidences if pending else [])
-            pending.reported_confidences += _confidence(probabilities, reported.label if reported else None)
-            pending.confidences += _confidence(probabilities, label)
+            pending.reported_confidences += self._confidence(probabilities, reported.label if reported else None)
+            pending.confidences += self._confidence(probabilities, label)
             if now - pending.since >= (self._settings.tuning.dwell if label else self._settings.uncertain_after):
-                expression = _expression_of(probabilities, label) if label else None
+                expression = self._expression(probabilities, label) if label else None
                 yield self._report(state, pending, expression, "low margin", now)
         yield from self._presets(state, probabilities, now)
 
@@ -203,9 +207,9 @@ class EpisodeTracker:
         if best < self._settings.threshold + (hysteresis if _uncertain(state) else 0.0):
             return None
         current = state.reported or state.pending
-        if current and current.label and best - probabilities[LABELS.index(current.label)] < hysteresis:
+        if current and current.label and best - probabilities[self._labels.index(current.label)] < hysteresis:
             return current.label
-        return _top(probabilities)
+        return self._top(probabilities)
 
     def _report(
         self, state: _State, pending: _Pending, expression: Expression | None, reason: Reason, now: float
@@ -225,8 +229,8 @@ class EpisodeTracker:
     def _presets(self, state: _State, probabilities: NDArray[np.float64], now: float) -> Iterator[Change]:
         reported = state.reported
         for preset in self._settings.presets:
-            leads = preset.expression in (reported and reported.label, _top(probabilities))
-            if not leads or probabilities[LABELS.index(preset.expression)] < preset.min_confidence:
+            leads = preset.expression in (reported and reported.label, self._top(probabilities))
+            if not leads or probabilities[self._labels.index(preset.expression)] < preset.min_confidence:
                 state.held.pop(preset, None)
                 state.fired.discard(preset)
                 continue
@@ -238,23 +242,20 @@ class EpisodeTracker:
                 and preset not in state.fired
             ):
                 state.fired.add(preset)
-                expression = _expression_of(probabilities, preset.expression)
+                expression = self._expression(probabilities, preset.expression)
                 yield Change(state.track, "preset", expression, now, None, reported.span(now), preset.name)
+
+    def _top(self, probabilities: NDArray[np.float64]) -> str:
+        return self._labels[int(probabilities.argmax())]
+
+    def _confidence(self, probabilities: NDArray[np.float64], label: str | None) -> list[float]:
+        return [] if label is None else [float(probabilities[self._labels.index(label)])]
+
+    def _expression(self, probabilities: NDArray[np.float64], label: str) -> Expression:
+        """The expression with this label, which by hysteresis need not be the likeliest one."""
+        scores = to_expression(probabilities, self._labels).scores
+        return Expression(label, scores[label], scores)
 
 
 def _uncertain(state: _State) -> bool:
     return state.reported is not None and state.reported.label is None
-
-
-def _top(probabilities: NDArray[np.float64]) -> str:
-    return LABELS[int(probabilities.argmax())]
-
-
-def _confidence(probabilities: NDArray[np.float64], label: str | None) -> list[float]:
-    return [] if label is None else [float(probabilities[LABELS.index(label)])]
-
-
-def _expression_of(probabilities: NDArray[np.float64], label: str) -> Expression:
-    """The expression with this label, which by hysteresis need not be the likeliest one."""
-    scores = to_expression(probabilities).scores
-    return Expression(label, scores[label], scores)

@@ -6,6 +6,7 @@ It is opened strictly: anything that differs from the card is an error that says
 import hashlib
 import io
 import lzma
+import re
 import struct
 import sys
 import tokenize
@@ -21,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BundleError
-from edge.model.preprocessing import INPUT_SIZE, LABELS, Temperature
+from edge.labels import Labels, label_problem
+from edge.model.origin import Provenance, SplitFigures
+from edge.model.preprocessing import INPUT_SIZE, Temperature
 from edge.records import Box, EventTuning, Gray
 from edge.untrusted_file import MALFORMED_JSON, is_file, read_regular
 
@@ -62,6 +65,9 @@ MAX_BYTES: Final = {
 }
 """The files of a bundle, and the largest accepted size of each in bytes. Any other file is ignored."""
 
+CARD_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""The form of a model's name."""
+
 _CARD_VERSION: Final = 4
 _MAX_GOLDEN_BYTES: Final = 16 * 2**20  # unpacked; they are about 60 KB
 
@@ -71,38 +77,6 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     scale: float
     zero_point: int
-
-
-class SplitFigures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Accuracy and macro-F1 of one form of the model on ``n`` faces of one split, with a single crop."""
-
-    split: str
-    n: int
-    accuracy: float
-    macro_f1: float
-
-
-class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the model was made, so that it can be reproduced.
-
-    ``revision`` is the Git commit of the program that trained it, and ``teachers`` are the networks that it was
-    distilled from. ``quantization`` is the method that was used, the best one on the measured split;
-    ``quantization_figures`` has every method that was tried, ``float_figures`` the network before quantization.
-    """
-
-    train_command: str
-    export_command: str
-    revision: str
-    seed: int
-    init: str
-    teachers: tuple[str, ...]
-    training_data: str
-    training_sha256: str
-    public_sha256: str
-    float_figures: SplitFigures
-    quantization: str
-    quantization_figures: dict[str, SplitFigures]
-    chosen: str
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -163,16 +137,17 @@ class _Version(msgspec.Struct):
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The contract that travels with a model.
 
-    ``crop_margin`` and ``temperature`` are those of edge.model.preprocessing, ``events`` the thresholds of
-    edge.events.episodes, tuned by ``fer-export episodes``. ``ops`` counts the network's ops by name. The golden outputs
-    were made by ``golden_runtime`` on ``golden_machine``, which must reproduce them exactly; ``tolerances`` says how
-    far other runtimes differ.
+    ``labels`` name the network's outputs, in their order; edge.labels says which names are possible. ``crop_margin``
+    and ``temperature`` are those of edge.model.preprocessing, ``events`` the thresholds of edge.events.episodes, tuned
+    by ``fer-export episodes``. ``ops`` counts the network's ops by name. The golden outputs were made by
+    ``golden_runtime`` on ``golden_machine``, which must reproduce them exactly; ``tolerances`` says how far other
+    runtimes differ.
     """
 
     schema_version: Literal[4]
     name: str
     sha256: str
-    labels: tuple[str, ...]
+    labels: Labels
     input_shape: tuple[int, ...]
     input: Quantization
     output: Quantization
@@ -230,13 +205,13 @@ class GoldenScene:
 class Golden:
     """Golden outputs: synthetic inputs, and the model's outputs for them where it was made.
 
-    ``faces`` is ``(n, 48, 48)`` uint8, ``outputs`` ``(n, 7)`` int8 in the order of ``labels``. ``scene`` checks the
-    preparation of pictures.
+    ``faces`` is ``(n, 48, 48)`` uint8, ``outputs`` ``(n, len(labels))`` int8. ``scene`` checks the preparation
+    of pictures.
     """
 
     faces: NDArray[np.uint8]
     outputs: NDArray[np.int8]
-    labels: tuple[str, ...]
+    labels: Labels
     scene: GoldenScene
 
 
@@ -269,14 +244,15 @@ def _bundles_folder() -> Path:
     return Path(str(resources.files("edge"))) / "bundles"
 
 
-def open_bundle(folder: Path) -> Bundle:
+def open_bundle(folder: Path, labels: Labels = ()) -> Bundle:
     """Read a bundle and check its parts against its card. Raises BundleError, which says what differs.
 
-    An Edge TPU file that the card does not state is ignored: an interrupted ``fer-export add-tpu`` leaves one.
+    With ``labels``, the card must have these in this order. An Edge TPU file that the card does not state is ignored:
+    an interrupted ``fer-export add-tpu`` leaves one.
     """
-    card = _read_card(folder / CARD_FILE)
-    if card.labels != LABELS:
-        raise BundleError(f"{folder}: its labels are {', '.join(card.labels)}; this program's are {', '.join(LABELS)}")
+    card = read_card(folder)
+    if labels and card.labels != labels:
+        raise BundleError(f"{folder}: its labels are {', '.join(card.labels)}; needed are {', '.join(labels)}")
     if card.input_shape != (1, INPUT_SIZE, INPUT_SIZE, 1):
         raise BundleError(f"{folder}: its input is {card.input_shape}; this program gives (1, 48, 48, 1)")
     model = _read_model(folder / MODEL_FILE, card.sha256)
@@ -295,16 +271,21 @@ def _read_model(file: Path, sha256: str) -> bytes:
     return model
 
 
-def _read_card(file: Path) -> Card:
+def read_card(folder: Path) -> Card:
+    """Read a bundle's card alone. Raises BundleError."""
+    file = folder / CARD_FILE
     content = _read(file)
     try:
         version = msgspec.json.decode(content, type=_Version).schema_version
         if version != _CARD_VERSION:
             remedy = "make the bundle again with its fer-export" if version < _CARD_VERSION else "upgrade fer-edge"
             raise BundleError(f"{file}: a card of version {version}, and this fer-edge reads {_CARD_VERSION}: {remedy}")
-        return msgspec.json.decode(content, type=Card)
+        card = msgspec.json.decode(content, type=Card)
     except MALFORMED_JSON as error:
         raise BundleError(f"{file}: not a card of version {_CARD_VERSION}: {error}") from error
+    if problem := label_problem(card.labels):
+        raise BundleError(f"{file}: {problem}")
+    return card
 
 
 def _read_golden(file: Path, card: Card) -> Golden:
@@ -346,10 +327,10 @@ def _golden_of(stored: dict[str, NDArray[Any]]) -> Golden:
     _check_geometry(scene)
     faces = _array(stored, "faces", np.uint8, (None, INPUT_SIZE, INPUT_SIZE))
     labels = _labels(stored)
-    return Golden(faces, _array(stored, "outputs", np.int8, (len(faces), len(LABELS))), labels, scene)
+    return Golden(faces, _array(stored, "outputs", np.int8, (len(faces), len(labels))), labels, scene)
 
 
-def _labels(stored: dict[str, NDArray[Any]]) -> tuple[str, ...]:
+def _labels(stored: dict[str, NDArray[Any]]) -> Labels:
     """The names of the labels. Raises KeyError and ValueError as _golden_of does."""
     if "labels" not in stored:
         raise KeyError("it lacks 'labels', so it is of an older version")

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BundleError, RuntimeMissingError
+from edge.labels import FEWEST, MOST, Labels
 from edge.model.bundle import Bundle, Quantization
-from edge.model.preprocessing import INPUT_SIZE, LABELS, dequantize, encode, expression, softmax
+from edge.model.preprocessing import INPUT_SIZE, dequantize, encode, expression, softmax
 from edge.records import EventTuning, Expression, Gray, Logits
 
 
@@ -18,9 +19,10 @@ class Network:
     """An int8 network in the installed TFLite runtime. Not thread-safe.
 
     ``file`` is the content of a .tflite file, and ``name`` what errors call it. ``delegates`` come from
-    :func:`open_delegate`. ``input_quantization`` and ``output_quantization`` are those that the file states.
+    :func:`open_delegate`. ``input_quantization`` and ``output_quantization`` are those that the file states, and
+    ``classes`` is how many logits it gives.
 
-    Raises BundleError when the network does not map one face to seven logits, and RuntimeMissingError when no TFLite
+    Raises BundleError when the network does not map one face to 2 to 16 logits, and RuntimeMissingError when no TFLite
     runtime is installed.
     """
 
@@ -36,11 +38,14 @@ class Network:
         [input_tensor] = self._interpreter.get_input_details()
         [output_tensor] = self._interpreter.get_output_details()
         self._input_index, self._output_index = input_tensor["index"], output_tensor["index"]
-        self.input_quantization = _quantization(name, "input", input_tensor, (1, INPUT_SIZE, INPUT_SIZE, 1))
-        self.output_quantization = _quantization(name, "output", output_tensor, (1, len(LABELS)))
+        self.classes = int(output_tensor["shape"][-1])
+        one_face = (1, INPUT_SIZE, INPUT_SIZE, 1)
+        self.input_quantization = _quantization(name, "input", input_tensor, one_face, str(one_face))
+        possible = (1, min(max(self.classes, FEWEST), MOST))
+        self.output_quantization = _quantization(name, "output", output_tensor, possible, f"(1, {FEWEST} to {MOST})")
 
     def logits(self, face: Gray) -> NDArray[np.int8]:
-        """Quantized logits of a cropped face: ``(48, 48)`` uint8 to ``(7,)`` int8.
+        """Quantized logits of a cropped face: ``(48, 48)`` uint8 to ``(classes,)`` int8.
 
         Raises RuntimeError or ValueError when a delegate's device fails; the CPU does not.
         """
@@ -81,6 +86,10 @@ class CardTerms(Protocol):
     @property
     def sha256(self) -> str:
         """The hash of its file."""
+
+    @property
+    def labels(self) -> Labels:
+        """The names of the network's outputs, in their order."""
 
     @property
     def crop_margin(self) -> float:
@@ -140,7 +149,7 @@ class Classifier:
         self._accelerator = accelerator
         self.runtime = self._network.runtime
         self.threads = threads
-        check_quantization(bundle, self._network)
+        check_tensors(bundle, self._network)
 
     @property
     def accelerator(self) -> str:
@@ -165,31 +174,38 @@ class Classifier:
             self._accelerator.wait()
 
     def logits(self, face: Gray) -> NDArray[np.int8]:
-        """Quantized logits of a cropped face: ``(48, 48)`` uint8 to ``(7,)`` int8."""
+        """Quantized logits of a cropped face: ``(48, 48)`` uint8 to ``(n,)`` int8 in the order of the card's labels."""
         accelerated = self._accelerator.logits(face) if self._accelerator else None
         return self._network.logits(face) if accelerated is None else accelerated
 
     def read(self, face: Gray) -> Logits:
-        """Calibrated logits of a cropped face: ``(48, 48)`` uint8 to seven floats in the order of LABELS."""
+        """Calibrated logits of a cropped face: ``(48, 48)`` uint8 to floats in the order of the card's labels."""
         quantization = self.card.output
         logits = dequantize(self.logits(face), quantization.scale, quantization.zero_point)
         return tuple(self.card.temperature.calibrated(logits).tolist())
 
     def classify(self, face: Gray) -> Expression:
         """The expression of a cropped face, ``(48, 48)`` uint8, with the probability of every label."""
-        return expression(softmax(self.read(face)))
+        return expression(softmax(self.read(face)), self.card.labels)
 
 
-def _quantization(name: object, which: str, tensor: dict[str, Any], shape: tuple[int, ...]) -> Quantization:
+def _quantization(
+    name: object, which: str, tensor: dict[str, Any], shape: tuple[int, ...], expected: str
+) -> Quantization:
     found = (tuple(int(size) for size in tensor["shape"]), np.dtype(tensor["dtype"]).name)
     if found != (shape, "int8"):
-        raise BundleError(f"{name}: the network's {which} is {found[1]} {found[0]}, expected int8 {shape}")
+        raise BundleError(f"{name}: the network's {which} is {found[1]} {found[0]}, expected int8 {expected}")
     scale, zero_point = tensor["quantization"]
     return Quantization(float(scale), int(zero_point))
 
 
-def check_quantization(bundle: Bundle, network: Network) -> None:
-    """Raise BundleError when a network's input or output is not quantized as the card states."""
+def check_tensors(bundle: Bundle, network: Network) -> None:
+    """Raise BundleError when a network has not a logit for each label, or is not quantized as the card states."""
+    if network.classes != len(bundle.card.labels):
+        raise BundleError(
+            f"{bundle.folder}: the network gives {network.classes} logits, and the card has {len(bundle.card.labels)} "
+            "labels"
+        )
     _check_tensor(bundle, "input", network.input_quantization, bundle.card.input)
     _check_tensor(bundle, "output", network.output_quantization, bundle.card.output)
 

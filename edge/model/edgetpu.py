@@ -21,9 +21,9 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import AcceleratorError, BundleError
+from edge.errors import AcceleratorError, BundleError, RuntimeMissingError
 from edge.model.bundle import Bundle
-from edge.model.classifier import Network, check_quantization, open_delegate
+from edge.model.classifier import Network, check_tensors, open_delegate
 from edge.model.edgetpu_trial import CHECK_VERSIONS, HOW_TO_INSTALL, EdgeTpuTrial, Outcome, TrialResult
 from edge.model.verification import check_golden
 from edge.records import Gray
@@ -90,8 +90,8 @@ def open_edgetpu(bundle: Bundle, library: str) -> Network:
         raise DeviceNotFoundError(f"{library} finds no device{f' ({detail})' if detail else ''}") from error
     try:
         network = Network(bundle.edgetpu_model, bundle.folder, delegates=[delegate])
-        check_quantization(bundle, network)
-    except BundleError as error:
+        check_tensors(bundle, network)
+    except (BundleError, RuntimeMissingError, OSError) as error:  # the last two when no file can be opened
         raise EdgeTpuUnusableError(f"the compiled network cannot be used: {error}") from error
     return network
 

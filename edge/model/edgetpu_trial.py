@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -50,15 +50,16 @@ class EdgeTpuTrial:
     ) -> None:
         self._clock = clock
         self._deadline = clock() + TRIAL_SECONDS
-        # Files in memory: a library that prints much would fill a pipe, and a service has no folder for files.
-        self._output = os.memfd_create("trial-output")
-        self._errors = os.memfd_create("trial-errors")
-        self._process = subprocess.Popen(
-            [*python, "-m", "edge.diagnostics.probes", "edgetpu", msgspec.json.encode(settings).decode()],
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._errors,
-        )
+        with ExitStack() as files:  # closed when one of the steps fails
+            # In memory: a library that prints much would fill a pipe, and a service has no folder for files.
+            self._output, self._errors = (_opened_in_memory(files, name) for name in ("output", "errors"))
+            self._process = subprocess.Popen(
+                [*python, "-m", "edge.diagnostics.probes", "edgetpu", msgspec.json.encode(settings).decode()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._errors,
+            )
+            self._files = files.pop_all()
 
     @property
     def step(self) -> str:
@@ -75,8 +76,7 @@ class EdgeTpuTrial:
             with suppress(subprocess.TimeoutExpired):  # a process that hangs in a driver may survive even that
                 self._process.wait(0.5)
         result = self._judge(code)
-        os.close(self._output)
-        os.close(self._errors)
+        self._files.close()
         return result
 
     def wait(self) -> TrialResult:
@@ -109,6 +109,12 @@ class EdgeTpuTrial:
                 if line.startswith("{"):
                     reports.append(json.loads(line))
         return reports
+
+
+def _opened_in_memory(files: ExitStack, name: str) -> int:
+    descriptor = os.memfd_create(f"trial-{name}")
+    files.callback(os.close, descriptor)
+    return descriptor
 
 
 def _content(descriptor: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The contract between training and device: label order, cropping, encoding and decoding.
+"""The contract between training and device: cropping, encoding and decoding.
 
 This is the only preprocessing of the project. Training makes its pictures with these functions, export calibrates with
 them, and the device runs them, so that a model never gets a differently prepared picture.
@@ -11,10 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edge.labels import Labels
 from edge.records import Box, Expression, Gray
-
-LABELS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The seven expressions in FER2013's order; the index is the class number everywhere."""
 
 INPUT_SIZE: Final = 48
 """Side of the network's square grey input in pixels, as in FER2013."""
@@ -22,14 +20,16 @@ INPUT_SIZE: Final = 48
 CROP_MARGIN: Final = 0.0
 """Crop margin of new bundles; it suits both students (docs/experiments/crop-margin.md has the measurement)."""
 
+_TOLERATED_ROLL: Final = 10.0  # degrees; training turns faces by as much
 _MAX_LOG_TEMPERATURE: Final = float(np.log(3))
 
 
-def crop(gray: Gray, box: Box, margin: float) -> Gray:
+def crop(gray: Gray, box: Box, margin: float, roll: float = 0.0) -> Gray:
     """Crop the square around a face that the network classifies, and resize it.
 
     ``gray`` is ``(height, width)`` uint8. ``margin`` is added on each side, as a fraction of the box's longer side (the
-    bundle's card states it). Where the square leaves the picture, the border pixels are repeated.
+    bundle's card states it). A head that leans clockwise by ``roll`` degrees is turned upright, unless the network
+    was trained to tolerate that. Where the square leaves the picture, the border pixels are repeated.
 
     Returns a ``(INPUT_SIZE, INPUT_SIZE)`` uint8 picture. Raises ValueError for a box without an area, or outside the
     picture.
@@ -40,6 +40,8 @@ def crop(gray: Gray, box: Box, margin: float) -> Gray:
     left = round(box.x + box.w / 2 - side / 2)
     top = round(box.y + box.h / 2 - side / 2)
     height, width = gray.shape
+    if abs(roll) > _TOLERATED_ROLL and 0 <= left + side / 2 < width and 0 <= top + side / 2 < height:
+        return resize(_turned(gray, (left, top), side, roll))
     inside = gray[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
     if inside.size == 0:
         raise ValueError(f"box {box} lies outside the {width}x{height} picture")
@@ -53,6 +55,16 @@ def crop(gray: Gray, box: Box, margin: float) -> Gray:
             cv2.BORDER_REPLICATE,
         )
     return resize(inside)
+
+
+def _turned(gray: Gray, corner: tuple[int, int], side: int, roll: float) -> Gray:
+    """The square with this upper left corner, turned counter-clockwise around its middle, at the picture's scale."""
+    middle = (side - 1) / 2
+    matrix = cv2.getRotationMatrix2D((corner[0] + middle, corner[1] + middle), roll, 1.0)
+    matrix[:, 2] -= corner
+    return np.asarray(
+        cv2.warpAffine(gray, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
 
 
 def resize(square: Gray) -> Gray:
@@ -90,7 +102,7 @@ def encode(face: Gray, scale: float, zero_point: int) -> NDArray[np.int8]:
 
 
 def dequantize(output: NDArray[np.int8], scale: float, zero_point: int) -> NDArray[np.float64]:
-    """Turn the network's int8 logits, ``(..., 7)`` in the order of LABELS, into real ones."""
+    """Turn the network's int8 logits, ``(..., n)`` for n classes, into real ones."""
     return (output.astype(np.float64) - zero_point) * scale
 
 
@@ -108,7 +120,7 @@ class Temperature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     curve: float
 
     def calibrated(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Logits ``(..., 7)``, each row divided by its temperature."""
+        """Logits ``(..., n)`` of n classes, each row divided by its temperature."""
         second, first = np.moveaxis(np.sort(logits, axis=-1)[..., -2:], -1, 0)
         lead = first - second
         exponent = np.clip(
@@ -117,11 +129,14 @@ class Temperature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return np.asarray(logits / np.exp(exponent)[..., np.newaxis], np.float64)
 
 
-def expression(probabilities: NDArray[np.float64]) -> Expression:
-    """The likeliest label of ``(7,)`` probabilities, and all of them, rounded to the four digits that are published."""
-    best = int(probabilities.argmax())
-    scores = {label: round(float(p), 4) for label, p in zip(LABELS, probabilities, strict=True)}
-    return Expression(LABELS[best], scores[LABELS[best]], scores)
+def expression(probabilities: NDArray[np.float64], labels: Labels) -> Expression:
+    """The likeliest label, and the probabilities of all, rounded to the four digits that are published.
+
+    ``probabilities`` is ``(n,)``, in the order of the ``n`` labels.
+    """
+    best = labels[int(probabilities.argmax())]
+    scores = {label: round(float(p), 4) for label, p in zip(labels, probabilities, strict=True)}
+    return Expression(best, scores[best], scores)
 
 
 def softmax(logits: ArrayLike) -> NDArray[np.float64]:

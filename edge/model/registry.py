@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +21,20 @@ from typing import Final, TypeVar
 import msgspec
 
 from edge.errors import BundleError, StoreError, UsageError, nearest
+from edge.labels import FER2013_LABELS, Labels
 from edge.model.archive import read_bundle_archive
-from edge.model.bundle import CARD_FILE, DEFAULT, GOLDEN_FILE, MODEL_FILE, Bundle, bundled, find_bundle, open_bundle
+from edge.model.bundle import (
+    CARD_FILE,
+    CARD_NAME,
+    DEFAULT,
+    GOLDEN_FILE,
+    MODEL_FILE,
+    Bundle,
+    bundled,
+    find_bundle,
+    open_bundle,
+    read_card,
+)
 from edge.settings import Settings, StoreSettings
 from edge.system.atomic_file import sync_folder, write_durably
 from edge.system.owner_rights import owner_name, rights_of_owner
@@ -40,7 +51,6 @@ VERDICT_FILE: Final = "verdict.json"
 _CHOICE_FILE: Final = "choice.json"
 _LARGEST_JSON: Final = 2**16  # bytes
 _INCOMING: Final = ".incoming-"
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 _Stored = TypeVar("_Stored", "Choice", "SwitchVerdict")
 
@@ -294,8 +304,16 @@ def deployed_folder(settings: Settings, environ: Mapping[str, str]) -> Path:
     return ModelRegistry(state_folder(settings.store, environ)).candidates()[0].folder
 
 
+def expected_labels(settings: Settings, environ: Mapping[str, str]) -> Labels:
+    """The labels of the model that a run tries first; those of DEFAULT when its card cannot be read."""
+    try:
+        return read_card(deployed_folder(settings, environ)).labels
+    except BundleError:
+        return FER2013_LABELS
+
+
 def _checked_name(name: str, source: Path) -> str:
-    if not _NAME.fullmatch(name):
+    if not CARD_NAME.fullmatch(name):
         raise BundleError(
             f"{source}: its card calls it {name!r}; a name is up to 64 letters, digits, dots, dashes or underscores, "
             "and begins with a letter or digit"

@@ -100,6 +100,7 @@ def judge_golden(
         sentence=f"{card.name}: {'; '.join(problems) or 'golden outputs match'}",
         model=card.name,
         sha256=card.sha256,
+        labels=card.labels,
         runtime=classifier.runtime,
         accelerator=classifier.accelerator,
         n=agreement.n,

@@ -1,14 +1,14 @@
-"""The HTTP server of the metrics page: whoever connects to it can hold few resources, and each for seconds only."""
+"""The HTTP server of metrics page and preview: whoever connects can hold few resources, and each for seconds only."""
 
 import socket
 import threading
 from contextlib import suppress
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 MAX_CONNECTIONS: Final = 4
-"""How many connections are open at a time. The page takes milliseconds, and one Prometheus needs one connection."""
+"""How many connections are open at a time. A page takes milliseconds. One Prometheus or one browser needs few."""
 CONNECTION_SECONDS: Final = 10.0
 """After this time a connection is closed, however slowly its request comes or its answer is taken."""
 _RELEASE_SECONDS: Final = 0.5
@@ -30,6 +30,12 @@ class PageServer(ThreadingMixIn, WSGIServer):
         self._free = threading.Semaphore(MAX_CONNECTIONS)
         self._open: list[socket.socket] = []  # oldest first
         self._lock = threading.Lock()
+
+    def server_bind(self) -> None:
+        """Listen. The base class would ask a name server for this machine's name, which nothing here needs."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a new connection in a thread; called by the thread that accepts."""

@@ -27,7 +27,7 @@ _SECONDS_PER_COMMAND: Final = 2.0
 _PAUSE_BURST: Final = 20
 _SECONDS_PER_PAUSE: Final = 10.0
 _STORED_BURST: Final = 100
-_SECONDS_PER_STORED: Final = 30.0  # each opening that is stored costs two writes to the SD card
+_SECONDS_PER_STORED: Final = 300.0  # each opening that is stored costs two writes of 4 KB to the SD card
 _RELOAD_SECONDS: Final = 30.0  # after the start, in which a reload is refused
 _FACES_PER_STEP: Final = 2  # inferences by which a verification may delay a frame
 

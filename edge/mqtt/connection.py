@@ -6,7 +6,6 @@ repeats a message by itself. The ConnectionListener decides what is sent, and wh
 
 import contextlib
 import logging
-import random
 import select
 import socket
 import threading
@@ -23,6 +22,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.errors import DeliveryError, SettingsError
+from edge.mqtt.backoff import Backoff
 from edge.mqtt.bounded_client import BoundedClient
 from edge.mqtt.no_connection import no_connection
 from edge.settings import MqttSettings
@@ -32,6 +32,7 @@ from edge.untrusted_file import read_regular, require_regular
 _log = logging.getLogger(__name__)
 
 _WAIT: Final = 1.0  # at most, between two calls of paho that keep the connection alive
+_GATHER: Final = 0.05  # after a message from others; what comes meanwhile is read at once: a flood costs less
 _CONNACK_SECONDS: Final = 10.0
 _STABLE: Final = 30.0  # seconds; only a connection that lasts as long resets the back-off
 _SHORT: Final = 10.0  # seconds; two devices with one client id disconnect each other within the first back-offs
@@ -43,29 +44,6 @@ _CLOSED_SOCKET: Final = 0x80  # paho's code when the broker closes the socket wi
 _TAKEN_OVER: Final = 0x8E  # MQTT 5.0, 3.1.4: another connection has come with this client id
 _ABOUT_THE_DEVICE: Final = (0x87, 0x97)  # not authorized, quota exceeded: any other message would be refused too
 _PROTOCOLS: Final = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
-
-
-class Backoff:
-    """Seconds to wait after failures in a row: random below a limit that doubles, so that many devices spread out.
-
-    "Full jitter" of https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/.
-    """
-
-    def __init__(self, first: float = 2.0, longest: float = 60.0, chance: Callable[[], float] = random.random) -> None:
-        self._first = first
-        self._longest = longest
-        self._chance = chance
-        self._failures = 0
-
-    def next(self) -> float:
-        """Seconds to wait after one more failure."""
-        limit = min(self._longest, self._first * 2.0 ** min(self._failures, 30))
-        self._failures += 1
-        return limit * (0.1 + 0.9 * self._chance())
-
-    def reset(self) -> None:
-        """Start again at the first limit, after a success."""
-        self._failures = 0
 
 
 @dataclass(frozen=True)
@@ -155,9 +133,9 @@ class BrokerConnection(threading.Thread):
         self._backoff = backoff
         self._waker: socket.socket | None = None
         self._stopping = threading.Event()
-        self._client: paho.Client | None = None
+        self._client: BoundedClient | None = None
         self._accepted: float | None = None
-        self._refused = self._blamed = False
+        self._refused = self._blamed = self._message_came = False
         self._last_logged = ""
         self._takeovers = TakeoverDetector()
 
@@ -229,25 +207,28 @@ class BrokerConnection(threading.Thread):
         client.disconnect()
         client.loop_misc()
 
-    def _serve(self, client: paho.Client, woken: socket.socket) -> bool:
+    def _serve(self, client: BoundedClient, woken: socket.socket) -> bool:
         """Wait for something to do, and do it; returns whether the connection is still open."""
         wait = min(_WAIT, max(0.0, self._listener.send_due(self))) if self.up else _WAIT
         open_socket: Any = client.socket()
         if open_socket is None or open_socket.fileno() < 0:
             return False
-        if hasattr(open_socket, "pending") and open_socket.pending():
-            wait = 0.0  # already decrypted, so select would not report it
+        if client.unread or (hasattr(open_socket, "pending") and open_socket.pending()):
+            wait = 0.0  # already received or decrypted, so select would not report it
         ready, writable, _ = select.select([open_socket, woken], [open_socket] if client.want_write() else [], [], wait)
         if woken in ready:
             woken.recv(4096)
         if writable:
             client.loop_write()
         if open_socket in ready or wait == 0.0:
-            client.loop_read()
+            self._message_came = False
+            client.read_packets()
+            if self._message_came:
+                self._stopping.wait(_GATHER)
         client.loop_misc()
         return client.socket() is not None
 
-    def _make_client(self) -> paho.Client:
+    def _make_client(self) -> BoundedClient:
         client = new_client(self._settings, self._client_id)
         client.will_set(self._will, "offline", qos=1, retain=True)
         client.max_inflight_messages_set(0)  # no limit: the listener keeps the window
@@ -301,6 +282,7 @@ class BrokerConnection(threading.Thread):
         )
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+        self._message_came = True
         try:
             topic = message.topic  # paho decodes it here
         except UnicodeDecodeError:  # MQTT forbids it, and a broker that lets it pass must not end this device
@@ -319,7 +301,7 @@ class BrokerConnection(threading.Thread):
         return f"{self._settings.host}:{self._settings.port}"
 
 
-def new_client(settings: MqttSettings, client_id: str) -> paho.Client:
+def new_client(settings: MqttSettings, client_id: str) -> BoundedClient:
     """A client with the protocol, the user, the password and the certificates that the settings name.
 
     It starts with a clean session. Raises SettingsError when one of the files cannot be used.

@@ -4,7 +4,6 @@ Names are those of https://www.home-assistant.io/integrations/mqtt/#device-disco
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
@@ -71,15 +70,9 @@ def _documentation() -> str:
 
 
 def _identified(identity_: str, component: str, fields: dict[str, object]) -> dict[str, object]:
-    """A component with its ids; a trigger is no entity and has none."""
-    if fields["p"] == "device_automation":
-        return fields
-    return {
-        "unique_id": f"{identity_}-{component}",
-        "default_entity_id": f"{fields['p']}.{_slug(identity_, component)}",
-        **fields,
-    }
+    """A component with its id; a trigger is no entity and has none.
 
-
-def _slug(*words: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", "_".join(words).lower()).strip("_")
+    Home Assistant makes the entity's own id of both names, in all versions. ``default_entity_id`` would give other ids
+    in those versions that know it.
+    """
+    return fields if fields["p"] == "device_automation" else {"unique_id": f"{identity_}-{component}", **fields}

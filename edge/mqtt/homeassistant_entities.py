@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, get_args
 
-from edge.model.preprocessing import LABELS
+from edge.labels import Labels
 from edge.records import EventKind
 
 _EXPIRE_FACTOR: Final = 3  # intervals of the statistics: two may be lost
@@ -18,6 +18,7 @@ Components: TypeAlias = dict[str, dict[str, Any]]
 class DeviceDescription:
     """What the components depend on: the device's topic, name, board and presets, what it can do, and its intervals.
 
+    ``labels`` are the expressions of the model that runs.
     ``pausable`` says that the source can be closed, ``commands`` that it takes commands at all, and ``restartable``
     that a new process comes after its end. The intervals are in seconds.
     """
@@ -25,6 +26,7 @@ class DeviceDescription:
     base: str
     device: str
     board: str
+    labels: Labels
     pausable: bool
     statistics_seconds: float
     interval_seconds: float
@@ -88,11 +90,12 @@ def _people_components(described: DeviceDescription) -> Components:
         "'episode': value_json.episode} | to_json }}",
         **_available(described.base, "availability"),
     }
-    return {**_state_entities(described.base), "event": event, **_visitor_counters(described), **triggers}
+    return {**_state_entities(described), "event": event, **_visitor_counters(described), **triggers}
 
 
-def _state_entities(base: str) -> Components:
+def _state_entities(described: DeviceDescription) -> Components:
     """Entities about who is in view; while the camera is closed nothing is known of that."""
+    base = described.base
     state = {"state_topic": f"{base}/state", **_available(base, "availability", "camera")}
     return {
         "expression": {
@@ -100,7 +103,7 @@ def _state_entities(base: str) -> Components:
             "name": "Expression",
             "icon": "mdi:emoticon-outline",
             "device_class": "enum",
-            "options": [*LABELS, "uncertain", "nobody"],
+            "options": [*described.labels, "uncertain", "nobody"],
             "value_template": _value("(value_json.expression or 'uncertain') if value_json.faces else 'nobody'"),
             **_attributes(f"{base}/state", "confidence", "reason", "since"),
             **state,
@@ -117,7 +120,6 @@ def _state_entities(base: str) -> Components:
             "name": "Faces",
             "icon": "mdi:face-recognition",
             "state_class": "measurement",
-            "unit_of_measurement": "faces",
             "value_template": _value("value_json.faces"),
             **state,
         },
@@ -131,7 +133,6 @@ def _visitor_counters(described: DeviceDescription) -> Components:
         f"count-{preset}": {
             "name": f"Preset {preset}",
             "icon": "mdi:counter",
-            "unit_of_measurement": "times",
             "value_template": _value(f"value_json.presets.get('{preset}', 0)"),
             **counted,
         }
@@ -141,7 +142,6 @@ def _visitor_counters(described: DeviceDescription) -> Components:
         "visitors": {
             "name": "Visitors",
             "icon": "mdi:counter",
-            "unit_of_measurement": "visitors",
             "value_template": _value("value_json.visitors"),
             **counted,
         },
@@ -157,7 +157,6 @@ def _count_entities(described: DeviceDescription) -> Components:
             "name": "People",
             "icon": "mdi:account-group",
             "state_class": "measurement",
-            "unit_of_measurement": "people",
             "value_template": _value("value_json.people"),
             "expire_after": round(_EXPIRE_INTERVALS * described.interval_seconds),
             "state_topic": f"{described.base}/aggregate",
@@ -178,7 +177,10 @@ def _statistics(described: DeviceDescription, *, diagnostic: bool = True) -> dic
 
 
 def _statistics_entities(described: DeviceDescription) -> Components:
-    """Entities about the device's health. Rounded, so that a history has fewer rows."""
+    """Entities about the device's health. Rounded, so that a history has fewer rows.
+
+    Even so frames per second change with each statistics: 1440 rows a day. Who wants them enables the entity.
+    """
     statistics = _statistics(described)
     measured = {"p": "sensor", "state_class": "measurement", **statistics}
     components: Components = {
@@ -187,12 +189,12 @@ def _statistics_entities(described: DeviceDescription) -> Components:
             "icon": "mdi:speedometer",
             "unit_of_measurement": "fps",
             "value_template": _rounded("value_json.fps"),
+            "enabled_by_default": False,
             **measured,
         },
         "waiting": {
             "name": "Events waiting",
             "icon": "mdi:tray-full",
-            "unit_of_measurement": "events",
             "value_template": _value("value_json.outbox.waiting"),
             **measured,
         },

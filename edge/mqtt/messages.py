@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from edge.labels import ShownLabel
 from edge.mqtt.figures import OutboxFigures
 from edge.records import Accuracy, Event, Fault, Reason, Verification
 
@@ -46,7 +47,7 @@ class State(msgspec.Struct, frozen=True):
 
     faces: int
     track: int | None = None
-    expression: str | None = None
+    expression: ShownLabel | None = None
     confidence: float | None = None
     reason: Reason | None = None
     since: str | None = None
@@ -68,7 +69,7 @@ class Aggregate(msgspec.Struct, frozen=True, kw_only=True):
     clock_synced: bool
     seconds: float
     people: int | None
-    expressions: dict[str, int]
+    expressions: dict[ShownLabel, int]
     presets: dict[str, int]
 
 

@@ -12,8 +12,9 @@ import msgspec
 
 from edge.errors import DeliveryError, StoreError
 from edge.events.factory import to_json
+from edge.mqtt.backoff import Backoff
 from edge.mqtt.committer import Committer
-from edge.mqtt.connection import Backoff, BrokerConnection, new_client
+from edge.mqtt.connection import BrokerConnection, new_client
 from edge.mqtt.delay import DeliveryDelay
 from edge.mqtt.faces import FacesInView
 from edge.mqtt.faults import FaultBoard
@@ -65,7 +66,8 @@ class MqttPublisher:
             self._live_events = LiveEvents(self._topic("homeassistant/event"), homeassistant.event_max_age)
         self._faces = FacesInView()
         self._handle_command: CommandHandler = lambda *_: None
-        self._retained = RetainedTopics(self._topic("availability"), announcements)
+        self._retained = RetainedTopics(self._topic("availability"))
+        self._retained.announce(announcements)  # before all else: a reader then knows what the other topics are
         self.faults = FaultBoard(self._publish_fault)
         topics = Topics(
             events=self._topic("aggregate" if aggregate_only else "event"),
@@ -151,6 +153,11 @@ class MqttPublisher:
         """Set the retained topic ``paused``: ON while the camera is closed by a command; None removes the topic."""
         self._set("paused", b"" if paused is None else b"ON" if paused else b"OFF")
 
+    def announce(self, announcements: Sequence[Announcement]) -> None:
+        """Replace what was announced on the same topics; only what has changed is sent."""
+        if self._retained.announce(announcements):
+            self._connection.wake()
+
     def set_verification(self, verification: Verification) -> None:
         """Set the retained verification of the model that runs."""
         self._set("verification", msgspec.json.encode(verification))
@@ -179,7 +186,6 @@ class MqttPublisher:
         return undelivered
 
     def _publish_first(self) -> None:
-        self._retained.set_announcements()  # before all else: a reader then knows what the other topics are
         self._set("camera", b"offline")
         self._set("availability", b"offline")
         self._publish_state()

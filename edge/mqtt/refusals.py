@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from edge.errors import DeliveryError
-from edge.mqtt.connection import Backoff
+from edge.mqtt.backoff import Backoff
 from edge.mqtt.faults import FaultBoard
 from edge.system.clock import now
 from edge.system.systemd import fault_of

@@ -29,13 +29,14 @@ class RetainedTopics:
     """The newest payload of each topic, and which of them the broker does not have yet.
 
     After :meth:`start_over` the topic ``last`` is sent last: a device becomes available once all else is up to date.
-    :meth:`set` and ``pending`` are for any thread, all else for the connection's. Times are monotonic, in seconds.
+    :meth:`set`, :meth:`announce` and ``pending`` are for any thread, all else for the connection's. Times are
+    monotonic, in seconds.
     """
 
-    def __init__(self, last: str, announcements: Sequence[Announcement] = ()) -> None:
+    def __init__(self, last: str) -> None:
         self.resend_at: float | None = None
         """When the announcements are to be sent again."""
-        self._announcements = {announcement.topic: announcement for announcement in announcements}
+        self._announcements: dict[str, Announcement] = {}
         self._lock = threading.Lock()
         self._last = last
         self._payloads: dict[str, bytes] = {}
@@ -107,7 +108,9 @@ class RetainedTopics:
         with self._lock:
             self._due.update(dict.fromkeys(self._announcements))
 
-    def set_announcements(self) -> None:
-        """Set the payloads of all announcements."""
-        for announcement in self._announcements.values():
-            self.set(announcement.topic, announcement.payload)
+    def announce(self, announcements: Sequence[Announcement]) -> bool:
+        """Set announcements, also in place of earlier ones; returns whether there is something to send."""
+        with self._lock:
+            self._announcements = self._announcements | {one.topic: one for one in announcements}
+        changed = [self.set(one.topic, one.payload) for one in announcements]
+        return any(changed)

@@ -125,7 +125,9 @@ class MessageSender:
         if isinstance(poison, int):
             self._refused.add(poison, "connections end again and again while one of them is on its way")
         elif poison:
-            _log.warning("connections end again and again while %s is on its way; it is sent again later", poison)
+            is_reply = poison == self._topics.replies
+            then = "it is lost, and the next one is sent later" if is_reply else "it is sent again later"
+            _log.warning("connections end again and again while %s is on its way; %s", poison, then)
 
     def send_due(self, connection: BrokerConnection) -> float:
         """Send what is due and fits the broker's limits."""
@@ -142,11 +144,8 @@ class MessageSender:
             return 0.0
         self._retained.resend_announcements(at)
         self._send_retained(connection, at)
-        while self._room and self._replies:
-            self._send(connection, _InFlight(at, self._topics.replies), msgspec.json.encode(self._replies.popleft()))
-        if statistics := self._statistics:
-            self._statistics = None
-            connection.publish(self._topics.statistics, msgspec.json.encode(statistics), qos=0)
+        self._send_replies(connection, at)
+        self._send_statistics(connection)
         self._send_live_events(connection)
         if at >= self._refused.resume_at:
             self._send_events(connection, at)
@@ -191,6 +190,25 @@ class MessageSender:
                 self._refused_topics.add(topic, "too large for it")
             else:
                 self._send(connection, _InFlight(at, topic), payload, retain=True)
+
+    def _send_replies(self, connection: BrokerConnection, at: float) -> None:
+        topic = self._topics.replies
+        while self._room and self._replies and not self._poison.is_held(topic):
+            payload = msgspec.json.encode(self._replies.popleft())
+            if self._too_large(topic, payload):
+                self._refused_topics.add(topic, "too large for it")
+            else:
+                self._send(connection, _InFlight(at, topic), payload)
+
+    def _send_statistics(self, connection: BrokerConnection) -> None:
+        statistics, self._statistics = self._statistics, None
+        if statistics is None:
+            return
+        payload = msgspec.json.encode(statistics)
+        if self._too_large(self._topics.statistics, payload):
+            self._refused_topics.add(self._topics.statistics, "too large for it")
+        else:
+            connection.publish(self._topics.statistics, payload, qos=0)
 
     def _send_live_events(self, connection: BrokerConnection) -> None:
         if live := self._delivery.live_events:

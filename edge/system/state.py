@@ -98,6 +98,7 @@ class StateStore:
     def _load(self) -> DeviceState:
         try:
             if state := _read(self._file):
+                self._renew_copy(state)
                 return state
             if not os.path.lexists(self._copy):
                 return DeviceState()
@@ -115,6 +116,18 @@ class StateStore:
         except (OSError, ValueError, RecursionError):
             copied = None
         return DeviceState(paused=True, discovery=copied.discovery if copied else "")
+
+    def _renew_copy(self, state: DeviceState) -> None:
+        """Make a copy that is lost or damaged again: without one, the loss of the file too would open the camera."""
+        try:
+            if _read(self._copy):
+                return
+        except (OSError, ValueError, RecursionError):  # it is damaged
+            pass
+        try:
+            write_durably(self._copy, _encode(state), 0o600)
+        except OSError as error:
+            _log.error("%s cannot be written: %s", self._copy, error.strerror)
 
 
 def _encode(state: DeviceState) -> bytes:

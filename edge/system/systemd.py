@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ STOP_SECONDS: Final = 2.0
 """How long a service that was asked to stop, or that has a fault to publish, waits for the broker."""
 
 _NOTIFY_SECONDS: Final = 2.0  # systemd may be busy, for example during a daemon-reload
+_RESEND_SECONDS: Final = 1.0
 _HANG_SECONDS: Final = 3.0  # a stop that takes longer is taken for a camera that hangs; the unit allows five seconds
 _STATUS_SECONDS: Final = 10.0
 _LASTING_SECONDS: Final = 60.0  # earlier failures are forgotten only then, so that a flapping camera causes waits too
@@ -52,23 +54,33 @@ def wait_after(failures: int) -> float:
 
 
 class Notifier:
-    """Sends to the socket of sd_notify(3), a path or ``@`` and an abstract name; None for no systemd."""
+    """Sends to the socket of sd_notify(3), a path or ``@`` and an abstract name; None for no systemd.
+
+    Its own socket stays open: a process that may open no file more must still feed the watchdog.
+    """
 
     def __init__(self, address: str | None) -> None:
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
+        self._fails = False
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.settimeout(_NOTIFY_SECONDS)
+        self.close = weakref.finalize(self, self._socket.close)
 
-    def send(self, **assignments: str) -> None:
-        """Send assignments in one message; log a warning when the socket is gone or full."""
+    def send(self, **assignments: str) -> bool:
+        """Send assignments in one message; returns False when the socket is gone or full, which is logged once."""
         if not self._address:
-            return
+            return True
         # A line break in a value would begin another assignment.
         message = "\n".join(f"{name}={' '.join(value.split())}" for name, value in assignments.items())
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.settimeout(_NOTIFY_SECONDS)
-                sender.sendto(message.encode(), self._address)
+            self._socket.sendto(message.encode(), self._address)
         except OSError as error:
-            _log.warning("systemd could not be notified of %s: %s", message.partition("\n")[0], error)
+            if not self._fails:
+                _log.warning("systemd could not be notified of %s: %s", message.partition("\n")[0], error)
+            self._fails = True
+            return False
+        self._fails = False
+        return True
 
 
 class Progress:
@@ -174,6 +186,8 @@ class Service:
         self._exit = exit_process
         self._context_left = threading.Event()
         self._progress = Progress(self._watchdog)
+        self._unsent: dict[str, str] = {}
+        self._send_at = -math.inf
         self._lasted = False
         self._earlier_failures = Failures()
 
@@ -195,6 +209,7 @@ class Service:
         self._wakeup.close()
         self._thread.join()
         self._signals.close()
+        self._notifier.close()
 
     def wait_for_turn(self) -> bool:
         """Count this start, and wait if earlier ones failed; returns False when a stop is asked for meanwhile."""
@@ -240,8 +255,12 @@ class Service:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _progressed(self, now: float, assignments: dict[str, str]) -> None:
-        if assignments:
-            self._notifier.send(**assignments)
+        self._unsent |= assignments
+        if self._unsent and now >= self._send_at:
+            if self._notifier.send(**self._unsent):
+                self._unsent = {}
+            else:  # without READY=1 or WATCHDOG=1, systemd would end a service that works
+                self._send_at = now + _RESEND_SECONDS
         if not self._lasted and self._progress.lasts(now):
             self.lasted()
 

@@ -2,22 +2,22 @@
 
 Detection takes three steps:
 
-1. A coarse scan of a search region gives proposals.
-2. A dense scan around a proposal refines its position and size.
-3. A second cascade, trained apart from the first, confirms it. The windows that agree are its votes.
+1. A coarse scan of a search region with one cascade gives proposals.
+2. A small network, the judge (edge.vision.judge), moves a proposal onto the face, turns it upright, and gives a score.
+3. A second cascade, trained apart from the first, confirms it there. The windows that agree are its votes.
 
-A texture may pass one cascade, but hardly both. A face passes in many overlapping windows of either. Small and blurred
-faces get no more votes than some textures: there, eye and mouth cascades break ties.
+A texture may pass a cascade or the judge, but hardly all of them. Judge and second cascade need to agree only for a new
+face; a known one keeps a lower score while it turns away or is half covered.
 
-A detection's votes are the windows that agree. The cost of each step is counted in windows of the cascade; see
-edge.vision.search.
+The cost of each step is counted in windows of the cascade; see edge.vision.search.
 """
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import cv2
 import numpy as np
@@ -27,17 +27,24 @@ from edge.errors import FerEdgeError, SettingsError
 from edge.records import Box, Gray, Square
 from edge.settings import DetectSettings
 from edge.vision.detection import Detection
+from edge.vision.face_size import smallest_face
+from edge.vision.judge import FaceJudge
 from edge.vision.pyramid import Pyramid
-from edge.vision.search import WINDOW, SearchRegion, smallest_face
+from edge.vision.search import WINDOW, SearchRegion
 
 _SCALE_FACTOR: Final = 1.1  # detectMultiScale's, where position and size are about known
 _PRIMARY_FILE: Final = "haarcascade_frontalface_default.xml"
 _CONFIRMING_FILE: Final = "haarcascade_frontalface_alt2.xml"
 _SIZE_TOLERANCE: Final = 0.9  # a refined face may be so many times as large as the smallest face
 _MASK_REACH: Final = 0.35  # of a known face's side: how far the mask reaches from its centre
-# Votes, in multiples of ``neighbors``, from which on a proposal is a face, and a clear one.
-_FACE_VOTES, _CLEAR_VOTES = 4.4, 6.4  # with the votes of eyes and mouth
-_FACE_VOTES_CUSTOM, _CLEAR_VOTES_CUSTOM = 2.4, 3.6  # of the user's cascade alone, whatever that detects
+# A score is a logit. Evidence is the score, and the second cascade's votes in multiples of ``neighbors``.
+_FACE_SCORE: Final = 2.0  # below which a proposal is no face, whatever the cascade says
+_CLEAR_SCORE: Final = 4.0  # below which it is no clear one
+_FACE_EVIDENCE, _CLEAR_EVIDENCE = 4.2, 7.0  # from which on a proposal is a face, and a clear one
+_KNOWN_SCORE, _ALONE_SCORE = 0.0, 2.5  # from which a known face is one: if a cascade sees it too, and if none does
+_HOPELESS_SCORE: Final = -2.0  # below which a rough square is no face
+_LOOK_WINDOWS: Final = 400  # the cost of one look, by its measured time
+_UPRIGHT: Final = 10.0  # degrees of roll that cascades tolerate, and that the judge may be wrong by
 _DENSE_COST: Final = 10  # windows near a face go through so many times more stages of the cascade than elsewhere
 
 
@@ -71,32 +78,8 @@ class _DenseScan:
 # From twice the window's side on, OpenCV tries every pixel, and below that every other one.
 # A face has one of the sizes that OpenCV tries (24, 26, 29, ... 57, 62, 68, ...), so that as many larger as smaller
 # sizes are tried, and the mean is not biased.
-# The coarse scan that first meets a face is mostly one for larger faces, so refinement tries much smaller ones.
-_REFINEMENT: Final = _DenseScan(face=75, context=1.4, sizes=(0.64, 1.25))
 _CONFIRMATION: Final = _DenseScan(face=62, context=1.4, sizes=(0.8, 1.25))
 _RECHECK: Final = _DenseScan(face=29, context=1.4, sizes=(0.8, 1.25))
-
-
-class _FacePart(NamedTuple):
-    """A part of a face that has a cascade of its own.
-
-    ``votes`` is how much one window counts that sees it. ``rows`` and ``columns`` say where the part is in the face's
-    square, when that is scaled to _PARTS_SIDE pixels. ``smallest`` is the width and height of the cascade's window;
-    sizes up to twice that are tried. ``windows`` is the cost, by its measured time.
-    """
-
-    cascade: str
-    votes: int
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-    smallest: tuple[int, int]
-    windows: int
-
-
-_PARTS_SIDE: Final = 96
-# Textures hardly ever have an eye. A mouth gets many more windows than an eye, and each of them means less.
-_EYES: Final = _FacePart("haarcascade_eye_tree_eyeglasses.xml", 4, (8, 58), (0, 96), (20, 20), 15_000)
-_MOUTH: Final = _FacePart("haarcascade_smile.xml", 1, (50, 96), (6, 90), (36, 18), 7000)
 
 
 class FaceCascades:
@@ -110,10 +93,7 @@ class FaceCascades:
         self._primary = _load_cascade(Path(settings.cascade)) if settings.cascade else _load_own(_PRIMARY_FILE)
         # There is no second cascade for what a custom one detects, so it has to confirm itself.
         self._confirming = self._primary if settings.cascade else _load_own(_CONFIRMING_FILE)
-        parts = () if settings.cascade else (_EYES, _MOUTH)
-        self._parts = [(part, _load_own(part.cascade)) for part in parts]
-        face, clear = (_FACE_VOTES, _CLEAR_VOTES) if parts else (_FACE_VOTES_CUSTOM, _CLEAR_VOTES_CUSTOM)
-        self._face_votes, self._clear_votes = face * settings.neighbors, clear * settings.neighbors
+        self._judge = FaceJudge()
 
     def detect(self, gray: Gray) -> list[Box]:
         """Detect faces in one picture by a plain scan with the first cascade.
@@ -121,15 +101,16 @@ class FaceCascades:
         ``gray`` is ``(h, w)`` uint8. Returns boxes in its pixels, largest first.
         """
         height, width = gray.shape
-        factor = max(1.0, width / self._settings.width)
+        smallest = smallest_face(self._settings, (width, height))
+        factor = max(1.0, smallest / (2 * WINDOW))  # one picture is scanned more finely than those of a video
         reduced = (
             cv2.resize(gray, (round(width / factor), max(1, round(height / factor))), interpolation=cv2.INTER_AREA)
             if factor > 1
             else gray
         )
-        smallest = max(WINDOW, round(self._settings.min_face * height / factor))
+        least = round(smallest / factor)
         found = self._primary.detectMultiScale(
-            reduced, scaleFactor=_SCALE_FACTOR, minNeighbors=self._settings.neighbors, minSize=(smallest, smallest)
+            reduced, scaleFactor=_SCALE_FACTOR, minNeighbors=self._settings.neighbors, minSize=(least, least)
         )
         boxes = [Box(*(round(float(value) * factor) for value in face)) for face in found]
         return sorted(boxes, key=lambda box: box.w * box.h, reverse=True)
@@ -157,55 +138,67 @@ class FaceCascades:
         ]
 
     def confirm_proposal(self, pyramid: Pyramid, proposal: Square) -> tuple[Detection | None, int]:
-        """Refine a proposal and let the second cascade confirm it.
+        """Move a proposal onto the face, if there is one, and let judge and second cascade confirm it.
 
         Returns the detection, or None if it is no face, and the cost in windows. What turns out to be smaller than the
         smallest face is mostly part of a larger one, and no face.
         """
-        refined = self._scan_patch(self._primary, pyramid, proposal, _REFINEMENT)
-        if not refined or refined.square.side < _SIZE_TOLERANCE * smallest_face(self._settings, pyramid.size):
-            return None, _REFINEMENT.windows
-        detection, windows = self._confirm(pyramid, refined.square)
-        return detection, windows + _REFINEMENT.windows
+        first = self._judge.look(pyramid, proposal)
+        if first.score < _HOPELESS_SCORE:
+            return None, _LOOK_WINDOWS
+        detection, windows = self._confirm(pyramid, first.face, looks=3)
+        if detection and detection.square.side < _SIZE_TOLERANCE * smallest_face(self._settings, pyramid.size):
+            detection = None
+        return detection, windows + _LOOK_WINDOWS
 
     def confirm_again(self, pyramid: Pyramid, square: Square) -> tuple[Detection | None, int]:
         """Confirm a tentative face in another frame; returns as `confirm_proposal` does."""
-        refined = self._scan_patch(self._primary, pyramid, square, _RECHECK)
-        detection, windows = self._confirm(pyramid, refined.square if refined else square)
-        return detection, windows + _RECHECK.windows
+        return self._confirm(pyramid, square, looks=2)
 
     def redetect(self, pyramid: Pyramid, square: Square) -> tuple[Detection | None, int]:
-        """Detect a confirmed face again near where it should be; either cascade will do.
+        """Detect a confirmed face again near where it should be; the judge or either cascade will do.
 
         Returns the detection, if any, and the cost in windows.
         """
-        windows = 0
+        opinion, windows = self._judge.look(pyramid, square), _LOOK_WINDOWS
+        if opinion.score < _KNOWN_SCORE:
+            return None, windows
+        place = replace(square, roll=_lean(opinion.face))
         for cascade in (self._primary, self._confirming):
             windows += _RECHECK.windows
-            detection = self._scan_patch(cascade, pyramid, square, _RECHECK)
-            if detection and detection.votes > 1:
-                return detection, windows
-        return None, windows
+            seen = self._scan_patch(cascade, pyramid, place, _RECHECK)
+            if seen and seen.votes > 1:
+                return replace(seen, votes=opinion.score), windows
+        if opinion.score < _ALONE_SCORE:
+            return None, windows
+        return Detection(replace(opinion.face, roll=place.roll), opinion.score), windows
 
-    def _confirm(self, pyramid: Pyramid, square: Square) -> tuple[Detection | None, int]:
-        """Whether the second cascade sees the face too, and the cost in windows.
+    def _confirm(self, pyramid: Pyramid, square: Square, looks: int) -> tuple[Detection | None, int]:
+        """Whether judge and second cascade see a face near a square, and the cost in windows.
 
-        Its votes are counted in the patch and in its mirror image. Where they leave doubt, eyes and mouth vote too, if
-        they are in the right half: few textures have many windows of all three.
+        Each look begins where the last one saw the face. The cascade's votes are counted in a patch that is turned
+        upright, and in its mirror image.
         """
-        votes, windows = 0.0, 0
+        for _ in range(looks):
+            opinion = self._judge.look(pyramid, square)
+            square = opinion.face
+        windows = looks * _LOOK_WINDOWS
+        if opinion.score < _FACE_SCORE:
+            return None, windows
+        square, evidence = replace(square, roll=_lean(square)), opinion.score
         for mirror in (True, False):
             seen = self._scan_patch(self._confirming, pyramid, square, _CONFIRMATION, mirror=mirror)
             windows += _CONFIRMATION.windows
-            votes += seen.votes if seen else 0
-            if votes == 0 or votes >= self._clear_votes:
+            evidence += seen.votes / self._settings.neighbors if seen else 0
+            if evidence >= _CLEAR_EVIDENCE:
                 break
-        if 0 < votes < self._clear_votes:
-            for part, cascade in self._parts:
-                votes += part.votes * _count_part_windows(part, cascade, pyramid, square)
-                windows += part.windows
-        is_face, clear = votes >= self._face_votes, votes >= self._clear_votes
-        return (Detection(square, votes, clear) if is_face else None), windows
+        if evidence < _FACE_EVIDENCE or evidence == opinion.score:
+            return None, windows
+        exact = self._scan_patch(self._primary, pyramid, square, _RECHECK)
+        windows += _RECHECK.windows
+        place = exact.square if exact and exact.votes > 1 else square
+        clear = evidence >= _CLEAR_EVIDENCE and opinion.score >= _CLEAR_SCORE
+        return Detection(place, opinion.score, clear), windows
 
     def _scan_patch(
         self,
@@ -217,7 +210,7 @@ class FaceCascades:
         mirror: bool = False,
     ) -> Detection | None:
         """The face around a square on which most windows agree, if there is one."""
-        patch = pyramid.cut(Square(square.x, square.y, square.side * scan.context), scan.patch)
+        patch = pyramid.cut(replace(square, side=square.side * scan.context), scan.patch)
         if mirror:
             patch = np.asarray(cv2.flip(patch, 1), np.uint8)
         smallest, largest = (max(WINDOW, round(scan.face * size)) for size in scan.sizes)
@@ -226,24 +219,15 @@ class FaceCascades:
             return None
         (x, y, side), votes = _largest_group(windows)
         scale, centre, sign = square.side / scan.face, scan.patch / 2, -1 if mirror else 1
-        return Detection(
-            Square(
-                square.x + sign * (x + side / 2 - centre) * scale,
-                square.y + (y + side / 2 - centre) * scale,
-                side * scale,
-            ),
-            votes,
-        )
+        right, down = sign * (x + side / 2 - centre) * scale, (y + side / 2 - centre) * scale
+        cosine, sine = math.cos(math.radians(square.roll)), math.sin(math.radians(square.roll))
+        place = (square.x + cosine * right - sine * down, square.y + sine * right + cosine * down)
+        return Detection(Square(*place, side * scale, square.roll), votes)
 
 
-def _count_part_windows(part: _FacePart, cascade: cv2.CascadeClassifier, pyramid: Pyramid, square: Square) -> int:
-    """How many windows see the part of a face in a square."""
-    picture = pyramid.cut(square, _PARTS_SIDE)[slice(*part.rows), slice(*part.columns)]
-    width, height = part.smallest
-    found = cascade.detectMultiScale(
-        picture, scaleFactor=_SCALE_FACTOR, minNeighbors=0, minSize=(width, height), maxSize=(2 * width, 2 * height)
-    )
-    return len(found)
+def _lean(square: Square) -> float:
+    """By how many degrees a face leans, 0 if that is so little that it may as well be upright."""
+    return square.roll if abs(square.roll) > _UPRIGHT else 0.0
 
 
 def _passing_windows(cascade: cv2.CascadeClassifier, picture: Gray, smallest: int, largest: int) -> NDArray[np.int32]:

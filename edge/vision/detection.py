@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge.records import Box, Gray, Square
+from edge.records import Box, Gray, Pose, Square
 from edge.vision.pyramid import Pyramid
 
 
@@ -25,8 +25,21 @@ class Detector(Protocol):
     faces.
     """
 
+    least_similarity: float
+    """How much a known face that `check` does not find must look like itself to be shown, as a correlation -1..1.
+
+    A detector that hardly ever misses a known face asks for more than one that often does.
+    """
+
     def check(self, pyramid: Pyramid, square: Square, *, tentative: bool) -> Detection | None:
         """Detect a known face again, near ``square``. A ``tentative`` face is held to what a new one is held to."""
+        ...
+
+    def pose(self, pyramid: Pyramid, square: Square) -> Pose | None:
+        """How the head of a known face is held; None when that cannot be told.
+
+        ``square.roll`` is what it was before. It costs as much as several checks.
+        """
         ...
 
     def begin_frame(self, pyramid: Pyramid, now: float, known: Sequence[Square]) -> None:

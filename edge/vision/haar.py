@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from edge.records import Box, Gray, Square
+from edge.records import Box, Gray, Pose, Square
 from edge.settings import DetectSettings
 from edge.vision.cascades import FaceCascades
 from edge.vision.detection import Detection
@@ -16,6 +16,8 @@ class HaarDetector:
     Raises SettingsError when ``[detect] cascade`` names no cascade that OpenCV can read.
     """
 
+    least_similarity = 0.72  # cascades often miss a face that turns or leans: while it looks much the same, it is shown
+
     def __init__(self, settings: DetectSettings, cascades: FaceCascades | None = None) -> None:
         self._settings = settings
         self._cascades = cascades or FaceCascades(settings)
@@ -28,6 +30,10 @@ class HaarDetector:
         detection, windows = again(pyramid, square)
         self._scheduler.spend(windows)
         return detection
+
+    def pose(self, pyramid: Pyramid, square: Square) -> Pose | None:
+        """A cascade cannot tell."""
+        return None
 
     def begin_frame(self, pyramid: Pyramid, now: float, known: Sequence[Square]) -> None:
         """Plan the search of a frame."""

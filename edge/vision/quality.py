@@ -1,4 +1,4 @@
-"""Decides whether a face is worth classifying: large enough, sharp enough, and with enough contrast."""
+"""Decides whether a face is worth classifying: large enough, not turned away, sharp enough, and with contrast."""
 
 import cv2
 
@@ -6,13 +6,16 @@ from edge.records import Box, Flaw, Gray
 from edge.settings import QualitySettings
 
 
-def flaw(box: Box, face: Gray, settings: QualitySettings) -> Flaw | None:
+def flaw(box: Box, face: Gray, settings: QualitySettings, yaw: float = 0.0) -> Flaw | None:
     """Why a face is not worth classifying, or None if it is.
 
     ``box`` is the face in the frame; ``face`` is the crop that the network would get, ``(48, 48)`` uint8.
+    ``yaw`` is by how many degrees the head is turned to a side.
     """
     if min(box.w, box.h) < settings.min_size:
         return "small"
+    if yaw > settings.max_yaw:
+        return "turned"
     if contrast(face) < settings.min_contrast:
         return "low contrast"
     if sharpness(face) < settings.min_sharpness:

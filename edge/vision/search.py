@@ -1,8 +1,11 @@
 """Decides where each frame is searched for new faces, and keeps the search within its budget.
 
-Two things are searched: areas that changed, and the whole frame, spread over two seconds, because a face may have been
-missed or may have come without motion. The budget is counted in windows of the cascade and never in measured time, so
-that the same frames are always searched in the same regions.
+Two things are searched: areas that changed, and the whole frame, spread over seconds, because a face may have been
+missed or may have come without motion. Most windows are those of small faces. Hence the whole frame is searched for
+large faces every two seconds, and for small ones every twenty.
+
+The budget is counted in windows of the cascade and never in measured time, so that the same frames are always searched
+in the same regions.
 """
 
 import math
@@ -11,10 +14,11 @@ from typing import Final, NamedTuple
 
 from edge.records import Square
 from edge.settings import DetectSettings
+from edge.vision.face_size import LEAST_PIXELS, smallest_face
 from edge.vision.motion import Area, MotionDetector
 from edge.vision.pyramid import Pyramid
 
-WINDOW: Final = 24
+WINDOW: Final = LEAST_PIXELS["haar"]
 """Side of the cascade's window in pixels, and so of the smallest face in the picture that the cascade gets."""
 
 STEP: Final = 1.2
@@ -24,7 +28,8 @@ _WINDOWS_PER_MS: Final = 1000
 """Assumed speed of a Raspberry Pi 4's core: it scans 640x480 at all sizes, 700,000 windows, in about a second."""
 
 _SAVED_FRAMES: Final = 5  # the budget of so many frames can be saved up for when something happens
-_FULL_SCAN_SECONDS: Final = 2.0
+_LARGE_FACE: Final = 0.12  # of the shorter side: from here on a face is large
+_LARGE_SECONDS, _SMALL_SECONDS = 2.0, 20.0  # that a full scan takes, for large and for small faces
 _REPEAT_SECONDS: Final = 2.0  # a face that is hard to detect may be detected when a changed area is searched again
 _REPEAT_INTERVAL: Final = 0.12
 _REGION_WINDOWS: Final = 4000  # regions are split so that each has about so many windows at most
@@ -52,21 +57,25 @@ class SearchScheduler:
     def __init__(self, settings: DetectSettings) -> None:
         self._budget = settings.budget_ms * _WINDOWS_PER_MS
         self._left = (_SAVED_FRAMES - 1) * self._budget
-        self._full_scan = _FullScan(settings)
+        self._full_scans = (
+            _FullScan(settings, (_LARGE_FACE, math.inf), _LARGE_SECONDS),
+            _FullScan(settings, (0.0, _LARGE_FACE), _SMALL_SECONDS),
+        )
         self._changes = _ChangeSearch(settings)
 
     def begin_frame(self, pyramid: Pyramid, now: float, known: Iterable[Square]) -> None:
         """Plan the frame of time ``now`` in seconds. Motion at the ``known`` faces is expected and not searched."""
         self._left = min(self._left + self._budget, _SAVED_FRAMES * self._budget)
         self._changes.begin_frame(pyramid, now, known)
-        self._full_scan.begin_frame(pyramid.size, now)
+        for scan in self._full_scans:
+            scan.begin_frame(pyramid.size, now)
 
     def next_region(self) -> SearchRegion | None:
         """The next region to search in this frame, paid from the budget; None when the frame is done.
 
-        The full scan keeps its pace whatever it costs; changed areas get what is left.
+        The full scans keep their pace whatever they cost; changed areas get what is left.
         """
-        region = self._full_scan.next_region()
+        region = next((region for scan in self._full_scans if (region := scan.next_region())), None)
         if region is None and self._left > 0:
             region = self._changes.next_region()
         if region is not None:
@@ -91,9 +100,15 @@ class _ChangeSearch:
         self._half_step = True
 
     def begin_frame(self, pyramid: Pyramid, now: float, known: Iterable[Square]) -> None:
-        """Refill the queue, unless areas wait there that were never searched."""
+        """Refill the queue, unless areas wait there that were never searched.
+
+        While only small faces wait, what has changed since is searched for large ones first, but not in each frame:
+        somebody who has just come must not wait until the frame before was searched for all sizes.
+        """
         self._motion.update(pyramid)
-        if self._queue and not self._repeated:
+        large = _LARGE_FACE * min(pyramid.size)
+        waiting = [] if self._repeated else self._queue
+        if waiting and (waiting[-1].side >= large or now < self._changed_at + _REPEAT_INTERVAL):
             return
         areas = self._motion.changed(known)
         self._motion.mark_searched(areas)
@@ -108,18 +123,22 @@ class _ChangeSearch:
             region
             for area in areas
             for region in _regions_of_area(self._settings, pyramid.size, area, half_step=self._half_step)
+            if not waiting or region.side >= large
         ]
-        self._queue = sorted(regions, key=lambda region: region.side)
+        self._queue = waiting + sorted(regions, key=lambda region: region.side)
 
     def next_region(self) -> SearchRegion | None:
         return self._queue.pop() if self._queue else None
 
 
 class _FullScan:
-    """The regions of the whole frame, again and again, at a pace that finishes each scan within two seconds."""
+    """The regions of the whole frame, again and again, at a pace that finishes each scan within ``seconds``.
 
-    def __init__(self, settings: DetectSettings) -> None:
-        self._settings = settings
+    ``shares`` are the smallest face that it looks for and the first that it does not, as shares of the shorter side.
+    """
+
+    def __init__(self, settings: DetectSettings, shares: tuple[float, float], seconds: float) -> None:
+        self._settings, self._shares, self._seconds = settings, shares, seconds
         self._queue: list[SearchRegion] = []  # taken from its end
         self._half_step = True
         self._windows = 0  # of the whole scan
@@ -131,10 +150,12 @@ class _FullScan:
         """Begin a new scan if the last one is finished, and set how far this frame takes it."""
         interval, self._previous_frame = now - self._previous_frame, now
         # A region may be searched up to two frames later than the pace says.
-        seconds = max(0.0, _FULL_SCAN_SECONDS - 2.5 * interval)
+        seconds = max(0.0, self._seconds - 2.5 * interval)
         if not self._queue:
             self._half_step = not self._half_step
-            self._queue = _regions_of_area(self._settings, size, (0, 0, *size), half_step=self._half_step)
+            least, end = (share * min(size) for share in self._shares)
+            regions = _regions_of_area(self._settings, size, (0, 0, *size), half_step=self._half_step)
+            self._queue = [region for region in regions if least <= region.side < end]
             self._began, self._windows_done = now, 0
             self._windows = sum(region.windows for region in self._queue)
         done = 1.0 if seconds <= 0 else min(1.0, (now - self._began) / seconds)
@@ -146,12 +167,6 @@ class _FullScan:
         region = self._queue.pop()
         self._windows_done += region.windows
         return region
-
-
-def smallest_face(settings: DetectSettings, size: tuple[int, int]) -> float:
-    """Side in pixels of the smallest face that is searched for in a frame of ``size``, width and height."""
-    width, height = size
-    return max(settings.min_face * height, WINDOW * width / settings.width, WINDOW)
 
 
 def _regions_of_area(

@@ -19,7 +19,8 @@ from edge.vision.detection import Detection
 from edge.vision.pyramid import Pyramid
 from edge.vision.template import FaceTemplate
 
-_SAME_SIMILARITY: Final = 0.6  # from this correlation with its template on it is the same face
+SAME_SIMILARITY: Final = 0.6
+"""From this correlation with its template on, something is the same face."""
 _CERTAIN_SIMILARITY: Final = 0.8  # from this one on, even a face that was out of sight needs no detection to be back
 _CHECK_INTERVALS: Final = (0.1, 0.2)  # seconds between two checks by the detector: in general, and of a certain face
 _SAME_OVERLAP: Final = 0.3  # from this overlap on a detection is of the face that was predicted there
@@ -30,6 +31,7 @@ _COAST_SECONDS: Final = 0.3  # a face that was out of sight for longer has lost 
 _TENTATIVE_SECONDS: Final = 0.1  # a tentative face that is not detected for so long is dropped
 _SIZE_RATIO: Final = 1.7  # a half hidden face looks smaller to the detector
 _REPLACING_SIZE: Final = 1.25  # a face that replaces the smallest one must be so many times as large
+_MOVED_SHARE: Final = 0.02  # of its side: a face that moves farther, and by more than a pixel, lives
 _DETECTION_WEIGHT: Final = 0.5  # of a detection's position and size in a face's
 
 
@@ -56,16 +58,28 @@ class TrackedFace:
     """Correlation with its template at the best match in this frame, -1..1."""
     last_square: Square = field(init=False)
     """Where it was last seen."""
+    rest_square: Square = field(init=False)
+    """Where it was when it last moved."""
+    moved_at: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.last_square = self.square
+        self.last_square = self.rest_square = self.square
+        self.moved_at = self.detected_at
+
+    def note_movement(self, now: float) -> None:
+        """Compare the face with where it has rested, and note if it has moved from there."""
+        # Not by its size, which the detections of a picture of a face change by some percent.
+        if math.dist(_centre(self.square), _centre(self.rest_square)) > max(1.0, _MOVED_SHARE * self.square.side):
+            self.rest_square, self.moved_at = self.square, now
 
 
 class Tracker:
     """Follows detected faces. In each frame, call `follow`, then `update` with the detections."""
 
-    def __init__(self, settings: TrackSettings) -> None:
+    def __init__(self, settings: TrackSettings, least_similarity: float = SAME_SIMILARITY) -> None:
+        """``least_similarity`` is that of the detector (`edge.vision.detection.Detector`)."""
         self._settings = settings
+        self._least_similarity = least_similarity
         self._faces: list[TrackedFace] = []
         self._next_id = 1
         self._now = 0.0
@@ -88,7 +102,7 @@ class Tracker:
     def tracks(self, size: tuple[int, int]) -> list[Track]:
         """The confirmed faces that are in sight, oldest first; ``size`` is the frame's width and height."""
         return [
-            Track(face.id, face.square.box, face.seen_at)
+            Track(face.id, face.square.box, face.seen_at, self._is_still(face))
             for face in self._faces
             if face.id is not None and self._is_shown(face, size)
         ]
@@ -134,6 +148,8 @@ class Tracker:
                 undetected.remove(face)
                 unassigned.remove(detection)
         self._faces = [face for face in self._faces if self._is_kept(face)]
+        for face in self._faces:
+            face.note_movement(self._now)
         for detection in unassigned:
             if self._make_room(detection):
                 template = FaceTemplate(pyramid, detection.square)
@@ -169,7 +185,7 @@ class Tracker:
         was_in_sight = face.seen_at >= self._now - interval
         reach = 0.15 + 2 * interval + (0.0 if was_in_sight else 0.2)
         match, face.similarity = face.template.find(pyramid, _predicted(face, interval), reach)
-        return match if face.similarity >= (_SAME_SIMILARITY if was_in_sight else _CERTAIN_SIMILARITY) else None
+        return match if face.similarity >= (SAME_SIMILARITY if was_in_sight else _CERTAIN_SIMILARITY) else None
 
     def _apply_match(self, face: TrackedFace, match: Square) -> None:
         """Move a face to where it was matched, and update its velocity."""
@@ -216,17 +232,23 @@ class Tracker:
         )
         return max(sides) / min(sides) < _SIZE_RATIO and distance <= reach
 
+    def _is_still(self, face: TrackedFace) -> bool:
+        """Whether a face has not moved for so long that it is a picture of one."""
+        return 0 < self._settings.still_seconds <= self._now - face.moved_at
+
     def _is_kept(self, face: TrackedFace) -> bool:
         """Whether a face was detected recently enough to be followed further."""
         limit = _TENTATIVE_SECONDS if face.id is None else self._settings.lost_after
         return self._now - face.detected_at < limit
 
     def _is_shown(self, face: TrackedFace, size: tuple[int, int]) -> bool:
-        """Whether a face is in sight, and not just leaving the frame."""
+        """Whether a face is in sight, and neither covered nor just leaving the frame."""
         if face.seen_at < self._now:
             return False
         if face.checked_at <= face.detected_at:
             return True
+        if face.similarity < self._least_similarity:
+            return False
         # At the picture's edge the detector fails first, and what is left of the face is soon no face.
         reach = 0.45 * face.square.side
         distances = (face.square.x, face.square.y, size[0] - face.square.x, size[1] - face.square.y)

@@ -21,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import SettingsError, SourceError
-from edge.records import Box, Gray, Square
+from edge.records import Box, Gray, Pose, Square
 from edge.settings import DetectSettings
 from edge.vision.detection import Detection
+from edge.vision.face_size import smallest_face
 from edge.vision.motion import Area, MotionDetector
 from edge.vision.pyramid import Pyramid
 
 _FACE_PIXELS: Final = 14  # side of the smallest face in a reduced frame; smaller ones the network hardly finds in grey
-_MIN_FACE: Final = 10  # pixels of the frame: the smallest face that the network was trained on
 _PROPOSAL_SCORE: Final = 0.4  # in a frame, or a part of it
 _FACE_SCORE: Final = 0.6  # in a patch, for a new face
 _CLEAR_SCORE: Final = 0.75  # in a patch; textures do not reach it
@@ -39,6 +39,9 @@ _MAX_FACES: Final = 100
 _PATCH: Final = 96  # side of a patch in pixels
 _CONTEXT: Final = 2.3  # side of a patch, in multiples of the face
 _LEANS: Final = (0.0, -35.0, 35.0)  # degrees by which patches are turned, until a score is clear
+_ROLL_STEP: Final = 20.0  # degrees between the patches that measure how far a head leans
+_MAX_ROLL: Final = 60.0  # degrees; a head that leans farther is hardly found
+_NOSE_LENGTH: Final = 0.4  # of the distance between eyes and mouth: how far a profile's nose is beside their line
 _PARTS: Final = (128, 192, 256)  # sides of parts of a reduced frame; few, since each size has a network of its own
 _PART_MARGIN: Final = 16  # pixels of a reduced frame around an area that changed
 
@@ -49,6 +52,7 @@ _ABOVE_BOX: Final = 0.027  # of the side: how far the square's centre is above t
 _MS_PER_PIXEL: Final = 1.5e-4  # assumed speed of a Raspberry Pi 4's core: four times what a desktop's core takes
 _SAVED_FRAMES: Final = 5  # the budget of so many frames can be saved up for when something happens
 _CHANGE_INTERVAL: Final = 0.1  # seconds between two searches of what changes
+_WIDE_CHANGE_INTERVAL: Final = 0.2  # the same, where so much changes that the whole frame is searched
 _SCAN_INTERVALS: Final = (2.0, 0.5)  # seconds between two whole frames: in an empty room, and while something happens
 _BUSY_SECONDS: Final = 2.0  # something happens until so long after the last change
 
@@ -104,6 +108,8 @@ class _Pass(NamedTuple):
 class YuNetDetector:
     """A `edge.vision.detection.Detector` of faces, also small, turned and leaning ones."""
 
+    least_similarity = 0.8  # what YuNet no longer finds is turned away or covered, unless it looks nearly the same
+
     def __init__(self, settings: DetectSettings, network: Network | None = None) -> None:
         """Raises SettingsError when ``[detect] model`` names no file that OpenCV can read as YuNet."""
         self._settings = settings
@@ -117,7 +123,33 @@ class YuNetDetector:
 
     def check(self, pyramid: Pyramid, square: Square, *, tentative: bool) -> Detection | None:
         """Detect a known face again, in a patch around it."""
-        return self._detect(pyramid, square, _FACE_SCORE if tentative else _KNOWN_SCORE)
+        if tentative:
+            return self._detect(pyramid, square, _FACE_SCORE)
+        return self._detect(pyramid, square, _KNOWN_SCORE, enough=_KNOWN_SCORE)
+
+    def pose(self, pyramid: Pyramid, square: Square) -> Pose | None:
+        """How a head is held: the roll by how well it is detected in turned patches, the yaw by where its nose is.
+
+        The roll is the mean of the patches' angles, weighted by the fourth power of the scores. The landmarks do not
+        tell it: those of a head that leans by 30 degrees lean by 5.
+        """
+        scores: dict[float, float] = {}
+        faces: dict[float, NDArray[np.float32]] = {}
+        best = square.roll
+        while abs(best) <= _MAX_ROLL:
+            for roll in (best - _ROLL_STEP, best, best + _ROLL_STEP):
+                if roll not in scores:
+                    found = self._in_patch(pyramid, replace(square, roll=roll))
+                    scores[roll] = found[1].votes if found else 0.0
+                    faces |= {roll: found[0]} if found else {}
+            previous, best = best, max(scores, key=lambda roll: scores[roll])
+            if best == previous:
+                break
+        if scores.get(best, 0.0) < _KNOWN_SCORE:
+            return None
+        weights = {roll: score**4 for roll, score in scores.items()}
+        mean = sum(roll * weight for roll, weight in weights.items()) / sum(weights.values())
+        return Pose(mean, _yaw(faces[best][4:14].reshape(5, 2)))
 
     def begin_frame(self, pyramid: Pyramid, now: float, known: Sequence[Square]) -> None:
         """Plan the frame's pass, if it gets one. Raises SourceError when the frame is too small for the network."""
@@ -145,7 +177,7 @@ class YuNetDetector:
             if any(proposal.within(square) for square in self._known):
                 continue
             detection = self._detect(pyramid, proposal, _FACE_SCORE)
-            if detection and detection.square.side >= 0.9 * self._smallest_face(pyramid.size):
+            if detection and detection.square.side >= 0.9 * smallest_face(self._settings, pyramid.size):
                 self._known.append(detection.square)
                 detections.append(detection)
         return detections
@@ -168,15 +200,16 @@ class YuNetDetector:
         if self._left > 0 and now - self._searched_at >= _CHANGE_INTERVAL - 1e-6:
             areas = self._motion.changed(self._known)
         if areas:
-            self._changed_at = self._searched_at = now
-            self._motion.mark_searched(areas)
+            self._changed_at = now
         busy = bool(self._known) or now - self._changed_at < _BUSY_SECONDS
-        whole = _Pass((0, size[1]), (0, size[0]))
-        planned = whole if now - self._scanned_at >= _SCAN_INTERVALS[busy] - 1e-6 else None
-        if planned is None and areas:
-            planned = self._part(size, areas) or whole
-        if planned == whole:
+        planned = self._part(size, areas) if areas else None
+        wide = bool(areas) and not planned and now - self._searched_at >= _WIDE_CHANGE_INTERVAL - 1e-6
+        if wide or now - self._scanned_at >= _SCAN_INTERVALS[busy] - 1e-6:
+            planned = _Pass((0, size[1]), (0, size[0]))
             self._scanned_at = now
+        if areas and planned:  # else it stays changed, and is searched later
+            self._searched_at = now
+            self._motion.mark_searched(areas)
         return planned
 
     def _part(self, size: tuple[int, int], areas: Sequence[Area]) -> _Pass | None:
@@ -195,19 +228,22 @@ class YuNetDetector:
         )
         return _Pass(rows, columns)
 
-    def _detect(self, pyramid: Pyramid, square: Square, score: float) -> Detection | None:
-        """The face nearest to a square with at least a score. A head that leans is tried turned upright, too."""
+    def _detect(self, pyramid: Pyramid, square: Square, score: float, enough: float = _CLEAR_SCORE) -> Detection | None:
+        """The face nearest to a square with at least a score. Until it is ``enough``, turned patches are tried, too."""
         best: Detection | None = None
         for lean in _LEANS:
-            found = self._detect_in_patch(pyramid, replace(square, roll=square.roll + lean))
-            if found and (best is None or found.votes > best.votes):
-                best = found
-            if best and best.votes >= _CLEAR_SCORE:
+            found = self._in_patch(pyramid, replace(square, roll=square.roll + lean))
+            if found and (best is None or found[1].votes > best.votes):
+                best = found[1]
+            if best and best.votes >= enough:
                 break
         return best if best and best.votes >= score else None
 
-    def _detect_in_patch(self, pyramid: Pyramid, square: Square) -> Detection | None:
-        """The face nearest to a square, in a patch around it that is turned as the square is."""
+    def _in_patch(self, pyramid: Pyramid, square: Square) -> tuple[NDArray[np.float32], Detection] | None:
+        """The face nearest to a square, in a patch around it that is turned as the square is.
+
+        Returns what the network gave, in pixels of the patch, and the detection.
+        """
         scale = _CONTEXT * square.side / _PATCH
         self._left -= _PATCH**2 * _MS_PER_PIXEL
         patch = pyramid.cut(replace(square, side=_CONTEXT * square.side), _PATCH)
@@ -220,14 +256,11 @@ class YuNetDetector:
             return None
         face, found = min(near, key=lambda pair: math.hypot(pair[1].x - square.x, pair[1].y - square.y))
         found = replace(found, roll=found.roll + _roll(face[4:14].reshape(5, 2)))
-        return Detection(found, float(face[14]), bool(face[14] >= _CLEAR_SCORE))
-
-    def _smallest_face(self, size: tuple[int, int]) -> float:
-        return max(self._settings.min_face * min(size), _MIN_FACE)
+        return face, Detection(found, float(face[14]), bool(face[14] >= _CLEAR_SCORE))
 
     def _reduction(self, size: tuple[int, int]) -> float:
         """By how much frames are reduced."""
-        return max(1.0, self._smallest_face(size) / _FACE_PIXELS)
+        return max(1.0, smallest_face(self._settings, size) / _FACE_PIXELS)
 
 
 def _square(face: NDArray[np.float32], left: float, top: float, scale: float) -> Square:
@@ -253,6 +286,14 @@ def _roll(landmarks: NDArray[np.float32]) -> float:
     """
     across, down = (landmarks[1] - landmarks[0]).tolist()  # the person's right eye is on the picture's left
     return math.degrees(math.atan2(down, across))
+
+
+def _yaw(landmarks: NDArray[np.float32]) -> float:
+    """By how many degrees a head is roughly turned to a side, 0..90, by how far its nose is beside its middle line."""
+    eyes, mouth = (landmarks[0] + landmarks[1]) / 2, (landmarks[3] + landmarks[4]) / 2
+    (down_x, down_y), (x, y) = (mouth - eyes).tolist(), (landmarks[2] - eyes).tolist()
+    beside = abs(x * down_y - y * down_x) / max(down_x**2 + down_y**2, 1.0)
+    return math.degrees(math.asin(min(1.0, beside / _NOSE_LENGTH)))
 
 
 def _span(middle: int, length: int, limit: int) -> tuple[int, int]:

@@ -14,11 +14,11 @@ import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 from numpy.typing import NDArray
 
-from edge.errors import FerEdgeError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.model.preprocessing import INPUT_SIZE, normalize
 from export.edgetpu.predict import predict_mapping
 from export.edgetpu.rules import OpStatus
+from export.quantization.errors import ConversionError
 from export.tflite_graph import read_graph
 from train.data.batches import Teachers, TrainingSet
 from train.data.view_bank import make_bank
@@ -28,12 +28,6 @@ from train.trainer import configure_keras, fit, predict_logits
 _EPOCHS: Final = 2
 _LEARNING_RATE: Final = 1e-4
 _REPRESENTATIVE_FACES: Final = 512
-
-
-class ConversionError(FerEdgeError):
-    """The network cannot be converted to an int8 file with int8 input and output and fixed shapes."""
-
-    exit_code = 11
 
 
 def train_quantized(model: Any, recipe: Recipe, training: LabelledFaces, public: LabelledFaces, folder: Path) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import tf_keras as keras
 from tf_keras import layers
 
-from export.quantization.convert import ConversionError
+from export.quantization.errors import ConversionError
 
 _QUANTIZABLE = (
     layers.Conv2D,

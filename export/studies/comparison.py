@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces, measured_split, read_faces
 from edge.evaluation.metrics import measure
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier, find_runtime
 from edge.records import Gray
@@ -34,7 +35,7 @@ _WARM_UP: Final = 50
 
 @dataclass(frozen=True)
 class ComparedClassifier:
-    """One classifier: ``logits`` takes a ``(48, 48)`` uint8 face to ``(7,)`` in LABELS order; ``size`` in bytes."""
+    """One classifier: ``logits`` takes a ``(48, 48)`` uint8 face to ``(7,)`` in FER2013's order; ``size`` in bytes."""
 
     name: str
     size: int
@@ -67,7 +68,7 @@ def compare_command(arguments: Namespace) -> int:
 
 def bundle_classifier(name: str) -> ComparedClassifier:
     """A bundle's int8 network on one CPU thread, by the bundle's name or folder."""
-    bundle = open_bundle(find_bundle(name))
+    bundle = open_bundle(find_bundle(name), FER2013_LABELS)
     title = Path(name).resolve().name  # of several bundles of one network, the folders tell them apart
     return ComparedClassifier(title, len(bundle.model), Classifier(bundle).logits)
 
@@ -129,7 +130,7 @@ def compare_classifiers(classifiers: list[ComparedClassifier], faces: LabelledFa
     print("\r", end="", file=sys.stderr)
     rows = []
     for classifier, predicted, taken in zip(classifiers, predictions, seconds, strict=True):
-        figures = measure(faces.labels, predicted)
+        figures = measure(faces.labels, predicted, FER2013_LABELS)
         milliseconds = float(np.median(taken)) * 1000
         rows.append(
             ComparisonRow(classifier.name, classifier.size, figures.accuracy, figures.macro_f1, round(milliseconds, 4))

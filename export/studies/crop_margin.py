@@ -23,6 +23,7 @@ from scipy.stats import binomtest
 
 from edge.errors import DataError, UsageError
 from edge.evaluation.fer2013 import LabelledFaces, Split, read_faces
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.model.preprocessing import crop, softmax
@@ -261,7 +262,7 @@ def mcnemar_p_value(gained: int, lost: int) -> float:
 
 def margin_command(arguments: Namespace) -> int:
     """``fer-export margin``; returns the exit code."""
-    bundle = open_bundle(find_bundle(str(arguments.bundle)))
+    bundle = open_bundle(find_bundle(str(arguments.bundle)), FER2013_LABELS)
     faces = _sample(read_faces(arguments.data, Split.PUBLIC), arguments.faces, arguments.seed)
     classifier = Classifier(bundle)
     find = tracking_finder(classifier) if arguments.followed else scan_finder()

@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces, measured_split, read_faces
 from edge.events.episodes import EpisodeSettings, EpisodeTracker, episode_settings
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import Card, find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.model.preprocessing import INPUT_SIZE, LABELS, softmax
+from edge.model.preprocessing import INPUT_SIZE, softmax
 from edge.records import EventTuning, Logits
 from edge.settings import EventSettings
 from export.edgetpu.compiled import write_card
 
 SEQUENCE_FPS: Final = 15.0
-"""Event tuning of a new bundle's card; it is the best one for the bundled student-small."""
 
 _SEED: Final = 20261122
 _CONSTANT_SECONDS: Final = 20.0
@@ -143,7 +143,7 @@ def make_sequences(
         if faces.labels[first] == faces.labels[then]:
             continue
         readings = (_read(classifier, simulate_frames(faces.pixels[one], frames, rng)) for one in (first, then))
-        sequences.append(ReadingSequence(sum(readings, ()), frames / SEQUENCE_FPS, LABELS[faces.labels[then]]))
+        sequences.append(ReadingSequence(sum(readings, ()), frames / SEQUENCE_FPS, FER2013_LABELS[faces.labels[then]]))
     return sequences
 
 
@@ -187,7 +187,7 @@ def _why_missed(
 ) -> Literal["another", "unsure", "held"]:
     """Why a change has no event, as in :class:`EventStability`."""
     probabilities = softmax(np.mean(readings, axis=0))
-    if LABELS[int(probabilities.argmax())] != truth:
+    if FER2013_LABELS[int(probabilities.argmax())] != truth:
         return "another"
     return "unsure" if probabilities.max() < wanted.threshold else "held"
 
@@ -205,12 +205,12 @@ def tune_events(sequences: Sequence[ReadingSequence], card: Card) -> tuple[Event
 
 
 def _settings(card: Card, tuning: EventTuning) -> EpisodeSettings:
-    return episode_settings(EventSettings(), (), tuning, card.abstention.threshold)
+    return episode_settings(EventSettings(), (), card.labels, tuning, card.abstention.threshold)
 
 
 def episodes_command(arguments: Namespace) -> int:
     """``fer-export episodes``; returns the exit code."""
-    bundle = open_bundle(find_bundle(str(arguments.bundle)))
+    bundle = open_bundle(find_bundle(str(arguments.bundle)), FER2013_LABELS)
     classifier = Classifier(bundle)
     faces = read_faces(arguments.data, measured_split(arguments.data))
     if len(faces) < 2:

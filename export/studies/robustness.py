@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces, measured_split, read_faces
 from edge.evaluation.metrics import measure, reliability_diagram
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.model.preprocessing import LABELS, softmax
+from edge.model.preprocessing import softmax
 from train.data.degradations import DEGRADATIONS, Faces
 from train.report import draw_svg
 
@@ -119,7 +120,7 @@ class RobustnessTable:
 
 def robustness_command(arguments: Namespace) -> int:
     """``fer-export robustness``; returns the exit code."""
-    bundles = [open_bundle(find_bundle(name)) for name in arguments.bundles]
+    bundles = [open_bundle(find_bundle(name), FER2013_LABELS) for name in arguments.bundles]
     faces = read_faces(arguments.data, measured_split(arguments.data))
     tables = []
     for argument, bundle in zip(arguments.bundles, bundles, strict=True):
@@ -196,8 +197,8 @@ def _row(
 ) -> RobustnessRow:
     predicted = probabilities.argmax(axis=1)
     right, covered = predicted == labels, probabilities.max(axis=1) >= threshold
-    errors = np.bincount(predicted[~right], minlength=len(LABELS))
-    figures = measure(labels, predicted)
+    errors = np.bincount(predicted[~right], minlength=len(FER2013_LABELS))
+    figures = measure(labels, predicted, FER2013_LABELS)
     return RobustnessRow(
         kind=kind,
         level=level,
@@ -206,7 +207,7 @@ def _row(
         ece=reliability_diagram(labels, probabilities).ece,
         coverage=float(covered.mean()),
         covered_accuracy=float(right[covered].mean()) if covered.any() else 0.0,
-        error_shares={label: float(n / len(labels)) for label, n in zip(LABELS, errors, strict=True)},
+        error_shares={label: float(n / len(labels)) for label, n in zip(FER2013_LABELS, errors, strict=True)},
     )
 
 
@@ -215,7 +216,7 @@ def _mean(kind: str, rows: Iterable[RobustnessRow]) -> RobustnessRow:
     several = list(rows)
     figures = ("accuracy", "macro_f1", "ece", "coverage", "covered_accuracy")
     means = {figure: float(np.mean([getattr(row, figure) for row in several])) for figure in figures}
-    errors = {label: float(np.mean([row.error_shares[label] for row in several])) for label in LABELS}
+    errors = {label: float(np.mean([row.error_shares[label] for row in several])) for label in FER2013_LABELS}
     return RobustnessRow(kind=kind, level="", error_shares=errors, **means)
 
 

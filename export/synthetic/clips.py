@@ -16,7 +16,7 @@ import numpy as np
 from edge.bench.ground_truth import FrameTruth, Header, truth_beside, write_truth
 from edge.errors import UsageError, nearest
 from edge.evaluation.fer2013 import LabelledFaces, Split, read_faces
-from edge.model.preprocessing import LABELS
+from edge.labels import FER2013_LABELS
 from export.synthetic.scenes import FPS, HEIGHT, WIDTH, Actor, Scene, Sprite, fer2013_sprite, furnish, hang, portrait
 
 _CODEC: Final = "FFV1"  # lossless: every program reads the same pixels
@@ -177,7 +177,7 @@ def _faces(cast: _Cast, faces: LabelledFaces, seed: int) -> tuple[Actor, ...]:
         number, place = divmod(index, 3)
         begin = number * (_FACE_STAYS + _FACE_PAUSES)
         x, y, side = ((120.0, 170.0, 90.0), (320.0, 230.0, 120.0), (530.0, 220.0, 150.0))[place]
-        sprite = fer2013_sprite(faces.pixels[face], LABELS[int(faces.labels[face])])
+        sprite = fer2013_sprite(faces.pixels[face], FER2013_LABELS[int(faces.labels[face])])
         actors.append(cast.walk([(begin, x - 15, y, side), (begin + _FACE_STAYS, x + 15, y, side)], sprite=sprite))
     return tuple(actors)
 

@@ -154,7 +154,7 @@ def fer2013_sprite(face: Gray, expression: str) -> Sprite:
     usual = Box(*(round(part * side) for part in (*FER2013_FACE, FER2013_FACE[2])))
     around = side // 4
     alone = cv2.copyMakeBorder(pixels, around, around, around, around, cv2.BORDER_REPLICATE)
-    found = open_detector(DetectSettings(width=alone.shape[1], min_face=0.3)).detect(np.asarray(alone, np.uint8))
+    found = open_detector(DetectSettings(min_face=0.12)).detect(np.asarray(alone, np.uint8))
     places = [Box(box.x - around, box.y - around, box.w, box.h) for box in found]
     place = max((box for box in places if box.overlap(usual) >= _MIN_OVERLAP), key=usual.overlap, default=usual)
     face_square = (float(place.x), float(place.y), float(place.w))

@@ -42,7 +42,7 @@ RULES = (
     Rule("run", r"fer-edge replay visits\.jsonl( --config other\.toml)?"),
     Rule("run", r"fer-edge verify --data fer2013\.csv( --split PublicTest)?", "the faces are noise here", code=23),
     Rule("run", r"fer-train recipes"),
-    Rule("run", r"fer-export check my-bundle"),
+    Rule("run", r"fer-export check (my-bundle|student-small)"),
     Rule("run", r"fer-export episodes student(-small)? --data fer2013\.csv --faces 240", less="--faces 1"),
     Rule("run", r"fer-export clips --out clips --data fer2013\.csv --seed 1", less="--scene still --seconds 0.2"),
     Rule("run", r"fer-export compare student-small my-bundle --data fer2013\.csv --out .*", needs="matplotlib"),
@@ -73,6 +73,11 @@ RULES = (
         r"sudo apt (install \./fer-edge_.*\.deb|remove fer-edge)",
         'tests/platform/test_debian_package.py: "apt-get", "install"',
     ),
+    Rule(
+        "elsewhere",
+        r"sudo -u fer-edge fer-edge preview --config .* --listen 0\.0\.0\.0",
+        "tests/edge/cli/test_preview.py: previewing(*DEMO)",
+    ),
     Rule("elsewhere", r"make deb .*", "tests/platform/test_debian_package.py: build_package"),
     Rule("elsewhere", r"sudo \S*fer-edge service install", 'tests/platform/test_service.py: "service", "install"'),
     Rule("elsewhere", r"sudo fer-edge service uninstall", 'tests/platform/test_service.py: "service", "uninstall"'),
@@ -90,6 +95,11 @@ RULES = (
     Rule("elsewhere", r"make wheelhouse .*", 'tests/platform/test_aarch64.py: "make", "wheelhouse", "ARCH=aarch64"'),
     Rule("elsewhere", r"npm pack @vladmandic/human@3\.3\.6", ".ci/run: @vladmandic/human@3.3.6"),
     Rule("elsewhere", r"tar xf vladmandic-human-3\.3\.6\.tgz", ".ci/run: tar xf vladmandic-human-3.3.6.tgz"),
+    Rule(
+        "elsewhere",
+        r"fer-export import (mine\.keras|three\.h5) .*",
+        "tests/export/test_import.py: def test_the_commands_of_the_page_work_as_written",
+    ),
     # What is only parsed.
     Rule(
         "parsed",
@@ -112,6 +122,7 @@ RULES = (
     ),
     Rule("parsed", r"fer-train watch .*", "needs a camera; tests/train/evaluation/test_watching.py watches a folder"),
     Rule("parsed", r"fer-train twins .*", "takes many minutes; tests/train/data/test_twins.py searches some pictures"),
+    Rule("parsed", r"fer-train judge .*", "trains for an hour; tests/train/test_judge.py trains on a little noise"),
     Rule("parsed", r"fer-train average .*", "needs trained runs; tests/train/test_average.py makes two"),
     Rule("parsed", r"fer-export bundle .*", "needs a trained run; tests/export/test_build.py makes a small one"),
     Rule(
@@ -153,6 +164,7 @@ RULES = (
     Rule(
         "system", r"mosquitto_sub -h broker\.local -u kiosk -P PASSWORD -v -t 'fer-edge/#'", "asks a broker elsewhere"
     ),
+    Rule("system", r"ssh -L 9470:127\.0\.0\.1:9470 kiosk", "logs in elsewhere"),
     Rule("system", r"openssl s_client -connect 10\.0\.0\.9:443 .*", "asks a camera elsewhere"),
     Rule("system", r"edgetpu_compiler -s model\.tflite", "Coral's program, which is not here"),
 )

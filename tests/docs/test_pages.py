@@ -6,7 +6,9 @@ import tomllib
 from pathlib import Path
 from xml.etree import ElementTree
 
+import cv2
 import jinja2
+import numpy as np
 import pytest
 import yaml
 
@@ -141,6 +143,7 @@ def test_the_floors_are_those_that_import_linter_holds(package: str) -> None:
 
 
 PICTURES = sorted((ROOT / "docs" / "pictures").glob("*"))
+DEMO, PAGE = (ROOT / "docs" / "pictures" / name for name in ("demo.jpg", "home-assistant.png"))
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda file: file.name)
@@ -148,17 +151,25 @@ def test_pictures_are_shown(picture: Path) -> None:
     assert picture in {(page.parent / link).resolve() for page in PAGES for link in links(page)}
 
 
-@pytest.mark.parametrize("picture", [file for file in PICTURES if file.name != "demo.jpg"], ids=lambda file: file.name)
+@pytest.mark.parametrize("picture", [file for file in PICTURES if file not in (DEMO, PAGE)], ids=lambda file: file.name)
 def test_pictures_are_drawings(picture: Path) -> None:
-    """SVG without a pixel in it: no face can be there. The demo's portrait alone is a photograph."""
+    """SVG without a pixel in it: no face can be there. The demo's portrait alone is a photograph, and one is a page."""
     assert picture.suffix == ".svg"
     kinds = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(picture.read_text()).iter()}
     assert "svg" in kinds
     assert not kinds & {"image", "script", "foreignObject"}
 
 
+def test_the_picture_of_a_page_shows_text_and_no_photograph() -> None:
+    """Two colours, of paper and margin, fill most of a page with text; no two colours fill a photograph."""
+    shown = cv2.imread(str(PAGE))
+    _, pixels = np.unique(shown.reshape(-1, 3), axis=0, return_counts=True)
+    assert np.sort(pixels)[-2:].sum() > 0.9 * pixels.sum()
+    assert PAGE.stat().st_size < 20_000
+
+
 def test_the_picture_of_the_demo_is_small() -> None:
-    assert (ROOT / "docs" / "pictures" / "demo.jpg").stat().st_size < 150_000
+    assert DEMO.stat().st_size < 150_000
 
 
 @pytest.mark.parametrize("name", ["student", "student-small"])

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import ROOT
 
 _NAMED = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
-_PARTIES = ("broker", "publish", "camera", "metrics", "service's user", "technician", "thief")
+_PARTIES = ("broker", "publish", "camera", "metrics", "preview", "service's user", "technician", "thief")
 
 
 def rows(page: str) -> list[list[str]]:

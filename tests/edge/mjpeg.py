@@ -26,11 +26,15 @@ def noisy_pictures() -> Iterator[bytes]:
 
 
 class Mjpeg:
-    """Serves ``pictures`` at 20 a second to each client; after the last it sends nothing more, or disconnects."""
+    """Serves ``pictures`` at 20 a second to each client; after the last it sends nothing more, or disconnects.
 
-    def __init__(self, pictures: Any, *, hang_up: bool = False) -> None:
+    With ``endless`` it sends a picture without end after the last.
+    """
+
+    def __init__(self, pictures: Any, *, hang_up: bool = False, endless: bool = False) -> None:
         self._pictures = pictures
         self._hang_up = hang_up
+        self._endless = endless
         self._stopped = threading.Event()
         self.sent = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -76,5 +80,9 @@ class Mjpeg:
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
             client.write(head.encode() + picture + b"\r\n")
             self.sent += 1
+        if self._endless:
+            client.write(b"--frame\r\nContent-Type: image/jpeg\r\n\r\n\xff\xd8")
+        while self._endless and not self._stopped.is_set():
+            client.write(bytes(2**16))
         if not self._hang_up:
             self._stopped.wait()

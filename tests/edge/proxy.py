@@ -126,7 +126,7 @@ class Proxy:
                         return
                     for first, body in packets[one].feed(data):
                         self._note(one is device, first, body, in_flight)
-                    (broker if one is device else device).sendall(data)
+                    self._pass_on(broker if one is device else device, data, to_device=one is broker)
         except (OSError, ValueError):
             return
         finally:
@@ -134,6 +134,10 @@ class Proxy:
                 self._pairs.discard(pair)
             device.close()
             broker.close()
+
+    def _pass_on(self, end: socket.socket, data: bytes, *, to_device: bool) -> None:
+        """Send what came from the other end; other proxies may lose or delay it."""
+        end.sendall(data)
 
     def _note(self, from_device: bool, first: int, body: bytes, in_flight: dict[int, str]) -> None:
         kind = first >> 4

@@ -1,5 +1,6 @@
-"""Real processes with files that would take much memory, never end, or have no name in UTF-8."""
+"""Real processes with files and streams that would take much memory, never end, or have no name in UTF-8."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.edge.hostile_files import make_bundle, make_pictures, make_tables, make_tree, make_videos
+from tests.edge.mjpeg import Mjpeg, noisy_pictures
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +81,14 @@ def test_videos(tmp_path: Path) -> None:
     assert (large.code, grows.code, slow.code) == (5, 0, 0)
     assert "its frames are 12000x12000; the largest" in large.errors
     assert "more than an hour forward" in slow.errors
+
+
+@pytest.mark.parametrize("before", [0, 20])
+def test_an_mjpeg_stream_with_a_picture_without_end(tmp_path: Path, before: int) -> None:
+    with Mjpeg(lambda: itertools.islice(noisy_pictures(), before), endless=True) as camera:
+        ended = fer_edge(tmp_path, "run", "--source", camera.url)
+    assert ended.code == 5
+    assert f"{camera.url}: 20 MB came, and no picture that ends" in ended.errors
 
 
 def test_labelled_faces(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from edge.model.loader import open_deployed
 from edge.pipeline import STAGES, FrameResult, Pipeline, make_pipeline
 from edge.records import Box, Frame
-from edge.settings import QualitySettings, Settings
+from edge.settings import DetectSettings, Ignore, QualitySettings, Settings, TrackSettings
 from tests.edge.stage import FPS, Actor, film, walk
 
 PEOPLE = (
@@ -101,3 +101,20 @@ def test_a_new_source_begins_without_known_faces() -> None:
     [first, *_] = restarted.run(visit()[:1])
     assert [track.id for track in first.tracks] == [1, 2]
     assert restarted.classifier is pipeline.classifier
+
+
+def test_who_stands_in_an_ignored_part_is_not_tracked_and_the_others_are() -> None:
+    left_half = Ignore(left=0.0, top=0.0, width=0.5, height=1.0)
+    results = run(visit()[:12], Settings(detect=DetectSettings(ignore=(left_half,))))[1]
+    middles = {track.id: track.box.x + track.box.w / 2 for result in results for track in result.tracks}
+    assert len(middles) == 1
+    assert all(middle > 320 for middle in middles.values())
+
+
+def test_a_face_that_does_not_move_is_not_classified() -> None:
+    place = (320, 240, 120)
+    frames = film([Actor(walk(place, place, 1))], 1.2)
+    results = run(frames, Settings(track=TrackSettings(still_seconds=0.4)))[1]
+    readings = [(result.frame.time, reading) for result in results for reading in result.readings.values()]
+    assert {reading for time, reading in readings if time > 1.0} == {"still"}
+    assert not any(reading == "still" for time, reading in readings if time < 0.4)

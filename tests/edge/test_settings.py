@@ -4,9 +4,9 @@ from typing import get_args
 import pytest
 
 from edge.errors import SettingsError, nearest
-from edge.model.preprocessing import LABELS
+from edge.labels import FER2013_LABELS
 from edge.records import EventKind
-from edge.settings import EXPRESSIONS, Settings, load_settings
+from edge.settings import Settings, load_settings, require_expressions
 
 
 def load(folder: Path, text: str) -> Settings:
@@ -43,9 +43,18 @@ def test_a_file_changes_the_keys_that_it_has(tmp_path: Path) -> None:
         ("[events]\nsmoothing = -1\n", r"events\.smoothing"),
         ('[events]\ndwell = "fast"\n', r"events\.dwell"),
         ("mqtt = 3\n", "mqtt"),
+        *((f"[detect]\nmin_face = {value}\n", r"detect\.min_face") for value in ("0", "0.0", "1", "nan", "inf", "-1")),
+        ("[detect]\nwidth = 640\n", r"unknown key detect\.width; remove it: detect\.min_face alone says how small"),
+        ("[track]\nstill_seconds = -1\n", r"track\.still_seconds"),
+        ("[[detect.ignore]]\nleft = 0.5\ntop = 0\nwidth = 0.6\nheight = 0.1\n", "it leaves the picture"),
+        ("[[detect.ignore]]\nleft = 0.5\ntop = 0\nwidth = 0.0\nheight = 0.1\n", "width"),
+        ("[[detect.ignore]]\nleft = 0.5\ntop = 0\nwidth = nan\nheight = 0.1\n", "width"),
+        ("[[detect.ignore]]\nleft = 0.5\ntop = 0\nwidth = 0.1\n", "height"),
+        ("[[detect.ignore]]\nlef = 0.5\n", r"unknown key detect\.ignore\[0\]\.lef; did you mean"),
+        ("[detect]\nignore = 3\n", r"detect\.ignore"),
         (
-            '[[preset]]\nname = "smile"\nexpression = "hapy"\n',
-            r"preset\[0\]\.expression: unknown 'hapy'; did you mean happy",
+            '[[preset]]\nname = "smile"\nexpression = "Happy"\n',
+            r"1 to 32 lower-case letters, .* - at `preset\[0\]\.expression`",
         ),
         ('[[preset]]\nname = "smile"\nexpresion = "happy"\n', r"unknown key preset\[0\]\.expresion; did you mean"),
         ('[[preset]]\nname = "Smile!"\nexpression = "happy"\n', r"preset\[0\]\.name"),
@@ -67,8 +76,17 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
         load(tmp_path, text)
 
 
-def test_the_expressions_are_the_labels() -> None:
-    assert EXPRESSIONS == LABELS
+def test_ignored_parts_are_read_in_order(tmp_path: Path) -> None:
+    part = "[[detect.ignore]]\nleft = {}\ntop = 0\nwidth = 0.5\nheight = 1\n"
+    ignore = load(tmp_path, part.format(0) + part.format(0.5)).detect.ignore
+    assert [(area.left, area.width, area.height) for area in ignore] == [(0, 0.5, 1), (0.5, 0.5, 1)]
+
+
+def test_an_expression_that_the_model_lacks_is_named_with_the_nearest(tmp_path: Path) -> None:
+    presets = load(tmp_path, '[[preset]]\nname = "smile"\nexpression = "hapy"\n').preset
+    with pytest.raises(SettingsError, match="'smile': the model student has no expression 'hapy'; did you mean happy"):
+        require_expressions(presets, FER2013_LABELS, "student")
+    require_expressions(presets, ("sad", "hapy"), "another")
 
 
 @pytest.mark.parametrize("kind", get_args(EventKind))

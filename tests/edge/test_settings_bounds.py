@@ -43,15 +43,24 @@ class Key(NamedTuple):
 def keys() -> Iterator[Key]:
     for table in fields(Settings):
         if isinstance(table.type, inspect.StructType):
-            yield from (Key(f"[{table.name}]", field.name, field.type) for field in table.type.fields)
+            for field in table.type.fields:
+                if isinstance(field.type, inspect.VarTupleType):
+                    yield from keys_of_repeated(f"{table.name}.{field.name}", field.type)
+                else:
+                    yield Key(f"[{table.name}]", field.name, field.type)
         else:
-            element = element_of(table.type)
-            assert isinstance(element, inspect.StructType), f"{table.name}: {REMEDY}"
-            examples = {field.name: 'name = "smile"\n' if field.name == "name" else "" for field in element.fields}
-            examples |= {"expression": 'expression = "happy"\n'}
-            for field in element.fields:
-                others = "".join(line for name, line in examples.items() if name != field.name)
-                yield Key(f"[[{table.name}]]", field.name, field.type, others)
+            yield from keys_of_repeated(table.name, table.type)
+
+
+REQUIRED = {"name": '"smile"', "expression": '"happy"', "left": 0, "top": 0, "width": 0.1, "height": 0.1}
+
+
+def keys_of_repeated(table: str, kind: inspect.Type) -> Iterator[Key]:
+    element = element_of(kind)
+    assert isinstance(element, inspect.StructType), f"{table}: {REMEDY}"
+    for field in element.fields:
+        others = [other.name for other in element.fields if other.required and other.name != field.name]
+        yield Key(f"[[{table}]]", field.name, field.type, "".join(f"{name} = {REQUIRED[name]}\n" for name in others))
 
 
 def fields(kind: type[Section]) -> tuple[inspect.Field, ...]:

@@ -19,16 +19,14 @@ import tf_keras as keras  # noqa: E402
 from edge.errors import UsageError  # noqa: E402
 from edge.evaluation.accuracy import measure_accuracy  # noqa: E402
 from edge.evaluation.fer2013 import Split, read_faces  # noqa: E402
+from edge.labels import FER2013_LABELS  # noqa: E402
 from edge.model.bundle import open_bundle  # noqa: E402
 from edge.model.classifier import Classifier  # noqa: E402
-from edge.model.preprocessing import (  # noqa: E402
-    CROP_MARGIN,
-    LABELS,
-    encode,
-)
-from export.build import _write  # noqa: E402
+from edge.model.preprocessing import CROP_MARGIN, encode  # noqa: E402
+from export.build.writing import write_bundle  # noqa: E402
 from export.golden import golden_faces  # noqa: E402
-from export.quantization.convert import ConversionError, check_int8  # noqa: E402
+from export.quantization.convert import check_int8  # noqa: E402
+from export.quantization.errors import ConversionError  # noqa: E402
 from export.tflite_graph import read_graph  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
@@ -76,7 +74,7 @@ def test_the_bundle_opens_and_gives_its_goldens_and_its_accuracy(bundle: Path, b
     assert card.input.scale == pytest.approx(1 / 128, rel=1e-3)
     assert card.ops["CONV_2D"] == 14
     assert card.crop_margin == CROP_MARGIN
-    assert (bundle / "labels.txt").read_text().split() == list(LABELS)
+    assert (bundle / "labels.txt").read_text().split() == list(FER2013_LABELS)
     assert "<h2>Do all forms agree?</h2>" in (bundle / "report.html").read_text()
 
 
@@ -135,7 +133,7 @@ def test_a_disk_that_fills_half_way_leaves_nothing_behind(bundle: Path, tmp_path
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))  # the kernel then fails writes, as a full disk does
     try:
         with pytest.raises(UsageError, match="Nothing is left half-written"):
-            _write(tmp_path / "bundle", made.model, made.card, made.golden, "report")
+            write_bundle(tmp_path / "bundle", made.model, made.card, made.golden, "report")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())
@@ -160,7 +158,7 @@ def test_a_run_on_a_tree_with_a_bad_picture_is_exported_from_the_same_tree(blobs
     for split, folder in ((Split.TRAINING, "train"), (Split.PUBLIC, "test")):
         faces = read_faces(blobs, split)
         for number, (pixels, label) in enumerate(zip(faces.pixels, faces.labels, strict=True)):
-            file = tmp_path / "tree" / folder / LABELS[label] / f"{number}.png"
+            file = tmp_path / "tree" / folder / FER2013_LABELS[label] / f"{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(file), pixels)
     (tmp_path / "tree" / "train" / "sad" / "bad.png").write_text("no picture")

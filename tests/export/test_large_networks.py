@@ -17,7 +17,8 @@ from tf_keras import layers  # noqa: E402
 from edge.evaluation.fer2013 import LabelledFaces  # noqa: E402
 from edge.model.classifier import Network  # noqa: E402
 from edge.model.preprocessing import dequantize  # noqa: E402
-from export.quantization.convert import ConversionError, quantize_post_training  # noqa: E402
+from export.quantization.convert import quantize_post_training  # noqa: E402
+from export.quantization.errors import ConversionError  # noqa: E402
 from export.quantization.prepare import prepare_network  # noqa: E402
 from train.models.layers import SamplewiseNormalization, ToColour, face_input, with_logits  # noqa: E402
 from train.models.resnet import IMAGENET_MEANS  # noqa: E402

@@ -185,7 +185,7 @@ def detect_in_picture(content: bytes, folder: Path) -> None:
         _DETECTOR.detect(gray)
 
 
-_DETECTOR: Final = open_detector(DetectSettings(width=96))
+_DETECTOR: Final = open_detector(DetectSettings(min_face=0.2))
 
 
 def play_video(content: bytes, folder: Path) -> None:

@@ -16,6 +16,7 @@ BLUEPRINT = ROOT / "docs" / "home-assistant-blueprint.yaml"
 CONFIGURATION = """
 input_boolean:
   lamp:
+automation made by clicking: !include automations.yaml
 automation:
   - id: smile
     alias: A smile turns on the lamp
@@ -49,6 +50,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, home_broker: Broker) -> Itera
     blueprints = folder / "blueprints" / "automation" / "fer-edge"
     blueprints.mkdir(parents=True)
     shutil.copy(BLUEPRINT, blueprints / "blueprint.yaml")
+    (folder / "automations.yaml").write_text("[]")
     made = HomeAssistant(_python(), folder, CONFIGURATION)
     try:
         made.set_up()
@@ -72,8 +74,8 @@ def device(tmp_path: Path, home_broker: Broker, door: Door) -> Iterator[Making]:
     """Makes devices by their names, with the door as camera unless another source is given."""
     made: list[Device] = []
 
-    def make(name: str, source: str = "") -> Device:
-        made.append(Device(tmp_path / str(len(made)), home_broker, name, source or door.url))
+    def make(name: str, source: str = "", port: int = home_broker.port) -> Device:
+        made.append(Device(tmp_path / str(len(made)), port, name, source or door.url))
         return made[-1]
 
     yield make

@@ -6,11 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 
-from tests.conftest import PORTRAIT, Broker
+from tests.conftest import PORTRAIT
 from tests.edge.mjpeg import Mjpeg, jpeg
 
 FER_EDGE = [sys.executable, "-c", "import sys; from edge.cli.main import main; sys.exit(main())"]
@@ -19,11 +20,12 @@ PRESET = '[[preset]]\nname = "smile"\nexpression = "happy"\nfor_seconds = 0.5\n'
 
 
 class Door(Mjpeg):
-    """A camera at a door: somebody smiles into it while ``somebody`` is set, and nobody is there otherwise."""
+    """A camera at a door: while ``somebody`` is set, a visitor looks into it with the ``face`` that is named."""
 
     def __init__(self) -> None:
         super().__init__(self._pictures_at_the_door)
         self.somebody = True
+        self.face: Literal["smiling", "mouth upside down", "blurred"] = "smiling"
 
     def _pictures_at_the_door(self) -> Iterator[bytes]:
         portrait = cv2.imread(str(PORTRAIT))
@@ -31,17 +33,20 @@ class Door(Mjpeg):
         height, width = portrait.shape[:2]
         near = portrait[int(0.05 * height) : int(0.55 * height), int(0.12 * width) : int(0.62 * width)]
         near = cv2.resize(near, (320, 240), interpolation=cv2.INTER_AREA)
+        upside_down = near.copy()
+        upside_down[140:195, 110:210] = near[140:195, 110:210][::-1]  # no smile any more
+        faces = {"smiling": near, "mouth upside down": upside_down, "blurred": cv2.GaussianBlur(near, (0, 0), 6)}
         noise = np.random.default_rng(1)
         while True:
-            shown = near if self.somebody else np.full_like(near, 120)
+            shown = faces[self.face] if self.somebody else np.full_like(near, 120)
             yield jpeg(cv2.add(shown, noise.integers(0, 12, near.shape, np.uint8)))
 
 
 class Device:
-    """A ``fer-edge`` with a name and settings, started and ended as systemd does it."""
+    """A ``fer-edge`` with a name and settings, started and ended as systemd does it; ``port`` is the broker's."""
 
-    def __init__(self, folder: Path, broker: Broker, name: str, source: str) -> None:
-        self.folder, self.broker, self.name, self.source = folder, broker, name, source
+    def __init__(self, folder: Path, port: int, name: str, source: str) -> None:
+        self.folder, self.port, self.name, self.source = folder, port, name, source
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir()
         # Only under systemd does it tell the broker why it ended.
@@ -50,8 +55,8 @@ class Device:
 
     def start(self, more: str = "", *, mqtt: str = "", homeassistant: str = "enabled = true") -> None:
         (self.folder / "config.toml").write_text(
-            f'[camera]\nsource = "{self.source}"\n[detect]\nwidth = 160\n[mqtt]\nhost = "127.0.0.1"\n'
-            f'port = {self.broker.port}\ndevice = "{self.name}"\n{mqtt or "statistics_seconds = 2"}\n'
+            f'[camera]\nsource = "{self.source}"\n[detect]\nmin_face = 0.2\n[mqtt]\nhost = "127.0.0.1"\n'
+            f'port = {self.port}\ndevice = "{self.name}"\n{mqtt or "statistics_seconds = 2"}\n'
             f"[homeassistant]\n{homeassistant}\n{more}"
         )
         systemd = {"STATE_DIRECTORY": str(self.folder / "state"), "NOTIFY_SOCKET": str(self.folder / "notify")}
@@ -69,6 +74,10 @@ class Device:
     def close(self) -> None:
         self.end(kill=True)
         self._notify.close()
+
+    @property
+    def ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
 
     def wait(self) -> int:
         """Wait until it ends by itself; its exit code."""

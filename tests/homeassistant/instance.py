@@ -37,7 +37,7 @@ class HomeAssistant:
         self._token = ""
         folder.mkdir(exist_ok=True)
         (folder / "configuration.yaml").write_text(
-            f"http:\n  server_host: 127.0.0.1\n  server_port: {self.port}\napi:\n{configuration}"
+            f"http:\n  server_host: 127.0.0.1\n  server_port: {self.port}\napi:\nconfig:\n{configuration}"
         )
         self._output = (folder / "output").open("wb")
         # Everything is installed already: nothing is fetched while a test runs.
@@ -76,6 +76,11 @@ class HomeAssistant:
 
     def call(self, action: str, **data: object) -> None:
         self.ask(f"api/services/{action.replace('.', '/')}", data)
+
+    def automate(self, name: str, trigger: dict[str, object]) -> str:
+        """Make an automation without actions, as the page for automations does; its entity, whose attributes tell."""
+        self.ask(f"api/config/automation/config/{name}", {"alias": name, "triggers": [trigger], "actions": []})
+        return f"automation.{name}"
 
     def of(self, entity: str) -> list[str | None]:
         """The states that an entity has had since the start, each time it changed."""

@@ -38,11 +38,11 @@ def container(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterato
     made.power_off()
 
 
-def new_container(folder: Path) -> Container:
+def new_container(folder: Path, suite: str = "bookworm") -> Container:
     """A container with a broker and a camera, which has not booted yet."""
     require_root("systemd-nspawn", "mmdebstrap", "nsenter")
     made = Container(folder)
-    subprocess.run(["cp", "-a", "--reflink=auto", debian_root("bookworm", PACKAGES), made.root], check=True)
+    subprocess.run(["cp", "-a", "--reflink=auto", debian_root(suite, PACKAGES), made.root], check=True)
     (made.root / BOX).mkdir()
     _write_frames(made.root / BOX / "frames")
     for script in ("camera.py", "sandbox_probe.py"):

@@ -28,7 +28,7 @@ CONFIG = """
 [camera]
 source = "http://127.0.0.1:8080/"
 [detect]
-width = 160
+min_face = 0.2
 [mqtt]
 device = "kiosk"
 statistics_seconds = 2

@@ -1,15 +1,16 @@
-"""The Debian package in a booted Bookworm without a network: installed, upgraded, removed and purged with apt.
+"""The Debian package in a booted Debian without a network: installed, upgraded, removed and purged with apt.
 
-The tests follow each other in one container.
+The tests follow each other in one container. It is Bookworm, or what the environment variable DEBIAN names.
 """
 
+import os
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from export.debian.build import build_package
-from export.wheelhouse import build_wheelhouse, parse_target
+from export.wheelhouse import DEBIAN_RELEASES, build_wheelhouse, parse_target
 from tests.conftest import wait_until
 from tests.platform.conftest import new_container
 from tests.platform.container import BOX, CONFIG, Container
@@ -17,6 +18,8 @@ from tests.platform.roots import require_root
 
 pytestmark = pytest.mark.slow
 
+SUITE = os.environ.get("DEBIAN", "bookworm")
+[PYTHON] = (python for python, release in DEBIAN_RELEASES.items() if release.name.lower() == SUITE)
 INSTALL = ("apt-get", "install", "--yes", "--reinstall", f"/{BOX}/fer-edge.deb")
 
 
@@ -25,8 +28,8 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     """A booted container in which nothing of fer-edge is installed, and the package."""
     require_root("systemd-nspawn", "mmdebstrap", "nsenter", "dpkg-deb")
     folder = tmp_path_factory.mktemp("debian")
-    made = new_container(folder)
-    target = parse_target("x86_64", "3.11")
+    made = new_container(folder, SUITE)
+    target = parse_target("x86_64", PYTHON)
     build_package(target, build_wheelhouse(target, folder), folder).rename(made.root / BOX / "fer-edge.deb")
     made.boot()
     made.run("systemctl", "enable", "--now", "camera", "mosquitto")
@@ -50,7 +53,8 @@ def test_one_command_installs_and_starts_the_service(debian: Container) -> None:
     debian.run("systemctl", "restart", "fer-edge")
     debian.ready()
     assert "active" in debian.run("fer-edge", "service", "status")
-    assert debian.run("sh", "-c", "ls /opt/fer-edge/lib/python3.11/site-packages/edge/__pycache__/*.pyc | wc -l") > "0"
+    compiled = debian.root / f"opt/fer-edge/lib/python{PYTHON}/site-packages/edge/__pycache__"
+    assert list(compiled.glob("*.pyc"))
     assert debian.run("dpkg", "--verify", "fer-edge") == ""
 
 

@@ -9,13 +9,16 @@ import shutil
 import subprocess
 import sys
 import time
+from base64 import b64decode
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.conftest import PORTRAIT, ROOT
+from tests.conftest import PORTRAIT, ROOT, wait_until
+from tests.edge.preview.running import previewing
 from tests.platform.roots import cached, debian_root, require_root
 
 pytestmark = pytest.mark.slow
@@ -42,6 +45,7 @@ mount -t proc proc "$ROOT/proc"
 exec env -i PATH=/usr/sbin:/usr/bin PYTHONPATH=/tmp/wheels:/tmp/work:/tmp/fer-edge PYTHONDONTWRITEBYTECODE=1 \
   GLIBC_TUNABLES="$TUNABLES" LIBCAMERA_LOG_LEVELS='*:FATAL' timeout --kill-after=1 60 chroot "$ROOT" python3 "$@"
 """
+INSIDE = ("unshare", "--mount", "--propagation=private", "sh", "-c", ENTER, "sh")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,7 @@ class Guest:
 
     def __init__(self, root: Path, wheels: Path, work: Path) -> None:
         self.work = work
-        self._environment = {
+        self.environment = {
             **os.environ,
             **{"ROOT": str(root), "WHEELS": str(wheels), "REPOSITORY": str(ROOT), "WORK": str(work)},
             "TUNABLES": TUNABLES,
@@ -91,9 +95,8 @@ class Guest:
         return [cv2.imread(file, cv2.IMREAD_GRAYSCALE) for file in files]
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        run = ["unshare", "--mount", "--propagation=private", "sh", "-c", ENTER, "sh", *command]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(run, env=self._environment, **pipes)
+        return subprocess.Popen([*INSIDE, *command], env=self.environment, **pipes)
 
     def fer_edge(self, source: str) -> subprocess.Popen[str]:
         return self.start("/tmp/work/fer_edge.py", "run", "--config", "/tmp/work/config.toml", "--source", source)
@@ -159,3 +162,23 @@ def test_the_error_of_a_missing_camera_names_the_existing_ones(guest: Guest) -> 
     assert process.returncode == 5, stderr
     assert "picamera2:7: no such camera (cameras here: " in stderr
     assert "Pictures" in stderr
+
+
+def test_the_preview_shows_the_camera(guest: Guest) -> None:
+    shown = guest.write_frames(4)
+    enter = ("env", *(f"{name}={value}" for name, value in guest.environment.items()), *INSIDE)
+    arguments = ("preview", "--config", "/tmp/work/config.toml", "--source", "picamera2:1", "--port", "0")
+    with previewing(*arguments, command=(*enter, "/tmp/work/fer_edge.py")) as preview:
+        preview.read_to("Ctrl-C ends it earlier", 60)
+        visitor = preview.visitor()
+        seen: list[dict[str, Any]] = []
+
+        def shows_a_face() -> bool:
+            if frame := visitor.frame(seen[-1]["number"] if seen else 0):
+                seen.append(frame)
+            return bool(seen and seen[-1]["faces"])
+
+        wait_until(shows_a_face, 30)
+        picture = cv2.imdecode(np.frombuffer(b64decode(seen[-1]["picture"]), np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert min(np.abs(picture.astype(int) - other).mean() for other in shown) < 3
+        assert seen[-1]["size"] == [640, 480]

@@ -14,10 +14,15 @@ import numpy as np
 from tests.conftest import PORTRAIT
 from tests.edge.mjpeg import jpeg
 
-Mode = Literal["works", "gone", "stalled", "frozen", "corrupt"]
+Mode = Literal[
+    "works", "gone", "stalled", "frozen", "corrupt", "trickles", "cuts", "endless", "no-video", "refuses", "resized"
+]
 
 _FPS: Final = 10
 _SIZE: Final = (240, 320)  # rows, columns
+_HANGING_UP: Final = ("gone", "no-video", "refuses")
+_OTHER_SIZES: Final = ((320, 240), (640, 480), (96, 72), (1280, 720))
+_ENDLESS_BYTES: Final = 64_000
 _VARIANTS: Final = 8  # of each scene, with different noise, so that no picture equals the one before
 # The visitors and for how many frames they stay: nobody, one on the left, both, one on the right.
 _VISITS: Final = (("", 5), ("l", 5), ("lr", 6), ("r", 5), ("", 5), ("r", 5), ("lr", 5))
@@ -41,14 +46,23 @@ def _pictures() -> dict[str, list[bytes]]:
     return made
 
 
+def _decoded(picture: bytes) -> np.ndarray:
+    decoded = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded
+
+
 class Camera:
     """An MJPEG server over HTTP that reads its ``mode`` for each frame; ``empty`` keeps visitors away."""
 
     def __init__(self) -> None:
         self.mode: Mode = "works"
         self.empty = False
+        self.opened = 0
+        """How often it was asked for its stream."""
         self._ended = threading.Event()
         self._pictures = _pictures()
+        self._resized = [jpeg(cv2.resize(_decoded(one), size)) for one in self._pictures["lr"] for size in _OTHER_SIZES]
         self._chance = Random(1)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -75,14 +89,28 @@ class Camera:
     def _send(self, client: Any) -> None:
         picture = b""
         for newest in self._visits():
-            if self._ended.wait(1 / _FPS) or self.mode == "gone":
+            if self._ended.wait(0 if self.mode == "endless" else 1 / _FPS) or self.mode in _HANGING_UP:
                 return
             if self.mode == "stalled":
                 continue
+            if self.mode == "trickles":
+                client.write(b"\0\0")
+                continue
+            if self.mode == "endless":
+                client.write(self._chance.randbytes(_ENDLESS_BYTES))
+                continue
             picture = picture if self.mode == "frozen" and picture else newest
-            sent = self._damaged(picture) if self.mode == "corrupt" else picture
+            sent = self._altered(picture)
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(sent)}\r\n\r\n"
+            if self.mode == "cuts":
+                client.write(head.encode() + sent[: self._chance.randrange(len(sent))])
+                return
             client.write(head.encode() + sent + b"\r\n")
+
+    def _altered(self, picture: bytes) -> bytes:
+        if self.mode == "resized":
+            return self._resized[self._chance.randrange(len(self._resized))]
+        return self._damaged(picture) if self.mode == "corrupt" else picture
 
     def _damaged(self, picture: bytes) -> bytes:
         """A picture that is cut off, partly overwritten, replaced by noise, or intact."""
@@ -95,6 +123,13 @@ class Camera:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                camera.opened += 1
+                if camera.mode == "refuses":
+                    self.send_error(camera._chance.choice((401, 403, 404, 500, 503)))
+                    return
+                if camera.mode == "no-video":
+                    self._send_text()
+                    return
                 if camera.mode == "gone":
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
@@ -105,6 +140,14 @@ class Camera:
                     camera._send(self.wfile)
                 except OSError:  # the client has disconnected
                     return
+
+            def _send_text(self) -> None:
+                text = camera._chance.choice((b"", b"<html>Log in</html>" * 100, camera._chance.randbytes(10_000)))
+                self.send_response(200)
+                self.send_header("Content-Type", camera._chance.choice(("text/html", "image/jpeg", "video/mp4")))
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -1,6 +1,7 @@
 """The real program as a child process, and what systemd does for it: restarts, watchdog, runtime folder."""
 
 import contextlib
+import http.client
 import re
 import shutil
 import signal
@@ -19,6 +20,7 @@ from tests.conftest import ROOT
 WATCHDOG_SECONDS: Final = 10.0
 _RESTART_SECONDS: Final = 0.3
 _ABORT_SECONDS: Final = 3.0
+_METRICS_SECONDS: Final = 0.2
 _UNIT: Final = ROOT / "systemd" / "fer-edge.service"
 
 
@@ -49,10 +51,12 @@ class Device:
         self.runtime = folder / "run"
         self.runtime.mkdir()
         self._command = command
-        self._page = f"http://127.0.0.1:{metrics_port}/metrics"
+        self.page = f"http://127.0.0.1:{metrics_port}/metrics"
         self._ended = ended
         self._closing = threading.Event()
         self._asked = self._boot = False
+        self._between: Callable[[], None] | None = None
+        self._last_page: tuple[float, dict[str, float]] = (0.0, {})
         self._fed = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -68,17 +72,22 @@ class Device:
         self._thread = threading.Thread(target=self._supervise)
         self._thread.start()
 
-    def kill(self, *, boot: bool = False) -> None:
-        """Send SIGKILL; with ``boot`` the runtime folder is emptied before the next start."""
-        self._boot = boot
+    def kill(self, *, boot: bool = False, then: Callable[[], None] | None = None) -> None:
+        """Send SIGKILL; with ``boot`` the runtime folder is emptied before the next start, and ``then`` is called."""
+        self._boot, self._between = boot, then
         if self._process:
             self._process.kill()
 
-    def stop(self, *, boot: bool = False) -> None:
+    def stop(self, *, boot: bool = False, then: Callable[[], None] | None = None) -> None:
         """Stop it in order; it is started again."""
-        self._asked, self._boot = True, boot
+        self._asked, self._boot, self._between = True, boot, then
         if self._process:
             self._process.terminate()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        if self._process:
+            self._process.send_signal(number)
 
     def forget_failures(self) -> None:
         """Forget earlier failed starts: in a kiosk's life there are hours between two faults."""
@@ -92,12 +101,22 @@ class Device:
         self._thread.join()
         self._notify.close()
 
-    def metrics(self) -> dict[str, float]:
-        """Its metrics, values by name with labels; empty while the page does not answer."""
+    def metrics(self, *, of_now: bool = False) -> dict[str, float]:
+        """Its metrics, values by name with labels; empty while the page does not answer.
+
+        They may be a moment old, because several threads ask again and again, unless they must be ``of_now``.
+        """
+        at, values = self._last_page
+        if of_now or time.monotonic() - at > _METRICS_SECONDS:
+            values = self._read_page()
+            self._last_page = (time.monotonic(), values)
+        return values
+
+    def _read_page(self) -> dict[str, float]:
         try:
-            with urllib.request.urlopen(self._page, timeout=3) as page:
+            with urllib.request.urlopen(self.page, timeout=3) as page:
                 lines = page.read().decode().splitlines()
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return {}
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
@@ -108,9 +127,11 @@ class Device:
 
     def _run(self) -> None:
         if self._boot:
-            shutil.rmtree(self.runtime)
+            shutil.rmtree(self.runtime, ignore_errors=True)
             self.runtime.mkdir()
-        self._asked = self._boot = False
+        if between := self._between:
+            between()
+        self._asked, self._boot, self._between = False, False, None
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, env=self._environ, stdout=log, stderr=log)
         self.pid = self._process.pid

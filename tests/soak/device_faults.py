@@ -1,42 +1,17 @@
-"""Faults of the device: its camera, its Edge TPU, its disk, its model, its process."""
+"""Faults of the Edge TPU and of the process."""
 
-from collections.abc import Callable, Mapping
+import resource
+import shutil
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
 
-from tests.soak.camera import Mode
-from tests.soak.disk import Disk
-from tests.soak.injection import FaultGroup, Inject, Recovered
+from tests.soak.injection import Broken, FaultGroup, Inject, Recovered
 from tests.soak.plan import Fault
 
-
-class CameraFaults(FaultGroup):
-    """Cameras that are gone, stall, freeze, or send damaged pictures."""
-
-    @property
-    def kinds(self) -> Mapping[str, Inject]:
-        return {
-            "camera-gone": lambda fault: self._camera(fault, "gone"),
-            "camera-stalled": lambda fault: self._camera(fault, "stalled"),
-            "camera-frozen": lambda fault: self._camera(fault, "frozen"),
-            "camera-corrupt": self._camera_corrupt,
-        }
-
-    def _camera(self, fault: Fault, mode: Mode) -> Recovered:
-        """The process ends, with the code of its reason, until the camera works again."""
-        world = self.world
-        before = world.device.starts
-        world.camera.mode = mode
-        try:
-            self.until(lambda: world.device.starts > before, f"the process ends because the camera is {mode}")
-            self.hold(fault)
-        finally:
-            world.camera.mode = "works"
-        return world.sees_frames()
-
-    def _camera_corrupt(self, fault: Fault) -> Recovered:
-        self.world.camera.mode = "corrupt"
-        self.hold(fault)
-        self.world.camera.mode = "works"
-        return self.world.sees_frames()
+_NO_CAMERA: Final = 5
 
 
 class EdgeTpuFaults(FaultGroup):
@@ -56,13 +31,8 @@ class EdgeTpuFaults(FaultGroup):
         world = self.world
         world.standin.plays("present")
         if world.accelerator != "edgetpu":
-            self._boot()
+            self.restart(kill=False, boot=True)
             self.until(lambda: world.accelerator == "edgetpu", "the Edge TPU computes after a boot")
-
-    def _boot(self) -> None:
-        before = self.world.device.starts
-        self.world.device.stop(boot=True)
-        self.until(lambda: self.world.device.starts > before, "the process ends in order and is started again")
 
     def _tpu_vanishes(self, fault: Fault) -> Recovered:
         world = self.world
@@ -87,70 +57,108 @@ class EdgeTpuFaults(FaultGroup):
     def _tpu_bad_at_start(self, fault: Fault, mode: str) -> Recovered:
         world = self.world
         world.standin.plays(mode)
-        self._boot()
+        self.restart(kill=False, boot=True)
         self.until(lambda: world.accelerator == "cpu (degraded)", f"the CPU computes when the Edge TPU {mode}")
         self.hold(fault)
         world.standin.plays("present")
         return world.sees_frames()
 
 
-class StorageFaults(FaultGroup):
-    """A disk that is full or hangs, and a model with a flipped bit."""
+class ProcessFaults(FaultGroup):
+    """A process that is stopped, killed, doubled, robbed of its files, or given other settings."""
 
     @property
     def kinds(self) -> Mapping[str, Inject]:
         return {
-            "disk-full": self._disk_full,
-            "disk-hangs": self._disk_hangs,
-            "model-rots": self._model_rots,
+            "kill": lambda fault: self.restart(boot=bool(fault.variant % 2)),
+            "terminated": self._terminated,
+            "stopped": self._stopped,
+            "hangs": self._hangs,
+            "files-exhausted": self._files_exhausted,
+            "run-vanishes": self._run_vanishes,
+            "second-process": self._second_process,
+            "settings-broken": self._settings_broken,
+            "settings-changed": self._settings_changed,
         }
 
-    def _disk_full(self, fault: Fault) -> Recovered:
-        return self._disk_fails(fault, self._disk.fill, self._disk.empty)
+    def _terminated(self, _fault: Fault) -> Recovered:
+        before = len(self.world.ends)
+        recovered = self.restart(kill=False)
+        end, _ = self.world.ends[before]
+        if end.code != 0:
+            raise Broken(f"SIGTERM ended the process with {end.code}")
+        return recovered
 
-    def _disk_hangs(self, fault: Fault) -> Recovered:
-        return self._disk_fails(fault, self._disk.hang, self._disk.resume)
-
-    @property
-    def _disk(self) -> Disk:
-        assert self.world.disk, "no such fault is planned where no disk can be mounted"
-        return self.world.disk
-
-    def _disk_fails(self, fault: Fault, begin: Callable[[], None], end: Callable[[], None]) -> Recovered:
-        try:
-            begin()
-            self.hold(fault)
-        finally:
-            end()
+    def _stopped(self, fault: Fault) -> Recovered:
+        device = self.world.device
+        pid = device.pid
+        device.signal(signal.SIGSTOP)
+        self.hold(fault)
+        device.signal(signal.SIGCONT)
         sees_frames = self.world.sees_frames()
-        return lambda: self.world.device.metrics().get("fer_edge_outbox_durable") == 1 and sees_frames()
+        return lambda: sees_frames() and device.pid == pid
 
-    def _model_rots(self, fault: Fault) -> Recovered:
+    def _hangs(self, _fault: Fault) -> Recovered:
+        device = self.world.device
+        before = device.starts
+        device.signal(signal.SIGSTOP)
+        self.until(lambda: device.starts > before, "the watchdog ends a process that hangs")
+        return self.world.sees_frames()
+
+    def _files_exhausted(self, fault: Fault) -> Recovered:
+        """It may keep what is open, and open nothing more. Only a camera that it must open then ends it, with 5."""
         world = self.world
-        model = world.standin.bundle / "model.tflite"
-        intact = model.read_bytes()
-        damaged = bytearray(intact)
-        damaged[fault.variant % len(damaged)] ^= 1 << fault.variant % 8
-        model.write_bytes(damaged)
-        try:
-            before = len(world.ends)
-            world.device.kill()
-            self.until(lambda: any(end.code == 4 for end, _ in world.ends[before:]), "a damaged model is refused (4)")
+        pid, ends = world.device.pid, len(world.ends)
+        usual = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        used = max(int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir())
+        with world.blaming(fault.kind):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, usual[1]))
             self.hold(fault)
-        finally:
-            model.write_bytes(intact)
+            with suppress(ProcessLookupError):
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
+            recovered = world.sees_frames()
+            self.until(recovered, "it works when it may open files again")
+        if codes := [end.code for end, _ in world.ends[ends:] if end.code != _NO_CAMERA]:
+            raise Broken(f"the process ended with {codes[0]} because it could open no file more")
+        return recovered
+
+    def _run_vanishes(self, _fault: Fault) -> Recovered:
+        shutil.rmtree(self.world.device.runtime)
+        recovered = self.world.sees_frames()
+        self.until(recovered, "it goes on without its folder in /run")
+        self.world.device.runtime.mkdir()
+        return recovered
+
+    def _second_process(self, _fault: Fault) -> Recovered:
+        with self.world.technician:
+            done = self.world.fer_edge("run", "--events", "mqtt")
+        if done.returncode != 18 or "Traceback" in done.stderr:
+            raise Broken(f"a second process gave {done.returncode}: {done.stderr[-500:]}")
+        return self.world.sees_frames()
+
+    def _settings_broken(self, fault: Fault) -> Recovered:
+        """A reload is refused, and a start ends with 3 until they can be read. So would a technician's commands."""
+        world = self.world
+        before, ends = len(world.operator.replies), len(world.ends)
+        broken = ("[camera", "\0", 'nonsense = "x"\n', "[store]\nevents = -1\n", "x = " + "[" * 5000)
+        with world.technician:
+            world.write_settings(broken=broken[fault.variant % len(broken)])
+            try:
+                world.operator.send("reload", b'{"id":"broken"}')
+                self.hold(fault)
+                if any(reply["id"] == "broken" and reply["ok"] for reply in world.operator.replies[before:]):
+                    raise Broken("a reload with settings that cannot be read was carried out")
+                world.device.kill()
+                self.until(
+                    lambda: any(end.code == 3 for end, _ in world.ends[ends:]), "broken settings are refused (3)"
+                )
+            finally:
+                world.write_settings()
         return world.sees_frames()
 
-
-class ProcessFaults(FaultGroup):
-    """A process that is killed."""
-
-    @property
-    def kinds(self) -> Mapping[str, Inject]:
-        return {"kill": self._kill}
-
-    def _kill(self, fault: Fault) -> Recovered:
-        before = self.world.device.starts
-        self.world.device.kill(boot=bool(fault.variant % 2))
-        self.until(lambda: self.world.device.starts > before, "a killed process is started again")
-        return self.world.sees_frames()
+    def _settings_changed(self, fault: Fault) -> Recovered:
+        self.world.write_settings(rate=1 + fault.variant % 20, statistics=1 + fault.variant % 5)
+        recovered = self.restart(kill=False)
+        self.until(recovered, "it works with other settings")
+        self.world.write_settings()
+        return recovered

@@ -2,14 +2,21 @@
 
 import threading
 
-from tests.soak.device_faults import CameraFaults, EdgeTpuFaults, ProcessFaults, StorageFaults
+from tests.soak.camera_faults import CameraFaults
+from tests.soak.device_faults import EdgeTpuFaults, ProcessFaults
+from tests.soak.hostile_faults import BrokerFaults, PageFaults
 from tests.soak.injection import Recovered
+from tests.soak.model_faults import ModelFaults
 from tests.soak.network_faults import NetworkFaults
 from tests.soak.operator_faults import ClockFaults, OperatorFaults
 from tests.soak.plan import Fault
+from tests.soak.storage_faults import DiskFaults, FileFaults
 from tests.soak.world import World
 
-_GROUPS = (NetworkFaults, CameraFaults, EdgeTpuFaults, StorageFaults, ProcessFaults, ClockFaults, OperatorFaults)
+_GROUPS = (
+    NetworkFaults, BrokerFaults, PageFaults, CameraFaults, EdgeTpuFaults, ProcessFaults, DiskFaults, FileFaults,
+    ModelFaults, ClockFaults, OperatorFaults,
+)  # fmt: skip
 
 
 class FaultInjector:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from tests.soak.plan import Fault
-from tests.soak.world import World, fulfilled
+from tests.soak.world import World
 
 PATIENCE: Final = 120.0
 """Seconds that the device has to recover from anything; its own waits take up to 60."""
@@ -36,7 +36,14 @@ class FaultGroup:
     def hold(self, fault: Fault) -> None:
         self._abort.wait(fault.hold)
 
+    def restart(self, *, kill: bool = True, boot: bool = False, then: Callable[[], None] | None = None) -> Recovered:
+        """End the process, call ``then``, and start it again; returns whether the new one sees frames."""
+        before, device = self.world.device.starts, self.world.device
+        (device.kill if kill else device.stop)(boot=boot, then=then)
+        self.until(lambda: device.starts > before, "a process that has ended is started again")
+        return self.world.sees_frames()
+
     def until(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
         """Wait for what the device must do. Raises Broken when it does not."""
-        if not fulfilled(condition, seconds, self._abort) and not self._abort.is_set():
+        if not self.world.recovers(condition, seconds, self._abort) and not self._abort.is_set():
             raise Broken(f"not within {seconds:.0f} s: {what}")

@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 class OutboxContent:
     """What the outbox's file held when a process had ended.
 
-    ``acknowledged`` is how many acknowledgements the proxy had recorded by then.
+    ``acknowledged`` is how many acknowledgements the proxy had recorded by then. ``dropped``, ``lost`` and ``damaged``
+    are the outbox's own counts. ``is_kept_twice`` says whether its inventory is whole in both places.
     """
 
     ids: frozenset[str]
-    dropped: int
-    damaged: int
-    acknowledged: int
+    dropped: int = 0
+    lost: int = 0
+    damaged: int = 0
+    acknowledged: int = 0
+    is_kept_twice: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,15 +38,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Balance:
-    """``committed`` events are ``acknowledged``, ``waiting`` at the end, or ``dropped``, which is the outbox's count.
+    """``committed`` events are ``acknowledged``, ``waiting`` at the end, ``dropped``, or ``lost`` by a damaged file.
 
-    ``sent_again`` counts repeats. ``violations`` has a sentence for each part of the contract that was broken.
+    The last two are the outbox's counts, and so is ``damaged``, the files that it has set aside. ``sent_again`` counts
+    repeats. ``violations`` has a sentence for each part of the contract that was broken.
     """
 
     committed: int
     acknowledged: int
     waiting: int
     dropped: int
+    lost: int
+    damaged: int
     sent_again: int
     violations: list[str] = field(default_factory=list)
 
@@ -53,25 +59,46 @@ def balance(evidence: Evidence) -> Balance:
     published, acknowledged, outboxes = evidence.published, evidence.acknowledged, evidence.outboxes
     last = outboxes[-1]
     committed = _committed([*published, *(one for file in outboxes for one in file.ids)])
-    since = {event: file.acknowledged for file in outboxes for event in file.ids}  # the last file counts
-    left = {event for place, event in enumerate(acknowledged) if place >= since.get(event, 0)}
+    left = _left(acknowledged, outboxes)
     unaccounted = committed - left - last.ids
     first = list(dict.fromkeys(published))
     violations = []
-    if len(unaccounted) != last.dropped:
+    if len(unaccounted) != last.dropped + last.lost:
         some = ", ".join(sorted(unaccounted)[:5]) or "none"
         violations.append(
             f"{len(unaccounted)} events were neither acknowledged nor wait ({some}), but {last.dropped} were counted "
-            "as dropped"
+            f"as dropped and {last.lost} as lost"
         )
-    if last.damaged:
-        violations.append(f"the outbox's file was damaged {last.damaged} times")
     if unknown := set(acknowledged) - set(published):
         violations.append(f"{len(unknown)} events were acknowledged and never published")
     if late := _out_of_order(first):
         violations.append(f"first occurrences do not keep their order: {', '.join(late[:5])}")
-    repeats = len(published) - len(first)
-    return Balance(len(committed), len(set(acknowledged) & committed), len(last.ids), last.dropped, repeats, violations)
+    return Balance(
+        len(committed),
+        len(left & committed),
+        len(last.ids),
+        last.dropped,
+        last.lost,
+        last.damaged,
+        len(published) - len(first),
+        violations,
+    )
+
+
+def _left(acknowledged: Sequence[str], outboxes: Sequence[OutboxContent]) -> set[str]:
+    """The events that were acknowledged, and were not in the file after that.
+
+    A damaged file may return to an earlier state: what has left it once and is in it again has left it for good.
+    """
+    left: set[str] = set()
+    answered: set[str] = set()  # since it was last in the file
+    begin = 0
+    for file in outboxes:
+        answered.update(acknowledged[begin : file.acknowledged])
+        begin = file.acknowledged
+        answered -= file.ids
+        left |= answered
+    return left | answered | set(acknowledged[begin:])
 
 
 def _committed(ids: Iterable[str]) -> set[str]:

@@ -24,6 +24,7 @@ _BAD_COMMANDS: Final[tuple[tuple[str, bytes], ...]] = (
     ("reload", b"\xff\xfe\x00"),
     ("reload", b'{"id":7}'),
     ("verify", b"x" * 4000),
+    ("pause", b"\0" * 7000),  # the broker keeps from the device what is larger than it takes (8192)
 )
 _FLOOD: Final = 20
 
@@ -61,21 +62,43 @@ class OperatorFaults(FaultGroup):
 
     @property
     def kinds(self) -> Mapping[str, Inject]:
-        return {"bad-command": self._bad_command, "pause": self._pause, "bad-bundle": self._bad_bundle}
+        return {
+            "bad-command": self._bad_command,
+            "command-flood": self._flood,
+            "verify": self._verify,
+            "pause": self._pause,
+            "bad-bundle": self._bad_bundle,
+        }
 
     def _bad_command(self, fault: Fault) -> Recovered:
         """Recovered when a refusal has come; sent again until then, because commands are not stored anywhere."""
         name, payload = _BAD_COMMANDS[fault.variant % len(_BAD_COMMANDS)]
-        count = _FLOOD if fault.variant % 10 == 0 else 1
-        return self._sent(name, payload, lambda reply: reply["ok"] is False, count)
+        return self._sent(name, payload, _refused)
+
+    def _flood(self, fault: Fault) -> Recovered:
+        """Bad commands, or valid ones at a rate that is refused."""
+        name, payload = (*_BAD_COMMANDS, ("verify", b""))[fault.variant % (len(_BAD_COMMANDS) + 1)]
+        return self._sent(name, payload, _refused, _FLOOD)
+
+    def _verify(self, fault: Fault) -> Recovered:
+        name = f"v{fault.number}"
+        return self._sent("verify", b'{"id":"%s"}' % name.encode(), lambda reply: reply["id"] == name)
 
     def _pause(self, fault: Fault) -> Recovered:
+        world = self.world
+        world.operator.wants_open = False
+        world.operator.pauses += 1
         begun = self._sent("pause", b'{"on":true,"id":"p%d"}' % fault.number, _succeeded(f"p{fault.number}"))
         self.until(begun, "the camera is paused by a command")
+        opened = world.camera.opened
         self.hold(fault)
+        if world.camera.opened != opened:
+            raise Broken("the camera was opened while it was paused")
         ended = self._sent("pause", b'{"on":false,"id":"o%d"}' % fault.number, _succeeded(f"o{fault.number}"))
         self.until(ended, "a command ends the pause")
-        return self.world.sees_frames()
+        world.opened()
+        world.operator.wants_open = True
+        return world.sees_frames()
 
     def _sent(
         self, name: str, payload: bytes, wanted: Callable[[dict[str, object]], bool], count: int = 1
@@ -99,13 +122,19 @@ class OperatorFaults(FaultGroup):
     def _bad_bundle(self, fault: Fault) -> Recovered:
         world = self.world
         bundle = world.bad_bundles[fault.variant % len(world.bad_bundles)]
-        before = world.choice()
-        done = world.fer_edge("model", "install", str(bundle), "--no-restart")
+        with world.technician:
+            before = world.choice()
+            done = world.fer_edge("model", "install", str(bundle), "--no-restart")
+            after = world.choice()
         if done.returncode not in _REFUSALS or "Traceback" in done.stderr:
             raise Broken(f"installing {bundle.name} gave {done.returncode}: {done.stderr[-500:]}")
-        if world.choice() != before:
+        if after != before:
             raise Broken(f"installing {bundle.name} changed which model is in use")
         return lambda: True
+
+
+def _refused(reply: dict[str, object]) -> bool:
+    return reply["ok"] is False
 
 
 def _succeeded(name: str) -> Callable[[dict[str, object]], bool]:

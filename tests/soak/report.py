@@ -1,4 +1,4 @@
-"""The result of a soak as text and JSON, and the limits of growth."""
+"""The result of a soak: of one round as data, of all rounds as text, JSON and Markdown; and the limits of growth."""
 
 import json
 from collections.abc import Sequence
@@ -6,16 +6,17 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Final
 
+from tests.soak.kinds import KINDS
 from tests.soak.ledger import Balance, Evidence
-from tests.soak.plan import KINDS
 from tests.soak.watch import Growth
 
 MOST_MB_PER_1000_FAULTS: Final = 10.0
 MOST_MORE_FILES: Final = 10
-_ENOUGH_FAULTS: Final = 200  # in the life of one process, half of them for a slope
+MOST_MB: Final = 160.0
+"""Resident memory of ``fer-edge run`` at any time; but a camera's picture without end is given up later."""
 
-_EVENTS_AN_HOUR: Final = 200
-"""Of a kiosk, as docs/mqtt.md assumes."""
+_ENOUGH_FAULTS: Final = 200  # in the life of one process, half of them for a slope
+_FILLING: Final = "camera-endless"
 
 
 @dataclass(frozen=True)
@@ -30,81 +31,138 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole result; ``violations`` is empty when all promises were kept.
+    """The result of one round; ``violations`` is empty when all promises were kept.
 
     ``evidence`` is what ``balance`` was made from.
     """
 
-    seed: int
     minutes: float
     outcomes: Sequence[Outcome]
     balance: Balance
     starts: int
+    reopened: int
     growth: Growth
     bytes_written: int
     violations: list[str]
     evidence: Evidence
 
-    @property
-    def hours_of_a_kiosk(self) -> float:
-        """The hours in which a kiosk has as many events."""
-        return self.balance.committed / _EVENTS_AN_HOUR
+    def as_line(self) -> dict[str, Any]:
+        """What is kept of the round."""
+        events = asdict(self.balance)
+        del events["violations"]
+        return {
+            "minutes": self.minutes,
+            "outcomes": [[outcome.kind, outcome.seconds] for outcome in self.outcomes],
+            "events": events,
+            "starts": self.starts,
+            "reopened": self.reopened,
+            "growth": asdict(self.growth),
+            "bytes_written": self.bytes_written,
+            "violations": self.violations,
+        }
+
+
+class Total:
+    """All rounds together, from what is kept of them."""
+
+    def __init__(self, lines: Sequence[dict[str, Any]]) -> None:
+        self._lines = lines
+        self.violations = [violation for line in lines for violation in line["violations"]]
+        self._outcomes = [(kind, seconds) for line in lines for kind, seconds in line["outcomes"]]
 
     def as_json(self) -> str:
         """The result as one JSON object."""
-        kinds = {kind: _figures(self._of(kind)) for kind in KINDS if self._of(kind)}
         result: dict[str, Any] = {
-            "seed": self.seed,
-            "minutes": self.minutes,
-            "faults": len(self.outcomes),
-            "recovered": sum(outcome.seconds is not None for outcome in self.outcomes),
-            "kinds": kinds,
-            "events": asdict(self.balance),
-            "starts": self.starts,
-            "growth": asdict(self.growth),
-            "bytes_written": self.bytes_written,
-            "hours_of_a_kiosk": round(self.hours_of_a_kiosk, 1),
+            "rounds": len(self._lines),
+            "minutes": round(self._sum("minutes"), 1),
+            "faults": len(self._outcomes),
+            "recovered": sum(seconds is not None for _, seconds in self._outcomes),
+            "kinds": self._kinds(),
+            "events": self._events(),
+            **{name: self._sum(name) for name in ("starts", "reopened", "bytes_written")},
+            "growth": [line["growth"] for line in self._lines],
             "violations": self.violations,
         }
         return json.dumps(result, indent=2)
 
     def as_text(self) -> str:
         """Tables for a terminal."""
-        lines = [f"{'fault':16}{'injected':>9}{'recovered':>10}{'median s':>9}{'longest s':>10}"]
-        for kind in KINDS:
-            if outcomes := self._of(kind):
-                figures = _figures(outcomes)
-                lines.append(
-                    f"{kind:16}{figures['injected']:>9}{figures['recovered']:>10}{figures['median_s']:>9}{figures['longest_s']:>10}"
-                )
-        recovered = sum(outcome.seconds is not None for outcome in self.outcomes)
-        lines.append(f"{'all':16}{len(self.outcomes):>9}{recovered:>10}")
-        events, grown = self.balance, self.growth
-        hours = self.hours_of_a_kiosk
-        per_event = self.bytes_written / max(1, events.committed)
-        acknowledged = events.committed - events.waiting - events.dropped
-        lines += [
-            "",
-            f"events    {events.committed} committed = {acknowledged} acknowledged "
-            f"+ {events.dropped} dropped and counted + {events.waiting} waiting; {events.sent_again} sent again",
-            f"time      {self.minutes:.1f} minutes, {self.starts} starts; as many events as a kiosk has in {hours:.0f} "
-            f"hours ({_EVENTS_AN_HOUR} an hour)",
-            f"memory    {grown.rss_mb_first:.0f} MB, {grown.rss_mb_last:.0f} MB after {grown.faults} faults in "
-            f"{grown.seconds / 60:.1f} minutes of the longest-lived process; "
-            f"in its second half {_slope(grown.rss_mb_per_1000_faults)} MB in 1,000 faults, "
-            f"{_slope(grown.rss_mb_per_hour)} MB in an hour",
-            f"          at ten moments: {', '.join(f'{rss:.1f}' for rss in grown.rss_mb_course)} MB",
-            f"files     {grown.files_first} open, {grown.files_last} at its end, {grown.files_most} at most",
-            f"disk      {self.bytes_written / 1e6:.1f} MB written, {per_event / 1e3:.1f} KB an event: "
-            f"{per_event * _EVENTS_AN_HOUR / 1e6:.1f} MB in an hour of a kiosk",
-            "",
-            *(f"VIOLATED  {violation}" for violation in self.violations),
-            "not all promises were kept" if self.violations else "all promises were kept",
-        ]
-        return "\n".join(lines)
+        lines = [f"{'fault':20}{'injected':>9}{'recovered':>10}{'median s':>9}{'longest s':>10}"]
+        for kind, of in self._kinds().items():
+            lines.append(
+                f"{kind:20}{of['injected']:>9}{of['recovered']:>10}{of['median_s']!s:>9}{of['longest_s']!s:>10}"
+            )
+        return "\n".join(
+            [
+                *lines,
+                "",
+                *(f"{name:36}{value}" for name, value in self._figures()),
+                "",
+                *(f"VIOLATED  {violation}" for violation in self.violations),
+                "not all promises were kept" if self.violations else "all promises were kept",
+            ]
+        )
 
-    def _of(self, kind: str) -> list[Outcome]:
-        return [outcome for outcome in self.outcomes if outcome.kind == kind]
+    def as_markdown(self) -> str:
+        """Tables for docs/reliability.md."""
+        rows = [
+            f"| `{kind}`: {KINDS[kind].about} | {of['injected']:,} | {of['recovered']:,} | {of['median_s']} s | "
+            f"{of['longest_s']} s |"
+            for kind, of in self._kinds().items()
+        ]
+        recovered = sum(seconds is not None for _, seconds in self._outcomes)
+        return "\n".join(
+            [
+                "| fault | injected | recovered | median | longest |",
+                "|---|---|---|---|---|",
+                *rows,
+                f"| **all {len(rows)} kinds** | **{len(self._outcomes):,}** | **{recovered:,}** | | |",
+                "",
+                "| | |",
+                "|---|---|",
+                *(f"| {name} | {value} |" for name, value in self._figures()),
+            ]
+        )
+
+    def _figures(self) -> list[tuple[str, str]]:
+        events, growths = self._events(), [line["growth"] for line in self._lines]
+        slopes = [of["rss_mb_per_1000_faults"] for of in growths if of["rss_mb_per_1000_faults"] is not None]
+        slope = f"; {median(slopes):+.1f} MB in 1,000 faults (median)" if slopes else ""
+        return [
+            ("faults", f"{len(self._outcomes):,} in {len(self._lines)} rounds"),
+            (
+                "events",
+                f"{events['committed']:,} committed = {events['acknowledged']:,} acknowledged + {events['dropped']:,} "
+                f"dropped and counted + {events['lost']:,} lost and counted + {events['waiting']} waiting",
+            ),
+            ("again", f"{events['sent_again']:,} sent again, with the same id"),
+            ("damaged", f"{events['damaged']} files of the outbox set aside"),
+            ("camera", f"{self._sum('reopened')} times opened again by the operator, after its state was damaged"),
+            ("starts", f"{self._sum('starts'):,}"),
+            ("time", f"{self._sum('minutes'):.0f} minutes of rounds, some of them at the same time"),
+            (
+                "memory",
+                f"{max(of['rss_mb_most'] for of in growths):.0f} MB at most{slope}",
+            ),
+            (
+                "memory of the longest-lived process",
+                f"{median(of['rss_mb_first'] for of in growths):.1f} MB at first, "
+                f"{median(of['rss_mb_last'] for of in growths):.1f} MB at its end (medians of the rounds)",
+            ),
+            ("files", f"{max(of['files_most'] for of in growths)} open at most"),
+            ("disk", f"{self._sum('bytes_written') / 1e6:.1f} MB written"),
+        ]
+
+    def _kinds(self) -> dict[str, dict[str, Any]]:
+        found = {kind: [seconds for one, seconds in self._outcomes if one == kind] for kind in KINDS}
+        return {kind: _of_kind(outcomes) for kind, outcomes in found.items() if outcomes}
+
+    def _events(self) -> dict[str, int]:
+        names = self._lines[0]["events"] if self._lines else ()
+        return {name: sum(line["events"][name] for line in self._lines) for name in names}
+
+    def _sum(self, name: str) -> Any:
+        return sum(line[name] for line in self._lines)
 
 
 def growth_violations(growth: Growth) -> list[str]:
@@ -115,18 +173,16 @@ def growth_violations(growth: Growth) -> list[str]:
         found.append(f"memory grows by {slope} MB in 1,000 faults; {MOST_MB_PER_1000_FAULTS:.0f} are allowed")
     if growth.files_last > growth.files_first + MOST_MORE_FILES:
         found.append(f"open files grew from {growth.files_first} to {growth.files_last}")
+    if growth.rss_mb_most > MOST_MB and growth.most_during != _FILLING:
+        found.append(f"{growth.rss_mb_most:.0f} MB were resident during {growth.most_during or 'no fault'}")
     return found
 
 
-def _figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    seconds = [outcome.seconds for outcome in outcomes if outcome.seconds is not None]
+def _of_kind(outcomes: Sequence[float | None]) -> dict[str, Any]:
+    seconds = [one for one in outcomes if one is not None]
     return {
         "injected": len(outcomes),
         "recovered": len(seconds),
         "median_s": round(median(seconds), 1) if seconds else None,
         "longest_s": round(max(seconds), 1) if seconds else None,
     }
-
-
-def _slope(value: float | None) -> str:
-    return "?" if value is None else f"{value:+.1f}"

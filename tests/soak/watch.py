@@ -24,6 +24,8 @@ class Sample:
     rss_mb: float
     files: int
     written: int
+    during: str = ""
+    """The fault of the device that lasts then."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Growth:
     files_first: int
     files_last: int
     files_most: int
+    rss_mb_most: float
+    """Of all processes."""
+    most_during: str
     rss_mb_course: list[float]
     """At ten moments from its first to its last: a cache that fills once flattens out."""
 
@@ -50,10 +55,12 @@ class Growth:
 class Sampler(threading.Thread):
     """Samples the device's current process once a second."""
 
-    def __init__(self, pid: Callable[[], int], faults: Callable[[], int]) -> None:
+    def __init__(
+        self, pid: Callable[[], int], faults: Callable[[], int], during: Callable[[], str] = lambda: ""
+    ) -> None:
         super().__init__(name="sampler", daemon=True)
         self.samples: list[Sample] = []
-        self._pid, self._faults = pid, faults
+        self._pid, self._faults, self._during = pid, faults, during
         self._began = time.monotonic()
         self._ended = threading.Event()
 
@@ -71,7 +78,9 @@ class Sampler(threading.Thread):
             files = sum(1 for _ in (place / "fd").iterdir())
             rss = int(status["VmRSS"].split()[0]) * 1024 / 1e6
             at = time.monotonic() - self._began
-            self.samples.append(Sample(at, self._faults(), pid, rss, files, int(written["write_bytes"])))
+            self.samples.append(
+                Sample(at, self._faults(), pid, rss, files, int(written["write_bytes"]), self._during())
+            )
 
     def close(self) -> None:
         self._ended.set()
@@ -88,6 +97,7 @@ def growth(samples: Sequence[Sample]) -> Growth:
     late = warm[len(warm) // 2 :]
     rss, late_rss = (np.array([sample.rss_mb for sample in some]) for some in (warm, late))
     files = [sample.files for sample in warm]
+    most = max(samples, key=lambda one: one.rss_mb)
     return Growth(
         round(warm[-1].at - warm[0].at, 1),
         warm[-1].faults - warm[0].faults,
@@ -98,6 +108,8 @@ def growth(samples: Sequence[Sample]) -> Growth:
         files[0],
         files[-1],
         max(files),
+        round(most.rss_mb, 1),
+        most.during,
         [round(float(rss[place]), 1) for place in np.linspace(0, len(rss) - 1, 10).round().astype(int)],
     )
 

@@ -12,38 +12,38 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
-
 from edge.model.bundle import find_bundle
+from edge.model.registry import ModelRegistry
 from tests.conftest import ROOT, Broker, StandIn, build_library, free_port, wait_until
-from tests.edge.proxy import Proxy
 from tests.soak.camera import Camera
 from tests.soak.device import Device, End
 from tests.soak.disk import Disk, can_be_mounted
 from tests.soak.ledger import OutboxContent
+from tests.soak.operator import STORED_OPENINGS, Keeper, Operator
 from tests.soak.outbox_content import content_of
+from tests.soak.proxy import SoakProxy
 
 PASSWORD: Final = "sesame"
-MOST_EVENTS: Final = 60
+MOST_EVENTS: Final = 40
 """The outbox holds so few events that some are dropped."""
 
+_PAGE_TRIES: Final = 30
 _FER_EDGE: Final = [sys.executable, "-c", "import sys; from edge.cli.main import main; sys.exit(main())"]
 
 _CONFIG: Final = """
 [camera]
 source = "{camera}"
 [detect]
-width = 160
+min_face = 0.2
 [track]
 lost_after = 0.3
 [model]
-bundle = "{bundle}"
-edgetpu_library = "{library}"
-rate = 8
+{bundle}edgetpu_library = "{library}"
+rate = {rate}
 [events]
 smoothing = 0.1
 dwell = 0.1
@@ -53,7 +53,7 @@ port = {port}
 device = "kiosk"
 username = "kiosk"
 password_file = "{password}"
-statistics_seconds = 1
+statistics_seconds = {statistics}
 [store]
 events = {most}
 [homeassistant]
@@ -62,47 +62,6 @@ enabled = true
 enabled = true
 port = {metrics}
 """
-
-
-class Operator:
-    """Sends commands past the proxy, and records replies, availability and faults."""
-
-    def __init__(self, port: int) -> None:
-        self.replies: list[dict[str, object]] = []
-        self.last: dict[str, str] = {}
-        self._client = paho.Client(CallbackAPIVersion.VERSION2)
-        self._client.username_pw_set("operator", PASSWORD)
-        self._client.reconnect_delay_set(1, 1)
-        self._client.on_connect = lambda client, *_: client.subscribe("fer-edge/kiosk/+", qos=1)
-        self._client.on_message = self._note
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-
-    def send(self, command: str, payload: bytes) -> None:
-        self._client.publish(f"fer-edge/kiosk/command/{command}", payload, qos=0)
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def _note(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
-        name = message.topic.rpartition("/")[2]
-        if name == "reply":
-            self.replies.append(json.loads(message.payload))
-        elif name in ("availability", "fault"):
-            self.last[name] = message.payload.decode()
-
-
-class CountingProxy(Proxy):
-    """A proxy that also counts every acknowledgement, of any topic."""
-
-    def __init__(self, target: int) -> None:
-        self.answers = 0
-        super().__init__(target)
-
-    def _note(self, from_device: bool, first: int, body: bytes, flying: dict[int, str]) -> None:
-        self.answers += not from_device and first >> 4 == 4
-        super()._note(from_device, first, body, flying)
 
 
 class World:
@@ -116,6 +75,13 @@ class World:
         self.blamed: str | None = None
         """The fault that lasts now and may end the process."""
         self.added_seconds = 0
+        self.state_is_damaged = False
+        """Whether the kept pause was damaged since the camera was last opened: it may then be closed."""
+        self.openings_are_spent = False
+        self.reachable_since = 0.0
+        """When the last long outage has ended, of the monotonic clock; infinite during one."""
+        self.technician = threading.Lock()
+        """Held by who works in the state folder beside the service."""
         self._password = folder / "password"
         self._clock = folder / "clock"
         self.set_clock(0)
@@ -123,35 +89,46 @@ class World:
         self.broker = _broker(folder)
         self.broker.start()
         stack.callback(self.broker.stop)
-        self.proxy = stack.enter_context(closing(CountingProxy(self.broker.port)))
-        self.operator = stack.enter_context(closing(Operator(self.broker.port)))
+        self.proxy = stack.enter_context(closing(SoakProxy(self.broker.port)))
+        self.operator = stack.enter_context(closing(Operator(self.broker.port, PASSWORD)))
         self.camera = stack.enter_context(closing(Camera()))
-        state = folder / "state"
-        self.disk = stack.enter_context(closing(Disk(state))) if can_be_mounted() else None
-        state.mkdir(exist_ok=True)
-        self.state = state
+        self.state = folder / "state"
+        self.disk = stack.enter_context(closing(Disk(self.state))) if can_be_mounted() else None
+        self.state.mkdir(exist_ok=True)
         self.standin = StandIn(folder, build_library(ROOT / "tests" / "edge" / "standin_edgetpu.c", folder))
         self.bad_bundles = _bad_bundles(folder / "bad")
-        metrics_port = free_port()
+        self.models = _installed_models(self.state, self.standin.bundle)
+        shutil.copytree(self.models, folder / "models")
+        self._metrics_port = free_port()
         self._config = folder / "config.toml"
-        self._config.write_text(
-            _CONFIG.format(
-                camera=self.camera.url,
-                bundle=self.standin.bundle,
-                library=self.standin.library,
-                port=self.proxy.port,
-                password=self._password,
-                most=MOST_EVENTS,
-                metrics=metrics_port,
-            )
-        )
-        self.environ = {**os.environ, "STATE_DIRECTORY": str(state), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.write_settings()
+        self.environ = {**os.environ, "STATE_DIRECTORY": str(self.state), "PYTHONDONTWRITEBYTECODE": "1"}
         clock = build_library(Path(__file__).with_name("clock.c"), folder)
         run = [*_FER_EDGE, "run", "--config", str(self._config), "--events", "mqtt"]
         preloaded = {**self.environ, "LD_PRELOAD": str(clock), "SOAK_CLOCK": str(self._clock)}
-        self.device = stack.enter_context(closing(Device(folder, run, preloaded, metrics_port, self._ended)))
+        self.device = stack.enter_context(closing(Device(folder, run, preloaded, self._metrics_port, self._ended)))
+        self.keeper = Keeper(self.operator, self._is_closed, self._excuse, self.opened)
+        self.keeper.start()
+        stack.callback(self.keeper.close)
         if self.disk:
             stack.callback(self.disk.resume)  # otherwise no process could end
+
+    def write_settings(self, *, bundle: bool = True, rate: int = 8, statistics: int = 1, broken: str = "") -> None:
+        """Write the settings for the next start; without ``bundle`` the installed model is used."""
+        text = _CONFIG.format(
+            camera=self.camera.url,
+            bundle=f'bundle = "{self.standin.bundle}"\n' if bundle else "",
+            library=self.standin.library,
+            rate=rate,
+            port=self.proxy.port,
+            password=self._password,
+            statistics=statistics,
+            most=MOST_EVENTS,
+            metrics=self._metrics_port,
+        )
+        new = self._config.with_suffix(".new")
+        new.write_text(text + broken)
+        new.replace(self._config)
 
     def set_password(self, password: str) -> None:
         self._password.write_text(f"{password}\n")
@@ -169,8 +146,18 @@ class World:
 
     def choice(self) -> bytes:
         """The file that says which installed model is in use."""
-        file = self.state / "models" / "choice.json"
+        file = self.models / "choice.json"
         return file.read_bytes() if file.exists() else b""
+
+    def restore_models(self) -> None:
+        """Install the two models again, and forget what the service found out about them."""
+        shutil.rmtree(self.models)
+        shutil.copytree(self.folder / "models", self.models)
+        (self.state / "verdict.json").unlink(missing_ok=True)
+
+    def file(self, pattern: str) -> Path | None:
+        """The file of the state folder that a pattern means, if it is there."""
+        return next(iter(self.state.glob(pattern)), None)
 
     @contextmanager
     def blaming(self, kind: str) -> Iterator[None]:
@@ -183,7 +170,13 @@ class World:
 
     def sees_frames(self) -> Callable[[], bool]:
         """A condition: frames have gone through the pipeline since this call, perhaps in a new process."""
-        before, pid = self.device.metrics().get("fer_edge_frames_total", 0.0), self.device.pid
+        pid, page = self.device.pid, self.device.metrics(of_now=True)
+        for _ in range(_PAGE_TRIES):  # it may be flooded, or its process is just starting
+            if page:
+                break
+            time.sleep(0.1)
+            pid, page = self.device.pid, self.device.metrics(of_now=True)
+        before = page.get("fer_edge_frames_total", 0.0)
 
         def condition() -> bool:
             frames = self.device.metrics().get("fer_edge_frames_total", 0.0)
@@ -195,6 +188,29 @@ class World:
         """A condition: the broker has acknowledged something since this call."""
         before = self.proxy.answers
         return lambda: self.proxy.answers > before
+
+    def recovers(self, condition: Callable[[], object], seconds: float, abort: threading.Event) -> bool:
+        """Wait for a condition. In a long outage no command opens the camera again, so the time begins at its end."""
+        while not fulfilled(condition, seconds, abort):
+            if abort.is_set() or time.monotonic() - self.reachable_since >= seconds:
+                return False
+        return True
+
+    def opened(self) -> None:
+        """A command has opened the camera."""
+        self.operator.openings += 1
+        self.state_is_damaged = False
+
+    def _is_closed(self) -> bool | None:
+        page = self.device.metrics(of_now=True)
+        return (
+            page["fer_edge_paused"] == 1 if page.get("fer_edge_frames_total") or page.get("fer_edge_paused") else None
+        )
+
+    def _excuse(self) -> str:
+        if self.state_is_damaged:
+            return "the kept pause was damaged"
+        return "the process had stored as many openings as it may" if self.openings_are_spent else ""
 
     @property
     def accelerator(self) -> str:
@@ -209,13 +225,15 @@ class World:
             self.disk.resume()
         wait_until(lambda: not self.proxy.busy, 10)
         acknowledged = len(self.proxy.record.acknowledged)
+        self.openings_are_spent = self.operator.openings >= STORED_OPENINGS
+        self.operator.openings = 0
         with tempfile.TemporaryDirectory() as folder:
             for file in self.state.glob("*.outbox.db*"):
                 shutil.copy(file, folder)
-            [file] = Path(folder).glob("*.db") if any(Path(folder).iterdir()) else [None]
-            self.outboxes.append(
-                content_of(file, acknowledged) if file else OutboxContent(frozenset(), 0, 0, acknowledged)
-            )
+            copies = list(Path(folder).glob("*.db"))
+            content = content_of(copies[0], acknowledged) if copies else OutboxContent(frozenset())
+        if content:
+            self.outboxes.append(replace(content, acknowledged=acknowledged))
         self.ends.append((end, blamed))
 
 
@@ -233,6 +251,14 @@ def _broker(folder: Path) -> Broker:
         subprocess.run(["mosquitto_passwd", "-b", users, name, PASSWORD], check=True)
     user = "root" if os.getuid() == 0 else "nobody"
     return Broker(folder, free_port(), f"allow_anonymous false\npassword_file {users}\nuser {user}")
+
+
+def _installed_models(state: Path, other: Path) -> Path:
+    """The folder with two installed models, the second one in use."""
+    registry = ModelRegistry(state)
+    for bundle in (find_bundle("student-small"), other):
+        registry.install(bundle, lambda _: None)
+    return registry.folder
 
 
 def _bad_bundles(folder: Path) -> list[Path]:

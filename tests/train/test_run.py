@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -118,6 +119,16 @@ def test_models_and_recipes_are_listed() -> None:
 
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a training run"):
+        Run.load(tmp_path)
+
+
+def test_a_run_whose_file_never_ends_or_nests_is_none(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes(b'{"x":' + b"[" * 100_000)
+    with pytest.raises(UsageError, match="not a training run"):
+        Run.load(tmp_path)
+    (tmp_path / "run.json").unlink()
+    os.mkfifo(tmp_path / "run.json")
+    with pytest.raises(UsageError, match="this is a named pipe, not a file"):
         Run.load(tmp_path)
 
 

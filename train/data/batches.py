@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.evaluation.fer2013 import LabelledFaces
-from edge.model.preprocessing import LABELS, normalize
+from edge.labels import FER2013_LABELS
+from edge.model.preprocessing import normalize
 from train.data.augmentation import augment
 from train.data.degradations import degrade
 from train.data.view_bank import ViewBank, draw_view
@@ -83,7 +84,9 @@ def batches(recipe: Recipe, training: TrainingSet, epoch: int) -> Iterator[Batch
     """
     rng = np.random.default_rng([recipe.seed, epoch])
     order = rng.permutation(len(training))
-    weights = _class_weights(training.faces.labels) if recipe.class_balance else np.ones(len(LABELS), np.float32)
+    weights = (
+        _class_weights(training.faces.labels) if recipe.class_balance else np.ones(len(FER2013_LABELS), np.float32)
+    )
     source = _EpochImages(recipe, training, epoch)
     mixing = recipe.mixup > 0 and epoch < 0.8 * recipe.all_epochs
     for step in range(len(training) // recipe.batch):
@@ -112,7 +115,7 @@ class _EpochImages:
             views, probabilities = training.teachers.view(epoch, recipe.temperature)
             self._pixels = self._pixels.copy()
             self._pixels[self._taught] = views
-            self._teacher = np.zeros((len(training), len(LABELS)), np.float32)
+            self._teacher = np.zeros((len(training), len(FER2013_LABELS)), np.float32)
             self._teacher[self._taught] = probabilities
 
     def draw(self, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -128,13 +131,13 @@ class _EpochImages:
 
 def _class_weights(labels: NDArray[np.int64]) -> Floats:
     """Inverse frequency of each label, with a mean of 1 over the faces; 0 for a label that no face has."""
-    counts = np.bincount(labels, minlength=len(LABELS))
+    counts = np.bincount(labels, minlength=len(FER2013_LABELS))
     present = np.count_nonzero(counts)
     return np.asarray(np.where(counts > 0, len(labels) / (present * np.maximum(counts, 1)), 0), np.float32)
 
 
 def _smooth(labels: NDArray[np.int64], smoothing: float) -> Floats:
-    classes = len(LABELS)
+    classes = len(FER2013_LABELS)
     onehot = np.eye(classes, dtype=np.float32)[labels]
     return onehot * np.float32(1 - smoothing) + np.float32(smoothing / classes)
 

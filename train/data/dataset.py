@@ -15,16 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError
-from edge.evaluation.fer2013 import (
-    MEASURED,
-    NO_ROW,
-    BadRow,
-    LabelledData,
-    LabelledFaces,
-    Split,
-    pictures,
-    read_data,
-)
+from edge.evaluation.fer2013 import MEASURED, NO_ROW, BadRow, LabelledData, LabelledFaces, Split, read_data
+from edge.evaluation.picture_tree import pictures
 from train.data.twins import twins_of
 
 _CACHE_VERSION: Final = "3"

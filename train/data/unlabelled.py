@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from edge.camera.picture_file import read_gray
 from edge.errors import DataError, SourceError
 from edge.evaluation.csv_table import read_table
-from edge.evaluation.fer2013 import BadRow, parse_pixels, pictures
+from edge.evaluation.fer2013 import BadRow, parse_pixels
+from edge.evaluation.picture_tree import pictures
 from edge.model.preprocessing import INPUT_SIZE, resize
 from edge.untrusted_file import is_file, is_folder
 

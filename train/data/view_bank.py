@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from edge.errors import DataError, nearest
 from edge.evaluation.fer2013 import LabelledFaces
-from edge.model.preprocessing import LABELS, softmax
+from edge.labels import FER2013_LABELS
+from edge.model.preprocessing import softmax
 from train.data.augmentation import augment
 from train.data.dataset import Splits
 
@@ -31,7 +32,7 @@ _PROBES: Final = 64
 class ViewBank:
     """One teacher's logits for the k views of a training set of n faces.
 
-    ``logits`` is ``(k, n, 7)`` int8 in the order of LABELS, in steps of ``scale``. ``seed`` is that of the views.
+    ``logits`` is ``(k, n, 7)`` int8 in the order of FER2013_LABELS, in steps of ``scale``. ``seed`` is of the views.
     ``training_sha256`` identifies the faces (edge.evaluation.fer2013.LabelledFaces.sha256); ``teacher`` says how the
     teacher's weights were made. ``probes`` are the mean grey levels of the first faces in view 0, by which ``check``
     detects that the augmentation draws other views now.
@@ -74,7 +75,7 @@ class ViewBank:
                 )
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{file}: not a view bank ({error}). Make one with `fer-train bank RUN`.") from error
-        if bank.logits.dtype != np.int8 or bank.logits.ndim != 3 or bank.logits.shape[2] != len(LABELS):
+        if bank.logits.dtype != np.int8 or bank.logits.ndim != 3 or bank.logits.shape[2] != len(FER2013_LABELS):
             raise DataError(f"{file}: its logits are {bank.logits.dtype} {bank.logits.shape}, not int8 (k, n, 7)")
         return bank
 

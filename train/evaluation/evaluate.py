@@ -12,6 +12,7 @@ import numpy as np
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures, ReliabilityDiagram, measure, reliability_diagram
+from edge.labels import FER2013_LABELS
 from edge.model.preprocessing import softmax
 from train.evaluation.predictions import Predictions
 from train.evaluation.predictors import Predictor, check_views, open_predictor, shifted_view
@@ -61,7 +62,7 @@ def evaluate(
         _ensemble_name([one.name for one in predictions]),
         faces.split,
         views,
-        measure(faces.labels, averaged.argmax(axis=1)),
+        measure(faces.labels, averaged.argmax(axis=1), FER2013_LABELS),
         reliability_diagram(faces.labels, averaged),
         subset_accuracies(faces, averaged.argmax(axis=1), votes),
     )
@@ -96,7 +97,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "subject": evaluation.name,
         "split": evaluation.split,
-        "shifted_views": evaluation.views,
+        "test_time_views": evaluation.views,
         **evaluation.figures.as_json(),
         "ece": round(evaluation.calibration.ece, 5),
         "nll": round(evaluation.calibration.nll, 5),

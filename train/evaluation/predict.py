@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from edge.errors import UsageError
-from edge.model.preprocessing import LABELS
+from edge.labels import FER2013_LABELS
 from train.data.unlabelled import read_unlabelled
 from train.evaluation.predictors import check_views, open_predictor
 
@@ -24,7 +24,7 @@ def predict(predictor: Path, data: Path, out: Path, views: int) -> Counter[str]:
     probabilities = open_predictor(predictor).probabilities(faces.pixels, views)
     best = probabilities.argmax(axis=1)
     answers = zip(faces.names, best, probabilities.max(axis=1), strict=True)
-    lines = [(name, number, LABELS[number], f"{confidence:.4f}") for name, number, confidence in answers]
+    lines = [(name, number, FER2013_LABELS[number], f"{confidence:.4f}") for name, number, confidence in answers]
     try:
         with out.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -32,4 +32,4 @@ def predict(predictor: Path, data: Path, out: Path, views: int) -> Counter[str]:
             writer.writerows(lines)
     except OSError as error:
         raise UsageError(f"{out}: cannot be written: {error.strerror}") from error
-    return Counter(LABELS[number] for number in best)
+    return Counter(FER2013_LABELS[number] for number in best)

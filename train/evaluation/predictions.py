@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from edge.errors import DataError, UsageError
 from edge.evaluation.fer2013 import LabelledFaces
-from edge.model.preprocessing import LABELS
+from edge.labels import FER2013_LABELS
 
 
 @dataclass(frozen=True)
 class Predictions:
     """One network's logits for k test-time views of n faces.
 
-    ``logits`` is ``(k, n, 7)`` float32 in the order of LABELS; ``name`` names the network, ``provenance``
+    ``logits`` is ``(k, n, 7)`` float32 in the order of FER2013_LABELS; ``name`` names the network, ``provenance``
     says how its weights were made.
     """
 
@@ -55,7 +55,7 @@ class Predictions:
             raise DataError(
                 f"{file}: no saved predictions ({error}). `fer-train evaluate --keep` writes them."
             ) from error
-        if logits.dtype != np.float32 or logits.ndim != 3 or logits.shape[2] != len(LABELS):
+        if logits.dtype != np.float32 or logits.ndim != 3 or logits.shape[2] != len(FER2013_LABELS):
             raise DataError(f"{file}: its logits are {logits.dtype} {logits.shape}, not float32 (k, n, 7)")
         if faces_sha256 != faces.sha256():
             raise UsageError(f"{file}: its predictions are for other faces than these {len(faces)}")

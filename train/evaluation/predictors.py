@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge.errors import UsageError
 from edge.events.episodes import DEFAULT_TUNING
+from edge.labels import FER2013_LABELS, Labels
 from edge.model.bundle import CARD_FILE, find_bundle, open_bundle
 from edge.model.classifier import CardTerms, Classifier
 from edge.model.preprocessing import CROP_MARGIN, softmax
@@ -36,6 +37,7 @@ class RunTerms:
 
     name: str
     sha256: str
+    labels: Labels = FER2013_LABELS
     crop_margin: float = CROP_MARGIN
     events: EventTuning = DEFAULT_TUNING
     threshold: float = 0.0
@@ -99,7 +101,7 @@ def open_predictor(path: Path) -> Predictor:
 
 
 def _bundle(path: Path) -> Predictor:
-    bundle = open_bundle(find_bundle(str(path)))
+    bundle = open_bundle(find_bundle(str(path)), FER2013_LABELS)
     classifier = Classifier(bundle, threads=1)
     return Predictor(
         f"bundle {path}, int8 on {classifier.runtime}",

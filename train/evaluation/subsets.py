@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.evaluation.fer2013 import LabelledFaces
-from edge.model.preprocessing import LABELS
+from edge.labels import FER2013_LABELS
 from train.data.ferplus import VOTES, read_votes
 from train.data.twins import has_listed_twin
 
@@ -59,7 +59,7 @@ def _subsets(faces: LabelledFaces, votes: Path | None) -> Iterator[tuple[str, ND
 
 def _majority(shares: NDArray[np.float32]) -> NDArray[np.int64]:
     """The label with most of a face's votes, ``(n,)``; -1 for contempt, unknown and no face, and for a draw."""
-    classes = [LABELS.index(_LABEL_OF_VOTE[vote]) if vote in _LABEL_OF_VOTE else -1 for vote in VOTES]
+    classes = [FER2013_LABELS.index(_LABEL_OF_VOTE[vote]) if vote in _LABEL_OF_VOTE else -1 for vote in VOTES]
     most = shares.max(axis=1, keepdims=True)
     alone = (shares == most).sum(axis=1) == 1
     return np.where(alone, np.array(classes)[shares.argmax(axis=1)], -1)

@@ -40,13 +40,13 @@ class PredictorClassifier:
         """There is none."""
 
     def read(self, face: Gray) -> Logits:
-        """The logarithms of the mean probabilities of a face, ``(48, 48)`` uint8, in the order of LABELS."""
+        """The logarithms of the mean probabilities of a face, ``(48, 48)`` uint8, in the order of the labels."""
         [probabilities] = self._predictor.probabilities(face[np.newaxis], self._views)
         return tuple(np.log(np.maximum(probabilities, _LEAST_PROBABILITY)).tolist())
 
     def classify(self, face: Gray) -> Expression:
         """The expression of a face, ``(48, 48)`` uint8, with the probability of every label."""
-        return expression(softmax(self.read(face)))
+        return expression(softmax(self.read(face)), self.card.labels)
 
 
 def as_deployed(classifier: PredictorClassifier) -> DeployedModel:
@@ -57,6 +57,7 @@ def as_deployed(classifier: PredictorClassifier) -> DeployedModel:
         sentence="a network that fer-train runs has no golden outputs here",
         model=classifier.card.name,
         sha256=classifier.card.sha256,
+        labels=classifier.card.labels,
         runtime=classifier.runtime,
         accelerator=classifier.accelerator,
         n=0,

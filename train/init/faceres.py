@@ -14,8 +14,11 @@ from typing import Any, Final
 import numpy as np
 
 from edge.errors import DataError
+from edge.untrusted_file import read_regular
 from train.init.batch_norm import Affine, Values, restore_batch_norms
 from train.models.mobilenet import CHANNEL_MEANS
+
+_LARGEST_FILE: Final = 100_000_000  # bytes; the values have 7 MB
 
 # Row k: weights of three neighbouring original pixels in bilinear 2x upsampling, sampled with stride 2 at offset k.
 _UPSAMPLING: Final = np.array([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25], [0.0, 0.25, 0.75]], np.float32)
@@ -73,8 +76,8 @@ def read_tfjs_weights(manifest: Path) -> dict[str, Values]:
     """
     try:
         weights: dict[str, Values] = {}
-        for group in json.loads(manifest.read_text())["weightsManifest"]:
-            stored, start = b"".join((manifest.parent / name).read_bytes() for name in group["paths"]), 0
+        for group in json.loads(read_regular(manifest, _LARGEST_FILE))["weightsManifest"]:
+            stored, start = b"".join(read_regular(manifest.parent / name, _LARGEST_FILE) for name in group["paths"]), 0
             for entry in group["weights"]:
                 kind = np.dtype(_STORED[entry.get("quantization", entry)["dtype"]])
                 values = np.frombuffer(stored, kind, prod(entry["shape"]), start)
@@ -82,7 +85,7 @@ def read_tfjs_weights(manifest: Path) -> dict[str, Values]:
                 start += values.nbytes
             if start != len(stored):
                 raise ValueError(f"{len(stored)} bytes of values instead of {start}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _not_the_weights(manifest, error) from error
     return weights
 

@@ -7,7 +7,8 @@ import tensorflow as tf
 import tf_keras as keras
 from tf_keras import layers
 
-from edge.model.preprocessing import INPUT_SIZE, LABELS
+from edge.labels import FER2013_LABELS
+from edge.model.preprocessing import INPUT_SIZE
 
 _LEAST_VARIANCE: Final = (4 / 128) ** 2  # of four grey levels
 
@@ -56,4 +57,4 @@ class ToColour(layers.Layer):  # type: ignore[misc]
 
 def with_logits(name: str, face: Any, features: Any) -> Any:
     """A model from ``face`` to seven logits of ``features``; the logits are float32 in any precision."""
-    return keras.Model(face, layers.Dense(len(LABELS), name="logits", dtype="float32")(features), name=name)
+    return keras.Model(face, layers.Dense(len(FER2013_LABELS), name="logits", dtype="float32")(features), name=name)

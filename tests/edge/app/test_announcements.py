@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge.app.announcements import make_announcements
+from edge.labels import FER2013_LABELS, Labels
 from edge.mqtt.topics import file_stem
 from edge.settings import HomeAssistantSettings, MqttSettings, Preset, Settings
 from edge.system.state import StateStore
@@ -21,6 +22,7 @@ def started(
     pausable: bool = True,
     commands: bool = True,
     acknowledged: bool = True,
+    labels: Labels = FER2013_LABELS,
 ) -> dict[str, dict]:
     """What a start announces, by topic; an empty payload is an empty dictionary."""
     settings = Settings(
@@ -29,7 +31,7 @@ def started(
         preset=tuple(Preset(name, "happy") for name in presets),
     )
     store = StateStore(folder, file_stem(settings.mqtt))
-    made = make_announcements(settings, folder, store, pausable=pausable, restartable=False)
+    made = make_announcements(settings, folder, store, labels, pausable=pausable, restartable=False)
     for one in made if acknowledged else ():
         one.done()
     return {one.topic: json.loads(one.payload or b"{}") for one in made}
@@ -72,6 +74,12 @@ def test_turned_off_it_takes_back_all_that_it_had_for_home_assistant(tmp_path: P
 def test_a_switch_that_would_do_nothing_is_removed(tmp_path: Path, change: dict[str, bool]) -> None:
     assert "pause" not in removed(started(tmp_path))
     assert "pause" in removed(started(tmp_path, **change))
+
+
+def test_the_description_has_the_expressions_of_the_model(tmp_path: Path) -> None:
+    for labels in (FER2013_LABELS, ("neutral", "contempt")):
+        described = started(tmp_path, labels=labels)[TOPIC.format("kiosk")]
+        assert described["cmps"]["expression"]["options"] == [*labels, "uncertain", "nobody"]
 
 
 def test_a_preset_that_is_gone_takes_its_counter_and_trigger_with_it(tmp_path: Path) -> None:

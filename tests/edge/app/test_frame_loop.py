@@ -1,6 +1,8 @@
 from collections.abc import Sequence
 from threading import Event
 
+import pytest
+
 from edge.app.frame_loop import FrameLoop, LoopControl
 from edge.events.episodes import Change
 from edge.model.bundle import find_bundle, open_bundle
@@ -9,7 +11,20 @@ from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.pipeline import FrameResult, make_pipeline
 from edge.settings import CameraSettings, DetectSettings, Settings
 
-SETTINGS = Settings(camera=CameraSettings(source="demo"), detect=DetectSettings(width=160))
+SETTINGS = Settings(camera=CameraSettings(source="demo"), detect=DetectSettings(min_face=0.15))
+
+
+class Stop(FrameObserver):
+    """Stops after some frames."""
+
+    def __init__(self, frames: int) -> None:
+        self.stopping = Event()
+        self._left = frames
+
+    def frame(self, result: FrameResult, status: LoopStatus) -> None:
+        self._left -= 1
+        if not self._left:
+            self.stopping.set()
 
 
 class Visit(FrameObserver):
@@ -62,3 +77,18 @@ def test_observers_are_called_for_frames_pauses_and_ends_and_each_opening_has_a_
     FrameLoop(SETTINGS, pipeline, [visit], open_reporter, control, realtime=False).run()
     assert visit.calls == [*["frame"] * 3, "closed", "paused", *["frame"] * 3, "closed"]
     assert [(reporter.frames, reporter.is_closed) for reporter in reporters] == [(3, True), (3, True)]
+
+
+@pytest.mark.parametrize(("min_face", "warnings"), [(0.05, 0), (0.04, 1)])
+def test_faces_that_are_too_small_to_be_found_are_named_once(
+    caplog: pytest.LogCaptureFixture, min_face: float, warnings: int
+) -> None:
+    settings = Settings(camera=CameraSettings(source="demo"), detect=DetectSettings(min_face=min_face))
+    stop = Stop(frames=3)
+    pipeline = make_pipeline(settings, Classifier(open_bundle(find_bundle("student-small"))))
+    control = LoopControl(stop.stopping, lambda: False)
+    FrameLoop(settings, pipeline, [stop], lambda _origin: FrameObserver(), control, realtime=False).run()
+    assert [record.getMessage() for record in caplog.records] == warnings * [
+        "detect.min_face is 0.04, but detector haar needs faces of 24 pixels: 0.05 of the shorter side of 640x480; "
+        "choose a larger camera.size, or set detect.min_face = 0.05"
+    ]

@@ -6,11 +6,13 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from edge.app.recording import Recorder, events_of
-from edge.errors import SourceError
+from edge.errors import SettingsError, SourceError
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import DEFAULT, find_bundle, open_bundle
 from edge.pipeline import FrameResult
 from edge.records import Box, Frame, Reading, Track
@@ -84,6 +86,31 @@ def test_other_settings_give_other_events_with_the_thresholds_of_its_model(recor
     assert kinds(recording, sad) == ["appeared", "changed", "sorrow", "uncertain", "left"]
 
 
+def test_a_recording_has_the_labels_of_its_model(tmp_path: Path) -> None:
+    card, file = msgspec.structs.replace(CARD, labels=("glad", "calm", "cross")), tmp_path / "calm.jsonl"
+    track, moment = Track(1, Box(10, 20, 90, 90), 0.0), Moment(STARTED, synced=True)
+    with Recorder(file) as recorder:
+        recorder.begin("0123456789ab", card, Settings(preset=(Preset(name="rest", expression="calm"),)))
+        for number in range(30):
+            recorder.frame(result(number / 10, track, (0.0, 5.0, 0.0)), moment)
+        recorder.end(3.0, moment)
+    appeared, preset, left = events_of(file)
+    assert appeared.expression
+    assert left.episode
+    assert (appeared.expression.label, preset.name, left.episode.expression) == ("calm", "rest", "calm")
+    assert tuple(appeared.expression.scores) == card.labels
+    with pytest.raises(SettingsError, match="'smile': the model student has no expression 'happy'"):
+        kinds(file, Settings(preset=(Preset(name="smile", expression="happy"),)))
+
+
+def test_a_recording_of_an_earlier_version_has_the_labels_of_fer2013(recording: Path) -> None:
+    before = list(events_of(recording))
+    begin = json.loads(lines_of(recording)[0])
+    assert tuple(begin.pop("labels")) == FER2013_LABELS
+    recording.write_bytes(b"".join([json.dumps(begin).encode() + b"\n", *lines_of(recording)[1:]]))
+    assert list(events_of(recording)) == before
+
+
 def test_one_recording_holds_several_openings_of_the_camera(recording: Path) -> None:
     recording.write_bytes(recording.read_bytes() * 2)
     ids = [event.id for event in events_of(recording)]
@@ -107,7 +134,11 @@ def lines_of(file: Path) -> list[bytes]:
         (lambda lines: [lines[0], *lines[2:]], "line 2: no time of day"),
         (lambda lines: [b'{"t":1}\n'], "line 1: no recording of version 1"),
         (lambda lines: [lines[0].replace(b'"version":1', b'"version":2')], "line 1: no recording of version 1"),
-        (lambda lines: [lines[0], lines[1].replace(b"5.0,", b"")], "line 2: no recording.*length >= 7"),
+        (lambda lines: [lines[0], lines[1].replace(b"5.0,", b"")], "line 2: a reading of 6 logits, and 7 labels"),
+        (
+            lambda lines: [lines[0].replace(b'"labels":["angry"', b'"labels":["fear"')],
+            "line 1: the label 'fear' is there twice",
+        ),
         (lambda lines: [lines[0], lines[1].replace(b'"1":[10', b'"2":[10')], "a reading of track 1, which has no box"),
         (lambda lines: [b"\xff\xfe\x00\n"], "line 1: no recording"),
     ],

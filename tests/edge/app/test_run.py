@@ -1,6 +1,7 @@
 """`fer-edge run` as a user runs it: however it ends, the sheet and the summary that were asked for are written."""
 
 import itertools
+import json
 import signal
 import subprocess
 import sys
@@ -8,10 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import jsonschema
 import pytest
 
-from tests.conftest import wait_until
+from tests.conftest import ROOT, Broker, wait_until
+from tests.edge.listener import listening
 from tests.edge.mjpeg import Mjpeg, noisy_pictures
+from tests.edge.model.bundles import AFFECTNET, relabelled_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -34,11 +38,13 @@ def is_observing(folder: Path) -> bool:
     return file.exists() and file.read_text().count("\n") > 20
 
 
-def assert_shown(folder: Path, stderr: str, end: Sequence[str] = ()) -> None:
+def assert_shown(folder: Path, stderr: str, begin: Sequence[str] = (), end: Sequence[str] = ()) -> None:
     sheet = cv2.imread(str(folder / "sheet.png"), cv2.IMREAD_GRAYSCALE)
     assert sheet is not None
     assert sheet[:200, :300].any(), "the first tile shows a frame"
     lines = own_lines(stderr).splitlines()
+    assert lines[: len(begin)] == list(begin)
+    del lines[: len(begin)]
     assert [line.split()[0] for line in lines if line[:1] != " "][:6] == [
         *("frames", "faces", "expressions", "events", "ms", "model")
     ]
@@ -61,7 +67,13 @@ def test_the_end_of_a_stream_writes_the_sheet_and_the_summary_before_its_error(t
         process = start(tmp_path, "--source", camera.url)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 5
-    assert_shown(tmp_path, stderr, end=[f"fer-edge: error: {camera.url}: the stream ended. Is the server running?"])
+    small = (
+        "fer-edge: detect.min_face is 0.05, but detector haar needs faces of 24 pixels: 0.1 of the shorter side of "
+        "320x240; choose a larger camera.size, or set detect.min_face = 0.1"
+    )
+    assert_shown(
+        tmp_path, stderr, [small], [f"fer-edge: error: {camera.url}: the stream ended. Is the server running?"]
+    )
 
 
 def test_a_closed_pipe_takes_nothing_from_the_sheet(tmp_path: Path) -> None:
@@ -92,3 +104,36 @@ def test_a_sheet_that_cannot_be_written_costs_neither_the_summary_nor_the_error_
     assert process.returncode == 130
     assert own_lines(stderr).startswith("frames ")
     assert stderr.endswith("fer-edge: sheet.png: cannot be written: Is a directory\n")
+
+
+def test_a_model_with_other_labels_says_its_own_everywhere(tmp_path: Path, still_clip: Path, broker: Broker) -> None:
+    """Events, state, counts of a preset, and what Home Assistant and the verification say that it can recognise."""
+    bundle = relabelled_bundle(tmp_path, "other", AFFECTNET)
+    (tmp_path / "config.toml").write_text(
+        f'[model]\nbundle = "{bundle}"\n[store]\nfolder = "{tmp_path}"\n[homeassistant]\nenabled = true\n'
+        f'[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "kiosk"\n'
+        "[events]\ndwell = 0.0\nthreshold = 0.0\n"
+    )
+    with listening(broker.port) as listener:
+        program = start(tmp_path, "--source", str(still_clip), "--config", "config.toml", "--events", "mqtt")
+        _, stderr = program.communicate(timeout=60)
+        assert program.returncode == 0, stderr
+        wait_until(lambda: listener.last("availability") == "offline", 5)
+    appeared = listener.json("event")[0]
+    assert tuple(appeared["expression"]["scores"]) == tuple(AFFECTNET)
+    assert appeared["expression"]["label"] in {state["expression"] for state in listener.json("state")}
+    assert tuple(listener.json("verification")[0]["labels"]) == tuple(AFFECTNET)
+    [described] = [json.loads(text) for topic, text, _ in listener.messages if topic.endswith("/config")]
+    assert described["cmps"]["expression"]["options"] == [*AFFECTNET, "uncertain", "nobody"]
+    for name in ("event", "state", "verification"):
+        schema = json.loads((ROOT / "docs" / f"{name}.schema.json").read_text())
+        for message in listener.json(name):
+            jsonschema.validate(message, schema)
+
+
+def test_a_preset_that_the_model_lacks_ends_the_start(tmp_path: Path, still_clip: Path) -> None:
+    (tmp_path / "config.toml").write_text('[[preset]]\nname = "sneer"\nexpression = "contempt"\n')
+    program = start(tmp_path, "--source", str(still_clip), "--config", "config.toml")
+    _, stderr = program.communicate(timeout=60)
+    assert program.returncode == 3
+    assert "preset 'sneer': the model student has no expression 'contempt'; known here: angry" in stderr

@@ -1,9 +1,12 @@
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+import cv2
 import numpy as np
+import pytest
 
-from edge.app.summary import Summary
+from edge.app.summary import ContactSheet, Summary
 from edge.events.episodes import Change
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier
@@ -47,3 +50,28 @@ def test_a_service_does_not_remember_everybody_it_ever_saw() -> None:
     for track in range(10_000):
         summary.frame(seen([track], left=[track - 1]), STATUS)
     assert sum(sys.getsizeof(value) for value in vars(summary).values()) < 5_000
+
+
+@pytest.mark.parametrize(("width", "height"), [(320, 240), (180, 320), (320, 180), (200, 200), (1000, 300)])
+def test_a_contact_sheet_shows_whole_frames_of_any_format(tmp_path: Path, width: int, height: int) -> None:
+    gray = np.zeros((height, width), np.uint8)
+    edge = max(4, 4 * width // 320)
+    gray[:, :edge], gray[:, -edge:], gray[:edge], gray[-edge:] = 255, 255, 255, 255  # a bright edge on each side
+    side = min(width, height) // 2
+    box = Box((width - side) // 2, height - side, side, side)
+    sheet = ContactSheet(tmp_path / "sheet.png")
+    sheet.frame(FrameResult(Frame(gray, 0.0), [Track(1, box, 0.0)], [], {}, []), STATUS)
+    sheet.write()
+    picture = cv2.imread(str(tmp_path / "sheet.png"))
+    assert picture is not None
+    tile = picture[:240, :320].astype(int)
+    scale = min(320 / width, 240 / height)
+    left = top = 0.0
+    middle = round(top + height * scale / 4), round(left + width * scale / 4)
+    for x in (left + 1, left + width * scale - 2):
+        assert tile[middle[0], round(x)].max() > 100
+    for y in (top + 1, top + height * scale - 2):
+        assert tile[round(y), middle[1]].max() > 100
+    green = np.argwhere((tile[..., 1] > 150) & (tile[..., 0] < 120))  # the face's box is where the frame is
+    assert green[:, 1].min() == pytest.approx(left + box.x * scale, abs=2)
+    assert green[:, 1].max() == pytest.approx(left + (box.x + box.w) * scale, abs=2)

@@ -1,6 +1,7 @@
 """The bench on a real clip: every figure is there and plausible, and a wrong ground truth is refused."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,13 +10,14 @@ from typing import Any
 
 import cv2
 import msgspec
+import numpy as np
 import pytest
 
 from edge.bench.compare import bench_clip
 from edge.bench.ground_truth import FaceTruth, FrameTruth, GroundTruth, read_truth, truth_beside
 from edge.bench.report import report_text
 from edge.errors import DataError
-from edge.settings import Settings
+from edge.settings import DetectSettings, Settings
 
 PROGRAM = Path(sys.executable).with_name("fer-edge")
 
@@ -159,3 +161,23 @@ def test_unusable_sources_and_ground_truths_have_their_own_errors(still_clip: Pa
         assert done.returncode == code, done.stderr
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_large_video_is_measured_though_the_baseline_takes_much_memory_for_a_frame(tmp_path: Path) -> None:
+    video = tmp_path / "large.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 25, (2560, 1440))
+    writer.write(np.full((1440, 2560, 3), 110, np.uint8))
+    writer.release()
+    done = bench("--source", video, "--json", "--starts", 1)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["total"]["frames"] == 1
+
+
+def test_the_time_of_yunet_counts_as_face_detection(short_clip: Path) -> None:
+    model = os.environ.get("YUNET")
+    if not model:
+        pytest.skip("YUNET is not set to the path of the network YuNet")
+    settings = msgspec.structs.replace(Settings(), detect=DetectSettings(detector="yunet", model=model))
+    result = bench_clip(settings, short_clip, None)
+    assert result.fer_edge.scans > 0
+    assert 0.2 * result.fer_edge.cpu < result.fer_edge.cascade

@@ -1,6 +1,7 @@
 """Recall by size and pose: what counts as found, as false, and as neither; and the files it is counted against."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,12 @@ def test_a_real_video_is_counted(real_clips: Path) -> None:
     assert (band["pose"], band["size"], total["false"]) == ("frontal", 0.12, 0)
     assert band["faces"] > 0
     assert band["found"] >= 0.9 * band["faces"]
+
+
+def test_annotations_that_never_end_or_nest_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "v.json").write_bytes(b'{"7":' + b"[" * 100_000)
+    with pytest.raises(DataError, match=r"v\.json: not the ground truth of a video"):
+        read_annotations(tmp_path / "v.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(DataError, match=r"pipe\.json: cannot be read: this is a named pipe"):
+        read_annotations(tmp_path / "pipe.json")

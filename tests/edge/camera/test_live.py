@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edge.camera.live import LatestFrame, LiveSource, StallDetector
+from edge.camera.memory_guard import OPENING_CAMERA, OPENING_STREAM, MemoryGuard
 from edge.errors import CameraStalled, SourceError
 from edge.records import Frame, Gray
 from tests.conftest import wait_until
@@ -270,19 +271,21 @@ def write_noise(file: Path) -> None:
     writer.release()
 
 
-def test_a_camera_that_fills_the_memory_before_it_is_open_is_given_up() -> None:
+@pytest.mark.parametrize(("most", "given_up_at"), [(OPENING_CAMERA, 400), (OPENING_STREAM, 300)])
+def test_a_camera_that_fills_the_memory_before_it_is_open_is_given_up(most: int, given_up_at: int) -> None:
     sizes = itertools.count(50_000_000, 100_000_000)
     hanging = threading.Event()
     started = time.monotonic()
-    with pytest.raises(SourceError, match="camera 1: 400 MB came, and no picture that ends"):
-        LiveSource(lambda: hanging.wait(10) and FakeCamera(), "camera 1", 5.0, resident=lambda: next(sizes))
+    memory = MemoryGuard("camera 1", most, lambda: next(sizes))
+    with pytest.raises(SourceError, match=f"camera 1: {given_up_at} MB came, and no picture that ends"):
+        LiveSource(lambda: hanging.wait(10) and FakeCamera(), "camera 1", 5.0, memory=memory)
     hanging.set()
     assert time.monotonic() - started < 2
 
 
 def test_a_picture_without_end_is_given_up_and_not_waited_for() -> None:
     camera, size = FakeCamera(), [100_000_000]
-    source = LiveSource(lambda: camera, "camera 1", 5.0, resident=lambda: size[0])
+    source = LiveSource(lambda: camera, "camera 1", 5.0, memory=MemoryGuard("camera 1", resident=lambda: size[0]))
     frames = source.frames()
     camera.give(1)
     next(frames)

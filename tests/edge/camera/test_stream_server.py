@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,10 +98,11 @@ def test_a_camera_that_refuses_user_or_password_is_said_to(guarded: Guarded, tmp
 
 
 def test_the_right_password_is_understood_whatever_its_characters(guarded: Guarded, tmp_path: Path) -> None:
-    """The camera lets FFmpeg in, and us when we ask for the reason: what is left is that it has no such stream."""
+    """The camera lets us in, and FFmpeg where it is asked: what is left is that it has no such stream."""
     assert "refused (404). Is the address right?" in failure(settings(tmp_path, guarded.url, PASSWORD))
     agents = {line for request in guarded.requests if "response=" in request for line in request.splitlines()}
-    assert any("Lavf" in line for line in agents)
+    assert any("Lavf" in line for line in agents) == guarded.url.startswith("rtsp")
+    assert "User-Agent: fer-edge" in agents
     assert not [request for request in guarded.requests if "SECRET" in request]
 
 
@@ -155,16 +157,18 @@ def test_ffmpeg_itself_checks_the_certificate_too(certificates: Path) -> None:
     good.load_cert_chain(certificates / "camera.pem", certificates / "camera.key")
     bad = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     bad.load_cert_chain(certificates / "other.pem", certificates / "other.key")
-    received: list[bytes | str] = []
+    received: list[Any] = []
     for scheme in ("https", "rtsps"):
         with socket.create_server(("127.0.0.1", 0)) as server:
 
-            def serve(server: socket.socket = server) -> None:
+            def serve(server: socket.socket = server, scheme: str = scheme) -> None:
                 for context in (good, bad):
                     client, _ = server.accept()
                     try:
                         with context.wrap_socket(client, server_side=True) as connection:
                             received.append(connection.recv(1000))
+                            if scheme == "https":
+                                connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp4\r\n\r\n")
                     except ssl.SSLError as error:
                         received.append(error.reason)
                 server.close()
@@ -174,7 +178,10 @@ def test_ffmpeg_itself_checks_the_certificate_too(certificates: Path) -> None:
             url = f"{scheme}://u:SECRET@127.0.0.1:{server.getsockname()[1]}/s"
             failure(CameraSettings(url, ca_file=str(certificates / "camera.pem")))
             thread.join(10)
-    assert received == [b"", "TLSV1_ALERT_UNKNOWN_CA"] * 2, "nothing was sent but handshakes"
+    assert received[1::2] == ["TLSV1_ALERT_UNKNOWN_CA"] * 2
+    assert received[2] == b"", "nothing was sent but a handshake"
+    assert received[0].startswith(b"GET /s HTTP/1.1\r\n")
+    assert b"Authorization" not in received[0]
 
 
 @pytest.mark.parametrize("name", ["none.pem", "a;b.pem"])

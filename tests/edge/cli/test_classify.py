@@ -51,7 +51,7 @@ def test_a_detect_key_counts_and_the_others_keep_the_finer_scan(
 
 def test_a_wrong_value_is_still_named(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
-    for text in ("detect = 3\n", "[detect]\nwidth = 3\n"):
+    for text in ("detect = 3\n", "[detect]\nmin_face = 3\n"):
         config.write_text(text)
         with pytest.raises(SettingsError, match="detect"):
             classify(Namespace(config=config, images=[PORTRAIT], json=True, bundle=None))

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from edge.cli.main import _parser
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import find_bundle
-from edge.model.preprocessing import LABELS
 from edge.settings import ModelSettings
 from tests.conftest import PORTRAIT, ROOT, Broker, free_port, wait_until
 from tests.edge.listener import listening
@@ -76,7 +76,7 @@ def test_a_folder_runs_in_media_time(portraits: Path, four_fps: Path) -> None:
     assert done.returncode == 0
     events = lines(done)
     assert [event["kind"] for event in events] == ["appeared", "left"]
-    assert events[0]["expression"]["label"] in LABELS
+    assert events[0]["expression"]["label"] in FER2013_LABELS
     assert "frames       8 (1.8 s of video)" in done.stderr
 
 
@@ -185,7 +185,7 @@ def test_classify_prints_one_object_per_picture_and_continues_after_a_bad_one(tm
     [face], nobody = told[0]["faces"], told[1]["faces"]
     assert nobody == []
     assert set(face) == {"box", "expression", "confidence", "scores"}
-    assert tuple(face["scores"]) == LABELS
+    assert tuple(face["scores"]) == FER2013_LABELS
     assert face["scores"][face["expression"]] == face["confidence"] == max(face["scores"].values())
     x, y, w, h = face["box"]
     assert x < 164 < x + w
@@ -347,7 +347,7 @@ def test_aggregate_only_prints_counts_and_keeps_nothing_about_one_face(couple: P
     [told] = lines(done)
     jsonschema.validate(told, json.loads((ROOT / "docs" / "aggregate.schema.json").read_text()))
     assert (told["people"], told["seconds"], sum(told["expressions"].values())) == (2, 3.75, 2)
-    assert "faces " not in done.stderr
+    assert "\nfaces " not in done.stderr
     assert "expressions" not in done.stderr
     config.write_text(COUNTING.replace("= 2", "= 3"))
     assert fer_edge("run", "--source", couple, "--config", config).stdout == ""

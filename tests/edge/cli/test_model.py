@@ -11,12 +11,21 @@ import pytest
 
 from edge.cli.main import _parser
 from edge.errors import UsageError
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import DEFAULT
 from edge.model.registry import ModelRegistry
 from tests.conftest import Broker, wait_until
 from tests.edge.cli.test_main import PROGRAM, fer_edge
 from tests.edge.listener import listening
-from tests.edge.model.bundles import accept, bundle_named, failing_bundle, zip_bundle
+from tests.edge.model.bundles import (
+    AFFECTNET,
+    accept,
+    bundle_named,
+    failing_bundle,
+    relabelled_bundle,
+    spoil_golden,
+    zip_bundle,
+)
 
 
 def test_the_list_warns_when_the_settings_name_a_bundle(tmp_path: Path) -> None:
@@ -26,6 +35,17 @@ def test_the_list_warns_when_the_settings_name_a_bundle(tmp_path: Path) -> None:
     done = fer_edge("model", "list", "--config", config)
     assert "that is what runs" in done.stderr
     assert done.stdout.splitlines()[2].startswith("in use    mine-")
+
+
+def test_a_model_without_the_expression_of_a_preset_is_not_put_in_use(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    preset = '[[preset]]\nname = "sneer"\nexpression = "contempt"\n'
+    config.write_text(f'[store]\nfolder = "{tmp_path / "state"}"\n{preset}')
+    done = fer_edge("model", "install", bundle_named(tmp_path, "mine"), "--config", config)
+    assert (done.returncode, "has no expression 'contempt'" in done.stderr) == (3, True), done.stderr
+    assert ModelRegistry(tmp_path / "state").installed() == []
+    done = fer_edge("model", "install", relabelled_bundle(tmp_path, "other", AFFECTNET), "--config", config)
+    assert (done.returncode, done.stdout.startswith("in use: other-")) == (0, True), done.stderr
 
 
 def test_install_list_roll_back_and_use(tmp_path: Path) -> None:
@@ -70,15 +90,18 @@ def test_a_user_who_may_not_read_the_state_is_told_to_use_sudo(
 @pytest.mark.slow
 def test_the_service_publishes_which_model_runs_and_why_another_does_not(tmp_path: Path, broker: Broker) -> None:
     state = tmp_path / "state"
-    ModelRegistry(state).install(failing_bundle(tmp_path, "bad"), accept)
+    bad = relabelled_bundle(tmp_path, "bad", AFFECTNET)
+    spoil_golden(bad)
+    ModelRegistry(state).install(bad, accept)
     config = tmp_path / "config.toml"
     config.write_text(
         f'[store]\nfolder = "{state}"\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "kiosk"\n'
+        '[homeassistant]\nenabled = true\n[[preset]]\nname = "sneer"\nexpression = "contempt"\n'
     )
     environ = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "nobody"), "RUNTIME_DIRECTORY": str(tmp_path)}
     words = [PROGRAM, "run", "--config", config, "--events", "mqtt", "--source", "demo", "--realtime"]
     with listening(broker.port) as listener, subprocess.Popen(words, env=environ, stderr=subprocess.DEVNULL) as kiosk:
-        wait_until(lambda: listener.of("verification") and listener.json("fault"), 60)
+        wait_until(lambda: listener.of("verification") and listener.json("fault") and listener.of("event"), 60)
         kiosk.terminate()
     assert (listener.json("verification")[0]["model"], listener.json("verification")[0]["ok"]) == (
         DEFAULT,
@@ -86,3 +109,8 @@ def test_the_service_publishes_which_model_runs_and_why_another_does_not(tmp_pat
     )
     fault = listener.json("fault")[0]
     assert (fault["code"], "golden outputs differ" in fault["sentence"]) == (4, True)
+    descriptions = [json.loads(text) for topic, text, _ in listener.messages if topic.endswith("/config")]
+    options = [described["cmps"]["expression"]["options"][:-2] for described in descriptions]
+    assert options == [list(AFFECTNET), list(FER2013_LABELS)], (
+        "first those of the chosen model, then of the one that runs"
+    )

@@ -10,26 +10,30 @@ import pytest
 
 from edge.diagnostics.device_checks import check_camera, check_detector, check_model, describe_source
 from edge.model.bundle import find_bundle
-from edge.settings import CameraSettings, DetectSettings, ModelSettings
+from edge.settings import CameraSettings, DetectSettings, ModelSettings, Preset
 from tests.edge.diagnostics.findings import PYTHON, level_of
 from tests.edge.mjpeg import FPS, Mjpeg, noisy_pictures
 
+DETECT = DetectSettings(min_face=0.12)
+
 
 def test_camera() -> None:
-    found = check_camera(PYTHON, CameraSettings(source="demo"))
+    found = check_camera(PYTHON, CameraSettings(source="demo"), DETECT)
     assert (found.level, found.sentence) == ("ok", "source demo: a frame of 640x480")
-    assert "no answer within 0.01 s" in check_camera(PYTHON, CameraSettings(source="demo"), seconds=0.01).sentence
+    assert (
+        "no answer within 0.01 s" in check_camera(PYTHON, CameraSettings(source="demo"), DETECT, seconds=0.01).sentence
+    )
 
 
 def test_what_a_camera_delivers_is_shown() -> None:
     with Mjpeg(noisy_pictures) as server:
-        sentence = check_camera(PYTHON, CameraSettings(source=server.url)).sentence
+        sentence = check_camera(PYTHON, CameraSettings(source=server.url), DETECT).sentence
     measured = re.search(r"a frame of 320x240, ([\d.]+) frames/s measured$", sentence)
     assert measured, sentence
     assert 2 < float(measured[1]) < 1.5 * FPS
     frame = {"width": 1280, "height": 720, "darkest": 0, "brightest": 255, "fps": 4.96, "description": "YUYV 1280x720"}
     answering = ("sh", "-c", f"echo '{json.dumps(frame)}'")
-    assert check_camera(answering, CameraSettings()).sentence == (
+    assert check_camera(answering, CameraSettings(), DETECT).sentence == (
         "V4L2 camera /dev/video0: a frame of 1280x720, 5.0 frames/s measured; it sends YUYV 1280x720"
     )
 
@@ -40,15 +44,25 @@ def test_a_source_is_described_by_its_kind_and_without_its_password() -> None:
     assert describe_source("picamera2:1") == "Raspberry Pi camera picamera2:1"
 
 
+def test_a_frame_that_is_too_small_for_the_smallest_face(tmp_path: Path) -> None:
+    (tmp_path / "small.pgm").write_bytes(b"P5 480 270 255\n" + bytes(range(256)) * 506 + bytes(64))
+    found = check_camera(PYTHON, CameraSettings(source=str(tmp_path)), DetectSettings(min_face=0.05))
+    assert level_of(found) == "warn"
+    assert "0.089 of the shorter side of 480x270" in found.sentence
+    assert found.remedy.endswith("set detect.min_face = 0.089")
+    reachable = DetectSettings(min_face=0.089)
+    assert level_of(check_camera(PYTHON, CameraSettings(source=str(tmp_path)), reachable)) == "ok"
+
+
 def test_a_missing_camera() -> None:
-    found = check_camera(PYTHON, CameraSettings(source="/dev/video99"))
+    found = check_camera(PYTHON, CameraSettings(source="/dev/video99"), DETECT)
     assert level_of(found) == "fail"
     assert "no such camera" in found.sentence
 
 
 def test_a_covered_lens(tmp_path: Path) -> None:
     (tmp_path / "dark.pgm").write_bytes(b"P5 64 48 255\n" + bytes(64 * 48))
-    assert level_of(check_camera(PYTHON, CameraSettings(source=str(tmp_path)))) == "warn"
+    assert level_of(check_camera(PYTHON, CameraSettings(source=str(tmp_path)), DETECT)) == "warn"
 
 
 def test_model() -> None:
@@ -63,6 +77,12 @@ def test_a_damaged_model(tmp_path: Path) -> None:
     found = check_model(PYTHON, ModelSettings(bundle=str(folder)))
     assert level_of(found) == "fail"
     assert "sha256" in found.sentence
+
+
+def test_a_preset_whose_expression_the_model_lacks() -> None:
+    found = check_model(PYTHON, ModelSettings(), (Preset("smile", "happy"), Preset("sneer", "contempt")))
+    assert level_of(found) == "fail"
+    assert "preset 'sneer': the model student has no expression 'contempt'" in found.sentence
 
 
 @pytest.mark.parametrize(("change", "level"), [("steps", "warn"), ("labels", "fail")])

@@ -1,6 +1,7 @@
 """Measured accuracy against the card's: what is accepted, and which faults of the data are named."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 
 from edge.evaluation.accuracy import judge_accuracy, measure_accuracy
 from edge.evaluation.fer2013 import LabelledFaces
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.model.preprocessing import LABELS
 from edge.records import Accuracy
+from tests.edge.model.bundles import AFFECTNET, PERMUTED, relabelled_bundle
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def labelled(blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]],
     pixels, predictions = blobs_and_predictions
     labels = predictions.copy()
     wrong = round(len(labels) * (1 - accuracy))
-    labels[:wrong] = (labels[:wrong] + 1) % len(LABELS)
+    labels[:wrong] = (labels[:wrong] + 1) % len(FER2013_LABELS)
     return LabelledFaces(pixels, labels, None)
 
 
@@ -91,7 +93,36 @@ def test_swapped_labels_of_the_data_are_detected_and_named(
     found = judged(classifier, LabelledFaces(pixels, labels, None))
     assert not found.ok
     assert "look swapped" in found.sentence
-    assert LABELS[first] in found.sentence
+    assert FER2013_LABELS[first] in found.sentence
+
+
+def test_other_classes_than_the_cards_are_named(tmp_path: Path) -> None:
+    """A card that lacks classes of the data, and data that lack a class of the card."""
+    classifier = Classifier(open_bundle(relabelled_bundle(tmp_path, "eight", AFFECTNET)))
+    labels = classifier.card.labels
+    rng = np.random.default_rng(5)
+    faces = rng.integers(0, 256, (len(labels) - 1, 48, 48)).astype(np.uint8)
+    shown = np.array([index for index, label in enumerate(labels) if label != "contempt"], np.int64)
+    found = judged(classifier, LabelledFaces(faces, shown, None, None, labels, {"bored": 3}))
+    assert "faces of classes that the card has not are left out: 3 bored" in found.sentence
+    assert "no face is labelled contempt" in found.sentence
+    assert found.recalls.keys() == {*labels} - {"contempt"}
+    with pytest.raises(ValueError, match="the faces are labelled"):
+        measure_accuracy(classifier, LabelledFaces(faces, shown, None))
+
+
+def test_a_card_in_another_order_is_measured_alike(
+    tmp_path: Path, classifier: Classifier, blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]]
+) -> None:
+    permuted = Classifier(open_bundle(relabelled_bundle(tmp_path, "permuted", PERMUTED)))
+    everything = labelled(blobs_and_predictions, 0.7)
+    leads = np.array([np.diff(np.sort(classifier.logits(face))[-2:])[0] for face in everything.pixels])
+    faces = everything.select(leads > 0)  # of two equal logits the first one wins
+    names = permuted.card.labels
+    translated = np.array([names.index(FER2013_LABELS[label]) for label in faces.labels], np.int64)
+    expected, found = judged(classifier, faces), judged(permuted, replace(faces, labels=translated, names=names))
+    assert (found.accuracy, found.recalls) == (expected.accuracy, expected.recalls)
+    assert list(found.recalls) == [label for label in names if label in expected.recalls]
 
 
 def test_limited_range_pictures_of_a_data_set_are_detected(

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge.errors import DataError
-from edge.evaluation.fer2013 import LabelledFaces, Split, measured_split, pictures, read_data, read_faces
-from edge.model.preprocessing import LABELS
+from edge.evaluation.fer2013 import LabelledFaces, Split, measured_split, read_data, read_faces
+from edge.evaluation.picture_tree import pictures
+from edge.labels import FER2013_LABELS
 from tests.edge.hostile_files import make_tree
 
 
@@ -157,7 +158,7 @@ def test_a_header_that_is_not_understood_is_named(tmp_path: Path) -> None:
     assert set(read_data(file).splits) == {Split.TRAINING}
 
 
-CLASSES = f"0..6 or {', '.join(LABELS)}"
+CLASSES = f"0..6 or {', '.join(FER2013_LABELS)}"
 BAD = {
     row(7, 0, "Training"): f"label '7' is not {CLASSES}",
     f"²,{pixels(0)},Training\n": f"label '²' is not {CLASSES}",
@@ -262,11 +263,48 @@ def test_a_tree_is_read_by_its_folder_names_in_upper_or_lower_case(tmp_path: Pat
     (tmp_path / "Train" / "angry" / "notes.txt").write_text("no picture")
     (tmp_path / "Train" / "angry" / "._b.jpg").write_text("what macOS leaves")
     faces = read_faces(tmp_path, "Training")
-    assert [LABELS[label] for label in faces.labels] == ["happy", "angry"]
+    assert [FER2013_LABELS[label] for label in faces.labels] == ["happy", "angry"]
     assert faces.pixels[:, 5, 5].tolist() == [200, 40]
     assert faces.rows is None
-    assert [LABELS[label] for label in read_faces(tmp_path, "test").labels] == ["surprise"]
+    assert [FER2013_LABELS[label] for label in read_faces(tmp_path, "test").labels] == ["surprise"]
     assert measured_split(tmp_path) is Split.TEST
+
+
+OTHERS = ("neutral", "contempt", "happiness")
+
+
+@pytest.mark.parametrize("names", [OTHERS, FER2013_LABELS[::-1]], ids=["others", "another order"])
+def test_the_classes_are_those_of_other_labels(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Numbers are FER2013's, and names have other words; what the labels lack is left out and counted."""
+    file = tmp_path / "own.csv"
+    words = ["3", "happy", "Happiness", "6.0", "neutral", "0", "anger", *(["contempt"] if "contempt" in names else [])]
+    lines = "".join(f"{word},{pixels(10 * number)},PublicTest\n" for number, word in enumerate(words))
+    file.write_text("emotion,pixels,Usage\n" + lines)
+    for number, word in enumerate(word for word in words if word.isalpha()):
+        draw(tmp_path / "tree" / word / f"{number}.png", number)
+    known = {"happiness": "happiness"} if "happiness" in names else {"happiness": "happy"}
+    expected = [known["happiness"]] * 3 + ["neutral"] * 2
+    expected += ["contempt"] if "contempt" in names else ["angry"] * 2
+    for split in ("PublicTest", None):
+        faces = read_faces(file, split, names)
+        assert [names[label] for label in faces.labels] == expected
+        assert faces.names == names
+        assert faces.left_out == ({"angry": 2} if "contempt" in names else {})
+    tree = read_faces(tmp_path / "tree", None, names)
+    assert sorted(names[label] for label in tree.labels) == sorted(expected[1:3] + expected[4:5] + expected[-1:])
+    [data] = read_data(file, names).splits.values()
+    assert data.labels.tolist() == faces.labels.tolist()
+
+
+def test_faces_that_show_nothing_the_labels_have_are_an_error(csv: Path) -> None:
+    for read in (lambda: read_faces(csv, "Training", ("calm", "cross")), lambda: read_data(csv, ("calm", "cross"))):
+        with pytest.raises(DataError, match=r"no face shows one of calm, cross; they show: .*1 happy.*FER2013's"):
+            read()
+
+
+def test_a_split_without_a_face_of_the_labels_is_none(csv: Path) -> None:
+    data = read_data(csv, ("angry", "calm"))
+    assert set(data.splits) == {Split.PUBLIC}
 
 
 def test_every_kind_of_picture_is_read_and_what_is_not_is_counted_and_named(
@@ -356,7 +394,7 @@ def test_foreign_labels_and_unreadable_pictures_of_a_tree_are_bad_rows(tmp_path:
     (tmp_path / "train" / "sad" / "empty.png").write_bytes(b"")
     (tmp_path / "train" / "sad" / "text.jpg").write_text("not a picture")
     data = read_data(tmp_path)
-    nowhere = f"in no folder named {', '.join(LABELS)}"
+    nowhere = f"in no folder named {', '.join(FER2013_LABELS)}"
     assert [str(bad) for bad in data.bad] == [
         f"c.png: {nowhere}",
         f"train/4/b.png: {nowhere}; numbers are not read, since trees differ in their order",
@@ -384,7 +422,7 @@ def test_the_real_data_has_its_published_counts(fer2013: Path) -> None:
 
 def test_each_folder_is_read_once_however_links_lead_to_it(tmp_path: Path) -> None:
     faces = read_faces(make_tree(tmp_path / "tree"))
-    assert faces.labels.tolist() == [LABELS.index("happy")]
+    assert faces.labels.tolist() == [FER2013_LABELS.index("happy")]
     assert pictures(tmp_path / "tree") == ["happy/face.jpg"], "the folder itself goes before the links to it"
 
 

@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 
 from edge.evaluation.metrics import measure, reliability_diagram
+from edge.labels import FER2013_LABELS
 
 
 def test_figures_of_a_case_worked_out_by_hand() -> None:
     labels = np.array([0, 0, 0, 3, 3, 6])
     predictions = np.array([0, 0, 3, 3, 3, 0])
-    figures = measure(labels, predictions)
+    figures = measure(labels, predictions, FER2013_LABELS)
     assert figures.n == 6
     assert figures.accuracy == pytest.approx(4 / 6)
     assert figures.confusion[0, 3] == 1
@@ -21,7 +22,7 @@ def test_figures_of_a_case_worked_out_by_hand() -> None:
 
 def test_figures_of_no_faces_are_an_error() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        measure(np.array([], np.int64), np.array([], np.int64))
+        measure(np.array([], np.int64), np.array([], np.int64), FER2013_LABELS)
 
 
 def test_calibration_is_measured_in_ten_equal_bins() -> None:

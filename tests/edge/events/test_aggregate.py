@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from edge.events.aggregate import AggregateCounter, IntervalCounts
 from edge.events.episodes import Change
-from edge.model.preprocessing import LABELS, expression
+from edge.labels import FER2013_LABELS
+from edge.model.preprocessing import expression
 from edge.records import EventKind
 from edge.settings import PrivacySettings
 
@@ -12,7 +13,7 @@ PRIVACY = PrivacySettings(aggregate_only=True, interval_seconds=60, minimum_peop
 
 
 def change(track: int, kind: EventKind, label: str | None = None, name: str | None = None) -> Change:
-    shown = expression(np.eye(7)[LABELS.index(label)]) if label else None
+    shown = expression(np.eye(7)[FER2013_LABELS.index(label)], FER2013_LABELS) if label else None
     return Change(track, kind, shown, 0.0, None if shown else "blurred", None, name)
 
 

@@ -9,12 +9,13 @@ import pytest
 
 from edge.events.episodes import Change, EpisodeSpan
 from edge.events.factory import EventFactory, to_json
+from edge.labels import FER2013_LABELS
 from edge.model.preprocessing import expression
 from edge.system.clock import Moment, clock_synced, live_time, media_time, moment
 from tests.conftest import ROOT
 
 STARTED = datetime(2026, 11, 22, 10, 0, tzinfo=timezone(timedelta(hours=1)))
-HAPPY = expression(np.array([0.01, 0.0, 0.02, 0.9, 0.01, 0.04, 0.02]))
+HAPPY = expression(np.array([0.01, 0.0, 0.02, 0.9, 0.01, 0.04, 0.02]), FER2013_LABELS)
 SAMPLES = ROOT / "tests" / "golden" / "events.jsonl"
 
 

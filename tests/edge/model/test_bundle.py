@@ -2,16 +2,19 @@ import json
 import platform
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.errors import BundleError
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.model.preprocessing import LABELS, encode
+from edge.model.preprocessing import encode
 from edge.settings import ModelSettings
+from tests.edge.model.bundles import AFFECTNET, BUNDLED, PERMUTED, TWO, relabelled_bundle
 
 BUNDLES = sorted(find_bundle(ModelSettings().bundle).parent.iterdir())
 
@@ -34,7 +37,7 @@ def test_shipped_bundles_give_their_golden_outputs(folder: Path) -> None:
     outputs = np.stack([classifier.logits(face) for face in bundle.golden.faces])
     tolerance = bundle.card.allowed_lsb(classifier.runtime, platform.machine())
     assert np.abs(outputs.astype(int) - bundle.golden.outputs).max() <= tolerance
-    assert bundle.golden.labels == LABELS
+    assert bundle.golden.labels == FER2013_LABELS
     assert len(np.unique(bundle.golden.outputs, axis=0)) > 8  # equal outputs for all inputs would prove little
 
 
@@ -58,7 +61,19 @@ def test_a_flipped_byte_is_detected(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"labels": sorted(LABELS)}, "its labels are angry, disgust, fear, happy, neutral"),
+        (
+            {"labels": sorted(FER2013_LABELS)},
+            r"golden\.npz: its labels are angry, .*, the card's angry",
+        ),
+        ({"labels": ["happy"]}, r"card\.json: there are 1 labels, and 2 to 16 are possible"),
+        ({"labels": [f"face-{number}" for number in range(17)]}, "there are 17 labels"),
+        ({"labels": ["happy", "sad", "happy"]}, "the label 'happy' is there twice"),
+        ({"labels": ["happy", "nobody"]}, "'nobody' is no label: this word is reserved"),
+        ({"labels": ["happy", "Sad"]}, "'Sad' is no label: use up to 32 of a-z"),
+        ({"labels": ["happy", "sad\n"]}, "is no label"),
+        ({"labels": ["happy", "0"]}, "'0' is no label.* begin with a letter"),
+        ({"labels": ["happy", "s" * 33]}, "is no label: use up to 32"),
+        ({"labels": ["happy", ""]}, "is no label"),
         ({"input_shape": [1, 64, 64, 1]}, "its input is"),
         ({"schema_version": 2}, "a card of version 2, and this fer-edge reads 4: make the bundle again"),
         ({"schema_version": 5}, "a card of version 5, and this fer-edge reads 4: upgrade fer-edge"),
@@ -72,6 +87,37 @@ def test_the_error_says_what_differs_from_the_card(copy: Path, change: dict[str,
     change_card(copy, **change)
     with pytest.raises(BundleError, match=words):
         open_bundle(copy)
+
+
+@pytest.mark.parametrize("outputs", [PERMUTED, TWO, AFFECTNET], ids="-".join)
+def test_the_card_names_the_outputs(tmp_path: Path, outputs: dict[str, int]) -> None:
+    bundle = open_bundle(relabelled_bundle(tmp_path, "other", outputs))
+    told = Classifier(bundle).classify(bundle.golden.faces[3])
+    assert tuple(told.scores) == tuple(outputs)
+    assert told.label == max(told.scores, key=lambda label: told.scores[label])
+
+
+def test_a_bundle_with_its_labels_in_another_order_says_the_same(tmp_path: Path) -> None:
+    plain, permuted = open_bundle(BUNDLED), open_bundle(relabelled_bundle(tmp_path, "permuted", PERMUTED))
+    assert sorted(permuted.card.labels) == sorted(plain.card.labels)
+    classifiers = (Classifier(plain), Classifier(permuted))
+    for face in plain.golden.faces:
+        expected, told = (classifier.classify(face) for classifier in classifiers)
+        assert told.scores == expected.scores
+        assert told.scores[told.label] == expected.confidence, "the same label, or one of two that are equally likely"
+
+
+def test_a_network_with_another_number_of_logits_than_labels_is_rejected(tmp_path: Path) -> None:
+    folder = relabelled_bundle(tmp_path, "two", TWO)
+    other = open_bundle(relabelled_bundle(tmp_path, "eight", AFFECTNET))
+    with pytest.raises(BundleError, match="the network gives 2 logits, and the card has 8 labels"):
+        Classifier(replace(other, model=open_bundle(folder).model))
+
+
+def test_training_takes_only_bundles_with_the_labels_of_fer2013(tmp_path: Path) -> None:
+    folder = relabelled_bundle(tmp_path, "permuted", PERMUTED)
+    with pytest.raises(BundleError, match=r"its labels are surprise, sad, .*; needed are angry, disgust"):
+        open_bundle(folder, FER2013_LABELS)
 
 
 def test_a_network_with_another_quantization_than_the_cards_is_rejected(copy: Path) -> None:
@@ -91,7 +137,7 @@ def test_an_empty_or_missing_file_is_named(copy: Path, name: str, damage: Callab
 def test_golden_outputs_with_swapped_labels_are_rejected(copy: Path) -> None:
     with np.load(copy / "golden.npz") as stored:
         parts = dict(stored)
-    parts["labels"] = np.array(sorted(LABELS))
+    parts["labels"] = np.array(sorted(FER2013_LABELS))
     np.savez(copy / "golden.npz", **parts)
     with pytest.raises(BundleError, match=r"golden\.npz: its labels"):
         open_bundle(copy)

@@ -17,10 +17,10 @@ import pytest
 from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.model.edgetpu import CrashMarker, EdgeTpu, retry_delay
-from edge.model.edgetpu_trial import TRIAL_SECONDS, EdgeTpuTrial
+from edge.model.edgetpu_trial import TRIAL_SECONDS, EdgeTpuTrial, TrialResult
 from edge.model.loader import open_deployed
 from edge.settings import ModelSettings, Settings, StoreSettings
-from tests.conftest import StandIn, wait_until
+from tests.conftest import StandIn, no_more_files, wait_until
 from tests.edge.system.test_systemd import Systemd, start
 
 
@@ -187,6 +187,39 @@ def test_a_device_that_vanishes_between_trial_and_use_is_not_used(standin: Stand
     wait_until(lambda: trial._process.poll() is not None, 60)
     standin.plays("absent")
     assert device.after(0) == "cpu (degraded)"
+
+
+class HealthyTrial(EdgeTpuTrial):
+    """A trial that has succeeded, and has no files open that its end could close."""
+
+    def __init__(self, _settings: ModelSettings) -> None: ...
+
+    def poll(self) -> TrialResult:
+        return TrialResult("healthy", "the Edge TPU works")
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_process_that_can_open_no_more_files_goes_on_with_the_cpu(standin: StandIn, loaded: bool) -> None:
+    if loaded:  # the library, so that the runtime is the next thing that needs a file
+        assert Device(standin).after(0) == "edgetpu"
+    bundle = open_bundle(standin.bundle)
+    edgetpu = EdgeTpu(bundle, model(standin), CrashMarker(None), wanted=False, trial=HealthyTrial)
+    edgetpu.poll()
+    with no_more_files():
+        edgetpu.poll()
+    assert not edgetpu.working
+    assert edgetpu.degraded
+    assert np.array_equal(
+        Classifier(bundle, accelerator=edgetpu).logits(bundle.golden.faces[0]), bundle.golden.outputs[0]
+    )
+
+
+def test_a_trial_that_cannot_be_started_keeps_no_files(standin: StandIn) -> None:
+    before = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    for spare in range(4):
+        with no_more_files(spare), pytest.raises(OSError, match="Too many open files"):
+            EdgeTpuTrial(model(standin))
+    assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
 
 
 def test_a_bundle_without_a_compiled_network_stays_degraded(standin: StandIn) -> None:

@@ -1,7 +1,9 @@
+import cv2
 import numpy as np
 import pytest
 
-from edge.model.preprocessing import INPUT_SIZE, LABELS, Temperature, crop, dequantize, encode, quantize
+from edge.labels import FER2013_LABELS
+from edge.model.preprocessing import INPUT_SIZE, Temperature, crop, dequantize, encode, quantize
 from edge.records import Box
 from tests.conftest import ROOT
 
@@ -13,7 +15,7 @@ def ramp(width: int, height: int) -> np.ndarray:
 
 
 def test_the_labels_have_fer2013s_order() -> None:
-    assert LABELS == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+    assert FER2013_LABELS == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 
 def test_a_48_pixel_box_without_margin_is_cropped_unchanged() -> None:
@@ -37,6 +39,23 @@ def test_the_border_is_repeated_outside_the_picture() -> None:
 def test_a_wide_box_becomes_the_square_around_its_centre() -> None:
     picture = ramp(200, 200)
     assert np.array_equal(crop(picture, Box(50, 60, 48, 28), 0.0), picture[50:98, 50:98])
+
+
+@pytest.mark.parametrize("roll", [-30.0, 30.0])
+def test_a_head_that_leans_is_turned_upright(roll: float) -> None:
+    coarse = np.random.default_rng(1).integers(0, 256, (20, 20), np.uint8)
+    picture = cv2.resize(coarse, (200, 200), interpolation=cv2.INTER_CUBIC)
+    leaning = cv2.warpAffine(picture, cv2.getRotationMatrix2D((99.5, 99.5), -roll, 1.0), (200, 200))
+    box = Box(70, 70, 60, 60)
+    upright = crop(picture, box, 0.0).astype(int)
+    assert np.abs(crop(leaning, box, 0.0, roll).astype(int) - upright).max() <= 8
+    assert np.abs(crop(leaning, box, 0.0).astype(int) - upright).max() > 50
+
+
+def test_a_small_roll_is_left_as_it_is() -> None:
+    assert np.array_equal(
+        crop(ramp(100, 100), Box(20, 20, 50, 50), 0.0, 9.0), crop(ramp(100, 100), Box(20, 20, 50, 50), 0.0)
+    )
 
 
 @pytest.mark.parametrize("box", [Box(0, 0, 0, 10), Box(500, 500, 20, 20), Box(-90, 0, 20, 20)])

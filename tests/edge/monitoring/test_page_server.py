@@ -48,6 +48,12 @@ def serving(seconds: float, app: Callable[..., list[bytes]]) -> Iterator[tuple[s
     thread.join()
 
 
+def test_a_start_waits_for_no_name_server() -> None:
+    server = PageServer("127.0.0.1", 0)
+    server.server_close()
+    assert server.server_name == "127.0.0.1"  # a lookup would give a name
+
+
 def test_a_request_that_never_ends_is_closed_in_time() -> None:
     with serving(0.3, lambda *_: [b""]) as where, socket.create_connection(where, timeout=5) as slow:
         began = time.monotonic()

@@ -1,5 +1,4 @@
 import os
-import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from edge.events.episodes import Change
 from edge.monitoring.statistics import KernelFiles, StatisticsCollector, StatisticsInput
 from edge.mqtt.figures import DeliveryFigures, OutboxFigures
 from edge.system import hardware
+from tests.conftest import no_more_files
 
 FIGURES = OutboxFigures(waiting=3, most=100, dropped=1, damaged=0, lost=0, failed=0, durable=True)
 DELIVERY = DeliveryFigures(FIGURES, refused=2, fault=None)
@@ -122,14 +122,8 @@ def test_a_process_that_can_open_no_more_files_still_has_statistics(tmp_path: Pa
     clock = Clock()
     collector = StatisticsCollector(1, pi(tmp_path), clock)
     clock.now += 1
-    free = os.open("/dev/null", os.O_RDONLY)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-    try:
+    with no_more_files():
         statistics = collector.collect({}, given())
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert (statistics.temperature, statistics.throttled, statistics.fps) == (None, None, None)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from edge.events.episodes import Change
 from edge.events.factory import EventFactory
+from edge.labels import FER2013_LABELS
 from edge.model.preprocessing import expression
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.publisher import MqttPublisher
@@ -23,7 +24,7 @@ from tests.edge.listener import Listener, listening
 from tests.edge.proxy import Proxy
 
 MOMENT = Moment(datetime(2026, 11, 22, 10, 0, tzinfo=UTC), synced=False)
-HAPPY = expression(np.eye(7)[3])
+HAPPY = expression(np.eye(7)[3], FER2013_LABELS)
 
 
 class CommitCounter(Outbox):

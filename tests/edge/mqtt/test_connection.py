@@ -1,6 +1,7 @@
 import pytest
 
-from edge.mqtt.connection import Backoff, TakeoverDetector
+from edge.mqtt.backoff import Backoff
+from edge.mqtt.connection import TakeoverDetector
 
 
 def test_waits_are_random_below_a_limit_that_doubles() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.mqtt.messages import Reply
 from tests.conftest import Broker, wait_until
 from tests.edge.listener import listening
 from tests.edge.mqtt.delivery import device
@@ -31,6 +32,9 @@ class CuttingProxy:
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._server.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def mend(self) -> None:
+        self._count = 0
 
     def close(self) -> None:
         self._server.shutdown(socket.SHUT_RDWR)
@@ -90,6 +94,31 @@ def test_a_topic_over_which_connections_end_is_said_again(
         wait_until(lambda: proxy.cuts == 10, 15)
         wait_until(lambda: listener.last("availability") == "online", 10)
     assert "too large" not in caplog.text
+
+
+def test_a_reply_over_which_connections_end_is_lost_and_the_next_one_waits(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        caplog.at_level(logging.WARNING),
+        cutting(broker.port, 40, lambda data, _: b"kiosk/reply" in data) as proxy,
+        listening(broker.port) as listener,
+        device(tmp_path, proxy.port) as kiosk,
+    ):
+        kiosk.publisher.set_camera(is_open=True)
+        while "kiosk/reply is on its way; it is lost, and the next one is sent later" not in caplog.text:
+            cuts = proxy.cuts
+            kiosk.publisher.publish_reply(Reply(command="pause", id=str(cuts), ok=True))
+            wait_until(lambda cuts=cuts: proxy.cuts > cuts, 5)
+        cuts = proxy.cuts
+        kiosk.publisher.publish_reply(Reply(command="pause", id="waits", ok=True))
+        wait_until(lambda: listener.last("availability") == "online", 10)
+        kiosk.publish(1)
+        kiosk.wait_until_delivered()
+        assert proxy.cuts == cuts, "it waits, and all else goes on"
+        proxy.mend()
+        wait_until(lambda: listener.of("reply"), 10)
+    assert [reply["id"] for reply in listener.json("reply")] == ["waits"]
 
 
 def test_state_speaks_after_connections_that_were_cut_right_after_the_connack(broker: Broker, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 
 from edge.events.episodes import Change
 from edge.events.factory import EventFactory
-from edge.model.preprocessing import LABELS, expression
+from edge.labels import FER2013_LABELS
+from edge.model.preprocessing import expression
 from edge.mqtt.faces import FacesInView
 from edge.mqtt.messages import State
 from edge.records import EventKind
@@ -21,8 +22,8 @@ def test_the_state_says_who_is_in_view_and_since_when() -> None:
     faces = FacesInView()
 
     def after(second: int, track: int, kind: EventKind, label: str | None = None, certainty: float = 9.0) -> State:
-        logits = certainty * np.eye(7)[LABELS.index(label)] if label else None
-        shown = expression(logits) if logits is not None else None
+        logits = certainty * np.eye(7)[FER2013_LABELS.index(label)] if label else None
+        shown = expression(logits, FER2013_LABELS) if logits is not None else None
         faces.take(FACTORY.event(Change(track, kind, shown, second, None if shown else "blurred"), MOMENT))
         return faces.state
 

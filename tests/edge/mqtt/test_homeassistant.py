@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import pytest
 
-from edge.model.preprocessing import LABELS
+from edge.labels import FER2013_LABELS
 from edge.mqtt.homeassistant import birth_topic, discovery, discovery_topic
 from edge.mqtt.homeassistant_entities import DeviceDescription
 from edge.settings import HomeAssistantSettings
@@ -25,7 +25,6 @@ ORIGIN_KEYS = {"name", "sw", "url"}
 ENTITY_KEYS = {
     "p",
     "unique_id",
-    "default_entity_id",
     "name",
     "entity_category",
     "icon",
@@ -41,6 +40,7 @@ PLATFORM_KEYS = {
         "state_class",
         "unit_of_measurement",
         "expire_after",
+        "enabled_by_default",
         "json_attributes_topic",
         "json_attributes_template",
     },
@@ -55,6 +55,7 @@ DESCRIBED = DeviceDescription(
     base="fer-edge/kiosk",
     device="kiosk",
     board="Raspberry Pi 5 Model B Rev 1.0",
+    labels=FER2013_LABELS,
     pausable=True,
     statistics_seconds=60.0,
     interval_seconds=300.0,
@@ -117,20 +118,21 @@ def test_every_name_is_one_that_home_assistant_knows() -> None:
     assert made["o"].keys() <= ORIGIN_KEYS
     for component in entities(made):
         assert component.keys() <= ENTITY_KEYS | PLATFORM_KEYS[component["p"]], component
-        assert {"p", "unique_id", "default_entity_id"} <= component.keys()
+        assert {"p", "unique_id", "name"} <= component.keys()
         assert ("state_topic" in component) == (component["p"] != "button")
 
 
 @pytest.mark.parametrize("base", ["fer-edge/kiosk", "house/Hall 1/Kiosk_2", "fer-edge/10000000abcdef01"])
-def test_ids_have_the_form_that_home_assistant_wants(base: str) -> None:
-    made = payload(base=base)
+def test_the_topic_has_the_form_that_home_assistant_wants(base: str) -> None:
     assert re.fullmatch(r"homeassistant/device/[a-zA-Z0-9_-]+/config", discovery_topic(HomeAssistantSettings(), base))
-    ids = [component["default_entity_id"] for component in entities(made)]
-    for component, entity in zip(entities(made), ids, strict=True):
-        # homeassistant.core.valid_entity_id
-        assert re.fullmatch(r"(?!.+__)(?!_)[\da-z_]+(?<!_)\.(?!_)[\da-z_]+(?<!_)", entity)
-        assert entity.startswith(f"{component['p']}.")
+
+
+def test_entities_of_a_device_have_different_names_and_no_other_source_of_ids() -> None:
+    """Of the names it makes the ids, in all versions; ``default_entity_id`` would count from 2025.10 on."""
+    made = entities(payload())
+    ids = [(component["p"], re.sub(r"[^a-z0-9]+", "_", component["name"].lower())) for component in made]
     assert len(set(ids)) == len(ids)
+    assert not [component for component in made if {"object_id", "default_entity_id"} & component.keys()]
 
 
 def test_unique_ids_differ_between_entities_and_devices() -> None:
@@ -141,7 +143,7 @@ def test_unique_ids_differ_between_entities_and_devices() -> None:
 
 def test_an_enum_has_options_and_no_unit_or_state_class() -> None:
     expression = payload()["cmps"]["expression"]
-    assert expression["options"] == [*LABELS, "uncertain", "nobody"]
+    assert expression["options"] == [*FER2013_LABELS, "uncertain", "nobody"]
     assert not expression.keys() & {"unit_of_measurement", "state_class"}
 
 
@@ -204,6 +206,13 @@ def test_a_fault_is_a_code_and_a_sentence_of_at_most_255_characters() -> None:
 def test_health_is_rounded_so_that_a_history_has_fewer_rows(value: float | None, shown: str) -> None:
     assert rendered("fps", "value_template", {"fps": value}) == shown
     assert rendered("temperature", "value_template", {"temperature": value}) == shown
+
+
+@pytest.mark.parametrize("aggregate_only", [False, True])
+def test_a_count_has_no_unit_because_its_name_says_what_is_counted(aggregate_only: bool) -> None:
+    """A page with "Faces 1 faces" reads badly, and statistics that began without a unit would be broken off."""
+    made = entities(payload(aggregate_only=aggregate_only))
+    assert {one.get("unit_of_measurement") for one in made} == {None, "fps", "°C"}
 
 
 def test_a_trigger_comes_with_each_type_of_event() -> None:

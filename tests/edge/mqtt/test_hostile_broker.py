@@ -9,27 +9,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from edge.mqtt.connection import Backoff, BrokerConnection, Limits
+from edge.mqtt.backoff import Backoff
+from edge.mqtt.connection import BrokerConnection, Limits
 from edge.settings import MqttSettings
 from tests.conftest import wait_until
+from tests.edge.mqtt.packets import message, packet
 
 CONNACK = {"3.1.1": b"\x20\x02\x00\x00", "5": b"\x20\x03\x00\x00\x00"}
-
-
-def packet(first: int, length: int) -> bytes:
-    """The fixed header of a packet (MQTT 3.1.1, 2.2)."""
-    encoded = bytearray()
-    while True:
-        length, digit = divmod(length, 128)
-        encoded.append(digit | (0x80 if length else 0))
-        if not length:
-            return bytes([first]) + bytes(encoded)
-
-
-def message(topic: bytes, payload: bytes) -> bytes:
-    """A message with QoS 0."""
-    body = len(topic).to_bytes(2, "big") + topic + payload
-    return packet(0x30, len(body)) + body
 
 
 class Heard:
@@ -38,6 +24,7 @@ class Heard:
     def __init__(self) -> None:
         self.messages: list[tuple[str, int]] = []
         self.connections = 0
+        self.asked = 0
 
     def connected(self, _limits: Limits) -> None:
         self.connections += 1
@@ -45,6 +32,7 @@ class Heard:
     def lost(self, *, blamed: bool) -> None: ...
 
     def send_due(self, _connection: BrokerConnection) -> float:
+        self.asked += 1
         return 1.0
 
     def answered(self, mid: int, refusal: str, *, everything: bool) -> None: ...
@@ -100,6 +88,19 @@ def test_a_message_of_any_size_takes_little_memory_and_is_still_too_large(topic:
         assert (name.encode(), following) == (topic, ("c/pause", 2))
         assert 1024 < length < 100_000
         assert peak < 1_000_000
+        assert device.up
+
+
+def test_a_flood_is_read_many_messages_at_once_and_delays_none_by_much() -> None:
+    with connected() as (heard, device, broker):
+        before, began = heard.asked, time.monotonic()
+        for number in range(600):  # a thousand a second
+            time.sleep(max(0.0, began + number / 1000 - time.monotonic()))
+            broker.sendall(message(b"c/pause", bytes(number)))
+        wait_until(lambda: len(heard.messages) == 600, 5)
+        took = time.monotonic() - began
+        assert [length for _, length in heard.messages] == list(range(600))
+        assert heard.asked - before < 10 + took * 40, "what is due is not looked for after each message"
         assert device.up
 
 

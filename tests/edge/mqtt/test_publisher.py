@@ -15,7 +15,8 @@ import pytest
 from edge.errors import DeliveryError, SettingsError
 from edge.events.episodes import Change
 from edge.events.factory import EventFactory
-from edge.model.preprocessing import LABELS, expression
+from edge.labels import FER2013_LABELS
+from edge.model.preprocessing import expression
 from edge.monitoring.statistics import StatisticsCollector
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.publisher import MqttPublisher
@@ -35,7 +36,9 @@ FACTORY, ORIGIN = EventFactory(), live_time()
 
 
 def event(kind: EventKind, track: int = 1, label: str = "happy") -> Event:
-    return FACTORY.event(Change(track, kind, expression(np.eye(7)[LABELS.index(label)]), 0.0), moment(ORIGIN))
+    return FACTORY.event(
+        Change(track, kind, expression(np.eye(7)[FER2013_LABELS.index(label)], FER2013_LABELS), 0.0), moment(ORIGIN)
+    )
 
 
 def settings(port: int, **more: str | int) -> MqttSettings:

@@ -12,7 +12,7 @@ import pytest
 from edge.cli.reference import reference, sample
 from edge.cli.service import install_service, service_status, uninstall_service
 from edge.errors import FerEdgeError, SettingsError, SystemCommandError, UsageError, exit_meanings
-from edge.settings import Preset, Settings, load_settings
+from edge.settings import Ignore, Preset, Settings, load_settings
 from edge.system.installer import UDEV_FILE, USERS_FILE, Machine, describe, run_command
 from tests.conftest import ROOT
 
@@ -273,11 +273,13 @@ def test_the_sample_holds_every_default_and_describes_it(tmp_path: Path) -> None
     assert load_settings(file) == Settings()
     tables = tomllib.loads(uncommented)
     for name in set(Settings.__struct_fields__) - {"preset"}:
-        assert set(tables[name]) == set(getattr(Settings(), name).__struct_fields__)
-    [example] = re.findall(r"^# \[\[preset\]\]\n(?:# \w+ = .*\n)+", sample(), re.MULTILINE)
-    file.write_text(re.sub("^# ", "", example, flags=re.MULTILINE))
-    assert load_settings(file).preset == (Preset(name="smile", expression="happy", for_seconds=1.5),)
-    assert "for `yunet`, of its shorter side.\n#min_face = 0.12" in sample()
+        assert set(tables[name]) == set(getattr(Settings(), name).__struct_fields__) - {"ignore"}  # is an example
+    examples = re.findall(r"^# \[\[[\w.]+\]\]\n(?:# \w+ = .*\n)+", sample(), re.MULTILINE)
+    file.write_text(re.sub("^# ", "", "".join(examples), flags=re.MULTILINE))
+    shown = load_settings(file)
+    assert shown.preset == (Preset(name="smile", expression="happy", for_seconds=1.5),)
+    assert shown.detect.ignore == (Ignore(left=0.0, top=0.1, width=0.25, height=0.5),)
+    assert "every twenty seconds.\n#min_face = 0.05" in sample()
 
 
 def test_the_coral_stick_is_known_before_and_after_its_first_use() -> None:

@@ -126,8 +126,32 @@ def test_a_damaged_copy_does_no_harm(written: Path) -> None:
     copy.write_bytes(b"")
     state_store = StateStore(written.parent, "kiosk")
     assert (state_store.state.paused, state_store.damage) == (False, "")
+    copy.write_bytes(b"")
     written.write_bytes(b"")
     assert StateStore(written.parent, "kiosk").state == DeviceState(paused=True)
+
+
+@pytest.mark.parametrize("what", ["lost", "damaged"])
+def test_a_copy_is_made_again_at_the_next_start(tmp_path: Path, what: str) -> None:
+    StateStore(tmp_path, "kiosk").update(paused=True)
+    copy = tmp_path / "kiosk+copy.state.json"
+    if what == "lost":
+        copy.unlink()
+    else:
+        copy.write_bytes(b"{")
+    assert StateStore(tmp_path, "kiosk").state.paused
+    assert copy.read_bytes() == (tmp_path / "kiosk.state.json").read_bytes()
+    (tmp_path / "kiosk.state.json").unlink()
+    assert StateStore(tmp_path, "kiosk").state.paused, "a card loses one file after the other"
+
+
+def test_a_copy_that_cannot_be_made_again_does_no_harm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    StateStore(tmp_path, "kiosk").update(paused=True)
+    copy = tmp_path / "kiosk+copy.state.json"
+    copy.unlink()
+    copy.mkdir()
+    assert StateStore(tmp_path, "kiosk").state == DeviceState(paused=True)
+    assert f"{copy} cannot be written" in caplog.text
 
 
 def test_the_file_of_the_former_version_is_read(tmp_path: Path) -> None:

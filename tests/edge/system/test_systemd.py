@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from edge.system.systemd import (
     fault_of,
     wait_after,
 )
-from tests.conftest import Broker, free_port, wait_until
+from tests.conftest import Broker, free_port, no_more_files, wait_until
 
 FER_EDGE = [sys.executable, "-c", "import sys; from edge.cli.main import main; sys.exit(main())"]
 
@@ -146,9 +147,40 @@ def test_the_status_after_a_rest_counts_only_what_was_seen() -> None:
 @pytest.mark.parametrize("abstract", [False, True])
 def test_messages_reach_the_socket(tmp_path: Path, abstract: bool) -> None:
     systemd = Systemd(f"@fer-edge-{os.getpid()}" if abstract else str(tmp_path / "notify"))
-    Notifier(systemd.address).send(READY="1", STATUS="all\nREADY=well")
+    with closing(Notifier(systemd.address)) as notifier:
+        notifier.send(READY="1", STATUS="all\nREADY=well")
     assert systemd.next() == {"READY": "1", "STATUS": "all READY=well"}
     systemd.close()
+
+
+def test_a_service_that_may_open_no_more_files_still_feeds_the_watchdog(systemd: Systemd) -> None:
+    clock = [0.0]
+    with Service({"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "10000000"}, lambda: clock[0]) as service:
+        service.frame("cpu")
+        assert systemd.next()["READY"] == "1"
+        clock[0] = 5.0
+        with no_more_files():
+            service.frame("cpu")
+        assert systemd.next(1) == {"WATCHDOG": "1"}
+
+
+def test_what_could_not_be_sent_is_sent_a_second_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A lost READY=1 would let systemd end a service that works, and so would two lost WATCHDOG=1."""
+    clock = [0.0]
+    with Service({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "10000000"}, lambda: clock[0]) as service:
+        for clock[0] in (0.0, 0.1, 0.9, 1.0):
+            service.frame("cpu")
+        systemd = Systemd(str(tmp_path / "notify"))
+        clock[0] = 1.5
+        service.frame("cpu")
+        assert systemd.silent()
+        clock[0] = 2.0
+        service.frame("cpu")
+        message = systemd.next(1)
+        assert (message["READY"], message["WATCHDOG"]) == ("1", "1")
+        assert message["STATUS"].startswith("the first frame has been seen")
+        assert caplog.text.count("could not be notified") == 1, "said once"
+        systemd.close()
 
 
 def test_without_a_socket_nothing_is_sent_and_nothing_is_wrong(caplog: pytest.LogCaptureFixture) -> None:
@@ -157,20 +189,23 @@ def test_without_a_socket_nothing_is_sent_and_nothing_is_wrong(caplog: pytest.Lo
 
 
 def test_a_socket_without_a_reader_is_only_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    Notifier(str(tmp_path / "gone")).send(READY="1")
+    with closing(Notifier(str(tmp_path / "gone"))) as notifier:
+        assert not notifier.send(READY="1")
     assert "READY=1" in caplog.text
 
 
 def test_a_socket_that_nobody_reads_holds_up_nothing_for_long(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     systemd = Systemd(str(tmp_path / "notify"))
     fill(systemd.address)
+    notifier = Notifier(systemd.address)
     began = time.monotonic()
-    Notifier(systemd.address).send(WATCHDOG="1")
+    assert not notifier.send(WATCHDOG="1")
     assert time.monotonic() - began < 10
     assert "WATCHDOG=1: timed out" in caplog.text
     while not systemd.silent():
         pass
-    Notifier(systemd.address).send(WATCHDOG="1")
+    assert notifier.send(WATCHDOG="1")
+    notifier.close()
     assert systemd.next() == {"WATCHDOG": "1"}, "it works again once the socket is read"
     systemd.close()
 

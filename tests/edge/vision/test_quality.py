@@ -23,6 +23,13 @@ def judged(picture: Gray, box: Box = BOX) -> str | None:
     return flaw(box, crop(picture, box, 0.0), QualitySettings())
 
 
+def test_a_head_that_is_turned_too_far_is_not_classified() -> None:
+    face = crop(np.asarray(cv2.imread(str(PORTRAIT), cv2.IMREAD_GRAYSCALE), np.uint8), BOX, 0.0)
+    assert flaw(BOX, face, QualitySettings(max_yaw=50), yaw=51) == "turned"
+    assert flaw(BOX, face, QualitySettings(max_yaw=50), yaw=49) is None
+    assert flaw(BOX, face, QualitySettings(max_yaw=90), yaw=90) is None
+
+
 def test_a_good_photograph_has_no_flaw(portrait: Gray) -> None:
     assert judged(portrait) is None
 

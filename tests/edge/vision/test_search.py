@@ -8,7 +8,7 @@ from edge.settings import DetectSettings
 from edge.vision.pyramid import Pyramid
 from edge.vision.search import WINDOW, SearchRegion, SearchScheduler
 
-FULL_SCAN_SECONDS = 2.0
+FULL_SCAN_SECONDS, SMALL_SCAN_SECONDS = 2.0, 20.0
 
 
 def still(seed: int) -> Gray:
@@ -64,6 +64,15 @@ def test_each_place_is_searched_every_two_seconds_though_nothing_moves(fps: floa
         assert max(gaps) <= FULL_SCAN_SECONDS, face
 
 
+def test_small_faces_are_searched_every_twenty_seconds_though_nothing_moves() -> None:
+    small = [Square(x, y, 30.0) for x in (15.0, 320.0, 625.0) for y in (15.0, 240.0, 465.0)]
+    frames = search_still_scene(SearchScheduler(DetectSettings(min_face=0.05)), 5, 61)
+    for face in small:
+        times = [time for time, regions in frames if any(covers(region, face) for region in regions)]
+        assert max(np.diff([*times, 61.0 - 1 / 5])) <= SMALL_SCAN_SECONDS, face
+        assert sum(time > 10 for time in times) <= 9, "three scans, of which each has two or three sizes near enough"
+
+
 def test_a_still_scene_costs_less_than_a_thirtieth_of_a_full_scan_a_frame() -> None:
     frames = search_still_scene(SearchScheduler(DetectSettings()), 30, 10)
     full_scan = sum(region.windows for region in frames[0][1])
@@ -79,6 +88,16 @@ def test_the_cost_stays_within_the_budget_while_everything_moves() -> None:
         sum(region.windows for region in regions_of_frame(search, picture, now)) for picture, now in moving_scene(60)
     ]
     assert np.mean(spent[10:]) == pytest.approx(6000, rel=0.25)
+
+
+def test_large_faces_do_not_wait_for_the_search_for_small_ones() -> None:
+    search, times = SearchScheduler(DetectSettings(min_face=0.05)), []
+    for picture, now in moving_scene(60):
+        if any(region.side > 100 for region in regions_of_frame(search, picture, now)):
+            times.append(now)
+    assert max(np.diff(times)) < 0.25
+    sides = [region.side for picture, now in moving_scene(60) for region in regions_of_frame(search, picture, 2 + now)]
+    assert min(sides) < 30, "and small ones are searched nevertheless"
 
 
 def test_the_cost_of_proposals_is_taken_from_the_budget() -> None:
@@ -97,7 +116,7 @@ def test_the_same_frames_are_searched_in_the_same_regions() -> None:
 
 
 def test_regions_are_within_the_frame_and_have_a_window() -> None:
-    for _, regions in search_still_scene(SearchScheduler(DetectSettings(min_face=0.05, width=640)), 10, 3):
+    for _, regions in search_still_scene(SearchScheduler(DetectSettings(min_face=0.05)), 10, 3):
         for region in regions:
             assert 0 <= region.rows[0] < region.rows[1] <= 480
             assert 0 <= region.columns[0] < region.columns[1] <= 640

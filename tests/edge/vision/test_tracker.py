@@ -110,6 +110,32 @@ def test_a_face_that_leaves_the_picture_is_not_shown_and_can_come_back() -> None
     assert [track.id for track in tracks] == [1]
 
 
+def covered(frame: Frame, share: float) -> Frame:
+    """The frame with a grey sheet over so much of the standing face, from its left edge on."""
+    gray = frame.gray.copy()
+    gray[150:250, 150 : 150 + round(share * 100)] = 110
+    return Frame(gray, frame.time)
+
+
+@pytest.mark.parametrize(("least_similarity", "shown"), [(0.6, [1]), (0.8, [])])
+def test_what_the_detector_no_longer_finds_is_shown_as_long_as_it_looks_enough_like_the_face(
+    least_similarity: float, shown: list[int]
+) -> None:
+    tracker = Tracker(Settings(), least_similarity)
+    frames = list(film([STANDING], 0.9))
+    step(tracker, frames[0], clear(STANDING, 0))
+    for frame in frames[1:10]:
+        tracks = step(tracker, frame)
+        assert [track.id for track in tracks] == [1], "it looks as it did when it was detected"
+    for frame in frames[10:16]:
+        tracks = step(tracker, covered(frame, 0.3))
+    assert 0.6 < tracker.faces[0].similarity < 0.8
+    assert [track.id for track in tracks] == shown
+    assert tracker.ids == [1]
+    tracks = step(tracker, frames[16], clear(STANDING, 0))
+    assert [track.id for track in tracks] == [1], "it keeps its id"
+
+
 def crossing(seconds: float = 3.0) -> Sequence[Actor]:
     return (
         Actor(walk((120, 200, 95), (520, 205, 95), seconds), mirrored=True),
@@ -164,3 +190,19 @@ def test_overlap_is_intersection_over_union() -> None:
     assert square(5, 5, 10).overlap(square(10, 5, 10)) == 50 / 150
     assert square(5, 5, 10).overlap(square(5, 5, 5)) == 0.25
     assert square(5, 5, 10).overlap(square(16, 5, 10)) == 0.0
+
+
+@pytest.mark.parametrize(("pixels", "still"), [(0.0, True), (0.5, True), (6.0, False)])
+def test_a_face_that_does_not_move_is_still(pixels: float, still: bool) -> None:
+    tracker = Tracker(Settings(still_seconds=2.0))
+    shown = []
+    for number in range(60):
+        place = (300 + pixels * (number // 10 % 2), 220, 100)
+        actor = Actor(walk(place, place, 1))
+        [frame] = film([actor], 0.04)
+        frame = Frame(frame.gray, number / 20)
+        [track] = step(tracker, frame, Detection(square(*place), 20, clear=True))
+        shown.append(track.still)
+    assert not any(shown[:39])
+    assert all(shown[42:]) is still
+    assert any(shown) is still

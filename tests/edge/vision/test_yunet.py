@@ -90,6 +90,18 @@ def test_a_head_that_leans_far_is_found_because_the_patch_is_turned(detector: De
     assert found.square.roll == pytest.approx(65, abs=35)
 
 
+@pytest.mark.parametrize("degrees", [-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0])
+def test_the_roll_of_a_head_is_measured(detector: Detector, scene: Gray, degrees: float) -> None:
+    pose = detector.pose(Pyramid(turned(scene, degrees)), FACE)
+    assert pose
+    assert pose.roll == pytest.approx(degrees, abs=10)
+    assert pose.yaw < 40
+
+
+def test_what_is_no_face_has_no_pose(detector: Detector, scene: Gray) -> None:
+    assert detector.pose(Pyramid(scene), Square(80, 80, 90)) is None
+
+
 def test_what_does_not_change_is_searched_every_two_seconds(detector: Detector, scene: Gray) -> None:
     found = frames_with_a_pass(detector.for_new_source(), ((scene, n / 25) for n in range(151)))
     assert found[0] == 0.0
@@ -102,6 +114,24 @@ def test_a_face_that_comes_is_searched_at_once(detector: Detector, scene: Gray) 
     fresh = detector.for_new_source()
     found = frames_with_a_pass(fresh, ((EMPTY if n < 90 else scene, n / 25) for n in range(100)))
     assert found[0] == pytest.approx(90 / 25, abs=0.1)
+
+
+def test_where_everything_changes_the_frame_is_searched_five_times_a_second(detector: Detector) -> None:
+    actor = Actor(walk((FACE.x, FACE.y, FACE.side), (FACE.x, FACE.y, FACE.side), 1))
+    [frame] = film([actor], 0.04)
+    light = np.where(np.indices(frame.gray.shape).sum(axis=0) // 60 % 2, 1.0, 0.7)
+    changing = [frame.gray, (frame.gray * light).astype(np.uint8), (frame.gray * light[:, ::-1]).astype(np.uint8)]
+    found = frames_with_a_pass(detector.for_new_source(), ((changing[n % 3], n / 25) for n in range(50)))
+    assert found[0] == 0.0
+    assert np.diff(found) == pytest.approx(0.2, abs=0.001)
+
+
+def test_a_face_that_comes_just_after_a_search_waits_for_the_next_one(detector: Detector, scene: Gray) -> None:
+    fresh = detector.for_new_source()
+    found = frames_with_a_pass(
+        fresh, ((255 - EMPTY if n == 0 else EMPTY if n < 4 else scene, n / 25) for n in range(9))
+    )
+    assert found[0] == pytest.approx(0.2)
 
 
 def test_an_empty_room_has_no_faces(detector: Detector) -> None:

@@ -21,7 +21,8 @@ from tf_keras import layers  # noqa: E402
 from edge.evaluation.fer2013 import LabelledFaces  # noqa: E402
 from export.edgetpu.predict import Prediction, predict_mapping  # noqa: E402
 from export.edgetpu.rules import OpStatus  # noqa: E402
-from export.quantization.convert import ConversionError, check_int8, convert, quantize_post_training  # noqa: E402
+from export.quantization.convert import check_int8, convert, quantize_post_training  # noqa: E402
+from export.quantization.errors import ConversionError  # noqa: E402
 from export.tflite_graph import read_graph  # noqa: E402
 
 Layers = Callable[[Any], Any]

@@ -6,7 +6,7 @@ pytestmark = pytest.mark.slow
 
 from tf_keras import layers  # noqa: E402
 
-from export.quantization.convert import ConversionError  # noqa: E402
+from export.quantization.errors import ConversionError  # noqa: E402
 from export.quantization.prepare import prepare_network  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from edge.evaluation.fer2013 import read_faces
 from edge.events.episodes import DEFAULT_TUNING, EpisodeSettings, episode_settings
+from edge.labels import FER2013_LABELS
 from edge.model.bundle import Card, find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.model.preprocessing import LABELS
 from edge.records import Logits
 from edge.settings import EventSettings, ModelSettings
 from export.studies.event_tuning import (
@@ -28,7 +28,7 @@ CONSTANT = ReadingSequence(((0.0,) * 6 + (4.0,),) * 60)
 
 
 def shipped(card: Card) -> EpisodeSettings:
-    return episode_settings(EventSettings(), (), card.events, card.abstention.threshold)
+    return episode_settings(EventSettings(), (), card.labels, card.events, card.abstention.threshold)
 
 
 def small() -> Card:
@@ -38,8 +38,8 @@ def small() -> Card:
 
 def noisy(rng: np.random.Generator, labels: list[int]) -> tuple[Logits, ...]:
     """Logits that lead by 2 for the true label, with noise from frame to frame and a slower one (1.5 s)."""
-    true = 2.0 * np.eye(len(LABELS))[labels]
-    slow = autoregression(rng, len(labels), [0.5] * len(LABELS), 1.5)
+    true = 2.0 * np.eye(len(FER2013_LABELS))[labels]
+    slow = autoregression(rng, len(labels), [0.5] * len(FER2013_LABELS), 1.5)
     return tuple(tuple(row) for row in (true + slow + rng.normal(0, 0.7, true.shape)).tolist())
 
 
@@ -51,7 +51,7 @@ def takes() -> list[ReadingSequence]:
     half = int(4 * SEQUENCE_FPS)
     for number in range(20):
         first, then = number % 7, (number + 1 + number // 7) % 7
-        made.append(ReadingSequence(noisy(rng, [first] * half + [then] * half), 4.0, LABELS[then]))
+        made.append(ReadingSequence(noisy(rng, [first] * half + [then] * half), 4.0, FER2013_LABELS[then]))
     return made
 
 
@@ -76,20 +76,24 @@ def test_on_real_faces_and_the_real_network_events_are_stable_and_quick(fer2013:
 def test_without_smoothing_every_label_change_is_an_event(takes: list[ReadingSequence]) -> None:
     """What the measure itself is worth."""
     jumpy = episode_settings(
-        EventSettings(smoothing=0.001, dwell=0.0, hysteresis=0.0, threshold=0.0), (), DEFAULT_TUNING, 0.0
+        EventSettings(smoothing=0.001, dwell=0.0, hysteresis=0.0, threshold=0.0),
+        (),
+        FER2013_LABELS,
+        DEFAULT_TUNING,
+        0.0,
     )
     assert measure_events(takes, jumpy).ratio == pytest.approx(1.0, abs=0.01)
 
 
 def test_a_long_dwell_gives_a_long_delay(takes: list[ReadingSequence]) -> None:
-    sluggish = episode_settings(EventSettings(dwell=2.0), (), DEFAULT_TUNING, 0.0)
+    sluggish = episode_settings(EventSettings(dwell=2.0), (), FER2013_LABELS, DEFAULT_TUNING, 0.0)
     assert measure_events(takes, sluggish).delay > 2.0
 
 
 def test_a_change_without_an_event_is_counted_by_its_reason() -> None:
     """Four seconds of one thing, then four of another that is not told, each for another reason."""
     half = int(4 * SEQUENCE_FPS)
-    happy, weak, slight = (np.zeros(len(LABELS)) for _ in range(3))
+    happy, weak, slight = (np.zeros(len(FER2013_LABELS)) for _ in range(3))
     happy[3], weak[4] = 4.0, 0.5  # of sad, some 0.2
     slight[[3, 4]] = 3.0, 3.2  # sad, but hardly more than happy
 
@@ -103,7 +107,9 @@ def test_a_change_without_an_event_is_counted_by_its_reason() -> None:
 def test_tuning_takes_the_fewest_events_that_are_quick_enough(takes: list[ReadingSequence]) -> None:
     few = takes[:3] + takes[-5:]
     telling, calm = tune_events(few, small())
-    assert calm == measure_events(few, episode_settings(EventSettings(), (), telling, small().abstention.threshold))
+    assert calm == measure_events(
+        few, episode_settings(EventSettings(), (), FER2013_LABELS, telling, small().abstention.threshold)
+    )
     assert calm.delay <= 0.5
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib", reason="the train extra is not installed")
 pytest.importorskip("ai_edge_litert", reason="the litert extra is not installed")
 
 from edge.evaluation.fer2013 import LabelledFaces
-from edge.model.preprocessing import LABELS
+from edge.labels import FER2013_LABELS
 from export.studies.robustness import (
     CLEAN,
     LEVELS,
@@ -29,13 +29,13 @@ PROGRAM = Path(sys.executable).with_name("fer-export")
 
 def some_faces(n: int) -> LabelledFaces:
     pixels = np.random.default_rng(0).integers(40, 200, (n, 48, 48)).astype(np.uint8)
-    return LabelledFaces(pixels, np.arange(n) % len(LABELS), None)
+    return LabelledFaces(pixels, np.arange(n) % len(FER2013_LABELS), None)
 
 
 def always_sad(faces: np.ndarray) -> np.ndarray:
     """Logits that predict ``sad`` for every face, with low confidence where a face has little contrast."""
-    logits = np.zeros((len(faces), len(LABELS)))
-    logits[:, LABELS.index("sad")] = np.where(faces.std(axis=(1, 2)) > 18, 3.0, 0.5)
+    logits = np.zeros((len(faces), len(FER2013_LABELS)))
+    logits[:, FER2013_LABELS.index("sad")] = np.where(faces.std(axis=(1, 2)) > 18, 3.0, 0.5)
     return logits
 
 
@@ -84,15 +84,15 @@ def test_a_kind_is_the_mean_of_its_levels_and_the_table_the_mean_of_its_kinds() 
 
 
 def test_the_most_frequent_error_of_a_mean_is_that_of_the_summed_shares() -> None:
-    labels = np.arange(70) % len(LABELS)
+    labels = np.arange(70) % len(FER2013_LABELS)
     faces = LabelledFaces(some_faces(70).pixels, labels, None)
     calls = iter(range(100))
 
     def often_fear(pixels: np.ndarray) -> np.ndarray:
         """Predicts ``fear`` for 40 faces always, and for the rest each time another label."""
-        predicted = np.full(len(pixels), LABELS.index("fear"))
-        predicted[40:] = next(calls) % len(LABELS)
-        return np.eye(len(LABELS))[predicted] * 5.0
+        predicted = np.full(len(pixels), FER2013_LABELS.index("fear"))
+        predicted[40:] = next(calls) % len(FER2013_LABELS)
+        return np.eye(len(FER2013_LABELS))[predicted] * 5.0
 
     clean, *degraded = measure_robustness(often_fear, 0.5, faces)
     table = RobustnessTable("one", "0" * 64, clean, tuple(degraded))

@@ -13,7 +13,7 @@ import pytest
 
 from edge.errors import DataError
 from edge.evaluation.fer2013 import NO_ROW, LabelledData, Split
-from edge.model.preprocessing import LABELS
+from edge.labels import FER2013_LABELS
 from train.data.dataset import cache_folder, read_cached, read_splits
 from train.data.view_bank import find_bank
 
@@ -163,16 +163,15 @@ def test_bad_rows_are_an_error_or_skipped_listed_and_counted(
     for _cached in (False, True):
         with pytest.raises(DataError) as raised:
             read_splits(file)
-        assert f"{file}, data row 9 (line 11): label '7' is not 0..6 or {', '.join(LABELS)}. It has 2 bad rows;" in str(
-            raised.value
-        )
+        where, known = f"{file}, data row 9 (line 11)", ", ".join(FER2013_LABELS)
+        assert f"{where}: label '7' is not 0..6 or {known}. It has 2 bad rows;" in str(raised.value)
         assert "--skip-bad" in str(raised.value)
         capfd.readouterr()
         splits = read_splits(file, skip_bad=True)
         assert (len(splits.training), len(splits.public), splits.bad) == (112, 28, 2)
         assert capfd.readouterr().err.splitlines()[-3:] == [
             f"{file}: 2 bad rows skipped",
-            f"  data row 9 (line 11): label '7' is not 0..6 or {', '.join(LABELS)}",
+            f"  data row 9 (line 11): label '7' is not 0..6 or {', '.join(FER2013_LABELS)}",
             "  data row 10 (line 12): Usage 'Trainig' is not Training, PublicTest, PrivateTest, validation, test",
         ]
     assert splits.training.rows is not None

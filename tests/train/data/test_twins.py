@@ -4,9 +4,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from edge.evaluation.fer2013 import LabelledFaces, Split
+from train.cli import _main
 from train.data.twin_search import Twins, find_twins, search_twins
 from train.data.twins import has_listed_twin, read_list, twins_of, write_list
 
@@ -89,3 +91,17 @@ def test_other_data_than_fer2013_has_no_listed_twins() -> None:
     public = faces([window(shown[0], 1, 0)], [0], 1, Split.PUBLIC)
     assert not twins_of(training, training, public).any()
     assert not has_listed_twin(public).any()
+
+
+def test_the_command_lists_the_twins_of_a_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = photographs(3)
+    pictures = [window(shown[0]), window(shown[1]), window(shown[0], 2, 1), window(shown[2])]
+    rows = [
+        f"{label},{' '.join(map(str, picture.ravel()))},{usage}"
+        for label, picture, usage in zip((0, 1, 0, 2), pictures, ("Training",) * 2 + ("PublicTest",) * 2, strict=True)
+    ]
+    data, out = tmp_path / "faces.csv", tmp_path / "twins.csv"
+    data.write_text("\n".join(["emotion,pixels,Usage", *rows]) + "\n")
+    assert _main(["twins", "--data", str(data), "--out", str(out)]) == 0
+    assert "0 faces of the measured split are in Training too, and 1 more" in capsys.readouterr().out
+    assert read_list(out)[1] == [(0, 2)]

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.slow
 
 from edge.errors import DataError, UsageError  # noqa: E402
 from edge.evaluation.fer2013 import read_faces  # noqa: E402
+from edge.labels import FER2013_LABELS  # noqa: E402
 from edge.model.bundle import find_bundle, open_bundle  # noqa: E402
 from edge.model.classifier import Classifier  # noqa: E402
-from edge.model.preprocessing import LABELS  # noqa: E402
 from tests.conftest import PORTRAIT  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.data.view_bank import ViewBank, find_bank  # noqa: E402
@@ -162,7 +162,7 @@ def test_a_run_answers_for_faces_without_labels_and_sees_faces_in_pictures(
     first, *answers = list(csv.reader((tmp_path / "answers.csv").read_text().splitlines()))
     assert first == ["row", "emotion", "expression", "confidence"]
     assert [answer[0] for answer in answers] == list("01234")
-    assert all(LABELS[int(number)] == name and 1 / 7 <= float(share) <= 1 for _, number, name, share in answers)
+    assert all(FER2013_LABELS[int(number)] == name and 1 / 7 <= float(share) <= 1 for _, number, name, share in answers)
     assert done.stdout.startswith(f"{tmp_path / 'answers.csv'}: 5 faces: ")
     done = fer_train("classify", run, PORTRAIT, "--tta", 2)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,1 @@
+"""Networks that were trained elsewhere: what they take, and how they become networks for devices."""

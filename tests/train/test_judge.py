@@ -1,0 +1,37 @@
+"""The judge of faces is trained on a little noise: the weights are those that the device reads."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the train extra is not installed")
+pytestmark = pytest.mark.slow
+
+from edge.vision.judge import INPUT_SIDE, FaceJudge  # noqa: E402
+
+PROGRAM = Path(sys.executable).with_name("fer-train")
+
+
+def fer_train(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_a_trained_judge_can_be_used(blobs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "judge.npz"
+    done = fer_train("judge", "--data", blobs, "--out", out, "--samples", 40, "--epochs", 1)
+    assert done.returncode == 0, done.stderr
+    assert "of drawn faces" in done.stdout
+    with np.load(out) as arrays:
+        judge = FaceJudge(dict(arrays))
+    outputs = judge.outputs(np.zeros((2, INPUT_SIDE, INPUT_SIDE), np.uint8))
+    assert outputs.shape == (2, 5)
+    assert np.isfinite(outputs).all()
+
+
+def test_a_folder_that_does_not_exist_is_named_before_the_training(blobs: Path, tmp_path: Path) -> None:
+    done = fer_train("judge", "--data", blobs, "--out", tmp_path / "absent" / "judge.npz")
+    assert done.returncode == 2
+    assert "absent" in done.stderr

@@ -1,0 +1,93 @@
+"""``fer-train judge``: train the small network that decides which of a cascade's proposals are faces.
+
+It is trained twice: on drawn samples, and again with what it then took for faces and is none (hard negatives).
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from edge.errors import UsageError
+from edge.evaluation.fer2013 import Split, read_faces
+from edge.records import Gray
+from edge.vision.judge import INPUT_SIDE, STRIDE, FaceJudge, Floats, normalized
+from train.data.judge_samples import JudgeSamples, face_samples, other_samples
+
+_FILTERS: Final = ((16, 5), (32, 3), (64, 3))
+_HIDDEN: Final = 64
+_BATCH: Final = 256
+_RATE: Final = 2e-3
+_SHARPEST: Final = 0.01  # smoothing of the labels
+_SAME_SIZE, _OTHER_SIZE = 0.3, 0.5  # logarithm of the size from which on a face in a patch is in doubt, and is none
+_WEIGHTS: Final = (1.5, 1.5, 2.5, 0.8)  # in the loss: right, down, size, roll
+
+
+def train_judge(data: Path, out: Path, samples: int, epochs: int, seed: int) -> float:
+    """Train on FER2013's training faces, and write the weights. Returns the recall at one false patch in 1000.
+
+    Raises UsageError when the folder of ``out`` does not exist.
+    """
+    if not out.parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder {out.parent}")
+    faces, rng = read_faces(data, Split.TRAINING).pixels, np.random.default_rng(seed)
+    keras.utils.set_random_seed(seed)
+    drawn = face_samples(faces, samples, rng) + other_samples(faces, samples // 2, rng)
+    first = FaceJudge(_trained(drawn, epochs))
+    weights = _trained(drawn + other_samples(faces, samples // 4, rng, first), epochs)
+    halves: dict[str, Any] = {name: array.astype(np.float16) for name, array in weights.items()}
+    np.savez_compressed(out, **halves)
+    return _recall(FaceJudge(weights), faces, rng, min(samples, 2000))
+
+
+def _trained(samples: JudgeSamples, epochs: int) -> dict[str, Floats]:
+    inputs = tensor = keras.Input((INPUT_SIDE, INPUT_SIDE, 1))
+    for filters, kernel in _FILTERS:
+        tensor = keras.layers.Conv2D(filters, kernel, STRIDE, "same", use_bias=False)(tensor)
+        tensor = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.95)(tensor))
+    tensor = keras.layers.Dense(_HIDDEN, "relu")(keras.layers.Dropout(0.05)(keras.layers.Flatten()(tensor)))
+    network = keras.Model(inputs, keras.layers.Dense(5)(tensor))
+    steps = max(1, epochs * len(samples.patches) // _BATCH)
+    network.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(_RATE, steps)), _loss)
+    network.fit(normalized(samples.patches)[..., np.newaxis], samples.targets, _BATCH, epochs, verbose=2)
+    return _weights(network)
+
+
+def _loss(truth: Any, output: Any) -> Any:
+    """Cross-entropy of the score, and the Huber loss of where a face is."""
+    is_face, growth = truth[:, 0], tf.abs(truth[:, 3])
+    same_size = tf.cast(growth <= _SAME_SIZE, tf.float32)
+    other_size = tf.cast(growth > _OTHER_SIZE, tf.float32)
+    label = is_face * (1 - other_size) * (1 - 2 * _SHARPEST) + _SHARPEST
+    doubt = is_face * (1 - same_size) * (1 - other_size)
+    score = (1 - doubt) * tf.nn.sigmoid_cross_entropy_with_logits(label, output[:, 0])
+    error = tf.abs(truth[:, 1:] - output[:, 1:])
+    huber = tf.where(error < 0.1, 5 * error**2, error - 0.05) * _WEIGHTS
+    return score + 1.5 * is_face * tf.reduce_sum(huber, -1)
+
+
+def _weights(network: Any) -> dict[str, Floats]:
+    """The weights as `FaceJudge` takes them: each batch norm is folded into its convolution."""
+    layers: dict[type, list[Any]] = {}
+    for layer in network.layers:
+        layers.setdefault(type(layer), []).append(layer)
+    weights: dict[str, Floats] = {}
+    pairs = zip(layers[keras.layers.Conv2D], layers[keras.layers.BatchNormalization], strict=True)
+    for number, (convolution, norm) in enumerate(pairs):
+        gamma, beta, mean, variance = norm.get_weights()
+        factor = gamma / np.sqrt(variance + norm.epsilon)
+        weights[f"convolution{number}"] = convolution.get_weights()[0] * factor
+        weights[f"convolution{number}_bias"] = beta - mean * factor
+    for name, dense in zip(("hidden", "output"), layers[keras.layers.Dense], strict=True):
+        weights[name], weights[f"{name}_bias"] = dense.get_weights()
+    return weights
+
+
+def _recall(judge: FaceJudge, faces: Gray, rng: np.random.Generator, n: int) -> float:
+    """The share of new samples of faces with a higher score than all but one in 1000 of the others."""
+    present, absent = face_samples(faces, n, rng), other_samples(faces, 2 * n, rng)
+    usual = present.patches[np.abs(present.targets[:, 3]) <= _SAME_SIZE]
+    threshold = np.quantile(judge.outputs(absent.patches)[:, 0], 0.999)
+    return float((judge.outputs(usual)[:, 0] > threshold).mean())
