@@ -18,7 +18,7 @@ def start_tensorflow() -> None:
     with _stderr_held_back():
         import tensorflow as tf  # noqa: PLC0415  it takes seconds, and --help must not
 
-        tf.config.list_logical_devices()
+        tf.config.list_physical_devices()  # list_logical_devices would forbid several workers
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class Kiosk:
         self.folder = folder
         self.config = folder / "config.toml"
         self.write(
-            f'[camera]\nsource = "{url}"\n[detect]\nwidth = 160\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\n'
+            f'[camera]\nsource = "{url}"\n[detect]\nmin_face = 0.2\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\n'
             f'device = "kiosk"\nstatistics_seconds = 1\n{more}'
         )
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -34,7 +34,7 @@ def test_the_demo_is_seen_with_its_face_until_the_preview_ends(page: Page) -> No
         text = page.wait_for("happy")
         assert "9:" in text
         assert "frames/s" in text
-        assert "smallest face that is looked for (58 px)" in text
+        assert "smallest face that is looked for (24 px)" in text
         assert page.value("location.hash") == ""
         wider, higher, share, beyond = page.value(PLACES)
         assert (abs(wider), abs(higher), beyond) == (0, 0, 0)
