@@ -132,6 +132,7 @@ def test_the_button_verify_lets_the_device_check_its_model(home: HomeAssistant, 
     verification = "sensor.fer_edge_verified_verification"
     wait_until(lambda: shows(home, verification, "ok"), 60)
     before = home.states()[verification]["attributes"]["time"]
+    time.sleep(1.1)  # it is in whole seconds
     home.call("button.press", entity_id="button.fer_edge_verified_verify")
     wait_until(lambda: home.states()[verification]["attributes"]["time"] > before, 20)
     assert home.state(verification) == "ok"
