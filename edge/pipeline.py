@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from edge.events.episodes import Change, EpisodeTracker, episode_settings
-from edge.model.classifier import Classifier
+from edge.model.classifier import FaceClassifier
 from edge.model.preprocessing import crop
 from edge.records import Frame, Gray, Reading, Track
 from edge.settings import Ignore, QualitySettings, Settings, require_expressions
@@ -54,7 +54,7 @@ class Pipeline:
     tracker: Tracker
     scheduler: ClassificationScheduler
     quality: QualitySettings
-    classifier: Classifier
+    classifier: FaceClassifier
     episode_tracker: EpisodeTracker
     stage_seconds: dict[str, float]
     poses: PoseKeeper = field(default_factory=PoseKeeper)
@@ -139,17 +139,17 @@ class Pipeline:
         self.stage_seconds[stage] += self._stage_began - began
 
 
-def make_pipeline(settings: Settings, classifier: Classifier) -> Pipeline:
+def make_pipeline(settings: Settings, classifier: FaceClassifier) -> Pipeline:
     """A pipeline as the settings and the model's card say. Raises SettingsError for a preset that the model lacks."""
     require_expressions(settings.preset, classifier.card.labels, classifier.card.name)
     return _make_pipeline(settings, open_detector(settings.detect), classifier, dict.fromkeys(STAGES, 0.0))
 
 
 def _make_pipeline(
-    settings: Settings, detector: Detector, classifier: Classifier, stage_seconds: dict[str, float]
+    settings: Settings, detector: Detector, classifier: FaceClassifier, stage_seconds: dict[str, float]
 ) -> Pipeline:
     card = classifier.card
-    episodes = episode_settings(settings.events, settings.preset, card.labels, card.events, card.abstention.threshold)
+    episodes = episode_settings(settings.events, settings.preset, card.labels, card.events, card.threshold)
     return Pipeline(
         detector=detector,
         ignored=settings.detect.ignore,

@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Final
 
 from edge.cli.arguments import Once
+from edge.model.preprocessing import CROP_MARGIN
 from edge.system.shutdown import guarded
 from export.help_texts import (
     ADD_TPU_DESCRIPTION,
@@ -23,9 +23,6 @@ from export.help_texts import (
     ROBUSTNESS_DESCRIPTION,
 )
 from train.startup import start_tensorflow
-
-CROP_MARGIN: Final = 0.0
-"""Crop margin of new bundles; it suits both students (docs/experiments/crop-margin.md has the measurement)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

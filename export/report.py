@@ -1,12 +1,12 @@
 """``report.html`` of a bundle: its card and figures as a page."""
 
-import html
+from markupsafe import Markup
 
 from edge.evaluation.metrics import Figures, ReliabilityDiagram
 from edge.model.bundle import Card
 from edge.model.origin import SplitFigures
 from export.quantization.parity import CLEAR_MARGIN, FormPair
-from train.report import classifier_sections, render
+from train.report import classifier_sections, render, table
 
 
 def bundle_report(card: Card, figures: Figures, diagram: ReliabilityDiagram, pairs: list[FormPair]) -> str:
@@ -20,31 +20,32 @@ def bundle_report(card: Card, figures: Figures, diagram: ReliabilityDiagram, pai
             ("Confidence", _confidence(card)),
             *classifier_sections(figures, diagram),
             ("The network", _network(card)),
-            ("Intended use", f"<p>{html.escape(card.intended_use)}</p><p>{html.escape(card.limits)}</p>"),
+            ("Intended use", Markup("<p>{}</p><p>{}</p>").format(card.intended_use, card.limits)),
         ],
     )
 
 
-def _summary(card: Card) -> str:
+def _summary(card: Card) -> Markup:
     figures = card.figures
-    return (
-        f"<p>{figures.split}, {figures.n} faces, single crop: accuracy {figures.accuracy:.2%}, macro-F1 "
-        f"{figures.macro_f1:.2%}, measured with {html.escape(card.golden_runtime)}.</p>"
-        f"<p><code>{html.escape(card.origin.train_command)}</code></p>"
-        f"<p><code>{html.escape(card.origin.export_command)}</code></p>"
+    text = (
+        f"{figures.split}, {figures.n} faces, single crop: accuracy {figures.accuracy:.2%}, macro-F1 "
+        f"{figures.macro_f1:.2%}, measured with {card.golden_runtime}."
+    )
+    return Markup("<p>{}</p><p><code>{}</code></p><p><code>{}</code></p>").format(
+        text, card.origin.train_command, card.origin.export_command
     )
 
 
-def _quantization(card: Card) -> str:
+def _quantization(card: Card) -> Markup:
     forms: dict[str, SplitFigures] = {"float32": card.origin.float_figures, **card.origin.quantization_figures}
     rows = [
         [f"{name} (used)" if name == card.origin.quantization else name, f"{f.accuracy:.2%}", f"{f.macro_f1:.2%}"]
         for name, f in forms.items()
     ]
-    return _table(["form", "accuracy", "macro-F1"], rows)
+    return table(["form", "accuracy", "macro-F1"], rows)
 
 
-def _parity(pairs: list[FormPair]) -> str:
+def _parity(pairs: list[FormPair]) -> Markup:
     rows = [
         [
             f"{pair.first} → {pair.second}",
@@ -57,14 +58,14 @@ def _parity(pairs: list[FormPair]) -> str:
         for pair in pairs
     ]
     heads = ["forms", "points", "same label", "where clear", "ties", "logits by steps of difference: 0, 1, 2, …"]
-    note = f"<p>Clear: the first two int8 logits are more than {CLEAR_MARGIN} steps apart.</p>"
-    return note + _table(heads, rows)
+    note = Markup("<p>Clear: the first two int8 logits are more than {} steps apart.</p>").format(CLEAR_MARGIN)
+    return note + table(heads, rows)
 
 
-def _confidence(card: Card) -> str:
+def _confidence(card: Card) -> Markup:
     assessed, abstention, temperature = card.calibration, card.abstention, card.temperature
     verdict = "cannot be distinguished from" if assessed.ece < assessed.perfect_p95 else "is worse than"
-    return (
+    return Markup(
         f"<p>Temperature: exp({temperature.level:g} {temperature.slope:+g} g {temperature.curve:+g} g²), g being the "
         f"lead of the first logit. Cross-fitted, the expected calibration error is {assessed.ece:.3f} (before: "
         f"{assessed.ece_before:.3f}); a perfectly calibrated model with these confidences stays under "
@@ -74,12 +75,8 @@ def _confidence(card: Card) -> str:
     )
 
 
-def _network(card: Card) -> str:
+def _network(card: Card) -> Markup:
     ops = ", ".join(f"{count} {name}" for name, count in card.ops.items())
-    return f"<p>{card.parameters:,} parameters, {card.macs / 1e6:.1f} million multiply-accumulates per face. {ops}.</p>"
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{html.escape(text)}" for text in heads)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(text)}" for text in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return Markup("<p>{} parameters, {} million multiply-accumulates per face. {}.</p>").format(
+        f"{card.parameters:,}", f"{card.macs / 1e6:.1f}", ops
+    )

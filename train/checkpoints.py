@@ -27,8 +27,12 @@ class CheckpointError(FerEdgeError):
 class Epoch:
     """One line of a run's history.
 
-    ``accuracy`` and ``macro_f1`` (0 to 1) are of the averaged weights on the measured split, PublicTest where there is
-    one. ``input_share`` is the share of the time that was spent on reading and augmenting pictures.
+    ``loss`` is what training minimizes, with the shares of teachers and votes. ``accuracy``, ``macro_f1`` (0 to 1) and
+    ``validation_loss`` are of the averaged weights on the measured split, PublicTest where there is one.
+    ``training_accuracy`` and ``training_loss`` are means over the epoch's steps: of the weights of each step, with
+    dropout, on the changed pictures. Both losses are the mean cross-entropy of the label in nats. They are None in the
+    history of an earlier version. ``input_share`` is the share of the time that was spent on reading and augmenting
+    pictures.
     """
 
     epoch: int
@@ -38,6 +42,9 @@ class Epoch:
     learning_rate: float
     images_per_second: float
     input_share: float
+    training_loss: float | None = None
+    training_accuracy: float | None = None
+    validation_loss: float | None = None
 
 
 def read_history(folder: Path) -> list[Epoch]:
@@ -105,7 +112,8 @@ class RunFolder:
             partial.replace(self.path / HISTORY)
             with self._tensorboard.as_default(step=history[-1].epoch):
                 for name, value in asdict(history[-1]).items():
-                    tf.summary.scalar(name, value)
+                    if value is not None:
+                        tf.summary.scalar(name, value)
             self._tensorboard.flush()
 
 

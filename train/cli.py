@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from edge.cli.arguments import Once
 from edge.errors import UsageError
-from edge.system.shutdown import guarded
+from edge.system.shutdown import exit_if_camera_hangs, guarded
 from train import recipes
+from train.network_cli import add_network_commands
 from train.progress import Progress, print_line
 from train.recipes import RECIPES, Recipe, customize, find_recipe
 from train.startup import start_tensorflow
@@ -27,6 +27,9 @@ _EXAMPLES = """examples:
   fer-train run shallow --data fer2013.csv --set epochs=2 --set optimizer=sgd --out /tmp/trial
   fer-train evaluate runs/paper --data fer2013.csv
   fer-train evaluate runs/co-teacher runs/paper --data fer2013.csv --tta 2      an ensemble, with mirror images
+  fer-train predict runs/paper --data test.csv --out predictions.csv
+  fer-train classify runs/vgg16 portrait.jpg holiday --tta 2           the faces in pictures
+  fer-train watch runs/vgg16 --source /dev/video0                      as `fer-edge run` does
   fer-train average runs/degraded runs/clean --data fer2013.csv --out runs/mean
   fer-train bank runs/co-teacher --data fer2013.csv --out co-teacher.npz
 
@@ -47,7 +50,9 @@ program, and `fer-train run` leaves the twins of PublicTest out of Training. Tak
 
 def main() -> int:
     """Entry point of the ``fer-train`` console script; returns the exit code."""
-    return guarded("fer-train", lambda: _main(sys.argv[1:]))
+    exit_code = guarded("fer-train", lambda: _main(sys.argv[1:]))
+    exit_if_camera_hangs(exit_code)
+    return exit_code
 
 
 def _main(argv: list[str]) -> int:
@@ -122,21 +127,6 @@ def _average(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(arguments: argparse.Namespace) -> int:
-    start_tensorflow()
-    from edge.evaluation.fer2013 import measured_split, read_faces  # noqa: PLC0415
-    from train.evaluation.evaluate import as_json, evaluate, format_evaluation  # noqa: PLC0415
-
-    faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
-    evaluation = evaluate(arguments.predictors, faces, arguments.tta, arguments.keep, arguments.votes)
-    if arguments.out:
-        from train.report import draw_confusion  # noqa: PLC0415  matplotlib
-
-        draw_confusion(evaluation.figures, arguments.out)
-    print(json.dumps(as_json(evaluation)) if arguments.json else format_evaluation(evaluation))
-    return 0
-
-
 def _twins(arguments: argparse.Namespace) -> int:
     from edge.evaluation.fer2013 import MEASURED, Split  # noqa: PLC0415  OpenCV
     from train.data.dataset import read_cached  # noqa: PLC0415
@@ -194,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_run(commands, data)
     _add_average(commands, data)
-    _add_evaluate(commands)
+    add_network_commands(commands)
     _add_bank(commands, data)
     _add_twins(commands)
     _add_judge(commands)
@@ -279,50 +269,6 @@ def _shares(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError("must be numbers with commas between them, such as 0.7,0.3") from error
-
-
-def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    summary = "measure runs, bundles or an ensemble on labelled faces"
-    evaluate = commands.add_parser("evaluate", help=summary, description=f"{summary.capitalize()}.")
-    evaluate.set_defaults(command=_evaluate)
-    evaluate.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        action=Once,
-        metavar="PATH",
-        help="FER2013: its CSV (also compressed), or a tree of pictures",
-    )
-    evaluate.add_argument(
-        "predictors",
-        type=Path,
-        nargs="+",
-        metavar="RUN|BUNDLE|NPZ",
-        help="a run folder, a bundle's folder or name, or predictions saved by --keep; several are measured as an "
-        "ensemble: their probabilities are averaged",
-    )
-    evaluate.add_argument("--split", help="the split to measure on (default: PublicTest if the data has it)")
-    evaluate.add_argument(
-        "--tta",
-        type=int,
-        default=1,
-        metavar="N",
-        help="test-time augmentation: average N shifted and mirrored views, 2 to 10 (default: 1, none)",
-    )
-    evaluate.add_argument(
-        "--votes",
-        type=Path,
-        metavar="CSV",
-        help="the FERPlus file fer2013new.csv: also print the accuracy where its majority agrees with the label",
-    )
-    evaluate.add_argument(
-        "--keep",
-        type=Path,
-        metavar="NPZ",
-        help="save the predictions, for ensembles that are measured later without the network",
-    )
-    evaluate.add_argument("--out", type=Path, metavar="SVG", help="write a drawing of the confusion matrix")
-    evaluate.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_twins(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

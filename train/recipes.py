@@ -9,6 +9,7 @@ recipe             started from           hours  PublicTest
 co-teacher         faceres.json           1.0    70.69 %
 facenet            facenet_keras_2024.h5  0.8    71.30 %
 paper              none                   1.8    67.76 %
+paper-plain        none                   -      not measured
 shallow            none                   0.2    59.57 %
 student            student                0.3    70.83 %
 student-72         runs/student-72        0.5    71.61 %
@@ -34,18 +35,20 @@ from edge.errors import UsageError, nearest
 class Recipe:
     """How one network is trained.
 
-    The learning rate rises linearly over ``warmup`` epochs and falls to zero as a cosine. A network with a pretrained
-    backbone may first train its head alone for ``head_epochs`` at ``head_learning_rate``; then all of it is trained for
-    ``epochs``.
+    The learning rate rises linearly over ``warmup`` epochs. Then it falls to zero as a cosine, or, with the schedule
+    ``plateau``, to ``plateau_factor`` of itself after each ``plateau_patience`` epochs without a lower validation loss.
+    A network with a pretrained backbone may first train its head alone for ``head_epochs`` at ``head_learning_rate``;
+    then it is trained for ``epochs``. ``adamw`` with a ``weight_decay`` of 0 is Adam.
 
     ``augmentation`` scales all random changes (0: the pictures as they are). ``degradation`` is the share of the
     pictures that are degraded as by a bad camera (train.data.degradations; 0: none). ``class_balance`` weights each
     face by the inverse frequency of its label. ``mixup`` is the alpha of the Beta distribution (0: off); the last fifth
     of the epochs is without it. ``votes`` is the weight of the auxiliary loss on FERPlus votes (0: off). ``teachers``
     are view banks by name or path; their mean, softened by ``temperature``, has the share ``distillation`` of the loss.
-    ``ema`` is the decay of the averaged weights, which are measured and kept. ``patience`` stops the run after so many
-    epochs without a better PublicTest accuracy (0: never). The first ``small_epochs`` of ``epochs`` train on pictures
-    reduced to ``small_side`` pixels, which takes large networks a fraction of the time.
+    ``ema`` is the decay of the averaged weights, which are measured and kept (0: those of the last step). ``patience``
+    stops the run after so many epochs without a better validation ``monitor`` (0: never). Validation is on PublicTest.
+    The first ``small_epochs`` of ``epochs`` train on pictures reduced to ``small_side`` pixels, which takes large
+    networks a fraction of the time.
     """
 
     name: str
@@ -57,6 +60,9 @@ class Recipe:
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 1e-3
     warmup: int = 1
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    plateau_factor: float = 0.1
+    plateau_patience: int = 4
     weight_decay: float = 0.02
     dropout: float = 0.3
     augmentation: float = 1.0
@@ -70,6 +76,7 @@ class Recipe:
     temperature: float = 3.0
     ema: float = 0.999
     patience: int = 0
+    monitor: Literal["accuracy", "loss"] = "accuracy"
     small_epochs: int = 0
     small_side: int = 32
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -116,6 +123,7 @@ RECIPES: Final = {
             temperature=2.0,
             precision="mixed_bfloat16",
         ),
+        Recipe("paper-plain", model="paper", epochs=36, learning_rate=2e-3, dropout=0.15, precision="mixed_bfloat16"),
         Recipe("shallow", model="shallow", epochs=16, learning_rate=2e-3, dropout=0.25, teachers=("co-teacher",)),
         Recipe(
             "teacher",
@@ -177,13 +185,20 @@ RECIPES: Final = {
             "vgg16",
             model="vgg16",
             epochs=60,
-            learning_rate=2e-4,
+            batch=128,
+            learning_rate=1e-4,
+            warmup=0,
+            schedule="plateau",
+            weight_decay=0.0,
             dropout=0.5,
+            label_smoothing=0.0,
+            ema=0.0,
             patience=6,
+            monitor="loss",
             precision="mixed_bfloat16",
         ),
         Recipe(
-            "resnet50-imagenet", model="resnet50-imagenet", head_epochs=10, epochs=20, learning_rate=1e-4, dropout=0.2
+            "resnet50-imagenet", model="resnet50-imagenet", head_epochs=20, epochs=20, learning_rate=1e-4, dropout=0.2
         ),
         Recipe(
             "resnet50-vggface",

@@ -1,14 +1,14 @@
 """``report.html``: the accuracy of a run or a bundle, in one file without scripts. It shows no faces."""
 
-import html
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
 import numpy as np
+from jinja2 import Environment
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -21,15 +21,21 @@ from edge.model.preprocessing import softmax
 if TYPE_CHECKING:  # it loads TensorFlow, which takes seconds and is not needed to draw
     from train.checkpoints import Epoch
 
-_PAGE: Final = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>$title</title><style>
+_TEMPLATES: Final = Environment(autoescape=True, keep_trailing_newline=True)
+_PAGE: Final = _TEMPLATES.from_string("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse } td, th { padding: .15rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
 td:first-child, th:first-child { text-align: left } svg { max-width: 100%; height: auto } code { background: #f3f3f3 }
-</style></head><body><h1>$title</h1>
-$sections
-</body></html>
+</style></head><body><h1>{{ title }}</h1>
+{% for heading, body in sections %}{% if heading %}<h2>{{ heading }}</h2>
+{% endif %}{{ body }}
+{% endfor %}</body></html>
 """)
+_TABLE: Final = _TEMPLATES.from_string(
+    "<table><tr>{% for head in heads %}<th>{{ head }}{% endfor %}</tr>{% for row in rows %}"
+    "<tr>{% for cell in row %}<td>{{ cell }}{% endfor %}</tr>{% endfor %}</table>"
+)
 
 
 def write_report(
@@ -51,26 +57,31 @@ def write_report(
     page = render(
         folder.name,
         [
-            ("", f"<p>{summary}</p><p><code>{html.escape(command)}</code></p>"),
-            ("Learning curves", draw_svg(lambda figure: _curves(figure, history), 9, 3.2)),
+            ("", Markup("<p>{}</p><p><code>{}</code></p>").format(summary, command)),
+            ("Training and validation", _epoch_table(best, measured)),
+            ("Learning curves", draw_svg(lambda figure: _curves(figure, history, str(measured.split)), 12, 3.2)),
             *classifier_sections(figures, diagram),
         ],
     )
     (folder / "report.html").write_text(page)
 
 
-def render(title: str, sections: Iterable[tuple[str, str]]) -> str:
+def render(title: str, sections: Iterable[tuple[str, Markup]]) -> str:
     """A page of sections, each a heading and HTML."""
-    bodies = (f"<h2>{heading}</h2>\n{body}" if heading else body for heading, body in sections)
-    return _PAGE.substitute(title=html.escape(title), sections="\n".join(bodies))
+    return _PAGE.render(title=title, sections=sections)
 
 
-def classifier_sections(figures: Figures, diagram: ReliabilityDiagram) -> list[tuple[str, str]]:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
+    """An HTML table; text is escaped."""
+    return Markup(_TABLE.render(heads=heads, rows=rows))
+
+
+def classifier_sections(figures: Figures, diagram: ReliabilityDiagram) -> list[tuple[str, Markup]]:
     """The sections of every report: figures per class, confusion matrix, reliability diagram."""
     return [
         ("Per class", _class_table(figures)),
         ("Confusion matrix", draw_svg(lambda figure: _confusion(figure, figures), 6, 5)),
-        ("Reliability diagram", draw_svg(lambda figure: _reliability(figure, diagram), 5, 4)),
+        ("Reliability diagram", draw_svg(lambda figure: _reliability(figure, diagram), 5, 4) + _bin_table(diagram)),
     ]
 
 
@@ -82,7 +93,7 @@ def draw_confusion(figures: Figures, file: Path) -> None:
         raise UsageError(f"{file}: cannot be written: {error.strerror}") from error
 
 
-def draw_svg(draw: Callable[[Figure], None], width: float, height: float) -> str:
+def draw_svg(draw: Callable[[Figure], None], width: float, height: float) -> Markup:
     """Draw an inline SVG of ``width`` x ``height`` inches; the same figures give the same bytes."""
     with mpl.rc_context({"svg.hashsalt": "fer-edge", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -90,28 +101,69 @@ def draw_svg(draw: Callable[[Figure], None], width: float, height: float) -> str
         target = io.StringIO()
         figure.savefig(target, format="svg", metadata={"Date": None, "Creator": None})
     svg = target.getvalue()
-    return svg[svg.index("<svg") :]
+    return Markup(svg[svg.index("<svg") :])
 
 
-def _class_table(figures: Figures) -> str:
-    rows = "".join(
-        f"<tr><td>{label}<td>{c.precision:.1%}<td>{c.recall:.1%}<td>{c.f1:.1%}<td>{c.support}</tr>"
+def _class_table(figures: Figures) -> Markup:
+    rows = (
+        (label, f"{c.precision:.1%}", f"{c.recall:.1%}", f"{c.f1:.1%}", str(c.support))
         for label, c in figures.per_class.items()
     )
-    return f"<table><tr><th>label<th>precision<th>recall<th>F1<th>faces</tr>{rows}</table>"
+    return table(("label", "precision", "recall", "F1", "faces"), rows)
 
 
-def _curves(figure: Figure, history: "list[Epoch]") -> None:
+def _bin_table(diagram: ReliabilityDiagram) -> Markup:
+    count = len(diagram.bins)
+    rows = (
+        (f"{i / count:.0%} to {(i + 1) / count:.0%}", str(b.n), f"{b.confidence:.1%}", f"{b.accuracy:.1%}")
+        for i, b in enumerate(diagram.bins)
+        if b.n
+    )
+    return table(("confidence", "faces", "mean confidence", "accuracy"), rows)
+
+
+def _epoch_table(best: "Epoch", measured: LabelledFaces) -> Markup:
+    """Loss and accuracy of the best epoch; a history of an earlier version has not all of them."""
+    rows = (
+        ("Training", best.training_loss, best.training_accuracy),
+        (str(measured.split), best.validation_loss, best.accuracy),
+    )
+    note = Markup(
+        "<p>Loss: the mean cross-entropy of the label. Training: the mean over the steps of that epoch, with dropout, "
+        "on changed pictures.</p>"
+    )
+    shown = (
+        (name, "" if loss is None else f"{loss:.3f}", "" if accuracy is None else f"{accuracy:.2%}")
+        for name, loss, accuracy in rows
+    )
+    return table(("faces", "loss", "accuracy"), shown) + note
+
+
+def _curves(figure: Figure, history: "list[Epoch]", split: str) -> None:
     epochs = [line.epoch + 1 for line in history]
-    panels: list[tuple[str, list[float]]] = [
-        ("training loss", [line.loss for line in history]),
-        ("accuracy", [line.accuracy for line in history]),
-        ("learning rate", [line.learning_rate for line in history]),
+    panels: list[tuple[str, dict[str, list[float | None]]]] = [
+        (
+            "loss (cross-entropy of the label)",
+            {
+                "Training": [line.training_loss for line in history],
+                split: [line.validation_loss for line in history],
+            },
+        ),
+        (
+            "accuracy",
+            {"Training": [line.training_accuracy for line in history], split: [line.accuracy for line in history]},
+        ),
+        ("what training minimizes", {"Training": [line.loss for line in history]}),
+        ("learning rate", {"": [line.learning_rate for line in history]}),
     ]
-    for axes, (title, values) in zip(figure.subplots(1, 3), panels, strict=True):
-        axes.plot(epochs, values, marker="." if len(epochs) < 30 else "")
+    for axes, (title, curves) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        for name, values in curves.items():
+            known = [np.nan if value is None else value for value in values]
+            axes.plot(epochs, known, marker="." if len(epochs) < 30 else "", label=name)
         axes.set(title=title, xlabel="epoch")
         axes.grid(alpha=0.3)
+        if len(curves) > 1:
+            axes.legend()
 
 
 def _confusion(figure: Figure, figures: Figures) -> None:

@@ -142,7 +142,7 @@ def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Worke
         weights.load(model, statistics_faces(splits.training))
         model = workers.synchronized(model)
     if inputs.weights != "none":
-        run = dataclasses.replace(run, start=measure_in_float32(model, recipe, splits.public).accuracy)
+        run = dataclasses.replace(run, start=measure_in_float32(model, recipe, splits.public)[0].accuracy)
         print_line(f"{recipe.name} before training: {run.measured} {run.start:.2%}")
     if workers.chief:
         run.save(folder)
@@ -192,7 +192,8 @@ def find_trained(weights: str) -> tuple[str, InitialWeights] | None:
     folder = Path(weights)
     if weights in bundled() or (folder / CARD_FILE).is_file():
         bundle = open_bundle(find_bundle(weights), FER2013_LABELS)
-        return bundle.card.name, InitialWeights(
+        named = RECIPES.get(bundle.card.name)
+        return named.model if named else bundle.card.name, InitialWeights(
             bundle_provenance(bundle.card), lambda model, faces: load_bundle_weights(model, bundle, faces)
         )
     if folder.is_dir():

@@ -4,11 +4,10 @@ PublicTest only measures accuracy and chooses the epoch; it never enters a gradi
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
-from edge.evaluation.metrics import Figures, measure
+from edge.evaluation.metrics import Figures, measure, reliability_diagram
 from edge.labels import FER2013_LABELS
-from edge.model.preprocessing import normalize
+from edge.model.preprocessing import normalize, softmax
 from train.checkpoints import BEST_WEIGHTS, Epoch, RunFolder, read_history
 from train.data.batches import Batch, TrainingSet, batches
 from train.data.ferplus import VOTES
@@ -27,30 +26,9 @@ from train.distributed import Workers
 from train.models.registry import MODELS
 from train.progress import Progress, print_line
 from train.recipes import Recipe
+from train.schedules import Stage, epochs_since_best, learning_rate, stages
 
 _PREDICT_BATCH: Final = 256
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A part of a run with one learning-rate schedule and one set of trainable layers; ``first`` is its first epoch."""
-
-    first: int
-    epochs: int
-    learning_rate: float
-    head_only: bool
-
-    @property
-    def end(self) -> int:
-        """The epoch after the last."""
-        return self.first + self.epochs
-
-
-def stages(recipe: Recipe) -> list[Stage]:
-    """The stages of a recipe: the head alone, if the recipe has ``head_epochs``, then the whole network."""
-    head = Stage(0, recipe.head_epochs, recipe.head_learning_rate, head_only=True)
-    whole = Stage(recipe.head_epochs, recipe.epochs, recipe.learning_rate, head_only=False)
-    return [stage for stage in (head, whole) if stage.epochs]
 
 
 def configure_keras(recipe: Recipe) -> None:
@@ -97,28 +75,55 @@ def fit(
 
 def predict_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Logits of a Keras model, ``(n, 7)`` float32, for faces ``(n, 48, 48)`` uint8 in single crop."""
+    return compile_logits(model)(pixels)
+
+
+def compile_logits(model: Any) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """``predict_logits`` of one model, to be called many times: TensorFlow compiles it once, which takes seconds."""
     forward = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
-    starts = range(0, len(pixels), _PREDICT_BATCH)
-    parts = [forward(tf.constant(_inputs(pixels[start : start + _PREDICT_BATCH]))) for start in starts]
-    return np.concatenate([np.asarray(part, np.float32) for part in parts])
+
+    def logits(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        starts = range(0, len(pixels), _PREDICT_BATCH)
+        parts = [forward(tf.constant(_inputs(pixels[start : start + _PREDICT_BATCH]))) for start in starts]
+        return np.concatenate([np.asarray(part, np.float32) for part in parts])
+
+    return logits
 
 
 def measure_model(model: Any, faces: LabelledFaces) -> Figures:
     """Accuracy and confusion of a Keras model, single crop, without test-time augmentation."""
-    return measure(faces.labels, predict_logits(model, faces.pixels).argmax(axis=1), FER2013_LABELS)
+    return _measure_with_loss(model, faces)[0]
 
 
-def measure_in_float32(model: Any, recipe: Recipe, faces: LabelledFaces) -> Figures:
-    """As ``measure_model``, with the model's weights in float32 whatever precision the recipe trains in."""
+def measure_in_float32(model: Any, recipe: Recipe, faces: LabelledFaces) -> tuple[Figures, float]:
+    """As ``measure_model``, with the model's weights in float32 whatever precision the recipe trains in.
+
+    Returns the mean cross-entropy of the label too, in nats.
+    """
     if recipe.precision == "float32":
-        return measure_model(model, faces)
+        return _measure_with_loss(model, faces)
     measured = build_in_float32(recipe)
     measured.set_weights(model.get_weights())
-    return measure_model(measured, faces)
+    return _measure_with_loss(measured, faces)
+
+
+def _measure_with_loss(model: Any, faces: LabelledFaces) -> tuple[Figures, float]:
+    logits = predict_logits(model, faces.pixels)
+    figures = measure(faces.labels, logits.argmax(axis=1), FER2013_LABELS)
+    return figures, reliability_diagram(faces.labels, softmax(logits)).nll
 
 
 def _inputs(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return normalize(pixels)[..., np.newaxis]
+
+
+class _Steps(NamedTuple):
+    """The means over an epoch's steps, as in train.checkpoints.Epoch, and the seconds spent waiting for batches."""
+
+    loss: float
+    training_loss: float
+    training_accuracy: float
+    waited: float
 
 
 class _Training:
@@ -158,12 +163,23 @@ class _Training:
 
     def _run_epoch(self, loop: "_Loop", epoch: int) -> None:
         started = time.monotonic()
-        loss, waited = loop.run_epoch(batches(self._recipe, self._training, epoch), epoch)
+        losses = [result.validation_loss or 0.0 for result in self._history[loop.first_epoch :]]
+        steps = loop.run_epoch(batches(self._recipe, self._training, epoch), epoch, losses)
         seconds = time.monotonic() - started
         with loop.averaged():
-            figures = measure_in_float32(self._model, self._recipe, self._public)
-            speed, share = len(self._training) / seconds, waited / seconds
-            result = Epoch(epoch, loss, figures.accuracy, figures.macro_f1, loop.learning_rate, speed, share)
+            figures, validation_loss = measure_in_float32(self._model, self._recipe, self._public)
+            result = Epoch(
+                epoch,
+                steps.loss,
+                figures.accuracy,
+                figures.macro_f1,
+                loop.learning_rate,
+                images_per_second=len(self._training) / seconds,
+                input_share=steps.waited / seconds,
+                training_loss=steps.training_loss,
+                training_accuracy=steps.training_accuracy,
+                validation_loss=validation_loss,
+            )
             if not self._history or result.accuracy > self._best().accuracy:
                 self._folder.save_best(self._model)
         self._history.append(result)
@@ -176,8 +192,9 @@ class _Training:
         return max(self._history, key=lambda result: result.accuracy)
 
     def _out_of_patience(self) -> bool:
-        patience = self._recipe.patience
-        return bool(patience and self._history) and self._history[-1].epoch - self._best().epoch >= patience
+        on_loss, patience = self._recipe.monitor == "loss", self._recipe.patience
+        values = [-(epoch.validation_loss or 0.0) if on_loss else epoch.accuracy for epoch in self._history]
+        return bool(patience) and epochs_since_best(values) >= patience
 
 
 class _Loop:
@@ -200,26 +217,32 @@ class _Loop:
         self._step = tf.function(self._train_step)
 
     @property
+    def first_epoch(self) -> int:
+        """The first epoch of the stage."""
+        return self._stage.first
+
+    @property
     def learning_rate(self) -> float:
         """Learning rate of the last step."""
         return float(self._optimizer.learning_rate.numpy())
 
-    def run_epoch(self, feed: Iterator[Batch], epoch: int) -> tuple[float, float]:
-        """Take one step per batch; returns the mean loss, and the seconds that were spent waiting for batches."""
+    def run_epoch(self, feed: Iterator[Batch], epoch: int, losses: list[float]) -> _Steps:
+        """Take one step per batch; ``losses`` are the validation losses of the stage's earlier epochs."""
         for number, generator in enumerate(_random_generators(self._model)):
             generator.reset_from_seed(hash((self._recipe.seed, epoch, number)))
-        losses, waited = [], 0.0
+        measured, waited = [], 0.0
         small = epoch - self._stage.first < self._small_epochs
         for step in range(self._steps):
             requested = time.monotonic()
             batch = next(feed)
             waited += time.monotonic() - requested
             done = (epoch - self._stage.first) * self._steps + step
-            self._optimizer.learning_rate.assign(self._scheduled(done))
+            self._optimizer.learning_rate.assign(learning_rate(self._recipe, self._stage, done, self._steps, losses))
             decay = tf.constant(min(self._recipe.ema, (1 + done) / (10 + done)), tf.float32)
-            losses.append(self._step(self._workers.spread(batch), decay, small=small))
+            measured.append(self._step(self._workers.spread(batch), decay, small=small))
             self._progress.show(epoch, step + 1)
-        return float(np.mean([float(loss) for loss in losses])), waited
+        loss, training_loss, training_accuracy = np.mean([step.numpy() for step in measured], axis=0, dtype=float)
+        return _Steps(float(loss), float(training_loss), float(training_accuracy), waited)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -235,18 +258,23 @@ class _Loop:
 
     def _train_step(self, batch: Batch, decay: Any, *, small: bool) -> Any:
         strategy = self._workers.strategy
-        losses = strategy.run(self._replica_step, (batch, small))
-        loss = strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+        measured = strategy.run(self._replica_step, (batch, small))
+        sums = strategy.reduce(tf.distribute.ReduceOp.SUM, measured, axis=None)
         for average, variable in zip(self._ema, self._variables, strict=True):
             average.assign(decay * average + (1.0 - decay) * variable)
-        return loss
+        return sums
 
     def _replica_step(self, batch: Batch, small: bool) -> Any:
+        """Take a step; returns this replica's parts of loss, cross-entropy of the label, and accuracy, ``(3,)``."""
         with tf.GradientTape() as tape:
-            loss = self._loss(batch, self._outputs(batch.inputs, small))
+            outputs = self._outputs(batch.inputs, small)
+            loss = self._loss(batch, outputs)
         gradients = tape.gradient(loss, self._model.trainable_variables)
         self._optimizer.apply_gradients(zip(gradients, self._model.trainable_variables, strict=True))
-        return loss
+        logits, labels = _logits_of(outputs), tf.argmax(batch.labels, axis=1)  # without smoothing; the larger of a mix
+        plain = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        right = tf.cast(tf.argmax(logits, axis=1) == labels, tf.float32)
+        return tf.stack([loss, *(tf.reduce_sum(part) / self._recipe.batch for part in (plain, right))])
 
     def _outputs(self, inputs: Any, small: bool) -> Any:
         side = self._recipe.small_side
@@ -255,7 +283,7 @@ class _Loop:
     def _loss(self, batch: Batch, outputs: Any) -> Any:
         """The part of the whole batch's mean loss that this replica contributes."""
         recipe = self._recipe
-        logits, votes = outputs if isinstance(outputs, list) else (outputs, None)
+        logits, votes = _logits_of(outputs), outputs[1] if isinstance(outputs, list) else None
         loss = batch.weights * _cross_entropy(batch.labels, logits)
         if batch.teacher is not None:  # Hinton et al. 2015, arXiv 1503.02531
             soft = recipe.temperature**2 * _cross_entropy(batch.teacher, logits / recipe.temperature)
@@ -265,14 +293,6 @@ class _Loop:
             loss += recipe.votes * _cross_entropy(batch.votes, votes)
         penalty = tf.add_n([tf.cast(extra, tf.float32) for extra in self._model.losses] or [tf.constant(0.0)])
         return tf.reduce_sum(loss) / recipe.batch + penalty / self._workers.count
-
-    def _scheduled(self, step: int) -> float:
-        """Linear warm-up, then a cosine to zero (Loshchilov and Hutter, arXiv 1608.03983)."""
-        warmup = min(self._recipe.warmup, self._stage.epochs) * self._steps
-        if step < warmup:
-            return self._stage.learning_rate * (step + 1) / warmup
-        progress = (step - warmup) / max(1, self._stage.epochs * self._steps - warmup)
-        return float(self._stage.learning_rate * 0.5 * (1 + np.cos(np.pi * progress)))
 
 
 def _optimizer(recipe: Recipe, learning_rate: float) -> Any:
@@ -299,6 +319,11 @@ def _accept_input_size(model: Any, side: int) -> None:
         ) from error
 
 
+def _logits_of(outputs: Any) -> Any:
+    """The logits of the labels; a network that learns from votes has a second output."""
+    return outputs[0] if isinstance(outputs, list) else outputs
+
+
 def _cross_entropy(targets: Any, logits: Any) -> Any:
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
@@ -318,7 +343,8 @@ def _with_votes_output(model: Any) -> Any:
 def _summary(recipe: Recipe, result: Epoch, faces: int, public: LabelledFaces) -> str:
     left = (recipe.all_epochs - result.epoch - 1) * faces / result.images_per_second / 60
     return (
-        f"{recipe.name} epoch {result.epoch + 1}/{recipe.all_epochs}: loss {result.loss:.3f}, {public.split} "
-        f"{result.accuracy:.2%}, {result.images_per_second:.0f} img/s ({result.input_share:.1%} input), "
+        f"{recipe.name} epoch {result.epoch + 1}/{recipe.all_epochs}: loss {result.loss:.3f}, Training "
+        f"{result.training_accuracy:.1%} ({result.training_loss:.3f}), {public.split} {result.accuracy:.2%} "
+        f"({result.validation_loss:.3f}), {result.images_per_second:.0f} img/s ({result.input_share:.1%} input), "
         f"{left:.0f} min left"
     )

@@ -17,7 +17,7 @@ from edge.errors import SourceError
 from edge.events.episodes import Change, EpisodeTracker, episode_settings
 from edge.events.factory import EventFactory
 from edge.labels import FER2013_LABELS, FEWEST, MOST, Labels, label_problem
-from edge.model.bundle import Card
+from edge.model.classifier import CardTerms
 from edge.pipeline import FrameResult
 from edge.records import Event, EventTuning, Flaw
 from edge.settings import EventSettings, Preset, Settings, require_expressions
@@ -86,10 +86,10 @@ class Recorder:
             self._stream = file.open("wb")
         self._moment: Moment | None = None
 
-    def begin(self, run_id: str, card: Card, settings: Settings) -> None:
+    def begin(self, run_id: str, card: CardTerms, settings: Settings) -> None:
         """Record that a source was opened."""
         self._moment = None
-        thresholds = (card.events, card.abstention.threshold, settings.events, settings.preset)
+        thresholds = (card.events, card.threshold, settings.events, settings.preset)
         self._write(RecordingStart(1, run_id, card.name, card.sha256, *thresholds, card.labels))
 
     def frame(self, result: FrameResult, moment: Moment) -> None:

@@ -4,9 +4,9 @@ import contextlib
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -18,7 +18,7 @@ from edge.app.summary import ContactSheet, Summary, show_at_end
 from edge.camera.sources import is_live, with_source
 from edge.errors import DeliveryError, FerEdgeError, SettingsError, UsageError
 from edge.events.factory import EventFactory
-from edge.model.bundle import Card
+from edge.model.classifier import CardTerms
 from edge.model.loader import DeployedModel, open_deployed_model
 from edge.monitoring.counters import RunCounters
 from edge.monitoring.observer import FrameObserver, LoopStatus
@@ -32,17 +32,22 @@ from edge.system.systemd import STOP_SECONDS, Service, fault_of
 
 _log = logging.getLogger(__name__)
 
+OpenModel: TypeAlias = Callable[[Settings, Mapping[str, str], Service], DeployedModel]
+
 _DELIVERY_SECONDS: Final = 5.0
 _FORCED_EXIT_SECONDS: Final = 1.0
 
 
-def run(arguments: Namespace) -> int:
-    """Carry out ``fer-edge run`` with its parsed arguments, by hand or as a service."""
+def run(arguments: Namespace, open_model: OpenModel = open_deployed_model) -> int:
+    """Carry out ``fer-edge run`` with its parsed arguments, by hand or as a service.
+
+    ``open_model`` opens the model; ``fer-train watch`` opens a training run in place of a bundle.
+    """
     with Service(os.environ) as service:
         if not service.wait_for_turn():
             return 0
         try:
-            code = _run(arguments, service)
+            code = _run(arguments, service, open_model)
         except FerEdgeError as error:
             service.failed(error)
             raise
@@ -50,7 +55,7 @@ def run(arguments: Namespace) -> int:
         return code
 
 
-def _run(arguments: Namespace, service: Service) -> int:
+def _run(arguments: Namespace, service: Service, open_model: OpenModel) -> int:
     settings = _settings(arguments)
     if settings.privacy.aggregate_only and (arguments.record or arguments.sheet):
         raise UsageError("--record and --sheet keep what single faces showed, and privacy.aggregate_only forbids that")
@@ -60,7 +65,7 @@ def _run(arguments: Namespace, service: Service) -> int:
         service.before_forced_exit(partial(session.close, _FORCED_EXIT_SECONDS))
     seconds = STOP_SECONDS if service.managed else _DELIVERY_SECONDS
     try:
-        _observe(arguments, settings, service, session)
+        _observe(arguments, settings, service, session, open_model)
     except FerEdgeError as error:
         if session and service.managed:
             session.publisher.faults.set("service", fault_of(error, now()))
@@ -79,13 +84,15 @@ def _run(arguments: Namespace, service: Service) -> int:
     return 0
 
 
-def _observe(arguments: Namespace, settings: Settings, service: Service, session: BrokerSession | None) -> None:
+def _observe(
+    arguments: Namespace, settings: Settings, service: Service, session: BrokerSession | None, open_model: OpenModel
+) -> None:
     """Run the frame loop with all observers that arguments and settings want; show at its end what they collected."""
     individuals = not settings.privacy.aggregate_only
     counters = RunCounters(service.failed_starts, individuals=individuals)
     recording = Recorder(arguments.record) if arguments.record else contextlib.nullcontext()
     with _metrics(settings.metrics, counters, session), recording as recorder:
-        deployed = open_deployed_model(settings, os.environ, service)
+        deployed = open_model(settings, os.environ, service)
         counters.deployed(deployed)
         settings = _for_fallback(settings, deployed)
         if session:
@@ -159,7 +166,7 @@ def _for_fallback(settings: Settings, deployed: DeployedModel) -> Settings:
 
 
 def _open_reporter(
-    origin: TimeOrigin, card: Card, settings: Settings, publisher: MqttPublisher | None, recorder: Recorder | None
+    origin: TimeOrigin, card: CardTerms, settings: Settings, publisher: MqttPublisher | None, recorder: Recorder | None
 ) -> EventReporter:
     """A reporter for one opening of the source, with a run id of its own."""
     factory = EventFactory()

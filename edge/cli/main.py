@@ -114,7 +114,8 @@ def _add_json(parser: argparse.ArgumentParser, meaning: str = "print JSON") -> N
     parser.add_argument("--json", action="store_true", help=meaning)
 
 
-def _add_source(parser: argparse.ArgumentParser) -> None:
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add what is watched, which ``fer-train watch`` has too."""
     parser.add_argument(
         "--source",
         metavar="SOURCE",
@@ -134,13 +135,18 @@ def _add_run(commands: Commands) -> None:
     summary = "watch a camera, video or folder of pictures, and print or publish events"
     run = _add(commands, "run", ("edge.app.run", "run"), summary, _epilog(examples))
     _add_config(run)
-    _add_source(run)
+    add_source(run)
     run.add_argument(
         "--events", choices=("-", "mqtt"), default="-", help="where events go: - is stdout (default), mqtt the broker"
     )
-    run.add_argument("--realtime", action="store_true", help="play a file at its own speed, not as fast as possible")
-    run.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of annotated frames")
-    run.add_argument(
+    add_watching(run)
+
+
+def add_watching(parser: argparse.ArgumentParser) -> None:
+    """Add how a source is watched, and what is kept of it, which ``fer-train watch`` has too."""
+    parser.add_argument("--realtime", action="store_true", help="play a file at its own speed, not as fast as possible")
+    parser.add_argument("--sheet", type=Path, metavar="PNG", help="write a contact sheet of annotated frames")
+    parser.add_argument(
         "--record", type=Path, metavar="FILE", help="record boxes and scores of faces for replay; no pictures"
     )
 
@@ -158,7 +164,7 @@ def _add_preview(commands: Commands) -> None:
     summary = "show the live picture with its faces on a page, to mount and light a camera by looking"
     preview = _add(commands, "preview", ("edge.cli.preview", "preview"), summary, _epilog(examples, text))
     _add_config(preview)
-    _add_source(preview)
+    add_source(preview)
     preview.add_argument(
         "--listen",
         default="127.0.0.1",
@@ -183,12 +189,27 @@ def _add_replay(commands: Commands) -> None:
 
 
 def _add_classify(commands: Commands) -> None:
-    examples = ("fer-edge classify portrait.jpg", "fer-edge classify portrait.jpg group.png --json")
+    examples = (
+        "fer-edge classify portrait.jpg",
+        "fer-edge classify portrait.jpg group.png --json",
+        "fer-edge classify holiday --bundle student-small          all pictures of a folder",
+    )
     summary = "find the faces in pictures and classify their expressions"
     classify = _add(commands, "classify", ("edge.cli.classify", "classify"), summary, _epilog(examples))
     _add_config(classify, "settings file: [model], and rotation, mirroring and [detect] as for the camera")
-    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file")
-    _add_json(classify, "print one JSON object per picture")
+    classify.add_argument(
+        "--bundle",
+        action=Once,
+        metavar="NAME|FOLDER",
+        help="the model: the name of a bundled one, or a bundle's folder (default: the one that a run would use)",
+    )
+    add_pictures(classify)
+
+
+def add_pictures(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of edge.cli.classify.classify_pictures, which ``fer-train classify`` has too."""
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file, or a folder of pictures")
+    _add_json(parser, "print one JSON object per picture")
 
 
 def _add_verify(commands: Commands) -> None:

@@ -299,13 +299,18 @@ def _parse_row(names: Labels, meaning: Meaning, row: CsvRow) -> _Face | BadRow |
         return BadRow(str(row), f"label {row.values['emotion'][:20]!r} is not {known}")
     if isinstance(label, str):
         return label
+    pixels = parse_pixels(row)
+    return pixels if isinstance(pixels, BadRow) else _Face(pixels, label, row.number)
+
+
+def parse_pixels(row: CsvRow) -> bytes | BadRow:
+    """The 48x48 grey levels of a row's column ``pixels``, or why it has none."""
     try:
         pixels = bytes(map(_VALUE_OF_PIXEL.__getitem__, row.values["pixels"].split()))
     except KeyError as error:
         return BadRow(str(row), f"pixel {error.args[0][:20]!r} is not a whole number from 0 to 255")
-    if len(pixels) != INPUT_SIZE * INPUT_SIZE:
-        return BadRow(str(row), f"{len(pixels)} pixels, expected {INPUT_SIZE * INPUT_SIZE}")
-    return _Face(pixels, label, row.number)
+    right = len(pixels) == INPUT_SIZE * INPUT_SIZE
+    return pixels if right else BadRow(str(row), f"{len(pixels)} pixels, expected {INPUT_SIZE * INPUT_SIZE}")
 
 
 def _tree_entries(folder: Path, names: Labels) -> Iterator[_UnparsedFace | BadRow]:

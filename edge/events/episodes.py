@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from edge.model.preprocessing import expression as to_expression
 from edge.model.preprocessing import softmax
 from edge.records import EventKind, EventTuning, Expression, Logits, Reading, Reason
 from edge.settings import EventSettings, Preset
+
+DEFAULT_TUNING: Final = EventTuning(smoothing=0.2, dwell=0.2, hysteresis=0.2)
+"""The tuning of a new bundle, until ``fer-export episodes --tune`` has found its own; student-small's best."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,11 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: str
     edgetpu: EdgeTpuFile | None = None
 
+    @property
+    def threshold(self) -> float:
+        """The probability below which the expression is uncertain."""
+        return self.abstention.threshold
+
     def allowed_lsb(self, runtime: str, machine: str) -> int:
         """How many quantization steps an int8 logit of ``runtime`` on ``machine`` may differ from the golden one.
 

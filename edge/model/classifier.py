@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BundleError, RuntimeMissingError
-from edge.labels import FEWEST, MOST
+from edge.labels import FEWEST, MOST, Labels
 from edge.model.bundle import Bundle, Quantization
 from edge.model.preprocessing import INPUT_SIZE, dequantize, encode, expression, softmax
-from edge.records import Expression, Gray, Logits
+from edge.records import EventTuning, Expression, Gray, Logits
 
 
 class Network:
@@ -74,6 +74,66 @@ class Accelerator(Protocol):
 
     def logits(self, face: Gray) -> NDArray[np.int8] | None:
         """Like :meth:`Network.logits`; None when the CPU must compute this face. Never raises."""
+
+
+class CardTerms(Protocol):
+    """What the frame loop takes from a model's card (edge.model.bundle.Card)."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+
+    @property
+    def sha256(self) -> str:
+        """The hash of its file."""
+
+    @property
+    def labels(self) -> Labels:
+        """The names of the network's outputs, in their order."""
+
+    @property
+    def crop_margin(self) -> float:
+        """The margin of edge.model.preprocessing.crop."""
+
+    @property
+    def events(self) -> EventTuning:
+        """The thresholds of edge.events.episodes."""
+
+    @property
+    def threshold(self) -> float:
+        """The probability below which the expression is uncertain."""
+
+
+class FaceClassifier(Protocol):
+    """What classifies faces, in the frame loop and in pictures: on a device a :class:`Classifier`."""
+
+    @property
+    def card(self) -> CardTerms:
+        """What the model's card states."""
+
+    @property
+    def runtime(self) -> str:
+        """What runs the network, with its version."""
+
+    @property
+    def accelerator(self) -> str:
+        """As :attr:`Classifier.accelerator`."""
+
+    @property
+    def degraded(self) -> str | None:
+        """As :attr:`Classifier.degraded`."""
+
+    def poll_accelerator(self) -> None:
+        """As :meth:`Classifier.poll_accelerator`."""
+
+    def wait_for_accelerator(self) -> None:
+        """As :meth:`Classifier.wait_for_accelerator`."""
+
+    def read(self, face: Gray) -> Logits:
+        """As :meth:`Classifier.read`."""
+
+    def classify(self, face: Gray) -> Expression:
+        """As :meth:`Classifier.classify`."""
 
 
 class Classifier:

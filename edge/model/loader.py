@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge.errors import BundleError, VerificationError
 from edge.model.bundle import DEFAULT, Bundle, find_bundle, open_bundle
-from edge.model.classifier import Classifier
+from edge.model.classifier import Classifier, FaceClassifier
 from edge.model.edgetpu import CrashMarker, EdgeTpu
 from edge.model.registry import ModelRegistry, deployed_folder, state_folder
 from edge.model.tuning import load_tuning
@@ -28,7 +28,7 @@ _CRASHED = "the service exited without an error message in its first minute with
 class DeployedModel:
     """A classifier that gives its golden outputs here; ``refused`` says why the chosen model does not run, if so."""
 
-    classifier: Classifier
+    classifier: FaceClassifier
     verification: Verification
     refused: str = ""
 

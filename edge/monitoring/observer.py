@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edge.events.episodes import Change
-from edge.model.classifier import Classifier
+from edge.model.classifier import FaceClassifier
 from edge.pipeline import FrameResult
 
 
@@ -16,7 +16,7 @@ class LoopStatus:
     opened; 0 while it is closed.
     """
 
-    classifier: Classifier
+    classifier: FaceClassifier
     stage_seconds: Mapping[str, float]
     frames_dropped: int
 

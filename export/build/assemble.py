@@ -10,6 +10,7 @@ from typing import Final
 
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import reliability_diagram
+from edge.events.episodes import DEFAULT_TUNING
 from edge.model.bundle import Card, Golden, Tolerance
 from edge.model.origin import Provenance
 from edge.model.preprocessing import INPUT_SIZE, softmax
@@ -19,7 +20,6 @@ from export.golden import make_golden
 from export.quantization.calibration import calibrate, choose_threshold
 from export.quantization.parity import FormPair, NetworkForm, check_parity, compare_forms
 from export.report import bundle_report
-from export.studies.event_tuning import DEFAULT_TUNING
 from export.tflite_graph import read_graph
 
 _INTENDED_USE: Final = (

@@ -1,9 +1,9 @@
-"""Make a bundle of a run: quantize its network by two methods, measure both, and take the better one."""
+"""Make a bundle of a run: quantize its network by every method that it allows, measure all, and take the best."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,12 @@ from export.build.measured import (
 )
 from export.build.writing import check_writable
 from export.quantization.convert import convert, quantize_post_training, train_quantized
+from export.quantization.errors import ConversionError
 from export.quantization.parity import NetworkForm
 from export.quantization.prepare import prepare_network
+from train.data.dataset import Splits
 from train.models.registry import macs
+from train.progress import print_line
 from train.run import Run
 from train.trainer import predict_logits
 
@@ -85,23 +88,34 @@ def make_bundle(folder: Path, data: Sequence[Path], choices: BundleChoices) -> C
 
 
 def _quantize(folder: Path, data: Sequence[Path]) -> _Export:
-    """Quantize a run's network by both methods."""
+    """Quantize a run's network by every method that it allows."""
     run = Run.load(folder)
     splits = run.faces(folder, data)
     model = run.model(folder)
-    network = prepare_network(model)
-    float_logits = predict_logits(network, splits.public.pixels)
-    aware = train_quantized(network, run.recipe, splits.training, splits.public, folder / "qat")
-    conversions = (
-        (QUANTIZATION_AWARE, convert(aware), aware),
-        (POST_TRAINING, quantize_post_training(network, splits.training), network),
-    )
     candidates = []
-    for method, file, source in conversions:
+    for method, file, source in _conversions(run, model, splits, folder / "qat"):
         int8 = Network(file, method)
         logits = np.stack([int8.logits(face) for face in splits.public.pixels])
         candidates.append(_Candidate(method, file, int8, logits, predict_logits(source, splits.public.pixels)))
+    float_logits = candidates[-1].keras_logits  # post-training quantization does not change the network
     return _Export(run, int(model.count_params()), macs(model), splits.public, float_logits, tuple(candidates))
+
+
+def _conversions(run: Run, model: Any, splits: Splits, qat: Path) -> Iterator[tuple[str, bytes, Any]]:
+    """Each method with its int8 file and the Keras network of it.
+
+    Quantization-aware training takes a plain path of layers. A network with other layers, such as VGG16 and ResNet50,
+    is quantized after training only, and need not fit an Edge TPU: its size and time rule that out.
+    """
+    try:
+        network = prepare_network(model)
+    except ConversionError as error:
+        print_line(f"{error}: post-training quantization only")
+        yield POST_TRAINING, quantize_post_training(model, splits.training, edge_tpu=False), model
+        return
+    aware = train_quantized(network, run.recipe, splits.training, splits.public, qat)
+    yield QUANTIZATION_AWARE, convert(aware), aware
+    yield POST_TRAINING, quantize_post_training(network, splits.training), network
 
 
 def _forms(export: _Export) -> list[NetworkForm]:

@@ -102,11 +102,11 @@ def convert(quantized: Any) -> bytes:
     return _converted(_converter(quantized))
 
 
-def quantize_post_training(model: Any, training: LabelledFaces) -> bytes:
-    """Quantize a prepared float network without training, by the ranges of its activations for some Training faces.
+def quantize_post_training(model: Any, training: LabelledFaces, *, edge_tpu: bool = True) -> bytes:
+    """Quantize a float network without training, by the ranges of its activations for some Training faces.
 
-    A black and a white picture are added to them, so that the input's scale is exactly 1/128. Raises what ``convert``
-    raises.
+    A black and a white picture are added to them, so that the input's scale is exactly 1/128. Without ``edge_tpu`` the
+    file may have ops that the Edge TPU compiler cannot read. Raises what ``convert`` raises.
     """
     faces = training.pixels[:_REPRESENTATIVE_FACES]
     plain = np.stack([np.zeros_like(faces[0]), np.full_like(faces[0], 255)])
@@ -118,7 +118,7 @@ def quantize_post_training(model: Any, training: LabelledFaces) -> bytes:
     converter = _converter(model)
     converter.representative_dataset = representative
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    return _converted(converter)
+    return _converted(converter, edge_tpu=edge_tpu)
 
 
 def _converter(model: Any) -> Any:
@@ -131,20 +131,25 @@ def _converter(model: Any) -> Any:
     return converter
 
 
-def _converted(converter: Any) -> bytes:
+def _converted(converter: Any, *, edge_tpu: bool = True) -> bytes:
     file = bytes(converter.convert())
-    check_int8(file)
+    check_int8(file, edge_tpu=edge_tpu)
     return file
 
 
-def check_int8(file: bytes) -> None:
-    """Raise ConversionError for a float tensor, a dynamic shape, or an op that the Edge TPU compiler cannot read."""
+def check_int8(file: bytes, *, edge_tpu: bool = True) -> None:
+    """Raise ConversionError for a float tensor or a dynamic shape.
+
+    With ``edge_tpu`` also for an op that the Edge TPU compiler cannot read.
+    """
     graph = read_graph(file, "the converted file")
     for tensor in graph.tensors:
         if tensor.dtype.startswith("FLOAT"):
             raise ConversionError(f"tensor {tensor.name} of the converted file is {tensor.dtype.lower()}")
         if tensor.dynamic:
             raise ConversionError(f"tensor {tensor.name} of the converted file has a dynamic shape")
+    if not edge_tpu:
+        return
     prediction = predict_mapping(graph)
     if prediction.refused:
         raise ConversionError(f"the Edge TPU compiler would refuse the converted file: {prediction.refused}")

@@ -29,7 +29,7 @@ _QUANTIZABLE = (
 def prepare_network(model: Any) -> Any:
     """A copy of ``model`` that computes the same with layers that can be quantized; ``model`` is unchanged.
 
-    Raises ConversionError with the layer's name if a layer is off the path or cannot be quantized.
+    Raises ConversionError with the layer's name if a layer is off the path or cannot be trained quantized.
     """
     copies = [layer for layer in _path(model) if not isinstance(layer, layers.Dropout)]
     x = face = keras.Input(model.input_shape[1:], name="face")
@@ -51,8 +51,7 @@ def _path(model: Any) -> list[Any]:
             raise ConversionError(f"{model.name}: layer {layer.name} is not on one path from the picture to the logits")
         if not isinstance(layer, (*_QUANTIZABLE, layers.Dropout)):
             raise ConversionError(
-                f"{model.name}: layer {layer.name} ({type(layer).__name__}) cannot be quantized to int8. "
-                "Export paper, shallow or a student; other networks serve as teachers."
+                f"{model.name}: layer {layer.name} ({type(layer).__name__}) cannot be trained quantized"
             )
         tensor = layer.output
     return path

@@ -29,8 +29,6 @@ from edge.settings import EventSettings
 from export.edgetpu.compiled import write_card
 
 SEQUENCE_FPS: Final = 15.0
-DEFAULT_TUNING: Final = EventTuning(smoothing=0.2, dwell=0.2, hysteresis=0.2)
-"""Event tuning of a new bundle's card; it is the best one for the bundled student-small."""
 
 _SEED: Final = 20261122
 _CONSTANT_SECONDS: Final = 20.0

@@ -117,9 +117,10 @@ RULES = (
     Rule("parsed", r"fer-train run .*", "trains for hours; tests/train/test_run.py trains on a little noise"),
     Rule(
         "parsed",
-        r"fer-train (bank|evaluate) .*",
+        r"fer-train (bank|classify|evaluate|predict) .*",
         "needs TensorFlow, a run; tests/train/evaluation/test_evaluate.py has both",
     ),
+    Rule("parsed", r"fer-train watch .*", "needs a camera; tests/train/evaluation/test_watching.py watches a folder"),
     Rule("parsed", r"fer-train twins .*", "takes many minutes; tests/train/data/test_twins.py searches some pictures"),
     Rule("parsed", r"fer-train judge .*", "trains for an hour; tests/train/test_judge.py trains on a little noise"),
     Rule("parsed", r"fer-train average .*", "needs trained runs; tests/train/test_average.py makes two"),

@@ -22,9 +22,8 @@ from edge.evaluation.fer2013 import Split, read_faces  # noqa: E402
 from edge.labels import FER2013_LABELS  # noqa: E402
 from edge.model.bundle import open_bundle  # noqa: E402
 from edge.model.classifier import Classifier  # noqa: E402
-from edge.model.preprocessing import encode  # noqa: E402
+from edge.model.preprocessing import CROP_MARGIN, encode  # noqa: E402
 from export.build.writing import write_bundle  # noqa: E402
-from export.cli import CROP_MARGIN  # noqa: E402
 from export.golden import golden_faces  # noqa: E402
 from export.quantization.convert import check_int8  # noqa: E402
 from export.quantization.errors import ConversionError  # noqa: E402

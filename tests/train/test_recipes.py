@@ -19,7 +19,7 @@ def test_overrides_take_the_keys_own_type() -> None:
     [
         ("epochs=many", "--set epochs=many: "),
         ("optimiser=sgd", "did you mean optimizer"),
-        ("optimizer=adam", "Invalid enum value"),
+        ("schedule=linear", "Invalid enum value"),
         ("zzz=1", "known here: model, epochs"),
         ("name=other", "a recipe has no name"),
     ],

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import tf_keras as keras  # noqa: E402
 from edge.evaluation.fer2013 import read_faces  # noqa: E402
 from train.evaluation.evaluate import evaluate  # noqa: E402
 from train.recipes import Recipe  # noqa: E402
-from train.trainer import Stage, build_in_float32, stages  # noqa: E402
+from train.trainer import build_in_float32  # noqa: E402
 
 PROGRAM = Path(sys.executable).with_name("fer-train")
 
@@ -32,12 +33,6 @@ def history(folder: Path) -> list[dict[str, float]]:
 def command(recipe: str, data: Path, out: Path, *settings: str) -> list[str]:
     values = [part for setting in settings for part in ("--set", setting)]
     return [str(PROGRAM), "run", recipe, "--data", str(data), "--out", str(out), *values]
-
-
-def test_the_head_is_trained_before_the_whole_network() -> None:
-    recipe = Recipe("trial", model="resnet50-imagenet", head_epochs=2, head_learning_rate=0.1, epochs=5)
-    assert stages(recipe) == [Stage(0, 2, 0.1, head_only=True), Stage(2, 5, 1e-3, head_only=False)]
-    assert stages(Recipe("trial", model="paper", epochs=5)) == [Stage(0, 5, 1e-3, head_only=False)]
 
 
 def test_what_is_measured_is_in_float32_whatever_is_trained_in() -> None:
@@ -79,7 +74,8 @@ def test_the_large_networks_take_their_steps(recipe: str, settings: list[str], f
     run = command(recipe, few, tmp_path / "run", *settings, "batch=4", "precision=float32")
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert all(np.isfinite(line["loss"]) for line in history(tmp_path / "run"))
+    measured = ("loss", "training_loss", "training_accuracy", "validation_loss", "accuracy")
+    assert all(np.isfinite(line[name]) for line in history(tmp_path / "run") for name in measured)
     assert len(history(tmp_path / "run")) == 2
 
 
@@ -110,6 +106,27 @@ def test_a_run_that_gets_no_better_stops_early(blobs: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert "no better epoch for 2; stopped early" in done.stderr
     assert len(history(tmp_path / "run")) < 12
+
+
+def test_a_plateau_lowers_the_rate_and_then_stops_the_run_also_when_it_is_continued(
+    blobs: Path, tmp_path: Path
+) -> None:
+    """``plateau_factor`` 0: after the first plateau nothing changes any more, and so the loss does not fall."""
+    settings = ("schedule=plateau", "plateau_patience=1", "plateau_factor=0", "patience=3", "monitor=loss", "ema=0")
+    run = command("shallow", blobs, tmp_path / "run", *settings, "learning_rate=1", "warmup=0", "teachers=", "batch=16")
+    with subprocess.Popen(run, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        next(line for line in process.stderr if "epoch 3/" in line)
+        process.send_signal(signal.SIGKILL)
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "no better epoch for 3; stopped early" in done.stderr
+    lines = history(tmp_path / "run")
+    falls = [after["validation_loss"] < before["validation_loss"] - 1e-4 for before, after in pairwise(lines)]
+    first = falls.index(False) + 1  # the epoch on the plateau; from the next one on the rate is 0
+    assert [line["learning_rate"] for line in lines] == [1.0] * (first + 1) + [0.0] * (len(lines) - first - 1)
+    best = min(range(len(lines)), key=lambda epoch: lines[epoch]["validation_loss"])
+    assert len(lines) == best + 4
 
 
 def test_head_epochs_need_a_backbone_to_freeze(blobs: Path, tmp_path: Path) -> None:

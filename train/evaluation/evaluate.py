@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
@@ -16,12 +15,10 @@ from edge.evaluation.metrics import Figures, ReliabilityDiagram, measure, reliab
 from edge.labels import FER2013_LABELS
 from edge.model.preprocessing import softmax
 from train.evaluation.predictions import Predictions
-from train.evaluation.predictors import Predictor, open_predictor
+from train.evaluation.predictors import Predictor, check_views, open_predictor, shifted_view
 from train.evaluation.subsets import SubsetAccuracy, subset_accuracies
 
-_SHIFTS: Final = ((0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2))
 _PREDICTIONS_SUFFIX: Final = ".npz"
-MOST_VIEWS: Final = 2 * len(_SHIFTS)
 
 
 @dataclass(frozen=True)
@@ -41,14 +38,12 @@ def evaluate(
 ) -> Evaluation:
     """Measure the predictor at one path, or several as an ensemble, with 1 to 10 test-time ``views``.
 
-    A path is a run folder (Keras, float32), a bundle (its int8 file) or an ``.npz`` file of saved predictions. Two
-    views are the face and its mirror image; ten add four shifts by two pixels, each with its mirror image. The
-    probabilities of all views and all predictors are averaged. ``keep`` is the file to save a single predictor's
-    predictions to. ``votes`` is FERPlus's file, for the accuracy where the crowd agrees. Raises UsageError and
-    DataError as train.evaluation.predictions and train.evaluation.predictors do.
+    A path is a run folder (Keras, float32), a bundle (its int8 file) or an ``.npz`` file of saved predictions. The
+    probabilities of all views (train.evaluation.predictors.shifted_view) and all predictors are averaged. ``keep`` is
+    the file to save a single predictor's predictions to. ``votes`` is FERPlus's file, for the accuracy where the crowd
+    agrees. Raises UsageError and DataError as train.evaluation.predictions and train.evaluation.predictors do.
     """
-    if not 1 <= views <= MOST_VIEWS:
-        raise UsageError(f"--tta {views}: test-time augmentation has 1 to {MOST_VIEWS} views")
+    check_views(views)
     if keep and len(paths) > 1:
         raise UsageError(f"--keep {keep}: saves the predictions of one network, and {len(paths)} were given")
     if keep and keep.suffix != _PREDICTIONS_SUFFIX:
@@ -74,21 +69,12 @@ def evaluate(
 
 
 def _predict(predictor: Predictor, faces: LabelledFaces, views: int) -> Predictions:
-    logits = [predictor.logits(_view(faces.pixels, number)) for number in range(views)]
+    logits = [predictor.logits(shifted_view(faces.pixels, number)) for number in range(views)]
     return Predictions(np.stack(logits), predictor.name, predictor.provenance)
 
 
 def _ensemble_name(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"ENSEMBLE of {' + '.join(names)}"
-
-
-def _view(pixels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
-    """Test-time view ``number`` of the faces: shifted, with repeated border pixels; every second one is mirrored."""
-    (down, right), mirrored = _SHIFTS[number // 2], number % 2
-    padded = np.pad(pixels, ((0, 0), (2, 2), (2, 2)), mode="edge")
-    height, width = pixels.shape[1:]
-    shifted = padded[:, 2 - down : 2 - down + height, 2 - right : 2 - right + width]
-    return shifted[:, :, ::-1] if mirrored else shifted
 
 
 def format_evaluation(evaluation: Evaluation) -> str:

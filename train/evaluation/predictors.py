@@ -1,22 +1,46 @@
 """Predictors: networks that classify faces, from a training run (Keras, float32) or a bundle (its int8 file)."""
 
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import UsageError
-from edge.labels import FER2013_LABELS
+from edge.events.episodes import DEFAULT_TUNING
+from edge.labels import FER2013_LABELS, Labels
 from edge.model.bundle import CARD_FILE, find_bundle, open_bundle
-from edge.model.classifier import Classifier
+from edge.model.classifier import CardTerms, Classifier
+from edge.model.preprocessing import CROP_MARGIN, softmax
+from edge.records import EventTuning
+from train.checkpoints import BEST_WEIGHTS
 from train.data.dataset import read_splits
 from train.data.view_bank import ViewBank, make_bank
 from train.init.from_bundle import bundle_provenance
 from train.run import Run
-from train.trainer import predict_logits
+from train.trainer import compile_logits
+
+_SHIFTS: Final = ((0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2))
+_MOST_VIEWS: Final = 2 * len(_SHIFTS)
+
+
+@dataclass(frozen=True)
+class RunTerms:
+    """What a bundle's card states, for a run, which has none: that of a new bundle, and no abstention.
+
+    A run's confidences are not calibrated, so it has no threshold below which an expression is uncertain.
+    """
+
+    name: str
+    sha256: str
+    labels: Labels = FER2013_LABELS
+    crop_margin: float = CROP_MARGIN
+    events: EventTuning = DEFAULT_TUNING
+    threshold: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -25,12 +49,38 @@ class Predictor:
 
     ``logits`` maps faces ``(n, 48, 48)`` uint8 to ``(n, 7)`` float32; a bundle's are divided by its card's temperature.
     ``provenance`` says how the weights were made; ``training_sha256`` identifies the faces that they were trained on.
+    ``card`` is a bundle's, or what a run has in its place.
     """
 
     name: str
     logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
     provenance: str
     training_sha256: str
+    card: CardTerms
+
+    def probabilities(self, pixels: NDArray[np.uint8], views: int) -> NDArray[np.float64]:
+        """The mean probabilities, ``(n, 7)``, over the first ``views`` test-time views of faces ``(n, 48, 48)``."""
+        logits = [self.logits(shifted_view(pixels, number)) for number in range(views)]
+        return np.asarray(np.mean([softmax(one) for one in logits], axis=0), np.float64)
+
+
+def check_views(views: int) -> None:
+    """Raise UsageError for a number of test-time views that there is not."""
+    if not 1 <= views <= _MOST_VIEWS:
+        raise UsageError(f"--tta {views}: test-time augmentation has 1 to {_MOST_VIEWS} views")
+
+
+def shifted_view(pixels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    """Test-time view ``number``, 0 to 9, of faces ``(n, 48, 48)``.
+
+    View 0 is the face itself, the next its mirror image. The others are shifted by two pixels in four directions, each
+    followed by its mirror image; border pixels are repeated.
+    """
+    (down, right), mirrored = _SHIFTS[number // 2], number % 2
+    padded = np.pad(pixels, ((0, 0), (2, 2), (2, 2)), mode="edge")
+    height, width = pixels.shape[1:]
+    shifted = padded[:, 2 - down : 2 - down + height, 2 - right : 2 - right + width]
+    return shifted[:, :, ::-1] if mirrored else shifted
 
 
 def open_predictor(path: Path) -> Predictor:
@@ -41,12 +91,12 @@ def open_predictor(path: Path) -> Predictor:
     if (path / CARD_FILE).exists() or not path.is_dir():
         return _bundle(path)
     run = Run.load(path)
-    model = run.model(path)
     return Predictor(
         f"run {path}, Keras float32",
-        lambda pixels: predict_logits(model, pixels),
+        compile_logits(run.model(path)),
         run.provenance(),
         run.training_sha256,
+        RunTerms(run.recipe.name, hashlib.sha256((path / BEST_WEIGHTS).read_bytes()).hexdigest()),
     )
 
 
@@ -58,6 +108,7 @@ def _bundle(path: Path) -> Predictor:
         lambda pixels: np.array([classifier.read(face) for face in pixels], np.float32),
         bundle_provenance(bundle.card),
         bundle.card.origin.training_sha256,
+        bundle.card,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from tf_keras import layers
 
 from edge.model.preprocessing import INPUT_SIZE
-from train.models.layers import Enlarge, face_input, to_colour, with_logits
+from train.models.layers import Enlarge, ToColour, face_input, with_logits
 
 CHANNEL_MEANS: Final = (103.939, 116.779, 123.68)
 """Means that the face-pretrained MobileNetV1 subtracts from its three channels, 0..255."""
@@ -62,7 +62,9 @@ def divide_filters(divisor: int) -> tuple[int, tuple[Block, ...]]:
 def co_teacher(dropout: float) -> Any:
     """MobileNetV1 as the published face-pretrained weights require it: 144x144, three channels, their input range."""
     face = face_input()
-    x = to_colour(layers.UpSampling2D(3, interpolation="bilinear", name="upsample")(face), CHANNEL_MEANS)
+    x = ToColour(CHANNEL_MEANS, name="three_channels")(
+        layers.UpSampling2D(3, interpolation="bilinear", name="upsample")(face)
+    )
     x = _norm_relu(layers.Conv2D(32, 3, 2, padding="same", use_bias=False, name="conv1")(x), "conv1")
     return _head("co-teacher", face, _separable(x, MOBILENET_V1), dropout)
 

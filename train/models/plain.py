@@ -5,7 +5,7 @@ from typing import Any
 import tf_keras as keras
 from tf_keras import layers
 
-from train.models.layers import face_input, with_logits
+from train.models.layers import SamplewiseNormalization, face_input, with_logits
 
 
 def paper(dropout: float) -> Any:
@@ -30,11 +30,13 @@ def shallow(dropout: float) -> Any:
 def vgg16(dropout: float) -> Any:
     """The convolutions of VGG16 (arXiv 1409.1556) from random weights, behind a batch norm and a little noise.
 
-    For 48x48 faces they end in a 1x1 map of 512 channels. The two hidden layers are smaller than VGG's and carry an L2
-    penalty of 1e-3 on kernels and biases.
+    Each picture is first centred on its own mean and divided by its own standard deviation (samplewise). For 48x48
+    faces the convolutions end in a 1x1 map of 512 channels. The two hidden layers are smaller than VGG's and carry an
+    L2 penalty of 1e-3 on kernels and biases.
     """
     face = face_input()
-    x = layers.GaussianNoise(0.01, name="noise")(layers.BatchNormalization(name="input_bn")(face))
+    x = SamplewiseNormalization(name="samplewise", dtype="float32")(face)
+    x = layers.GaussianNoise(0.01, name="noise")(layers.BatchNormalization(name="input_bn")(x))
     x = keras.applications.VGG16(include_top=False, weights=None, input_tensor=x).output
     x = layers.Flatten(name="flatten")(x)
     for number in (1, 2):

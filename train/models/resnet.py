@@ -10,7 +10,7 @@ from typing import Any, Final
 import tf_keras as keras
 from tf_keras import layers
 
-from train.models.layers import face_input, to_colour, with_logits
+from train.models.layers import ToColour, face_input, with_logits
 
 BACKBONE: Final = "resnet50"
 """Name of the layer that published weights are loaded into; Keras gives its own ResNet50 this name."""
@@ -50,7 +50,9 @@ def imagenet(dropout: float) -> Any:
     size = (PUBLISHED_SIZE, PUBLISHED_SIZE, 3)
     backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=size)
     face, x = _features(backbone, IMAGENET_MEANS)
-    return with_logits("resnet50-imagenet", face, layers.Dropout(dropout, name="dropout")(x))
+    model = with_logits("resnet50-imagenet", face, layers.Dropout(dropout, name="dropout")(x))
+    freeze_imagenet(model, head_only=False)
+    return model
 
 
 def vggface(dropout: float) -> Any:
@@ -67,9 +69,9 @@ def vggface(dropout: float) -> Any:
 
 
 def freeze_imagenet(model: Any, head_only: bool) -> None:
-    """Freeze the backbone's first 155 layers (up to ``conv5_block1_out``) in the first stage, none in the second."""
+    """Freeze the whole backbone in the first stage, its first 155 layers (up to ``conv5_block1_out``) in the second."""
     for number, layer in enumerate(model.get_layer(BACKBONE).layers):
-        layer.trainable = not (head_only and number < _FROZEN_LAYERS)
+        layer.trainable = not (head_only or number < _FROZEN_LAYERS)
 
 
 def freeze_vggface(model: Any, head_only: bool) -> None:
@@ -82,7 +84,8 @@ def _features(backbone: Any, means: tuple[float, float, float]) -> tuple[Any, An
     """The input, and the 2048 pooled features of a published backbone."""
     face = face_input()
     x = layers.Resizing(PUBLISHED_SIZE, PUBLISHED_SIZE, "bilinear", name="resize")(face)
-    return face, layers.GlobalAveragePooling2D(name="pool")(backbone(to_colour(x, means), training=False))
+    colours = ToColour(means, name="three_channels")(x)
+    return face, layers.GlobalAveragePooling2D(name="pool")(backbone(colours, training=False))
 
 
 def _stages(x: Any, *, first_stride: int, stride_at: str, last_gamma: str, ceiling: float | None) -> Any:

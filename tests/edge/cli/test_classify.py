@@ -1,6 +1,7 @@
 """`fer-edge classify` with the settings of a device."""
 
 import json
+import shutil
 from argparse import Namespace
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from edge.camera.sources import read_gray
 from edge.cli.classify import classify
-from edge.errors import SettingsError
+from edge.errors import BundleError, SettingsError, UsageError
+from edge.model.bundle import find_bundle
 from tests.conftest import PORTRAIT
 
 
@@ -21,8 +23,10 @@ def lying(tmp_path: Path) -> Path:
     return file
 
 
-def faces(file: Path, config: Path | None, capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
-    assert classify(Namespace(config=config, images=[file], json=True)) == 0
+def faces(
+    file: Path, config: Path | None, capsys: pytest.CaptureFixture[str], bundle: str | None = None
+) -> list[dict[str, object]]:
+    assert classify(Namespace(config=config, images=[file], json=True, bundle=bundle)) == 0
     return list(json.loads(capsys.readouterr().out)["faces"])
 
 
@@ -50,4 +54,24 @@ def test_a_wrong_value_is_still_named(tmp_path: Path) -> None:
     for text in ("detect = 3\n", "[detect]\nmin_face = 3\n"):
         config.write_text(text)
         with pytest.raises(SettingsError, match="detect"):
-            classify(Namespace(config=config, images=[PORTRAIT], json=True))
+            classify(Namespace(config=config, images=[PORTRAIT], json=True, bundle=None))
+
+
+def test_a_bundle_of_the_command_line_comes_before_that_of_the_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[model]\nbundle = "student"\n')
+    small = faces(PORTRAIT, None, capsys, str(find_bundle("student-small")))
+    assert faces(PORTRAIT, config, capsys, "student-small") == small
+    assert faces(PORTRAIT, config, capsys) != small
+    with pytest.raises(BundleError, match="missing: neither a bundled model"):
+        faces(PORTRAIT, config, capsys, "missing")
+
+
+def test_a_folder_gives_its_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in" / "it").mkdir(parents=True)
+    with pytest.raises(UsageError, match="there is no picture in this folder"):
+        faces(tmp_path, None, capsys)
+    copy = shutil.copy(PORTRAIT, tmp_path / "in" / "it")
+    assert faces(tmp_path, None, capsys) == faces(Path(copy), None, capsys) != []

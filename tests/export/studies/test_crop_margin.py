@@ -15,8 +15,8 @@ from edge.errors import DataError
 from edge.evaluation.fer2013 import read_faces
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier
+from edge.model.preprocessing import CROP_MARGIN
 from edge.records import Box
-from export.cli import CROP_MARGIN
 from export.studies.crop_margin import (
     MarginStudy,
     MarginTrial,

@@ -7,14 +7,13 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.evaluation.fer2013 import read_faces
-from edge.events.episodes import EpisodeSettings, episode_settings
+from edge.events.episodes import DEFAULT_TUNING, EpisodeSettings, episode_settings
 from edge.labels import FER2013_LABELS
 from edge.model.bundle import Card, find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.records import Logits
 from edge.settings import EventSettings, ModelSettings
 from export.studies.event_tuning import (
-    DEFAULT_TUNING,
     SEQUENCE_FPS,
     ReadingSequence,
     autoregression,

@@ -1,6 +1,8 @@
 """``fer-train evaluate`` and ``bank`` on runs, bundles and saved predictions."""
 
+import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +15,10 @@ pytestmark = pytest.mark.slow
 
 from edge.errors import DataError, UsageError  # noqa: E402
 from edge.evaluation.fer2013 import read_faces  # noqa: E402
+from edge.labels import FER2013_LABELS  # noqa: E402
 from edge.model.bundle import find_bundle, open_bundle  # noqa: E402
 from edge.model.classifier import Classifier  # noqa: E402
+from tests.conftest import PORTRAIT  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.data.view_bank import ViewBank, find_bank  # noqa: E402
 from train.evaluation.evaluate import evaluate  # noqa: E402
@@ -145,6 +149,24 @@ def test_the_report_shows_curves_and_diagrams_and_no_picture(run: Path) -> None:
     assert page.count("<svg") == 3
     assert "<img" not in page
     assert "fer-train run shallow" in page
+
+
+def test_a_run_answers_for_faces_without_labels_and_sees_faces_in_pictures(
+    run: Path, blobs: Path, tmp_path: Path
+) -> None:
+    header, *rows = [line.split(",") for line in blobs.read_text().splitlines()]
+    column = header.index("pixels")
+    (tmp_path / "test.csv").write_text("".join(f"{row[column]}\n" for row in [header, *rows[-5:]]))
+    done = fer_train("predict", run, "--data", tmp_path / "test.csv", "--out", tmp_path / "answers.csv", "--tta", 2)
+    assert done.returncode == 0, done.stderr
+    first, *answers = list(csv.reader((tmp_path / "answers.csv").read_text().splitlines()))
+    assert first == ["row", "emotion", "expression", "confidence"]
+    assert [answer[0] for answer in answers] == list("01234")
+    assert all(FER2013_LABELS[int(number)] == name and 1 / 7 <= float(share) <= 1 for _, number, name, share in answers)
+    assert done.stdout.startswith(f"{tmp_path / 'answers.csv'}: 5 faces: ")
+    done = fer_train("classify", run, PORTRAIT, "--tta", 2)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(rf"{PORTRAIT}: (angry|disgust|fear|happy|sad|surprise|neutral) \d+% at .*\n", done.stdout)
 
 
 def test_tensorboard_can_read_the_log(run: Path) -> None:

@@ -15,6 +15,7 @@ import tensorflow as tf  # noqa: E402
 import tf_keras as keras  # noqa: E402
 from tf_keras import layers  # noqa: E402
 
+from train.models.layers import ToColour  # noqa: E402
 from train.models.registry import MODELS, macs  # noqa: E402
 
 RNG = np.random.default_rng(5)
@@ -133,9 +134,15 @@ def test_the_shallow_cnn_is_exact_layer_by_layer() -> None:
     ]
 
 
-def test_vgg16_is_batch_norm_noise_thirteen_convolutions_and_two_penalised_layers() -> None:
+def test_vgg16_is_samplewise_and_batch_norm_noise_thirteen_convolutions_and_two_penalised_layers() -> None:
     model = built("vgg16")
-    norm, noise = model.layers[1:3]
+    samplewise, norm, noise = model.layers[1:4]
+    picture = 3 * FACES + 0.4  # any contrast and brightness
+    np.testing.assert_allclose(
+        keras.Model(model.input, samplewise.output)(picture),
+        (FACES - FACES.mean((1, 2, 3), keepdims=True)) / FACES.std((1, 2, 3), keepdims=True),
+        atol=1e-4,
+    )
     assert isinstance(norm, layers.BatchNormalization)
     assert isinstance(noise, layers.GaussianNoise)
     assert noise.stddev == 0.01
@@ -149,21 +156,21 @@ def test_vgg16_is_batch_norm_noise_thirteen_convolutions_and_two_penalised_layer
     assert sum(float(loss) for loss in model.losses) == pytest.approx(penalty, rel=1e-4)
 
 
-def test_imagenet_resnet_trains_the_last_two_blocks_first_and_then_all() -> None:
+def test_imagenet_resnet_trains_its_head_first_and_then_the_last_two_blocks() -> None:
     model, freeze = built("resnet50-imagenet"), MODELS["resnet50-imagenet"].freeze
     assert freeze is not None
     backbone = model.get_layer("resnet50")
     assert len(backbone.layers) == 175
     assert backbone.layers[155].name == "conv5_block2_1_conv"
     assert model.count_params() == 23_587_712 + (2048 + 1) * 7
-    everything = trainable(backbone)
+    built_as = trainable(backbone)
     freeze(model, True)
+    assert trainable(model) == ["logits"]
+    freeze(model, False)
+    assert trainable(backbone) == built_as
     assert all(name.startswith(("conv5_block2", "conv5_block3")) for name in trainable(backbone))
     assert len(trainable(backbone)) == 2 * 6  # two blocks of three convolutions and three batch norms
     assert trainable(model) == ["resnet50", "logits"]
-    freeze(model, False)
-    assert trainable(backbone) == everything
-    assert len(everything) == 2 * 53
 
 
 def test_vggface_resnet_trains_its_head_first_and_then_all_but_batch_norm() -> None:
@@ -225,6 +232,14 @@ def test_a_nested_model_with_slashes_in_its_names_is_saved_and_read_back(tmp_pat
     assert not np.allclose(other(FACES), model(FACES), atol=1e-4)
     other.load_weights(tmp_path / "best.weights.h5")
     np.testing.assert_allclose(other(FACES), model(FACES), atol=1e-4)
+
+
+def test_grey_becomes_pixels_of_three_colours_less_their_means() -> None:
+    layer = ToColour((10.0, 20.0, 30.5))
+    again = ToColour.from_config(layer.get_config())  # as Keras clones a network for several devices
+    expected = 128 * FACES + 128 - np.array([10.0, 20.0, 30.5])
+    for one in (layer, again):
+        np.testing.assert_allclose(one(FACES), expected, atol=1e-4)
 
 
 def test_macs_are_counted_by_hand_on_a_small_net() -> None:
