@@ -84,8 +84,9 @@ def _network(card: Card) -> Markup:
 
 
 def _sources(card: Card) -> Markup:
-    rows = [
-        [one.role, one.name, *(part or "unknown" for part in (one.source, one.licence, one.sha256))]
+    item = Markup("<li><b>{}</b> ({})<br>{}<br>licence: {}<br>sha256: <code>{}</code></li>")
+    items = (
+        item.format(one.name, one.role, *(part or "unknown" for part in (one.source, one.licence, one.sha256)))
         for one in card.origin.sources
-    ]
-    return table(["role", "name", "source", "licence", "sha256"], rows)
+    )
+    return Markup("<ul>{}</ul>").format(Markup("").join(items))
