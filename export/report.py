@@ -20,6 +20,7 @@ def bundle_report(card: Card, figures: Figures, diagram: ReliabilityDiagram, pai
             ("Confidence", _confidence(card)),
             *classifier_sections(figures, diagram),
             ("The network", _network(card)),
+            ("What it was made of", _sources(card)),
             ("Intended use", Markup("<p>{}</p><p>{}</p>").format(card.intended_use, card.limits)),
         ],
     )
@@ -80,3 +81,12 @@ def _network(card: Card) -> Markup:
     return Markup("<p>{} parameters, {} million multiply-accumulates per face. {}.</p>").format(
         f"{card.parameters:,}", f"{card.macs / 1e6:.1f}", ops
     )
+
+
+def _sources(card: Card) -> Markup:
+    item = Markup("<li><b>{}</b> ({})<br>{}<br>licence: {}<br>sha256: <code>{}</code></li>")
+    items = (
+        item.format(one.name, one.role, *(part or "unknown" for part in (one.source, one.licence, one.sha256)))
+        for one in card.origin.sources
+    )
+    return Markup("<ul>{}</ul>").format(Markup("").join(items))

@@ -20,9 +20,11 @@ from tf_keras.layers import BatchNormalization
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures
+from edge.model.origin import Source
 from edge.model.preprocessing import normalize
 from train.checkpoints import BEST_WEIGHTS
 from train.run import InitialWeights, Run, find_trained, is_run, named_weights, statistics_faces
+from train.sources import distinct, prefixed
 from train.trainer import build_in_float32, measure_model
 
 _TOLERANCE: Final = 1e-6
@@ -57,13 +59,12 @@ def average_networks(
         if network != first.recipe.model:
             raise UsageError(f"{member}: weights of {network} cannot be averaged with those of {first.recipe.model}")
     model = build_in_float32(dataclasses.replace(first.recipe, dropout=0.0))
-    provenances = _set_mean(model, networks, factors, statistics_faces(splits.training))
+    sources = _set_mean(model, networks, factors, statistics_faces(splits.training))
     measure_batch_norms(model, splits.training)
     run = dataclasses.replace(
         first,
         command=_command(members, shares),
-        teachers=tuple(dict.fromkeys(teacher for run in runs for teacher in run.teachers)),
-        init=f"the mean of {'; and '.join(provenances)}",
+        sources=distinct((*sources, *(one for run in runs for one in run.sources))),
         best=None,
     )
     folder.mkdir(parents=True)
@@ -104,16 +105,16 @@ def _find_network(member: str) -> tuple[str, InitialWeights]:
 
 def _set_mean(
     model: Any, networks: Sequence[tuple[str, InitialWeights]], shares: Sequence[float], faces: Any
-) -> list[str]:
-    """Give ``model`` the mean of the networks' weights; returns share and provenance of each."""
+) -> list[Source]:
+    """Give ``model`` the mean of the networks' weights; returns what they were made of, with the share of each."""
     mean: list[Any] = [np.zeros(weight.shape) for weight in model.get_weights()]
-    provenances = []
+    sources: list[Source] = []
     for (_, weights), share in zip(networks, shares, strict=True):
         weights.load(model, faces)
         mean = [total + share * weight for total, weight in zip(mean, model.get_weights(), strict=True)]
-        provenances.append(f"{share:.3g} of: {weights.provenance}")
+        sources += prefixed(weights.sources, f"{share:.3g} of:")
     model.set_weights(mean)
-    return provenances
+    return sources
 
 
 def _command(members: Sequence[str], shares: Sequence[float]) -> str:

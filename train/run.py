@@ -1,19 +1,21 @@
 """A training run: its inputs, its ``run.json``, and the folder that is needed to repeat or export its result."""
 
 import dataclasses
-import hashlib
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.labels import FER2013_LABELS
 from edge.model.bundle import CARD_FILE, bundled, find_bundle, open_bundle
+from edge.model.origin import Source
 from edge.model.preprocessing import normalize
 from edge.untrusted_file import read_regular
 from train.checkpoints import BEST_WEIGHTS, Epoch, read_history
@@ -23,14 +25,24 @@ from train.data.ferplus import read_votes
 from train.data.view_bank import find_bank
 from train.distributed import Workers
 from train.init.batch_norm import Values
-from train.init.from_bundle import bundle_provenance, load_bundle_weights
+from train.init.from_bundle import bundle_sources, load_bundle_weights
 from train.init.net2net import initialize_function_preserving
-from train.init.pretrained import load_weights, weights_provenance
+from train.init.pretrained import load_weights, weights_sources
 from train.init.pruning import prune_filters
 from train.models.registry import MODELS
 from train.progress import print_line
 from train.recipes import RECIPES, Recipe
 from train.report import write_report
+from train.sources import (
+    OUR_LICENCE,
+    as_teacher,
+    data_source,
+    distinct,
+    prefixed,
+    sha256_of,
+    sources_of_lines,
+    votes_source,
+)
 from train.trainer import build_in_float32, configure_keras, fit, measure_in_float32, predict_logits
 
 _RUN = "run.json"
@@ -54,13 +66,14 @@ class RunInputs:
 
 @dataclass(frozen=True)
 class Run:
-    """The content of ``run.json``: recipe, data, initial weights and the best epoch.
+    """The content of ``run.json``: recipe, what the network was made of, and the best epoch.
 
     ``excluded`` counts the Training pictures that were left out because another split holds them too; ``skipped``
-    counts the bad rows. ``measured`` is the split that accuracy is measured on. ``init`` says how the initial weights
-    were made. ``revision`` is the Git commit of the program, with ``+`` when files differed from it; it is empty when
-    unknown. ``best`` is None until the run is finished, and for a mean of networks (train.average). ``start`` is the
-    accuracy before training, 0 to 1; None for a run from random weights, and for one of an earlier version.
+    counts the bad rows. ``measured`` is the split that accuracy is measured on. ``sources`` is what the network was
+    made of (train.sources): initial weights, teachers, data; random weights are none. ``revision`` is the Git commit of
+    the program, with ``+`` when files differed from it; it is empty when unknown. ``best`` is None until the run is
+    finished, and for a mean of networks (train.average). ``start`` is the accuracy before training, 0 to 1; None for a
+    run from random weights, and for one of an earlier version.
     """
 
     recipe: Recipe
@@ -68,12 +81,10 @@ class Run:
     revision: str
     training_sha256: str
     public_sha256: str
-    votes: str
-    teachers: tuple[str, ...]
+    sources: tuple[Source, ...]
     excluded: int
     skipped: int
     measured: str
-    init: str
     best: Epoch | None
     start: float | None = None
 
@@ -84,13 +95,13 @@ class Run:
             stored = json.loads(read_regular(folder / _RUN, _LARGEST_FILE))
             best = Epoch(**stored["best"]) if stored["best"] else None
             recipe = Recipe(**{**stored["recipe"], "teachers": tuple(stored["recipe"]["teachers"])})
-            return cls(**{**stored, "recipe": recipe, "teachers": tuple(stored["teachers"]), "best": best})
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            return cls(**{**_with_sources(stored), "recipe": recipe, "best": best})
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, msgspec.ValidationError) as error:
             raise UsageError(f"{folder}: not a training run ({error}). Make one with `fer-train run`.") from error
 
     def save(self, folder: Path) -> None:
         """Write ``run.json``."""
-        (folder / _RUN).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        (folder / _RUN).write_text(json.dumps(msgspec.to_builtins(self), indent=2) + "\n")
 
     def model(self, folder: Path) -> Any:
         """The trained Keras model with its best averaged weights, in float32. Raises as ``load_into`` does."""
@@ -107,10 +118,13 @@ class Run:
         except (OSError, ValueError) as error:
             raise UsageError(f"{folder / BEST_WEIGHTS}: not the weights of {self.recipe.model}: {error}") from error
 
-    def provenance(self) -> str:
-        """How the weights were made, and from what: one line for cards and view banks."""
+    def as_sources(self, folder: Path) -> tuple[Source, ...]:
+        """The run's network as what another is made of, and what it was made of itself."""
         reached = f"{self.measured} {self.best.accuracy:.2%}" if self.best else "no epoch measured"
-        return f"{self.command} ({reached}; weights: {self.init}; votes: {self.votes or 'none'})"
+        weights = folder / BEST_WEIGHTS
+        sha256 = sha256_of(weights) if weights.exists() else None
+        network = Source("start", f"run {self.recipe.name}", f"{self.command} ({reached})", OUR_LICENCE, sha256)
+        return distinct((network, *self.sources))
 
     def faces(self, folder: Path, data: Sequence[Path]) -> Splits:
         """Read the faces that the run was trained and measured on. Raises UsageError when ``data`` holds others."""
@@ -119,6 +133,15 @@ class Run:
         if theirs is None or splits.public.sha256() != self.public_sha256:
             raise UsageError(f"{' and '.join(map(str, data))} is not the data that {folder} was trained on")
         return dataclasses.replace(splits, training=splits.published.select(theirs))
+
+
+def _with_sources(stored: dict[str, Any]) -> dict[str, Any]:
+    """What ``run.json`` has, with ``sources`` also when an earlier program wrote lines instead."""
+    if "sources" in stored:
+        return {**stored, "sources": msgspec.convert(stored["sources"], tuple[Source, ...])}
+    kept = {key: value for key, value in stored.items() if key not in ("init", "teachers", "votes")}
+    data = data_source("FER2013 Training", stored["training_sha256"], stored["excluded"], stored["skipped"])
+    return {**kept, "sources": sources_of_lines(stored["init"], stored["teachers"], stored["votes"], data)}
 
 
 def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Workers) -> Run:
@@ -132,7 +155,7 @@ def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Worke
     splits = read_splits(*inputs.data, skip_bad=inputs.skip_bad)
     print(splits, file=sys.stderr)
     training = _training_set(recipe, inputs, splits)
-    run = _new_run(recipe, inputs, splits, training, weights.provenance)
+    run = _new_run(recipe, inputs, splits, training, weights.sources)
     if workers.chief:
         _refuse_another_run(folder, run)
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,12 +180,12 @@ def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Worke
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Weights that training starts from, and how they were made.
+    """Weights that training starts from, and what they were made of.
 
     ``load(model, faces)`` loads them into a network; ``faces`` are those of train.init.batch_norm.restore_batch_norms.
     """
 
-    provenance: str
+    sources: tuple[Source, ...]
     load: Callable[[Any, Values], object]
 
 
@@ -172,7 +195,7 @@ def _initial_weights(recipe: Recipe, weights: str) -> InitialWeights:
     found = find_trained(weights)
     if found is None:
         return InitialWeights(
-            weights_provenance(architecture, weights),
+            weights_sources(architecture, weights),
             lambda model, faces: load_weights(model, architecture, weights, faces),
         )
     network, trained = found
@@ -194,11 +217,13 @@ def find_trained(weights: str) -> tuple[str, InitialWeights] | None:
         bundle = open_bundle(find_bundle(weights), FER2013_LABELS)
         named = RECIPES.get(bundle.card.name)
         return named.model if named else bundle.card.name, InitialWeights(
-            bundle_provenance(bundle.card), lambda model, faces: load_bundle_weights(model, bundle, faces)
+            bundle_sources(bundle.card), lambda model, faces: load_bundle_weights(model, bundle, faces)
         )
     if folder.is_dir():
         run = Run.load(folder)
-        return run.recipe.model, InitialWeights(run.provenance(), lambda model, _faces: run.load_into(model, folder))
+        return run.recipe.model, InitialWeights(
+            run.as_sources(folder), lambda model, _faces: run.load_into(model, folder)
+        )
     return None
 
 
@@ -212,7 +237,7 @@ def _converted(
         trained.load(source, faces)
         convert(model, source, faces)
 
-    return InitialWeights(f"{how}: {trained.provenance}", load)
+    return InitialWeights(prefixed(trained.sources, f"{how}:"), load)
 
 
 def command_of(recipe: Recipe, inputs: RunInputs) -> str:
@@ -266,21 +291,25 @@ def _teachers(recipe: Recipe, splits: Splits) -> Teachers:
     return Teachers(banks, splits.published.select(theirs).pixels, splits.kept[theirs], theirs[splits.kept])
 
 
-def _new_run(recipe: Recipe, inputs: RunInputs, splits: Splits, training: TrainingSet, init: str) -> Run:
+def _new_run(
+    recipe: Recipe, inputs: RunInputs, splits: Splits, training: TrainingSet, start: tuple[Source, ...]
+) -> Run:
     banks = training.teachers.banks if training.teachers else ()
-    votes = "" if training.votes is None else f"FERPlus fer2013new.csv, sha256 {_sha256(inputs.votes)}"
+    taught = [one for bank in banks for one in as_teacher(bank.sources, bank.sha256())]
+    names = " and ".join(path.name for path in inputs.data)
+    data = [data_source(f"Training of {names}", splits.training.sha256(), splits.excluded, splits.bad)]
+    if training.votes is not None and inputs.votes:
+        data.append(votes_source(inputs.votes.name, sha256_of(inputs.votes)))
     return Run(
         recipe=recipe,
         command=command_of(recipe, inputs),
         revision=_revision(),
         training_sha256=splits.training.sha256(),
         public_sha256=splits.public.sha256(),
-        votes=votes,
-        teachers=tuple(f"{bank.teacher}; logits sha256 {bank.sha256()}" for bank in banks),
+        sources=distinct((*start, *taught, *data)),
         excluded=splits.excluded,
         skipped=splits.bad,
         measured=str(splits.public.split),
-        init=init,
         best=None,
     )
 
@@ -310,7 +339,3 @@ def _revision() -> str:
 def statistics_faces(training: LabelledFaces) -> Any:
     """The training faces, ``(512, 48, 48, 1)`` normalized float32, that batch-norm statistics are measured on."""
     return normalize(training.pixels[:_STATISTICS_FACES])[..., None]
-
-
-def _sha256(file: Path | None) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file else ""

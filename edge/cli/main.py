@@ -307,13 +307,14 @@ def _positive(text: str) -> int:
 def _add_model(commands: Commands) -> None:
     examples = (
         "fer-edge model list",
+        "fer-edge model show student-small             what it can do, and what it was made of",
         "sudo fer-edge model install my-bundle.zip     check it, test it on this device, and use it",
         "sudo fer-edge model use student-small",
         "sudo fer-edge model rollback                  use the previous model again",
     )
     text = "docs/device-models.md explains what is checked, what is kept, and when the service falls back.\n"
     epilog = _epilog(examples, text)
-    model = _add(commands, "model", None, "list, install, choose or roll back the models of this device", epilog)
+    model = _add(commands, "model", None, "list, show, install, choose or roll back the models of this device", epilog)
     actions = model.add_subparsers(required=True, metavar="ACTION")
 
     def add(name: str, function: str, summary: str) -> argparse.ArgumentParser:
@@ -322,6 +323,15 @@ def _add_model(commands: Commands) -> None:
         return parser
 
     _add_json(add("list", "list_models", "list the models of this device and show which one is in use"), "print JSON")
+    show = add("show", "show_model", "show a model's card: accuracy, limits, and everything that it was made of")
+    show.add_argument(
+        "name",
+        nargs="?",
+        default="",
+        metavar="NAME|FOLDER",
+        help="a model of this device, or a bundle's folder (default: the model in use)",
+    )
+    _add_json(show, "print the card's JSON")
     install = add("install", "install_model", "check a bundle, run its golden inputs on this device, and use it")
     install.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder, or a zip of it")
     use = add("use", "use_model", "use a model that is on this device")

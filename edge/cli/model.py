@@ -1,4 +1,4 @@
-"""``fer-edge model``: list, install, choose and roll back the models of this device."""
+"""``fer-edge model``: list, show, install, choose and roll back the models of this device."""
 
 import json
 import os
@@ -7,9 +7,12 @@ from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
+
+import msgspec
 
 from edge.errors import BundleError, VerificationError
-from edge.model.bundle import DEFAULT, Bundle, bundled, open_bundle
+from edge.model.bundle import DEFAULT, Bundle, Card, bundled, find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.model.registry import MAX_INSTALLED, ModelRegistry, state_folder
 from edge.model.verification import verify_golden
@@ -17,6 +20,8 @@ from edge.settings import Settings, load_settings, require_expressions
 from edge.system.installer import run_command
 from edge.system.instance import FIRST, instance_of, service_environ
 from edge.system.state import device_config
+
+_UNKNOWN: Final = "unknown"
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,46 @@ def list_models(arguments: Namespace) -> int:
             print(f"{row.role:9} {row.name:40} {row.sha256[:12]:12} {accuracy:>6}  {row.trouble}".rstrip())
     _warn_of_settings(settings)
     return 0
+
+
+def show_model(arguments: Namespace) -> int:
+    """Carry out ``fer-edge model show``."""
+    _, registry = _open_registry(arguments)
+    card = open_bundle(_folder_of(registry, arguments.name)).card
+    print(msgspec.json.format(msgspec.json.encode(card)).decode() if arguments.json else describe_card(card))
+    return 0
+
+
+def _folder_of(registry: ModelRegistry, name: str) -> Path:
+    """The folder of the model in use if ``name`` is empty, of one of this device, or of a bundle by its path."""
+    if not name:
+        return registry.candidates()[0].folder
+    return registry.folder_of(name) if name in registry.installed() else find_bundle(name)
+
+
+def describe_card(card: Card) -> str:
+    """What a card says of its model in words: accuracy, limits, and everything that it was made of."""
+    figures, origin = card.figures, card.origin
+    lines = [
+        f"{card.name}, sha256 {card.sha256}",
+        f"accuracy  {figures.accuracy:.2%} of {figures.n:,} faces of {figures.split}",
+        f"labels    {', '.join(card.labels)}",
+        f"made by   {origin.train_command}",
+        f"          {origin.export_command}",
+        f"licence   {card.licence}",
+        f"limits    {card.limits}",
+    ]
+    for source in origin.sources:
+        lines += [
+            "",
+            f"{source.role:9} {source.name}",
+            f"  source  {source.source or _UNKNOWN}",
+            f"  licence {source.licence or _UNKNOWN}",
+            f"  sha256  {source.sha256 or _UNKNOWN}",
+        ]
+    if not origin.sources:
+        lines.append(f"sources   a card of version {card.schema_version} has no list of them; --json prints its lines")
+    return "\n".join(lines)
 
 
 def model_rows(registry: ModelRegistry) -> list[ModelRow]:

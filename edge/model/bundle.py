@@ -69,7 +69,9 @@ MAX_BYTES: Final = {
 CARD_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """The form of a model's name."""
 
-_CARD_VERSION: Final = 4
+_CARD_VERSION: Final = 5
+_OLDEST_CARD_VERSION: Final = 4
+_READ_VERSIONS: Final = f"{_OLDEST_CARD_VERSION} or {_CARD_VERSION}"
 _MAX_GOLDEN_BYTES: Final = 16 * 2**20  # unpacked; they are about 60 KB
 
 
@@ -142,10 +144,10 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     and ``temperature`` are those of edge.model.preprocessing, ``events`` the thresholds of edge.events.episodes, tuned
     by ``fer-export episodes``. ``ops`` counts the network's ops by name. The golden outputs were made by
     ``golden_runtime`` on ``golden_machine``, which must reproduce them exactly; ``tolerances`` says how far other
-    runtimes differ.
+    runtimes differ. Version 5 differs from 4 in ``origin`` alone.
     """
 
-    schema_version: Literal[4]
+    schema_version: Literal[4, 5]
     name: str
     sha256: str
     labels: Labels
@@ -284,12 +286,14 @@ def read_card(folder: Path) -> Card:
         content = _read(file)
     try:
         version = msgspec.json.decode(content, type=_Version).schema_version
-        if version != _CARD_VERSION:
+        if not _OLDEST_CARD_VERSION <= version <= _CARD_VERSION:
             remedy = "make the bundle again with its fer-export" if version < _CARD_VERSION else "upgrade fer-edge"
-            raise BundleError(f"{file}: a card of version {version}, and this fer-edge reads {_CARD_VERSION}: {remedy}")
+            raise BundleError(
+                f"{file}: a card of version {version}, and this fer-edge reads {_READ_VERSIONS}: {remedy}"
+            )
         card = msgspec.json.decode(content, type=Card)
     except MALFORMED_JSON as error:
-        raise BundleError(f"{file}: not a card of version {_CARD_VERSION}: {error}") from error
+        raise BundleError(f"{file}: not a card of version {_READ_VERSIONS}: {error}") from error
     if problem := label_problem(card.labels):
         raise BundleError(f"{file}: {problem}")
     return card

@@ -97,7 +97,7 @@ def _card(
     fit = calibrate(logits, measured.labels, _CALIBRATION_SEED)
     ops = Counter(op.name for op in read_graph(best.file, facts.name).ops)
     return Card(
-        schema_version=4,
+        schema_version=5,
         name=facts.name,
         sha256=hashlib.sha256(best.file).hexdigest(),
         labels=golden.labels,

@@ -18,7 +18,7 @@ from edge.evaluation.fer2013 import MEASURED, LabelledData, LabelledFaces, Split
 from edge.labels import Labels, label_problem
 from edge.model.bundle import CARD_NAME, DEFAULT, find_bundle, read_card
 from edge.model.classifier import Network
-from edge.model.origin import ImportedNetwork, Provenance, SplitFigures
+from edge.model.origin import ImportedNetwork, Provenance, Source, SplitFigures
 from export.build.assemble import BundleChoices, MadeBundle, NetworkFacts, assemble_bundle
 from export.build.measured import POST_TRAINING, QuantizedNetwork, runtime_forms, split_figures
 from export.build.writing import check_writable
@@ -226,15 +226,21 @@ def _origin(imported: _Import, data: _Data, arguments: Namespace) -> Provenance:
         export_command=shlex.join([*command, "--input", chosen.scaling.name, "--out", arguments.out.name]),
         revision="",
         seed=0,
-        init="not known",
-        teachers=(),
-        training_data=f"not known; ranges of int8 from {data.typical.split} of {arguments.data.name}",
         training_sha256="",
         public_sha256=measured.sha256(),
         float_figures=split_figures(imported.brought, measured),
         quantization=imported.best.method,
         quantization_figures={imported.best.method: split_figures(imported.best.logits, measured)},
         chosen="scaling of the pixels",
+        sources=(
+            Source("start", name, sha256=source.sha256),
+            Source(
+                "data",
+                f"{data.typical.split} of {arguments.data.name}",
+                "for the ranges of int8 and the pixels' scaling; what it was trained on is not known",
+                sha256=data.typical.sha256(),
+            ),
+        ),
         imported=ImportedNetwork(
             file=name,
             sha256=source.sha256,

@@ -32,7 +32,7 @@ from train.progress import print_line
 from train.run import Run
 from train.trainer import predict_logits
 
-_LICENCE: Final = "Apache-2.0 for the code; FER2013 and the pretrained start carry terms of their own, see origin"
+_LICENCE: Final = "Apache-2.0 for the code; its sources have terms of their own, see origin"
 _LIMITS: Final = (
     "Trained on frontal, mostly posed or newsworthy faces found on the web at 48x48 pixels, of people nobody asked or "
     "described: who is rare there is judged worse, and how much worse is not known. Faces smaller than 48 pixels, "
@@ -137,9 +137,6 @@ def _origin(export: _Export, folder_name: str) -> Provenance:
         export_command=f"fer-export bundle runs/{folder_name} --data fer2013.csv --out {run.recipe.name}",
         revision=run.revision,
         seed=run.recipe.seed,
-        init=run.init,
-        teachers=run.teachers,
-        training_data=_training_data(run),
         training_sha256=run.training_sha256,
         public_sha256=run.public_sha256,
         float_figures=split_figures(export.float_logits, export.measured),
@@ -148,11 +145,5 @@ def _origin(export: _Export, folder_name: str) -> Provenance:
             candidate.method: split_figures(candidate.logits, export.measured) for candidate in export.candidates
         },
         chosen=f"epoch and quantization, both by {run.measured}",
+        sources=run.sources,
     )
-
-
-def _training_data(run: Run) -> str:
-    text = f"FER2013 Training, without {run.excluded} pictures that other splits hold too"
-    if run.skipped:
-        text += f" and without {run.skipped} bad rows"
-    return f"{text}; votes: {run.votes}" if run.votes else text

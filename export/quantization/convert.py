@@ -39,7 +39,7 @@ def train_quantized(model: Any, recipe: Recipe, training: LabelledFaces, public:
     short = _quantization_recipe(recipe)
     configure_keras(short)
     quantized = simulate_int8(model)
-    teacher = make_bank(lambda pixels: predict_logits(model, pixels), training, _EPOCHS, recipe.seed, recipe.name)
+    teacher = make_bank(lambda pixels: predict_logits(model, pixels), training, _EPOCHS, recipe.seed)
     fit(quantized, short, TrainingSet(training, teachers=Teachers.of_all((teacher,), training)), public, folder)
     return quantized
 

@@ -63,6 +63,7 @@ RULES = (
     Rule("elsewhere", r"sudo fer-edge model list", 'tests/platform/test_systemd.py: "model", "list"'),
     Rule("elsewhere", r"sudo fer-edge model rollback", 'tests/platform/test_systemd.py: "model", "rollback"'),
     Rule("elsewhere", r"sudo fer-edge model use .*", 'tests/edge/cli/test_model.py: "model", "use"'),
+    Rule("elsewhere", r"(sudo )?fer-edge model show .*", 'tests/edge/cli/test_model.py: "model", "show"'),
     Rule(
         "elsewhere",
         r"sudo fer-edge service install --instance door|sudo(edit /etc/fer-edge/door/\S+| systemctl \S+ fer-edge@door)",

@@ -177,7 +177,9 @@ def test_a_run_on_a_tree_with_a_bad_picture_is_exported_from_the_same_tree(blobs
         28,
         "epoch and quantization, both by test",
     )
-    assert "without 1 bad row" in card.origin.training_data
+    [training] = [source for source in card.origin.sources if source.role == "data"]
+    assert training.sha256 == card.origin.training_sha256
+    assert "without 1 bad row" in (training.source or "")
     assert " --skip-bad " in card.origin.train_command
 
 

@@ -93,6 +93,9 @@ def test_what_keras_saved_becomes_a_bundle_that_classifies_as_it_did(
     assert measure_accuracy(classifier, read_faces(blobs, "PublicTest")).figures.accuracy == 1
     assert bundle.card.figures.accuracy == bundle.card.origin.float_figures.accuracy == 1
     assert check_golden(classifier, bundle.golden).largest_lsb == 0
+    network, data = bundle.card.origin.sources
+    assert (network.role, network.name, network.sha256) == ("start", imported.file, imported.sha256)
+    assert (network.licence, data.role) == (None, "data")
     assert "<h2>Do all forms agree?</h2>" in (out / "report.html").read_text()
 
 

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 import tf_keras as keras  # noqa: E402
 
 from edge.errors import UsageError  # noqa: E402
+from edge.model.origin import Source  # noqa: E402
 from edge.model.preprocessing import normalize  # noqa: E402
 from train.average import average_networks  # noqa: E402
 from train.checkpoints import BEST_WEIGHTS  # noqa: E402
@@ -39,12 +40,10 @@ def make_run(folder: Path, blobs: Path, seed: int, network: str = "student-small
         revision="",
         training_sha256=splits.training.sha256(),
         public_sha256=splits.public.sha256(),
-        votes="",
-        teachers=("common teacher", f"teacher {seed}"),
+        sources=(Source("teacher", "common teacher"), Source("teacher", f"teacher {seed}")),
         excluded=0,
         skipped=0,
         measured="PublicTest",
-        init="random",
         best=None,
     ).save(folder)
     return folder
@@ -71,10 +70,18 @@ def test_each_weight_is_the_mean_by_shares_and_the_run_has_its_provenance(blobs:
         np.testing.assert_allclose(mean, 0.75 * first + 0.25 * second, atol=1e-6)
     run = Run.load(out)
     assert run.command == "fer-train average runs/one runs/two --data fer2013.csv --shares 0.75,0.25"
-    assert "0.75 of: seed 0" in run.init
-    assert "0.25 of: seed 1" in run.init
-    assert run.provenance().startswith(f"{run.command} (no epoch measured; weights: the mean of ")
-    assert run.teachers == ("common teacher", "teacher 0", "teacher 1")
+    assert [(source.role, source.name) for source in run.sources] == [
+        ("start", "run student-small"),
+        ("start", "run student-small"),
+        ("teacher", "common teacher"),
+        ("teacher", "teacher 0"),
+        ("teacher", "teacher 1"),
+    ]
+    assert [source.source for source in run.sources[:2]] == [
+        "0.75 of: seed 0 (no epoch measured)",
+        "0.25 of: seed 1 (no epoch measured)",
+    ]
+    assert run.as_sources(out)[0].source == f"{run.command} (no epoch measured)"
 
 
 def test_a_run_is_averaged_with_a_bundle(blobs: Path, tmp_path: Path) -> None:
@@ -87,7 +94,8 @@ def test_a_run_is_averaged_with_a_bundle(blobs: Path, tmp_path: Path) -> None:
     found[1].load(model, statistics_faces(read_splits(blobs).training))
     for first, second, mean in zip(weights_of(one), trainable(model), weights_of(out), strict=True):
         np.testing.assert_allclose(mean, (first + second) / 2, atol=1e-5)
-    assert "0.5 of: int8 bundle student-small" in run.init
+    [source] = [source for source in run.sources if source.name == "int8 bundle student-small"]
+    assert (source.source or "").startswith("0.5 of: fer-train run student-small ")
 
 
 def test_batch_norms_are_measured_on_unchanged_training_faces(blobs: Path, tmp_path: Path) -> None:

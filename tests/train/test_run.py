@@ -37,7 +37,7 @@ def test_a_run_fits_data_with_a_further_split_that_holds_some_of_its_faces(blobs
     before, after = read_splits(blobs), read_splits(complete)
     assert (len(before.training), len(after.training)) == (112, 104)
     hashes = (before.training.sha256(), before.public.sha256())
-    run = Run(RECIPES["shallow"], "x", "", *hashes, "", (), 0, 0, "PublicTest", "random", None)
+    run = Run(RECIPES["shallow"], "x", "", *hashes, (), 0, 0, "PublicTest", None)
     assert run.faces(tmp_path, (complete,)).training.sha256() == hashes[0]
     foreign = dataclasses.replace(run, training_sha256="0" * 64)
     with pytest.raises(UsageError, match="not the data"):
@@ -47,7 +47,7 @@ def test_a_run_fits_data_with_a_further_split_that_holds_some_of_its_faces(blobs
 @pytest.mark.parametrize(("start", "said"), [(None, False), (0.69, False), (0.7, True), (0.71, True)])
 def test_a_run_that_never_beat_its_start_says_so(start: float | None, said: bool) -> None:
     best = Epoch(3, 1.0, 0.7, 0.6, 1e-3, 100.0, 0.0)
-    run = Run(RECIPES["shallow"], "x", "", "", "", "", (), 0, 0, "PublicTest", "random", best, start)
+    run = Run(RECIPES["shallow"], "x", "", "", "", (), 0, 0, "PublicTest", best, start)
     text = _outcome(Path("runs/x"), run)
     assert "runs/x: epoch 4, chosen by PublicTest: accuracy 70.00%" in text
     assert (f"weights that it began with ({start or 0:.2%})" in text) == said
@@ -129,6 +129,40 @@ def test_a_run_whose_file_never_ends_or_nests_is_none(tmp_path: Path) -> None:
     (tmp_path / "run.json").unlink()
     os.mkfifo(tmp_path / "run.json")
     with pytest.raises(UsageError, match="this is a named pipe, not a file"):
+        Run.load(tmp_path)
+
+
+def test_a_run_of_an_earlier_version_lists_its_sources_too(tmp_path: Path) -> None:
+    """It had one line for each of weights, teachers and votes."""
+    earlier = {
+        "recipe": dataclasses.asdict(RECIPES["shallow"]),
+        "command": "fer-train run shallow",
+        "revision": "",
+        "training_sha256": "1" * 64,
+        "public_sha256": "2" * 64,
+        "votes": f"FERPlus fer2013new.csv, sha256 {'3' * 64}",
+        "teachers": [
+            f"fer-train run paper (PublicTest 67.76%; weights: random; votes: none); logits sha256 {'4' * 64}"
+        ],
+        "excluded": 351,
+        "skipped": 0,
+        "measured": "PublicTest",
+        "init": "random",
+        "best": None,
+    }
+    (tmp_path / "run.json").write_text(json.dumps(earlier))
+    run = Run.load(tmp_path)
+    assert [(source.role, source.name, source.sha256) for source in run.sources] == [
+        ("teacher", "view bank of run paper", "4" * 64),
+        ("teacher", "run paper", None),
+        ("data", "FER2013 Training", "1" * 64),
+        ("data", "fer2013new.csv", "3" * 64),
+    ]
+    run.save(tmp_path)
+    assert Run.load(tmp_path) == run
+    stored = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(stored | {"sources": [{"role": "friend", "name": "x"}]}))
+    with pytest.raises(UsageError, match="not a training run"):
         Run.load(tmp_path)
 
 

@@ -11,18 +11,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from zipfile import BadZipFile
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import DataError, nearest
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.labels import FER2013_LABELS
+from edge.model.origin import Source
 from edge.model.preprocessing import softmax
 from train.data.augmentation import augment
 from train.data.dataset import Splits
+from train.sources import earlier_sources
 
 _CHUNK: Final = 1024
 _PROBES: Final = 64
@@ -33,16 +36,16 @@ class ViewBank:
     """One teacher's logits for the k views of a training set of n faces.
 
     ``logits`` is ``(k, n, 7)`` int8 in the order of FER2013_LABELS, in steps of ``scale``. ``seed`` is of the views.
-    ``training_sha256`` identifies the faces (edge.evaluation.fer2013.LabelledFaces.sha256); ``teacher`` says how the
-    teacher's weights were made. ``probes`` are the mean grey levels of the first faces in view 0, by which ``check``
-    detects that the augmentation draws other views now.
+    ``training_sha256`` identifies the faces (edge.evaluation.fer2013.LabelledFaces.sha256); ``sources`` are the
+    teacher's network and what it was made of (train.sources). ``probes`` are the mean grey levels of the first faces in
+    view 0, by which ``faces_of`` detects that the augmentation draws other views now.
     """
 
     logits: NDArray[np.int8]
     scale: float
     seed: int
     training_sha256: str
-    teacher: str
+    sources: tuple[Source, ...]
     probes: NDArray[np.float32]
 
     def probabilities(self, view: int, temperature: float) -> NDArray[np.float32]:
@@ -57,7 +60,7 @@ class ViewBank:
         """Write the bank atomically."""
         partial = file.with_name(f"{os.getpid()}-{file.name}")
         with partial.open("wb") as target:
-            np.savez_compressed(target, **vars(self))
+            np.savez_compressed(target, **{**vars(self), "sources": msgspec.json.encode(self.sources).decode()})
         partial.replace(file)
 
     @classmethod
@@ -70,10 +73,10 @@ class ViewBank:
                     float(stored["scale"]),
                     int(stored["seed"]),
                     str(stored["training_sha256"]),
-                    str(stored["teacher"]),
+                    _stored_sources(stored),
                     stored["probes"],
                 )
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, msgspec.MsgspecError) as error:
             raise DataError(f"{file}: not a view bank ({error}). Make one with `fer-train bank RUN`.") from error
         if bank.logits.dtype != np.int8 or bank.logits.ndim != 3 or bank.logits.shape[2] != len(FER2013_LABELS):
             raise DataError(f"{file}: its logits are {bank.logits.dtype} {bank.logits.shape}, not int8 (k, n, 7)")
@@ -111,7 +114,7 @@ def make_bank(
     training: LabelledFaces,
     views: int,
     seed: int,
-    teacher: str,
+    sources: tuple[Source, ...] = (),
 ) -> ViewBank:
     """Classify ``views`` views of every training face by a teacher.
 
@@ -123,7 +126,7 @@ def make_bank(
     scale = max(float(np.abs(centred).max()) / 127, 1e-6)
     logits = np.rint(centred / scale).astype(np.int8)
     probes = _mean_greys(draw_view(training.pixels[:_CHUNK], seed, 0))
-    return ViewBank(logits, scale, seed, training.sha256(), teacher, probes)
+    return ViewBank(logits, scale, seed, training.sha256(), sources, probes)
 
 
 def find_bank(name: str) -> ViewBank:
@@ -139,6 +142,12 @@ def find_bank(name: str) -> ViewBank:
             "`fer-train bank` makes one of a trained run"
         )
     raise DataError(f"teacher {name!r}: no view bank with that name or path; {nearest(name, known)}")
+
+
+def _stored_sources(stored: Any) -> tuple[Source, ...]:
+    if "sources" in stored:
+        return msgspec.json.decode(str(stored["sources"]), type=tuple[Source, ...])
+    return earlier_sources(str(stored["teacher"]))
 
 
 def _mean_greys(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from edge.errors import UsageError
@@ -70,7 +71,7 @@ def evaluate(
 
 def _predict(predictor: Predictor, faces: LabelledFaces, views: int) -> Predictions:
     logits = [predictor.logits(shifted_view(faces.pixels, number)) for number in range(views)]
-    return Predictions(np.stack(logits), predictor.name, predictor.provenance)
+    return Predictions(np.stack(logits), predictor.name, msgspec.json.encode(predictor.sources).decode())
 
 
 def _ensemble_name(names: list[str]) -> str:

@@ -21,7 +21,7 @@ class Predictions:
     """One network's logits for k test-time views of n faces.
 
     ``logits`` is ``(k, n, 7)`` float32 in the order of FER2013_LABELS; ``name`` names the network, ``provenance``
-    says how its weights were made.
+    is what it was made of (train.sources), as JSON.
     """
 
     logits: NDArray[np.float32]

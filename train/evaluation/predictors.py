@@ -1,6 +1,5 @@
 """Predictors: networks that classify faces, from a training run (Keras, float32) or a bundle (its int8 file)."""
 
-import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,15 @@ from edge.events.episodes import DEFAULT_TUNING
 from edge.labels import FER2013_LABELS, Labels
 from edge.model.bundle import CARD_FILE, find_bundle, open_bundle
 from edge.model.classifier import CardTerms, Classifier
+from edge.model.origin import Source
 from edge.model.preprocessing import CROP_MARGIN, softmax
 from edge.records import EventTuning
 from train.checkpoints import BEST_WEIGHTS
 from train.data.dataset import read_splits
 from train.data.view_bank import ViewBank, make_bank
-from train.init.from_bundle import bundle_provenance
+from train.init.from_bundle import bundle_sources
 from train.run import Run
+from train.sources import sha256_of
 from train.trainer import compile_logits
 
 _SHIFTS: Final = ((0, 0), (2, 2), (2, -2), (-2, 2), (-2, -2))
@@ -48,13 +49,13 @@ class Predictor:
     """A trained network.
 
     ``logits`` maps faces ``(n, 48, 48)`` uint8 to ``(n, 7)`` float32; a bundle's are divided by its card's temperature.
-    ``provenance`` says how the weights were made; ``training_sha256`` identifies the faces that they were trained on.
+    ``sources`` are the network and what it was made of; ``training_sha256`` identifies the faces it was trained on.
     ``card`` is a bundle's, or what a run has in its place.
     """
 
     name: str
     logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-    provenance: str
+    sources: tuple[Source, ...]
     training_sha256: str
     card: CardTerms
 
@@ -94,9 +95,9 @@ def open_predictor(path: Path) -> Predictor:
     return Predictor(
         f"run {path}, Keras float32",
         compile_logits(run.model(path)),
-        run.provenance(),
+        run.as_sources(path),
         run.training_sha256,
-        RunTerms(run.recipe.name, hashlib.sha256((path / BEST_WEIGHTS).read_bytes()).hexdigest()),
+        RunTerms(run.recipe.name, sha256_of(path / BEST_WEIGHTS)),
     )
 
 
@@ -106,7 +107,7 @@ def _bundle(path: Path) -> Predictor:
     return Predictor(
         f"bundle {path}, int8 on {classifier.runtime}",
         lambda pixels: np.array([classifier.read(face) for face in pixels], np.float32),
-        bundle_provenance(bundle.card),
+        bundle_sources(bundle.card),
         bundle.card.origin.training_sha256,
         bundle.card,
     )
@@ -127,4 +128,4 @@ def make_teacher_bank(path: Path, data: Sequence[Path], views: int, seed: int) -
         print(f"classifying one view of {len(pixels)} faces", file=sys.stderr, flush=True)
         return teacher.logits(pixels)
 
-    return make_bank(logits, splits.published.select(theirs), views, seed, teacher.provenance)
+    return make_bank(logits, splits.published.select(theirs), views, seed, teacher.sources)

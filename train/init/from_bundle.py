@@ -12,19 +12,20 @@ from tf_keras.layers import Conv2D, Dense, DepthwiseConv2D
 from edge.errors import UsageError
 from edge.model.bundle import Bundle, Card
 from edge.model.classifier import find_runtime
+from edge.model.origin import Source
 from train.init.batch_norm import Values, restore_batch_norms
+from train.sources import OUR_LICENCE, distinct, sources_of_earlier_card
 
 _RESULT_MARKS: Final = ("Relu6", "BiasAdd")  # parts of the names of a layer's results; its kernel has neither
 _LAYERS_WITH_KERNEL: Final = (Conv2D, DepthwiseConv2D, Dense)
 
 
-def bundle_provenance(card: Card) -> str:
-    """What a bundle's weights are and how they were made: one line for runs, view banks and cards."""
-    figures, origin = card.figures, card.origin
-    return (
-        f"int8 bundle {card.name} ({figures.split} {figures.accuracy:.2%}; sha256 {card.sha256}) of: "
-        f"{origin.train_command} (weights: {origin.init})"
-    )
+def bundle_sources(card: Card) -> tuple[Source, ...]:
+    """A bundle's network as what another is made of, and what it was made of itself."""
+    figures = card.figures
+    made = f"{card.origin.train_command} ({figures.split} {figures.accuracy:.2%})"
+    network = Source("start", f"int8 bundle {card.name}", made, OUR_LICENCE, card.sha256)
+    return distinct((network, *(card.origin.sources or sources_of_earlier_card(card.origin))))
 
 
 def load_bundle_weights(model: Any, bundle: Bundle, faces: Values) -> None:

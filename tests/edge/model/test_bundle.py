@@ -75,9 +75,9 @@ def test_a_flipped_byte_is_detected(copy: Path) -> None:
         ({"labels": ["happy", "s" * 33]}, "is no label: use up to 32"),
         ({"labels": ["happy", ""]}, "is no label"),
         ({"input_shape": [1, 64, 64, 1]}, "its input is"),
-        ({"schema_version": 2}, "a card of version 2, and this fer-edge reads 4: make the bundle again"),
-        ({"schema_version": 5}, "a card of version 5, and this fer-edge reads 4: upgrade fer-edge"),
-        ({"schema_version": "4"}, "not a card of version 4"),
+        ({"schema_version": 3}, "a card of version 3, and this fer-edge reads 4 or 5: make the bundle again"),
+        ({"schema_version": 6}, "a card of version 6, and this fer-edge reads 4 or 5: upgrade fer-edge"),
+        ({"schema_version": "5"}, "not a card of version 4 or 5"),
         ({"temperature": "hot"}, "temperature"),
         ({"events": {"smoothing": 0, "dwell": 0.2, "hysteresis": 0.1}}, r"> 0.0 - at `\$\.events\.smoothing`"),
         ({"surprise": 1}, "surprise"),
@@ -87,6 +87,14 @@ def test_the_error_says_what_differs_from_the_card(copy: Path, change: dict[str,
     change_card(copy, **change)
     with pytest.raises(BundleError, match=words):
         open_bundle(copy)
+
+
+def test_a_card_of_version_4_is_still_read(copy: Path) -> None:
+    origin = json.loads((copy / "card.json").read_text())["origin"]
+    del origin["sources"]
+    change_card(copy, schema_version=4, origin=origin | {"init": "random", "teachers": ["x"], "training_data": "faces"})
+    bundle = open_bundle(copy)
+    assert (bundle.card.origin.init, bundle.card.origin.sources) == ("random", ())
 
 
 @pytest.mark.parametrize("outputs", [PERMUTED, TWO, AFFECTNET], ids="-".join)

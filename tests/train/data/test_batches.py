@@ -18,7 +18,7 @@ def some_faces(n: int, labels: list[int]) -> LabelledFaces:
 def some_bank(faces: LabelledFaces, sharpness: float) -> ViewBank:
     """A teacher that is sure of each face's label, whatever the view."""
     onehot = np.eye(7, dtype=np.float32)[faces.labels] * sharpness
-    return make_bank(lambda _pixels: onehot, faces, views=2, seed=5, teacher="trial")
+    return make_bank(lambda _pixels: onehot, faces, views=2, seed=5)
 
 
 def test_every_face_comes_once_in_an_order_of_its_own_each_epoch() -> None:

@@ -1,6 +1,7 @@
 """``fer-train evaluate`` and ``bank`` on runs, bundles and saved predictions."""
 
 import csv
+import hashlib
 import json
 import re
 import subprocess
@@ -19,6 +20,7 @@ from edge.labels import FER2013_LABELS  # noqa: E402
 from edge.model.bundle import find_bundle, open_bundle  # noqa: E402
 from edge.model.classifier import Classifier  # noqa: E402
 from tests.conftest import PORTRAIT  # noqa: E402
+from train.checkpoints import BEST_WEIGHTS  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.data.view_bank import ViewBank, find_bank  # noqa: E402
 from train.evaluation.evaluate import evaluate  # noqa: E402
@@ -73,7 +75,9 @@ def test_a_run_can_start_from_an_earlier_one(run: Path, blobs: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     first, on = (json.loads((at / "history.jsonl").read_text().splitlines()[0]) for at in (run, tmp_path / "on"))
     assert on["loss"] < first["loss"]
-    assert json.loads((tmp_path / "on" / "run.json").read_text())["init"].startswith("fer-train run shallow")
+    start = json.loads((tmp_path / "on" / "run.json").read_text())["sources"][0]
+    assert (start["role"], start["name"]) == ("start", "run shallow")
+    assert start["sha256"] == hashlib.sha256((run / BEST_WEIGHTS).read_bytes()).hexdigest()
     done = fer_train("run", "paper", "--data", blobs, "--weights", run, "--out", tmp_path / "no", "--set", "votes=0")
     assert (done.returncode, "weights of shallow; paper takes those of paper" in done.stderr) == (2, True), done.stderr
 
@@ -190,9 +194,14 @@ def test_a_run_leaves_a_bank_that_a_student_learns_from(run: Path, blobs: Path, 
     settings = [x for value in values for x in ("--set", value)]
     done = fer_train("run", "student-small", "--data", blobs, "--out", tmp_path / "student", *settings)
     assert done.returncode == 0, done.stderr
-    [teacher] = json.loads((tmp_path / "student" / "run.json").read_text())["teachers"]
-    assert teacher.startswith("fer-train run shallow")
-    assert bank.sha256() in teacher
+    sources = json.loads((tmp_path / "student" / "run.json").read_text())["sources"]
+    told = [(one["role"], one["name"], one["sha256"]) for one in sources]
+    weights_sha256 = hashlib.sha256((run / BEST_WEIGHTS).read_bytes()).hexdigest()
+    assert told == [
+        ("teacher", "view bank of run shallow", bank.sha256()),
+        ("teacher", "run shallow", weights_sha256),
+        ("data", f"Training of {blobs.name}", training.sha256()),
+    ]
 
 
 def test_a_bundle_teaches_too_but_only_about_the_faces_it_learned_from(blobs: Path, tmp_path: Path) -> None:
@@ -201,12 +210,16 @@ def test_a_bundle_teaches_too_but_only_about_the_faces_it_learned_from(blobs: Pa
     faces = read_faces(blobs, "PublicTest").pixels[:3]
     expected = [Classifier(bundle).read(face) for face in faces]
     np.testing.assert_allclose(subject.logits(faces), expected, rtol=1e-6)
-    assert bundle.card.sha256 in subject.provenance
+    assert subject.sources[0].sha256 == bundle.card.sha256
+    assert set(bundle.card.origin.sources) < set(subject.sources)
     done = fer_train("bank", "student-small", "--data", blobs, "--out", tmp_path / "bank.npz")
     assert (done.returncode, "is not the data that student-small was trained on" in done.stderr) == (2, True)
 
 
 def test_the_shipped_bank_of_a_bundle_names_the_bundle() -> None:
     bank = find_bank("student")
-    assert bank.teacher.startswith("int8 bundle student (PublicTest ")
+    network, *others = bank.sources
+    assert (network.role, network.name) == ("start", "int8 bundle student")
+    assert (network.source or "").startswith("fer-train run student ")
+    assert "faceres.json" in {source.name for source in others}
     assert bank.logits.shape == (8, 28358, 7)

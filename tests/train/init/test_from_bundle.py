@@ -47,8 +47,12 @@ def test_a_bundle_of_another_network_is_refused() -> None:
 def test_a_run_starts_from_a_bundle_and_records_it(blobs: Path, tmp_path: Path) -> None:
     run = brief_run("student-small", "student-small", blobs, tmp_path)
     bundle, splits = open_bundle(find_bundle("student-small")), read_splits(blobs)
-    assert run["init"].startswith("int8 bundle student-small (PublicTest ")
-    assert bundle.card.sha256 in run["init"]
+    start = run["sources"][0]
+    assert (start["role"], start["name"], start["sha256"]) == (
+        "start",
+        "int8 bundle student-small",
+        bundle.card.sha256,
+    )
     assert "--weights student-small" in run["command"]
     model = MODELS["student-small"].build(0.0)
     load_bundle_weights(model, bundle, statistics_faces(splits.training))

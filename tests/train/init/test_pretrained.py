@@ -21,7 +21,7 @@ import tf_keras as keras  # noqa: E402
 from edge.errors import DataError, UsageError  # noqa: E402
 from edge.model.preprocessing import normalize  # noqa: E402
 from train.init.faceres import load_faceres, read_tfjs_weights  # noqa: E402
-from train.init.pretrained import PUBLISHED, load_weights, weights_provenance  # noqa: E402
+from train.init.pretrained import PUBLISHED, load_weights, weights_sources  # noqa: E402
 from train.models.mobilenet import CHANNEL_MEANS  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
 from train.run import Run  # noqa: E402
@@ -61,7 +61,7 @@ def test_the_co_teacher_computes_what_the_published_network_computes(faceres: Pa
     expected = np.frombuffer(base64.b64decode(golden["features_float32_base64"]), "<f4").reshape(golden["shape"])
     assert expected.max() > 4
     model = MODELS["co-teacher"].build(0.3)
-    assert "VGGFace2" in load_weights(model, MODELS["co-teacher"], str(faceres), faces)
+    load_weights(model, MODELS["co-teacher"], str(faceres), faces)
     inputs = golden_pictures(golden["seed"], len(expected))
     ours = keras.Model(model.input, model.get_layer("pool").output).predict(inputs, verbose=0)
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-3)
@@ -73,7 +73,11 @@ def test_a_run_records_the_origin_of_its_weights(faceres: Path, blobs: Path, tmp
     assert done.returncode == 0, done.stderr
     run = Run.load(tmp_path / "run")
     assert "--weights faceres.json" in run.command
-    assert "faceres.bin sha256 2c7d2d62" in run.init
+    manifest, values, data = run.sources
+    assert (manifest.name, values.name, (values.sha256 or "")[:8]) == ("faceres.json", "faceres.bin", "2c7d2d62")
+    assert "VGGFace2" in (values.source or "")
+    assert "MIT for the package" in (values.licence or "")
+    assert (data.role, data.sha256) == ("data", run.training_sha256)
 
 
 def published(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -200,7 +204,7 @@ def test_the_file_of_keras_vggface_is_loaded_by_its_layer_names(tmp_path: Path) 
     architecture, file = MODELS["resnet50-vggface"], tmp_path / PUBLISHED["vggface"].file
     values = keras_file(file, vggface_layers())
     model = architecture.build(0.25)
-    assert "keras-vggface" in load_weights(model, architecture, str(file), uniform(0))
+    load_weights(model, architecture, str(file), uniform(0))
     for layer in model.get_layer("resnet50").layers:
         for ours, theirs in zip(layer.get_weights(), values.pop(layer.name, []), strict=True):
             np.testing.assert_array_equal(ours, theirs)
@@ -234,7 +238,7 @@ def test_the_file_of_facenet_gives_all_features(tmp_path: Path) -> None:
     whole = keras.Model(source.input, keras.layers.Dense(128, name="Bottleneck")(pooled))
     whole.save_weights(file)
     model = architecture.build(0.3)
-    assert "MS-Celeb-1M" in load_weights(model, architecture, str(file), uniform(0))
+    load_weights(model, architecture, str(file), uniform(0))
     expected = keras.Model(source.input, pooled)(uniform(1)).numpy()
     ours = keras.Model(model.input, model.get_layer("pool").output)(uniform(1)).numpy()
     assert expected.std() > 0.01
@@ -287,8 +291,8 @@ def test_each_model_names_the_weights_it_takes() -> None:
         ("resnet50-imagenet", "nowhere.h5", "resnet50-imagenet takes imagenet, none, or the path of resnet50_weights"),
     ):
         with pytest.raises(UsageError, match=said):
-            weights_provenance(MODELS[name], source)
-    assert all(weights_provenance(model, "none") == "random" for model in MODELS.values())
+            weights_sources(MODELS[name], source)
+    assert all(weights_sources(model, "none") == () for model in MODELS.values())
 
 
 def test_a_run_refuses_weights_that_its_model_does_not_take(blobs: Path, tmp_path: Path) -> None:
@@ -305,8 +309,8 @@ def test_without_internet_the_file_and_its_place_are_named_and_then_found_there(
 ) -> None:
     code = (
         "from train import *; from train.models.registry import MODELS; "
-        "from train.init.pretrained import weights_provenance; "
-        f"print(weights_provenance(MODELS['resnet50-{name}'], '{name}'))"
+        "from train.init.pretrained import weights_sources; "
+        f"print(weights_sources(MODELS['resnet50-{name}'], '{name}'))"
     )
     # nobody listens on the discard port: the download fails here as on a machine without internet
     offline = os.environ | {"HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}
@@ -322,4 +326,4 @@ def test_without_internet_the_file_and_its_place_are_named_and_then_found_there(
     assert "or give its path: --weights PATH" in failed.stderr
     if name == "vggface":  # the other's MD5 is known, so that another file is not taken for it
         (tmp_path / folder / file).write_bytes(b"the weights")
-        assert f"{file} sha256 " in told().stdout
+        assert f"Source(role='start', name='{file}'," in told().stdout

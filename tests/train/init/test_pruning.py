@@ -39,7 +39,9 @@ def test_every_filter_of_a_choosing_layer_is_judged() -> None:
 def test_a_run_starts_from_the_wider_bundle_and_records_it(blobs: Path, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="no TFLite runtime is installed")
     run = brief_run("student-quarter", "student", blobs, tmp_path)
-    assert run["init"].startswith("the most telling filters of: int8 bundle student (PublicTest ")
+    start = run["sources"][0]
+    assert start["name"] == "int8 bundle student"
+    assert start["source"].startswith("the most telling filters of: fer-train run student ")
 
 
 def _read_half(model: Any, rng: np.random.Generator) -> None:
