@@ -37,7 +37,7 @@ class FrameResult:
     """What one frame gave: the tracks in sight, the readings of those classified in this frame, and the changes.
 
     ``hidden`` are the ids of faces that are out of sight and have not left. ``too_dark`` says that the frame is so
-    dark that no face can be found in it.
+    dark that no face can be found in it. ``levels`` are those of `edge.model.preprocessing.crop` in this frame.
     """
 
     frame: Frame
@@ -46,6 +46,7 @@ class FrameResult:
     readings: dict[int, Reading]
     changes: list[Change]
     too_dark: bool = False
+    levels: Gray | None = None
 
 
 @dataclass
@@ -101,7 +102,7 @@ class Pipeline:
         hidden = sorted(set(ids) - {track.id for track in tracks})
         changes = list(self.episode_tracker.update(ids, readings, frame.time))
         self._end_stage("tell")
-        return FrameResult(frame, tracks, hidden, readings, changes, levelled.too_dark)
+        return FrameResult(frame, tracks, hidden, readings, changes, levelled.too_dark, levelled.levels)
 
     def _check_known_faces(self, pyramid: Pyramid) -> list[Detection]:
         """Detect known faces again, where that is due."""

@@ -90,12 +90,13 @@ class BrokerSession(FrameObserver):
         self.publisher.faults.set("accelerator", fault_of(AcceleratorError(degraded), now()) if degraded else None)
         self.report_damaged_state()
         self.command_processor.continue_verification(classifier)
-        if self.statistics.due(classifier.accelerator, self.publisher.faults.code):
+        if self.statistics.due(classifier.accelerator, self.publisher.faults.code, too_dark=status.too_dark):
             self._publish_statistics(status)
 
     def _publish_statistics(self, status: LoopStatus) -> None:
         given = StatisticsInput(
             paused=self.command_processor.paused,
+            too_dark=status.too_dark,
             frames_dropped=status.frames_dropped,
             model=status.classifier.card.name,
             accelerator=status.classifier.accelerator,
