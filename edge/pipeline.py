@@ -9,10 +9,11 @@ from edge.events.episodes import Change, EpisodeTracker, episode_settings
 from edge.model.classifier import FaceClassifier
 from edge.model.preprocessing import crop
 from edge.records import Frame, Gray, Reading, Track
-from edge.settings import Ignore, QualitySettings, Settings, require_expressions
+from edge.settings import DetectSettings, QualitySettings, Settings, require_expressions
 from edge.vision.detection import Detection, Detector
 from edge.vision.detectors import open_detector
 from edge.vision.ignore import is_ignored
+from edge.vision.light import level_frame
 from edge.vision.poses import PoseKeeper
 from edge.vision.pyramid import Pyramid
 from edge.vision.quality import flaw
@@ -35,7 +36,8 @@ STAGES: Final = ("detect", "track", "plan", "crop", "classify", "tell")
 class FrameResult:
     """What one frame gave: the tracks in sight, the readings of those classified in this frame, and the changes.
 
-    ``hidden`` are the ids of faces that are out of sight and have not left.
+    ``hidden`` are the ids of faces that are out of sight and have not left. ``too_dark`` says that the frame is so
+    dark that no face can be found in it. ``levels`` are those of `edge.model.preprocessing.crop` in this frame.
     """
 
     frame: Frame
@@ -43,6 +45,8 @@ class FrameResult:
     hidden: list[int]
     readings: dict[int, Reading]
     changes: list[Change]
+    too_dark: bool = False
+    levels: Gray | None = None
 
 
 @dataclass
@@ -50,7 +54,7 @@ class Pipeline:
     """Turns the frames of one source into results. ``stage_seconds`` sums the wall time of each of STAGES."""
 
     detector: Detector
-    ignored: tuple[Ignore, ...]
+    detect: DetectSettings
     tracker: Tracker
     scheduler: ClassificationScheduler
     quality: QualitySettings
@@ -82,7 +86,8 @@ class Pipeline:
     def step(self, frame: Frame) -> FrameResult:
         """Process one frame."""
         self._stage_began = time.perf_counter()
-        pyramid = Pyramid(frame.gray, frame.half)
+        levelled = level_frame(Pyramid(frame.gray, frame.half), self.detect)
+        pyramid = levelled.pyramid
         self.tracker.follow(pyramid, frame.time)
         detections = self._check_known_faces(pyramid)
         detections += self._search_new_faces(pyramid, frame.time)
@@ -92,12 +97,12 @@ class Pipeline:
         self._end_stage("track")
         self.poses.update(self.detector, pyramid, tracks, frame.time)
         self._end_stage("detect")
-        readings = {track.id: self._read(frame.gray, track) for track in tracks if track.id in chosen}
+        readings = {track.id: self._read(frame.gray, levelled.levels, track) for track in tracks if track.id in chosen}
         ids = self.tracker.ids
         hidden = sorted(set(ids) - {track.id for track in tracks})
         changes = list(self.episode_tracker.update(ids, readings, frame.time))
         self._end_stage("tell")
-        return FrameResult(frame, tracks, hidden, readings, changes)
+        return FrameResult(frame, tracks, hidden, readings, changes, levelled.too_dark, levelled.levels)
 
     def _check_known_faces(self, pyramid: Pyramid) -> list[Detection]:
         """Detect known faces again, where that is due."""
@@ -119,12 +124,12 @@ class Pipeline:
         self._end_stage("plan")
         detections = self.detector.search(pyramid)
         self._end_stage("detect")
-        return [found for found in detections if not is_ignored(found.square, pyramid.size, self.ignored)]
+        return [found for found in detections if not is_ignored(found.square, pyramid.size, self.detect.ignore)]
 
-    def _read(self, gray: Gray, track: Track) -> Reading:
+    def _read(self, gray: Gray, levels: Gray | None, track: Track) -> Reading:
         """Classify one face, or say why it is not worth classifying."""
         pose = self.poses.of(track)
-        face = crop(gray, track.box, self.classifier.card.crop_margin, pose.roll)
+        face = crop(gray, track.box, self.classifier.card.crop_margin, pose.roll, levels)
         reason = "still" if track.still else flaw(track.box, face, self.quality, pose.yaw)
         self._end_stage("crop")
         if reason:
@@ -152,7 +157,7 @@ def _make_pipeline(
     episodes = episode_settings(settings.events, settings.preset, card.labels, card.events, card.threshold)
     return Pipeline(
         detector=detector,
-        ignored=settings.detect.ignore,
+        detect=settings.detect,
         tracker=Tracker(settings.track, detector.least_similarity),
         scheduler=ClassificationScheduler(settings.model.rate),
         quality=settings.quality,

@@ -92,12 +92,13 @@ class BrokerSession(FrameObserver):
         self.report_damaged_state()
         if isinstance(classifier, Classifier):  # nothing else has golden outputs
             self.command_processor.continue_verification(classifier)
-        if self.statistics.due(classifier.accelerator, self.publisher.faults.code):
+        if self.statistics.due(classifier.accelerator, self.publisher.faults.code, too_dark=status.too_dark):
             self._publish_statistics(status)
 
     def _publish_statistics(self, status: LoopStatus) -> None:
         given = StatisticsInput(
             paused=self.command_processor.paused,
+            too_dark=status.too_dark,
             frames_dropped=status.frames_dropped,
             model=status.classifier.card.name,
             accelerator=status.classifier.accelerator,

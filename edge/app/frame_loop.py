@@ -9,6 +9,7 @@ from typing import Final
 
 from edge.camera.sources import Source, open_source, paced
 from edge.errors import CameraStalled
+from edge.monitoring.darkness import DarknessWatch
 from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.pipeline import Pipeline
 from edge.records import Frame
@@ -81,11 +82,13 @@ class FrameLoop:
         """Take the source's frames until it ends or is to be closed; returns whether it has ended."""
         origin = live_time() if source.live else media_time(now())
         observers = [self._open_reporter(origin), *self._observers]
+        darkness = DarknessWatch()
         try:
             for result in self.pipeline.run(self._frames(source)):
                 self._warn_of_small_frames(result.frame)
+                darkness.frame(result.frame.time, too_dark=result.too_dark)
                 self.pipeline.classifier.poll_accelerator()
-                status = self._status(source.dropped)
+                status = self._status(source.dropped, too_dark=darkness.too_dark)
                 for observer in observers:
                     observer.frame(result, status)
                 if self._stopping.is_set() or self._pause_requested():
@@ -116,5 +119,5 @@ class FrameLoop:
     def _frames(self, source: Source) -> Iterator[Frame]:
         return paced(source.frames(), self._stopping.wait) if self._realtime and not source.live else source.frames()
 
-    def _status(self, frames_dropped: int) -> LoopStatus:
-        return LoopStatus(self.pipeline.classifier, self.pipeline.stage_seconds, frames_dropped)
+    def _status(self, frames_dropped: int, *, too_dark: bool = False) -> LoopStatus:
+        return LoopStatus(self.pipeline.classifier, self.pipeline.stage_seconds, frames_dropped, too_dark)

@@ -24,12 +24,13 @@ _TOLERATED_ROLL: Final = 10.0  # degrees; training turns faces by as much
 _MAX_LOG_TEMPERATURE: Final = float(np.log(3))
 
 
-def crop(gray: Gray, box: Box, margin: float, roll: float = 0.0) -> Gray:
+def crop(gray: Gray, box: Box, margin: float, roll: float = 0.0, levels: Gray | None = None) -> Gray:
     """Crop the square around a face that the network classifies, and resize it.
 
     ``gray`` is ``(height, width)`` uint8. ``margin`` is added on each side, as a fraction of the box's longer side (the
     bundle's card states it). A head that leans clockwise by ``roll`` degrees is turned upright, unless the network
-    was trained to tolerate that. Where the square leaves the picture, the border pixels are repeated.
+    was trained to tolerate that. Where the square leaves the picture, the border pixels are repeated. ``levels``,
+    ``(256,)`` uint8, has the new grey level of each, where the light asks for it (`edge.vision.light`).
 
     Returns a ``(INPUT_SIZE, INPUT_SIZE)`` uint8 picture. Raises ValueError for a box without an area, or outside the
     picture.
@@ -41,20 +42,23 @@ def crop(gray: Gray, box: Box, margin: float, roll: float = 0.0) -> Gray:
     top = round(box.y + box.h / 2 - side / 2)
     height, width = gray.shape
     if abs(roll) > _TOLERATED_ROLL and 0 <= left + side / 2 < width and 0 <= top + side / 2 < height:
-        return resize(_turned(gray, (left, top), side, roll))
-    inside = gray[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
-    if inside.size == 0:
+        square = _turned(gray, (left, top), side, roll)
+    else:
+        square = _upright(gray, (left, top), side)
+    if square.size == 0:
         raise ValueError(f"box {box} lies outside the {width}x{height} picture")
-    if inside.shape != (side, side):
-        inside = cv2.copyMakeBorder(  # type: ignore[assignment]
-            inside,
-            max(0, -top),
-            max(0, top + side - height),
-            max(0, -left),
-            max(0, left + side - width),
-            cv2.BORDER_REPLICATE,
-        )
-    return resize(inside)
+    # Before the picture shrinks: the mean of dark pixels, rounded, has lost what stretching would show.
+    return resize(square if levels is None else np.asarray(cv2.LUT(square, levels), np.uint8))
+
+
+def _upright(gray: Gray, corner: tuple[int, int], side: int) -> Gray:
+    """The square with this upper left corner; empty if all of it lies outside the picture."""
+    (left, top), (height, width) = corner, gray.shape
+    inside = gray[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
+    if inside.size == 0 or inside.shape == (side, side):
+        return inside
+    borders = (max(0, -top), max(0, top + side - height), max(0, -left), max(0, left + side - width))
+    return np.asarray(cv2.copyMakeBorder(inside, *borders, cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _turned(gray: Gray, corner: tuple[int, int], side: int, roll: float) -> Gray:

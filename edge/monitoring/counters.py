@@ -27,6 +27,7 @@ class RunCounters(FrameObserver):
     faces: int = 0
     frames_dropped: int = 0
     is_paused: bool = False
+    is_too_dark: bool = False
     last_frame: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
     events: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -50,6 +51,7 @@ class RunCounters(FrameObserver):
         self.frames += 1
         self.faces = len(result.tracks) if self.individuals else 0
         self.is_paused = False
+        self.is_too_dark = status.too_dark
         self.last_frame = self.clock()
         self.stage_seconds = dict(status.stage_seconds) if self.individuals else {}
         self.accelerator = status.classifier.accelerator
@@ -60,7 +62,7 @@ class RunCounters(FrameObserver):
 
     def paused(self, status: LoopStatus) -> None:
         """The camera is closed: no face is in view, and its next opening counts dropped frames from 0."""
-        self.is_paused, self.faces, self._dropped = True, 0, 0
+        self.is_paused, self.is_too_dark, self.faces, self._dropped = True, False, 0, 0
 
     def closed(self, changes: Sequence[Change]) -> None:
         """Count the events of the tracks that have left."""

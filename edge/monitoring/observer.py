@@ -13,12 +13,13 @@ class LoopStatus:
     """The state of the frame loop at a frame, or while the camera is paused.
 
     ``stage_seconds`` are the pipeline's totals since the start. ``frames_dropped`` are those of the source since it was
-    opened; 0 while it is closed.
+    opened; 0 while it is closed. ``too_dark`` says that it has been too dark to find faces for seconds.
     """
 
     classifier: FaceClassifier
     stage_seconds: Mapping[str, float]
     frames_dropped: int
+    too_dark: bool = False
 
 
 class FrameObserver:

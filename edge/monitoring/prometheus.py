@@ -67,6 +67,7 @@ class PrometheusExporter(Collector):
         yield events
         yield _gauge("faces", "Faces in view", counters.faces)
         yield _gauge("paused", "1 while the camera is closed on purpose", counters.is_paused)
+        yield _gauge("too_dark", "1 while it is too dark to find faces", counters.is_too_dark)
         yield _gauge("last_frame_timestamp_seconds", "When the last frame was seen", counters.last_frame)
         yield _gauge("failed_starts", "Starts before this one, in a row, that did not last", counters.failed_starts)
         yield _gauge("model_ok", "1 when the chosen model runs and gives its golden outputs", counters.model_ok)

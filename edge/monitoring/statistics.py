@@ -21,6 +21,7 @@ class StatisticsInput:
     """What other parts contribute to statistics; fields as in edge.mqtt.messages.Statistics."""
 
     paused: bool
+    too_dark: bool
     frames_dropped: int
     model: str
     accelerator: str
@@ -38,7 +39,7 @@ class KernelFiles:
 
 
 class StatisticsCollector:
-    """Makes statistics at once, then every ``interval`` seconds, and when accelerator or fault have changed.
+    """Makes statistics at once, then every ``interval`` seconds, and when accelerator, fault or darkness have changed.
 
     Rates are of the time since an interval began. With ``individuals`` false it counts no visitors.
     """
@@ -58,7 +59,7 @@ class StatisticsCollector:
         self._bytes_written = bytes_written
         self._individuals = individuals
         self._started = self._since = self._collected_at = clock()
-        self._collected: tuple[str, int | None] | None = None
+        self._collected: tuple[str, int | None, bool] | None = None
         self._visitors = 0
         self._presets: Counter[str] = Counter()
         self._frames = 0
@@ -75,10 +76,10 @@ class StatisticsCollector:
                 if change.name:
                     self._presets[change.name] += 1
 
-    def due(self, accelerator: str, fault: int | None) -> bool:
+    def due(self, accelerator: str, fault: int | None, *, too_dark: bool = False) -> bool:
         """Whether an interval has passed, or something has changed that nobody should wait for."""
         at = self._clock()
-        changed = self._collected != (accelerator, fault) and at - self._collected_at >= _SHORTEST
+        changed = self._collected != (accelerator, fault, too_dark) and at - self._collected_at >= _SHORTEST
         return self._collected is None or changed or at - self._since >= self._interval
 
     def collect(self, stage_seconds: Mapping[str, float], given: StatisticsInput) -> Statistics:
@@ -89,11 +90,13 @@ class StatisticsCollector:
         spent = {stage: total - self._stages.get(stage, 0.0) for stage, total in stage_seconds.items()}
         if not self._collected or at - self._since >= self._interval:
             self._since, self._frames, self._stages = at, 0, dict(stage_seconds)
-        self._collected_at, self._collected = at, (given.accelerator, given.delivery.fault)
+        self._collected_at = at
+        self._collected = (given.accelerator, given.delivery.fault, given.too_dark)
         return Statistics(
             time=now().isoformat(timespec="seconds"),
             uptime=round(at - self._started, 1),
             paused=given.paused,
+            too_dark=given.too_dark,
             fps=round(frames / seconds, 2) if seconds >= _SHORTEST else None,
             visitors=self._visitors if self._individuals else None,
             presets=dict(self._presets),

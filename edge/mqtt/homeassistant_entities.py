@@ -198,6 +198,13 @@ def _statistics_entities(described: DeviceDescription) -> Components:
             "value_template": _value("value_json.outbox.waiting"),
             **measured,
         },
+        "too-dark": {
+            "p": "binary_sensor",
+            "name": "Too dark",
+            "icon": "mdi:weather-night",
+            "value_template": _value("'ON' if value_json.too_dark else 'OFF'"),
+            **statistics,
+        },
         "accelerator": {
             "p": "sensor",
             "name": "Accelerator",

@@ -88,22 +88,24 @@ class FaultState(msgspec.Struct, frozen=True):
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     """``…/statistics``, not retained: periodic device-health statistics.
 
-    They come after the first frame, at each interval, and when accelerator or fault change. ``uptime`` is in seconds
-    since the start. ``fps`` and ``stage_ms`` (milliseconds a frame) are of the time since the last interval began;
-    ``fps`` is null in its first second. ``visitors`` and ``presets`` count the tracks that appeared and each preset
-    since the start; with privacy.aggregate_only they are null and empty. ``frames_dropped`` counts the frames that
-    were replaced by newer ones before they were read, since the camera was opened. ``temperature`` is in °C;
-    ``throttled`` lists how the firmware of a Raspberry Pi limits it now. Both are null on boards that do not report
-    them. ``bytes_written_last_hour`` is what the process wrote to disks, null where the kernel does not count.
-    ``refused`` counts the events that the broker refused, ``commands_ignored`` the messages on ``…/command/`` that
-    were invalid, retained or came too fast. ``fault`` is the code of the retained fault. ``declared_use`` is what the
-    operator declares this device is used for. ``stage_ms`` is empty with privacy.aggregate_only, because it would
-    show whether somebody is there.
+    They come after the first frame, at each interval, and when accelerator, fault or ``too_dark`` change. ``uptime`` is
+    in seconds since the start. ``too_dark`` says that for some seconds it has been too dark to find faces. ``fps`` and
+    ``stage_ms`` (milliseconds a frame) are of the time since the last interval began; ``fps`` is null in its first
+    second. ``visitors`` and ``presets`` count the tracks that appeared and each preset since the start; with
+    privacy.aggregate_only they are null and empty. ``frames_dropped`` counts the frames that were replaced by newer
+    ones before they were read, since the camera was opened. ``temperature`` is in °C; ``throttled`` lists how the
+    firmware of a Raspberry Pi limits it now. Both are null on boards that do not report them.
+    ``bytes_written_last_hour`` is what the process wrote to disks, null where the kernel does not count. ``refused``
+    counts the events that the broker refused, ``commands_ignored`` the messages on ``…/command/`` that were invalid,
+    retained or came too fast. ``fault`` is the code of the retained fault. ``declared_use`` is what the operator
+    declares this device is used for. ``stage_ms`` is empty with privacy.aggregate_only, because it would show whether
+    somebody is there.
     """
 
     time: str
     uptime: float
     paused: bool
+    too_dark: bool
     fps: float | None
     visitors: int | None
     presets: dict[str, int]

@@ -9,6 +9,7 @@ import numpy as np
 from edge.events.episodes import episode_settings
 from edge.model.bundle import Card
 from edge.model.preprocessing import crop, expression, softmax
+from edge.pipeline import FrameResult
 from edge.preview.newest_frame import SeenFrame
 from edge.records import Flaw, Gray, Reading, Track
 from edge.settings import Settings
@@ -91,7 +92,7 @@ class Viewer:
             fps=round(seen.fps, 1),
             brightness=_brightness(gray),
             limits=self._limits((width, height)),
-            faces=[self._face(gray, track, seen.readings.get(track.id)) for track in seen.result.tracks],
+            faces=[self._face(seen.result, track, seen.readings.get(track.id)) for track in seen.result.tracks],
             picture=_jpeg(gray),
         )
 
@@ -100,15 +101,15 @@ class Viewer:
         searched = round(smallest_face(self._detect, size), 1)
         return Limits(quality.min_size, quality.min_sharpness, quality.min_contrast, self._threshold, searched)
 
-    def _face(self, gray: Gray, track: Track, reading: Reading | None) -> FaceView:
-        box = track.box
-        face = crop(gray, box, self._margin)
+    def _face(self, result: FrameResult, track: Track, reading: Reading | None) -> FaceView:
+        gray, box = result.frame.gray, track.box
+        face = crop(gray, box, self._margin, levels=result.levels)  # as quality measures it
         verdict, label, confidence = self._verdict(reading)
         return FaceView(
             track=track.id,
             box=(box.x, box.y, box.w, box.h),
             share=round(min(box.w, box.h) / min(gray.shape), 3),
-            brightness=_brightness(face),
+            brightness=_brightness(crop(gray, box, self._margin)),
             contrast=round(contrast(face), 1),
             sharpness=round(sharpness(face), 2),
             verdict=verdict,

@@ -20,22 +20,30 @@ class Pyramid:
 
     def __init__(self, gray: Gray, half: Gray | None = None) -> None:
         self._halvings = [gray] if half is None else [gray, half]
-
-    @property
-    def size(self) -> tuple[int, int]:
+        self._finest = 1  # by how much the first of them is reduced
+        height, width = gray.shape
+        self.size = (width, height)
         """Width and height of the frame."""
-        height, width = self._halvings[0].shape
-        return width, height
+
+    def mapped(self, levels: Gray, factor: float) -> "Pyramid":
+        """The same frame with other grey levels: ``levels``, ``(256,)`` uint8, has the new one of each.
+
+        The new pyramid has no picture that is finer than the smallest halving that is reduced by at most ``factor``.
+        """
+        finest, by = self.halved(factor)
+        other = Pyramid(np.asarray(cv2.LUT(finest, levels), np.uint8))
+        other._finest, other.size = by, self.size
+        return other
 
     def halved(self, factor: float) -> tuple[Gray, int]:
         """The smallest halving that is reduced by at most ``factor``, and by how much it is reduced: 1, 2, 4, ..."""
-        wanted = max(0, math.floor(math.log2(factor)))
+        wanted = max(0, math.floor(math.log2(factor / self._finest)))
         while len(self._halvings) <= wanted and min(self._halvings[-1].shape) >= 2:
             finer = self._halvings[-1]
             half = (finer.shape[1] // 2, finer.shape[0] // 2)
             self._halvings.append(np.asarray(cv2.resize(finer, half, interpolation=cv2.INTER_AREA), np.uint8))
         level = min(wanted, len(self._halvings) - 1)
-        return self._halvings[level], 2**level
+        return self._halvings[level], self._finest * 2**level
 
     def reduced(self, factor: float, rows: tuple[int, int], columns: tuple[int, int]) -> Gray:
         """A part of the frame, reduced by ``factor``; ``rows`` and ``columns`` are its first and its end."""

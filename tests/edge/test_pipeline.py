@@ -155,3 +155,26 @@ def test_a_face_that_does_not_move_is_not_classified() -> None:
     readings = [(result.frame.time, reading) for result in results for reading in result.readings.values()]
     assert {reading for time, reading in readings if time > 1.0} == {"still"}
     assert not any(reading == "still" for time, reading in readings if time < 0.4)
+
+
+def test_in_the_dark_faces_are_found_and_read_as_in_the_light() -> None:
+    rng = np.random.default_rng(3)
+    dark = [
+        Frame(np.rint(0.08 * frame.gray + 0.8 * rng.standard_normal(frame.gray.shape)).clip(0).astype(np.uint8), at)
+        for frame in visit()[:20]
+        for at in [frame.time]
+    ]
+    results, lit = run(dark)[1], visit_results()[1]
+    assert {track.id for track in results[-1].tracks} == {1, 2}
+    read = [reading for result in results for reading in result.readings.values()]
+    assert not any(isinstance(reading, str) for reading in read)
+    likeliest = {int(np.argmax(reading)) for reading in read}
+    assert likeliest == {int(np.argmax(reading)) for result in lit for reading in result.readings.values()}
+    assert not any(result.too_dark for result in results)
+
+
+def test_where_noise_is_all_there_is_no_face_and_it_is_too_dark() -> None:
+    rng = np.random.default_rng(3)
+    black = [Frame(rng.normal(0.5, 0.8, (480, 640)).clip(0).round().astype(np.uint8), n / 25) for n in range(10)]
+    results = run(black)[1]
+    assert all(result.too_dark and not result.tracks for result in results)

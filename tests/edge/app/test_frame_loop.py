@@ -1,6 +1,10 @@
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from threading import Event
 
+import cv2
+import numpy as np
 import pytest
 
 from edge.app.frame_loop import FrameLoop, LoopControl
@@ -101,3 +105,32 @@ def test_faces_that_are_too_small_to_be_found_are_named_once(
         "detect.min_face is 0.04, but detector haar needs faces of 24 pixels: 0.05 of the shorter side of 640x480; "
         "choose a larger camera.size, or set detect.min_face = 0.05"
     ]
+
+
+class Light(FrameObserver):
+    """Notes what the loop says of the light."""
+
+    def __init__(self) -> None:
+        self.too_dark: list[bool] = []
+
+    def frame(self, result: FrameResult, status: LoopStatus) -> None:
+        self.too_dark.append(status.too_dark)
+
+
+def test_when_it_is_too_dark_observers_know_and_the_log_says_it_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(1)
+    for number in range(40):
+        picture = rng.normal(100, 20, (96, 128)) if 15 <= number < 28 else rng.normal(1, 0.8, (96, 128))
+        cv2.imwrite(str(tmp_path / f"{number:02}.png"), picture.clip(0, 255).astype(np.uint8))
+    settings = Settings(
+        camera=CameraSettings(source=str(tmp_path), folder_fps=1.0), detect=DetectSettings(min_face=0.3)
+    )
+    light, pipeline = Light(), make_pipeline(settings, Classifier(open_bundle(find_bundle("student-small"))))
+    control = LoopControl(Event(), lambda: False)
+    with caplog.at_level(logging.WARNING):
+        FrameLoop(settings, pipeline, [light], lambda _: FrameObserver(), control, realtime=False).run()
+    assert light.too_dark == [False] * 10 + [True] * 15 + [False] * 13 + [True] * 2
+    said = [record.message for record in caplog.records if "bright" in record.message or "dark" in record.message]
+    assert ["too dark" in one for one in said] == [True, False, True]

@@ -24,7 +24,7 @@ class Clock:
 
 
 def given(*, paused: bool = False) -> StatisticsInput:
-    return StatisticsInput(paused, 5, "student-small", "cpu", DELIVERY, commands_ignored=4)
+    return StatisticsInput(paused, False, 5, "student-small", "cpu", DELIVERY, commands_ignored=4)
 
 
 def pi(folder: Path, throttled: str = "50001", temperature: str = "61234") -> KernelFiles:
@@ -94,6 +94,19 @@ def test_a_fault_and_another_accelerator_are_told_at_once_and_rates_are_of_the_i
     assert collector.due("cpu", None), "that it is over as well"
     clock.now += 56
     assert collector.due("cpu", 21), "the interval goes on as it was"
+
+
+def test_darkness_is_told_at_once(tmp_path: Path) -> None:
+    clock = Clock()
+    collector = StatisticsCollector(60, pi(tmp_path), clock)
+    assert not collector.collect({}, given()).too_dark
+    clock.now += 2
+    assert not collector.due("cpu", None, too_dark=False)
+    assert collector.due("cpu", None, too_dark=True)
+    assert collector.collect({}, replace(given(), too_dark=True)).too_dark
+    clock.now += 2
+    assert not collector.due("cpu", None, too_dark=True)
+    assert collector.due("cpu", None, too_dark=False), "that it is over as well"
 
 
 def test_visitors_and_presets_are_counted_unless_single_people_are_not_to_be(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from edge.model.preprocessing import crop
 from edge.preview.view import FaceView, Viewer
 from edge.records import Box, Flaw, Reading
 from edge.settings import DetectSettings, EventSettings, PrivacySettings, QualitySettings, Settings
+from edge.vision.light import level_frame
 from edge.vision.quality import contrast, flaw, sharpness
 from tests.edge.preview.frames import FACE, card, portrait, seen
 
@@ -32,6 +35,18 @@ def test_a_face_has_its_size_and_what_quality_measures() -> None:
     assert shown.brightness == pytest.approx(cropped.mean(), abs=0.1)
     assert (shown.verdict, shown.label, shown.track) == ("expression", "happy", 1)
     assert 0.9 < shown.confidence < 1
+
+
+def test_of_a_dark_face_the_contrast_is_that_of_the_stretched_picture_and_the_brightness_is_as_it_is() -> None:
+    dark = (0.08 * portrait()).astype(np.uint8)
+    levels = level_frame(dark, DetectSettings()).levels
+    assert levels is not None
+    frame = replace(seen(dark, HAPPY), result=replace(seen(dark).result, levels=levels))
+    [shown] = viewer().view(frame).faces
+    cropped = crop(dark, FACE, card().crop_margin)
+    assert shown.contrast == pytest.approx(contrast(crop(dark, FACE, card().crop_margin, levels=levels)), abs=0.06)
+    assert shown.contrast > 5 * contrast(cropped)
+    assert shown.brightness == pytest.approx(cropped.mean(), abs=0.1)
 
 
 @pytest.mark.parametrize("reason", ["small", "blurred", "low contrast"])
