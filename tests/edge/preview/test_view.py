@@ -10,6 +10,7 @@ from edge.preview.view import FaceView, Viewer
 from edge.records import Box, Flaw, Reading
 from edge.settings import DetectSettings, EventSettings, PrivacySettings, QualitySettings, Settings
 from edge.vision.light import level_frame
+from edge.vision.pyramid import Pyramid
 from edge.vision.quality import contrast, flaw, sharpness
 from tests.edge.preview.frames import FACE, card, portrait, seen
 
@@ -39,7 +40,7 @@ def test_a_face_has_its_size_and_what_quality_measures() -> None:
 
 def test_of_a_dark_face_the_contrast_is_that_of_the_stretched_picture_and_the_brightness_is_as_it_is() -> None:
     dark = (0.08 * portrait()).astype(np.uint8)
-    levels = level_frame(dark, DetectSettings()).levels
+    levels = level_frame(Pyramid(dark), DetectSettings()).levels
     assert levels is not None
     frame = replace(seen(dark, HAPPY), result=replace(seen(dark).result, levels=levels))
     [shown] = viewer().view(frame).faces
