@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, Self, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from edge.errors import SourceError
+from edge.errors import SettingsError, SourceError
 from edge.events.episodes import Change, EpisodeTracker, episode_settings
 from edge.events.factory import EventFactory
 from edge.labels import FER2013_LABELS, FEWEST, MOST, Labels, label_problem
@@ -126,7 +126,7 @@ def events_of(file: Path, settings: Settings | None = None) -> Iterator[Event]:
     """The events of a recording, as they were then or, with ``settings``, by their ``[events]`` and presets.
 
     Raises SourceError for a file that is no recording, or is cut; the events before the cut come first. Raises
-    SettingsError for a preset with an expression that the recorded model has not.
+    SettingsError for a preset of the settings with an expression that the recorded model has not.
     """
     session: _Session | None = None
     number = 0
@@ -137,7 +137,12 @@ def events_of(file: Path, settings: Settings | None = None) -> Iterator[Event]:
         if isinstance(line, RecordingStart):
             if problem := label_problem(line.labels):
                 raise SourceError(f"{file}, line {number}: {problem}")
-            session = _Session(line, settings)
+            try:
+                session = _Session(line, settings)
+            except SettingsError as error:
+                if settings:
+                    raise
+                raise SourceError(f"{file}, line {number}: {error}") from error  # in the recording's own presets
             continue
         assert session
         try:

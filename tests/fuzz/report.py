@@ -48,6 +48,8 @@ Each input that broke something is kept in `tests/fuzz/corpus`, and `make check`
 - This program found labels in `golden.npz` that are beyond Unicode. numpy makes strings of them that Python cannot
   print, so the error about them ended the program.
 - It found a part of `golden.npz` that is no array. numpy gives its bytes, and a traceback ended the program.
+- It found a recording whose own preset names an expression that its model has not. The error was that of a settings
+  file, and did not name the recording.
 - A settings file of 80 KB with one key of 40,000 parts took 31 seconds.
 - A wrong value of thousands of digits was repeated whole in the error.
 - A picture with a side of 32,767 pixels or more ended the program with a traceback. So did one of a billion pixels.
