@@ -25,7 +25,7 @@ A case may be refused with the documented error of its target, and with nothing 
 - a process with up to 4,000 cases takes more than 500 MB.
 
 ```console
-$ python -m tests.fuzz --cases {cases}
+$ python -m tests.fuzz --cases {cases} --seed 3
 ```
 
 The same command goes on where it was stopped. Each case follows from the seed, its target and its number alone.
