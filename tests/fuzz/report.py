@@ -25,7 +25,7 @@ A case may be refused with the documented error of its target, and with nothing 
 - a process with up to 4,000 cases takes more than 500 MB.
 
 ```console
-$ python -m tests.fuzz --cases {cases} --seed 3
+{commands}
 ```
 
 The same command goes on where it was stopped. Each case follows from the seed, its target and its number alone.
@@ -79,6 +79,7 @@ def summary(kept: Path) -> dict[str, Any]:
         "targets": targets,
         "seconds": round(sum(chunk["seconds"] for chunk in chunks)),
         "chunks": len(chunks),
+        "seeds": sorted({chunk["seed"] for chunk in chunks}),
         "commits": sorted({chunk["commit"] for chunk in chunks}),
         "cores": max(chunk["cores"] for chunk in chunks),
         "python": platform.python_version(),
@@ -102,4 +103,5 @@ def text_of(total: dict[str, Any]) -> str:
     figures = {key: total[key] for key in ("chunks", "python", "machine", "cores")}
     minutes = f"{total['seconds'] / 60:.0f} minutes"
     tail = _TAIL.format(time=minutes, commits="`, `".join(total["commits"]), **figures)
-    return _HEAD.format(cases=cases) + "\n".join(rows) + "\n" + tail
+    commands = "\n".join(f"$ python -m tests.fuzz --cases {cases} --seed {seed}" for seed in total["seeds"])
+    return _HEAD.format(commands=commands) + "\n".join(rows) + "\n" + tail
