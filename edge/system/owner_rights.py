@@ -90,10 +90,8 @@ def _user_to_become(folder: Path) -> int | None:
 def _first_other_user(folder: Path) -> int | None:
     """The owner of the first folder or link on the way to ``folder`` that is not root's; None when all are root's."""
     absolute = folder.absolute()
-    for path in (
-        absolute,
-        Path(os.path.realpath(absolute)),
-    ):  # links of root may be followed; they lead to what is checked next
+    # Links of root may be followed: they lead to what is checked next.
+    for path in (absolute, Path(os.path.realpath(absolute))):
         for place in (*reversed(path.parents), path):
             try:
                 user = place.lstat().st_uid
