@@ -32,7 +32,8 @@ _FACE_PIXELS: Final = 14  # side of the smallest face in a reduced frame; smalle
 _PROPOSAL_SCORE: Final = 0.4  # in a frame, or a part of it
 _FACE_SCORE: Final = 0.6  # in a patch, for a new face
 _CLEAR_SCORE: Final = 0.75  # in a patch; textures do not reach it
-_KNOWN_SCORE: Final = 0.5  # in a patch, for a face that is known already
+_KNOWN_SCORE: Final = 0.5  # in a patch, for a known face where it is expected; elsewhere a collar may get as much
+_EXPECTED_REACH: Final = 0.25  # of its side. In real videos six right doubtful faces were nearer, two collars farther
 _OVERLAP: Final = 0.3  # boxes that overlap more are of one face
 _MAX_FACES: Final = 100
 
@@ -122,10 +123,12 @@ class YuNetDetector:
         self._pass: _Pass | None = None
 
     def check(self, pyramid: Pyramid, square: Square, *, tentative: bool) -> Detection | None:
-        """Detect a known face again, in a patch around it."""
-        if tentative:
-            return self._detect(pyramid, square, _FACE_SCORE)
-        return self._detect(pyramid, square, _KNOWN_SCORE, enough=_KNOWN_SCORE)
+        """Detect a known face again, in a patch around it. Away from ``square``, it is held to what a new one is."""
+        if not tentative:
+            found = self._detect(pyramid, square, _KNOWN_SCORE, enough=_KNOWN_SCORE)
+            if not found or found.votes >= _FACE_SCORE or _distance(found.square, square) <= _EXPECTED_REACH:
+                return found
+        return self._detect(pyramid, square, _FACE_SCORE)
 
     def pose(self, pyramid: Pyramid, square: Square) -> Pose | None:
         """How a head is held: the roll by how well it is detected in turned patches, the yaw by where its nose is.
@@ -254,7 +257,7 @@ class YuNetDetector:
         ]
         if not near:
             return None
-        face, found = min(near, key=lambda pair: math.hypot(pair[1].x - square.x, pair[1].y - square.y))
+        face, found = min(near, key=lambda pair: _distance(pair[1], square))
         found = replace(found, roll=found.roll + _roll(face[4:14].reshape(5, 2)))
         return face, Detection(found, float(face[14]), bool(face[14] >= _CLEAR_SCORE))
 
@@ -268,6 +271,11 @@ def _square(face: NDArray[np.float32], left: float, top: float, scale: float) ->
     x, y, w, h = (float(value) for value in face[:4])
     side = _SIDE_OF_BOX * math.sqrt(w * h) * scale
     return Square(left + (x + w / 2) * scale, top + (y + h / 2) * scale - _ABOVE_BOX * side, side)
+
+
+def _distance(found: Square, expected: Square) -> float:
+    """How far a face is from where it was expected, in sides of the expected square."""
+    return math.dist((found.x, found.y), (expected.x, expected.y)) / expected.side
 
 
 def _upright(offset: Square, centre: Square, scale: float) -> Square:
