@@ -135,7 +135,8 @@ class Build:
 
     def _describe_mean(self, mean: Mean) -> Run:
         """The mean's ``run.json``, with the command of the whole build."""
-        command = f"fer-train build {self.plan.name} {options_of(self.inputs, self.assignments)}"
+        random = " --weights none" if self.inputs.weights == "none" else ""  # what `build` wants to be told
+        command = f"fer-train build {self.plan.name} {options_of(self.inputs, self.assignments)}{random}"
         return dataclasses.replace(describe_mean(self._folders(mean), mean.shares), command=command)
 
     def _is_finished(self, run: PlannedRun) -> bool:

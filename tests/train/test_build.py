@@ -105,6 +105,7 @@ def test_a_build_goes_on_where_it_was_interrupted_and_keeps_what_is_finished(
     again, before = (Run.load(folder) for folder in (out / "tiny", tmp_path / "moved"))
     assert again == before
     assert before.command.startswith("fer-train build tiny --data fer2013.csv --set epochs=1 --set small_epochs=0")
+    assert _parser().parse_args(shlex.split(before.command)[1:]).set == list(BRIEF)
     assert [(one.role, one.name, (one.source or "").partition(" --set")[0]) for one in before.sources] == [
         ("start", "run shallow", "0.75 of: fer-train run shallow --data fer2013.csv --weights runs/first"),
         ("start", "run shallow", "0.25 of: fer-train run shallow --data fer2013.csv"),
