@@ -73,7 +73,7 @@ class Run:
     made of (train.sources): initial weights, teachers, data; random weights are none. ``revision`` is the Git commit of
     the program, with ``+`` when files differed from it; it is empty when unknown. ``best`` is None until the run is
     finished, and for a mean of networks (train.average). ``start`` is the accuracy before training, 0 to 1; None for a
-    run from random weights, and for one of an earlier version.
+    run from random weights, for a mean, and for one of an earlier version.
     """
 
     recipe: Recipe
