@@ -10,7 +10,9 @@ degraded views, which are rarer on a device.
 """
 
 import dataclasses
+import shutil
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,10 +22,9 @@ from tf_keras.layers import BatchNormalization
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures
-from edge.model.origin import Source
 from edge.model.preprocessing import normalize
 from train.checkpoints import BEST_WEIGHTS
-from train.run import InitialWeights, Run, find_trained, is_run, named_weights, statistics_faces
+from train.run import InitialWeights, Run, find_trained, is_run, make_folder, named_weights, statistics_faces
 from train.sources import distinct, prefixed
 from train.trainer import build_in_float32, measure_model
 
@@ -37,40 +38,60 @@ def average_networks(
 ) -> tuple[Run, Figures]:
     """Write the mean of the members' weights to ``folder`` as a run; returns it, and its figures in single crop.
 
-    A member is a run folder, or a bundle's folder or name. At least one is a run: the first run provides recipe and
-    votes. ``shares`` are the members' weights in the mean; empty: all the same. A single member keeps its weights, and
-    only its batch norms are measured again. Raises UsageError when the members are not of one network, when they were
-    trained on other faces than those of ``data``, when the shares do not fit, or when ``folder`` exists.
+    Raises what ``describe_mean`` raises, and UsageError when the members were trained on other faces than those of
+    ``data``, or when ``folder`` exists.
     """
-    factors = _checked_shares(members, shares)
     if folder.exists():
         raise UsageError(f"{folder} exists. Give another --out, or remove it.")
+    run = describe_mean(members, shares)
+    splits = run.faces(_first_run(members), data)
+    faces = statistics_faces(splits.training)
+    model = build_in_float32(dataclasses.replace(run.recipe, dropout=0.0))
+    _set_mean(model, [weights for _, weights in map(_find_network, members)], _checked_shares(members, shares), faces)
+    measure_batch_norms(model, splits.training)
+    partial = folder.with_name(f"making.{folder.name}")  # so that a folder of this name is always whole
+    shutil.rmtree(partial, ignore_errors=True)
+    make_folder(partial)
+    model.save_weights(partial / BEST_WEIGHTS)
+    run.save(partial)
+    partial.replace(folder)
+    return run, measure_model(model, splits.public)
+
+
+def describe_mean(members: Sequence[str], shares: Sequence[float]) -> Run:
+    """The ``run.json`` of the mean of the members' weights.
+
+    A member is a run folder, or a bundle's folder or name. At least one is a run: the first run provides recipe and
+    votes. ``shares`` are the members' weights in the mean; empty: all the same. A single member keeps its weights, and
+    only its batch norms are measured again. Raises UsageError when the members are not of one network or were trained
+    on different faces, and when the shares do not fit.
+    """
+    factors = _checked_shares(members, shares)
     networks = [_find_network(member) for member in members]
-    run_folders = [Path(member) for member in members if is_run(member)]
-    if not run_folders:
-        raise UsageError("give at least one run folder: a bundle does not say which faces it was trained on")
-    runs = [Run.load(run_folder) for run_folder in run_folders]
-    first = runs[0]
-    splits = first.faces(run_folders[0], data)
-    for run, run_folder in zip(runs, run_folders, strict=True):
-        if run.training_sha256 != first.training_sha256:
-            raise UsageError(f"{run_folder} was trained on other faces than {run_folders[0]}")
+    first = Run.load(_first_run(members))
     for member, (network, _) in zip(members, networks, strict=True):
+        if is_run(member) and Run.load(Path(member)).training_sha256 != first.training_sha256:
+            raise UsageError(f"{member} was trained on other faces than {_first_run(members)}")
         if network != first.recipe.model:
             raise UsageError(f"{member}: weights of {network} cannot be averaged with those of {first.recipe.model}")
-    model = build_in_float32(dataclasses.replace(first.recipe, dropout=0.0))
-    sources = _set_mean(model, networks, factors, statistics_faces(splits.training))
-    measure_batch_norms(model, splits.training)
-    run = dataclasses.replace(
+    shared = [
+        prefixed(weights.sources, f"{factor:.3g} of:") for (_, weights), factor in zip(networks, factors, strict=True)
+    ]
+    networks_of, made_of = [one[:1] for one in shared], [one[1:] for one in shared]
+    return dataclasses.replace(
         first,
         command=_command(members, shares),
-        sources=distinct((*sources, *(one for run in runs for one in run.sources))),
+        sources=distinct(chain(*networks_of, *made_of)),
         best=None,
+        start=None,
     )
-    folder.mkdir(parents=True)
-    model.save_weights(folder / BEST_WEIGHTS)
-    run.save(folder)
-    return run, measure_model(model, splits.public)
+
+
+def _first_run(members: Sequence[str]) -> Path:
+    found = next((Path(member) for member in members if is_run(member)), None)
+    if found is None:
+        raise UsageError("give at least one run folder: a bundle does not say which faces it was trained on")
+    return found
 
 
 def measure_batch_norms(model: Any, training: LabelledFaces) -> None:
@@ -103,18 +124,12 @@ def _find_network(member: str) -> tuple[str, InitialWeights]:
     return found
 
 
-def _set_mean(
-    model: Any, networks: Sequence[tuple[str, InitialWeights]], shares: Sequence[float], faces: Any
-) -> list[Source]:
-    """Give ``model`` the mean of the networks' weights; returns what they were made of, with the share of each."""
+def _set_mean(model: Any, networks: Sequence[InitialWeights], shares: Sequence[float], faces: Any) -> None:
     mean: list[Any] = [np.zeros(weight.shape) for weight in model.get_weights()]
-    sources: list[Source] = []
-    for (_, weights), share in zip(networks, shares, strict=True):
+    for weights, share in zip(networks, shares, strict=True):
         weights.load(model, faces)
         mean = [total + share * weight for total, weight in zip(mean, model.get_weights(), strict=True)]
-        sources += prefixed(weights.sources, f"{share:.3g} of:")
     model.set_weights(mean)
-    return sources
 
 
 def _command(members: Sequence[str], shares: Sequence[float]) -> str:

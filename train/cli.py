@@ -12,6 +12,7 @@ from edge.errors import UsageError
 from edge.system.shutdown import exit_if_camera_hangs, guarded
 from train import recipes
 from train.network_cli import add_network_commands
+from train.plans import PLANS, find_plan
 from train.progress import Progress, print_line
 from train.recipes import RECIPES, Recipe, customize, find_recipe
 from train.startup import start_tensorflow
@@ -25,6 +26,7 @@ _EXAMPLES = """examples:
   fer-train run paper --data fer2013.csv.xz --out runs/paper
   fer-train run student-small --data fer2013.csv --data my-faces --weights student-small --set learning_rate=1e-4
   fer-train run shallow --data fer2013.csv --set epochs=2 --set optimizer=sgd --out /tmp/trial
+  fer-train build student --data fer2013.csv --votes fer2013new.csv --weights package/models/faceres.json
   fer-train evaluate runs/paper --data fer2013.csv
   fer-train evaluate runs/co-teacher runs/paper --data fer2013.csv --tta 2      an ensemble, with mirror images
   fer-train predict runs/paper --data test.csv --out predictions.csv
@@ -41,6 +43,11 @@ Write a run whose weights are the mean of those of several networks. Average onl
 the same weights: their mean is often more accurate than each of them. The mean of a run on degraded pictures and of
 one on clean pictures keeps most of the strengths of both. The statistics of the batch norms are measured again, on
 unchanged training faces. With a single run nothing else changes. Prints the accuracy of the mean."""
+
+_BUILD_DESCRIPTION = """\
+Make a bundled model from published weights: train one run after the other, each from the weights of one before, and
+take the mean of their weights. Takes hours, which it tells. The same command goes on where it was interrupted. It keeps
+finished runs, also those of another plan in the same folder. Teachers are the view banks that come with a checkout."""
 
 _TWINS_DESCRIPTION = """\
 List the pictures of a CSV that show the same photograph, by their rows: within Training, and between Training and the
@@ -115,6 +122,30 @@ def _outcome(folder: Path, run: "Run") -> str:
     )
 
 
+def _build(arguments: argparse.Namespace) -> int:
+    plan = find_plan(arguments.plan)
+    start_tensorflow()
+    from train.build import Build  # noqa: PLC0415  TensorFlow; so is the next
+    from train.run import RunInputs  # noqa: PLC0415
+
+    inputs = RunInputs(arguments.data, arguments.weights, arguments.votes, arguments.skip_bad)
+    build = Build(plan, inputs, arguments.set, arguments.out)
+    if arguments.dry_run:
+        build.check()
+        print("\n".join(build.describe()))
+        return 0
+    figures = build.run()
+    if figures:
+        print(
+            f"{build.result}: accuracy {figures.accuracy:.2%}, macro-F1 {figures.macro_f1:.2%} (Keras float32, single "
+            "crop)"
+        )
+    else:
+        print(f"{build.result}: finished before; `fer-train evaluate` measures it")
+    print(f"next: {build.next_command}")
+    return 0
+
+
 def _average(arguments: argparse.Namespace) -> int:
     start_tensorflow()
     from train.average import average_networks  # noqa: PLC0415  TensorFlow
@@ -183,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
         "measured on the test split of the first, and a tree without splits that follows it is for training",
     )
     _add_run(commands, data)
+    _add_build(commands, data)
     _add_average(commands, data)
     add_network_commands(commands)
     _add_bank(commands, data)
@@ -206,9 +238,6 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", da
     )
     run.set_defaults(command=_run)
     run.add_argument("recipe", help=f"one of: {', '.join(RECIPES)}")
-    run.add_argument(
-        "--skip-bad", action="store_true", help="list unusable rows and train without them, instead of stopping"
-    )
     run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE)")
     run.add_argument(
         "--weights",
@@ -217,22 +246,62 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", da
         help="initial weights: published ones, an earlier run, or a bundle (default: %(default)s, random weights). "
         "docs/models.md lists which weights each network can start from",
     )
-    run.add_argument(
-        "--votes", type=Path, metavar="CSV", help="the FERPlus file fer2013new.csv, for recipes whose `votes` is not 0"
-    )
-    run.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change one value of the recipe; may be repeated",
-    )
+    _add_changes(run, "the recipe")
     run.add_argument(
         "--strategy",
         choices=["single", "mirrored", "multiworker"],
         default="single",
         help="train in one process, on all GPUs of this machine, or on the machines that TF_CONFIG names "
         "(default: %(default)s)",
+    )
+
+
+def _add_changes(parser: argparse.ArgumentParser, recipe: str) -> None:
+    """Add the options that training has besides data and weights."""
+    parser.add_argument(
+        "--votes", type=Path, metavar="CSV", help="the FERPlus file fer2013new.csv, for recipes whose `votes` is not 0"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"change one value of {recipe}; may be repeated",
+    )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="list unusable rows and train without them, instead of stopping"
+    )
+
+
+def _add_build(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", data: argparse.ArgumentParser) -> None:
+    build = commands.add_parser(
+        "build",
+        help="make a bundled model from published weights, by a chain of runs",
+        description=_BUILD_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[data],
+    )
+    build.set_defaults(command=_build)
+    hours = ", ".join(f"{plan.name} ({plan.hours:.1f} hours on two AVX-512 cores)" for plan in PLANS.values())
+    build.add_argument("plan", metavar="MODEL", help=f"one of: {hours}")
+    build.add_argument(
+        "--weights",
+        required=True,
+        metavar="PATH|none",
+        help="the published weights that the first run starts from, package/models/faceres.json; none: random ones. "
+        "docs/models.md says where to get them",
+    )
+    build.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/build"),
+        metavar="DIR",
+        help="folder for all runs of the plan (default: %(default)s)",
+    )
+    _add_changes(build, "every recipe of the plan")
+    build.add_argument(
+        "--dry-run", action="store_true", help="check everything, and print the single commands instead of training"
     )
 
 

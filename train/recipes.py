@@ -237,3 +237,14 @@ def customize(recipe: Recipe, assignments: list[str]) -> Recipe:
         except msgspec.ValidationError as error:
             raise UsageError(f"--set {assignment}: {error}") from error
     return dataclasses.replace(recipe, **changes)  # type: ignore[arg-type]
+
+
+def assignments_of(recipe: Recipe) -> list[str]:
+    """The ``key=value`` assignments by which ``customize`` makes ``recipe`` of the recipe of its name."""
+    named = RECIPES[recipe.name]
+    values = ((field.name, getattr(recipe, field.name)) for field in dataclasses.fields(recipe))
+    return [f"{key}={_as_text(value)}" for key, value in values if value != getattr(named, key)]
+
+
+def _as_text(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)

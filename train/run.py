@@ -31,7 +31,7 @@ from train.init.pretrained import load_weights, weights_sources
 from train.init.pruning import prune_filters
 from train.models.registry import MODELS
 from train.progress import print_line
-from train.recipes import RECIPES, Recipe
+from train.recipes import RECIPES, Recipe, assignments_of
 from train.report import write_report
 from train.sources import (
     OUR_LICENCE,
@@ -73,7 +73,7 @@ class Run:
     made of (train.sources): initial weights, teachers, data; random weights are none. ``revision`` is the Git commit of
     the program, with ``+`` when files differed from it; it is empty when unknown. ``best`` is None until the run is
     finished, and for a mean of networks (train.average). ``start`` is the accuracy before training, 0 to 1; None for a
-    run from random weights, and for one of an earlier version.
+    run from random weights, for a mean, and for one of an earlier version.
     """
 
     recipe: Recipe
@@ -147,35 +147,77 @@ def _with_sources(stored: dict[str, Any]) -> dict[str, Any]:
 def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Workers) -> Run:
     """Train ``recipe`` into ``folder``, or continue the run that was interrupted there.
 
-    Raises UsageError when the folder holds another run, or when the recipe needs votes and ``inputs`` has none.
+    Raises UsageError when the folder holds another run, and what ``check_inputs`` raises.
+    """
+    check_inputs(recipe, inputs)  # before the data, which may take a minute to parse
+    splits = read_splits(*inputs.data, skip_bad=inputs.skip_bad)
+    print(splits, file=sys.stderr)
+    return train_prepared(prepare_run(recipe, inputs, splits), folder, workers)
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that can begin: its ``run.json`` before the first epoch, its faces, and the weights that it starts from."""
+
+    run: Run
+    splits: Splits
+    training: TrainingSet
+    weights: "InitialWeights"
+
+
+def check_inputs(recipe: Recipe, inputs: RunInputs) -> "InitialWeights":
+    """The weights that a run of ``recipe`` starts from.
+
+    Raises UsageError when the recipe's network cannot start from them, and when the recipe needs votes and ``inputs``
+    has none.
     """
     if recipe.votes and inputs.votes is None:
         raise UsageError(f"recipe {recipe.name} learns from FERPlus: give --votes fer2013new.csv, or --set votes=0")
-    weights = _initial_weights(recipe, inputs.weights)
-    splits = read_splits(*inputs.data, skip_bad=inputs.skip_bad)
-    print(splits, file=sys.stderr)
+    return _initial_weights(recipe, inputs.weights)
+
+
+def prepare_run(recipe: Recipe, inputs: RunInputs, splits: Splits) -> PreparedRun:
+    """Check everything that a run of ``recipe`` needs; ``splits`` are the faces of ``inputs.data``.
+
+    Raises what ``check_inputs`` raises, and DataError and UsageError when teachers or votes do not fit the faces.
+    """
+    weights = check_inputs(recipe, inputs)
     training = _training_set(recipe, inputs, splits)
-    run = _new_run(recipe, inputs, splits, training, weights.sources)
+    return PreparedRun(_new_run(recipe, inputs, splits, training, weights.sources), splits, training, weights)
+
+
+def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run:
+    """Train a run into ``folder``, or continue it there. Raises UsageError when the folder holds another run."""
+    run, splits = prepared.run, prepared.splits
+    recipe = run.recipe
     if workers.chief:
-        _refuse_another_run(folder, run)
-        folder.mkdir(parents=True, exist_ok=True)
+        refuse_another_run(folder, run)
+        make_folder(folder)
     configure_keras(recipe)
     with workers.strategy.scope():
         model = MODELS[recipe.model].build(recipe.dropout)
-        weights.load(model, statistics_faces(splits.training))
+        prepared.weights.load(model, statistics_faces(splits.training))
         model = workers.synchronized(model)
-    if inputs.weights != "none":
+    if prepared.weights.sources:
         run = dataclasses.replace(run, start=measure_in_float32(model, recipe, splits.public)[0].accuracy)
         print_line(f"{recipe.name} before training: {run.measured} {run.start:.2%}")
     if workers.chief:
         run.save(folder)
-    best = fit(model, recipe, training, splits.public, folder, workers)
+    best = fit(model, recipe, prepared.training, splits.public, folder, workers)
     run = dataclasses.replace(run, best=best)
     if workers.chief:
         run.save(folder)
         logits = predict_logits(run.model(folder), splits.public.pixels)
         write_report(folder, run.command, read_history(folder), splits.public, logits)
     return run
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for runs, if it is not there. Raises UsageError when that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: no folder can be made there: {error}. Give another --out") from error
 
 
 @dataclass(frozen=True)
@@ -242,16 +284,18 @@ def _converted(
 
 def command_of(recipe: Recipe, inputs: RunInputs) -> str:
     """The command that repeats a run. It has the names of files without their folders, which differ by machine."""
-    named = RECIPES[recipe.name]
-    keys = [field.name for field in dataclasses.fields(recipe)]
-    changed = [
-        f" --set {key}={_argument(getattr(recipe, key))}" for key in keys if getattr(recipe, key) != getattr(named, key)
-    ]
-    votes = f" --votes {inputs.votes.name}" if inputs.votes and recipe.votes else ""
-    weights = f" --weights {named_weights(inputs.weights)}" if inputs.weights != "none" else ""
-    skip_bad = " --skip-bad" if inputs.skip_bad else ""
+    options = inputs if recipe.votes else dataclasses.replace(inputs, votes=None)
+    return f"fer-train run {recipe.name} {options_of(options, assignments_of(recipe))}"
+
+
+def options_of(inputs: RunInputs, assignments: Sequence[str]) -> str:
+    """The options of a command that give ``inputs`` and ``--set`` the assignments; of files, they have the names."""
     joined = "".join(f" --data {path.name}" for path in inputs.data[1:])
-    return f"fer-train run {recipe.name} --data fer2013.csv{joined}{weights}{votes}{skip_bad}{''.join(changed)}"
+    weights = f" --weights {named_weights(inputs.weights)}" if inputs.weights != "none" else ""
+    votes = f" --votes {inputs.votes.name}" if inputs.votes else ""
+    skip_bad = " --skip-bad" if inputs.skip_bad else ""
+    changed = "".join(f" --set {assignment}" for assignment in assignments)
+    return f"--data fer2013.csv{joined}{weights}{votes}{skip_bad}{changed}"
 
 
 def named_weights(weights: str) -> str:
@@ -263,10 +307,6 @@ def named_weights(weights: str) -> str:
 def is_run(weights: str) -> bool:
     """Whether ``weights`` names a run folder."""
     return (Path(weights) / _RUN).is_file()
-
-
-def _argument(value: object) -> str:
-    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _training_set(recipe: Recipe, inputs: RunInputs, splits: Splits) -> TrainingSet:
@@ -314,8 +354,9 @@ def _new_run(
     )
 
 
-def _refuse_another_run(folder: Path, run: Run) -> None:
-    if not (folder / _RUN).exists():
+def refuse_another_run(folder: Path, run: Run) -> None:
+    """Raise UsageError when ``folder`` holds another run than ``run``, whatever epochs either has finished."""
+    if not is_run(str(folder)):
         return
     found = dataclasses.replace(Run.load(folder), best=None, start=None, revision=run.revision)
     differing = [f.name for f in dataclasses.fields(Run) if getattr(found, f.name) != getattr(run, f.name)]

@@ -87,11 +87,14 @@ def as_teacher(sources: tuple[Source, ...], bank_sha256: str) -> tuple[Source, .
 
 
 def distinct(sources: Iterable[Source]) -> tuple[Source, ...]:
-    """Each thing once, in the order start, teacher, data; what is start and teacher is start."""
+    """Each thing once, in the order start, teacher, data; what is start and teacher is start.
+
+    What has one name and sha256 is one thing, as it is told first: a mean's member may also be what another began from.
+    """
     roles = ("start", "teacher", "data")
     kept: dict[tuple[str | None, ...], Source] = {}
     for one in sorted(sources, key=lambda one: roles.index(one.role)):
-        kept.setdefault((one.name, one.source, one.sha256), one)
+        kept.setdefault((one.name, one.sha256) if one.sha256 else (one.name, one.source), one)
     return tuple(kept.values())
 
 

@@ -29,6 +29,7 @@ from train.recipes import Recipe
 from train.schedules import Stage, epochs_since_best, learning_rate, stages
 
 _PREDICT_BATCH: Final = 256
+_INPUT_SHAPE: Final = (48, 48, 1)
 
 
 def configure_keras(recipe: Recipe) -> None:
@@ -80,11 +81,13 @@ def predict_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]
 
 def compile_logits(model: Any) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """``predict_logits`` of one model, to be called many times: TensorFlow compiles it once, which takes seconds."""
-    forward = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+    forward = tf.function(lambda inputs: model(inputs, training=False))
+    # One trace for batches of every size, and no warning about retracing when many models are measured one by one.
+    traced = forward.get_concrete_function(tf.TensorSpec((None, *_INPUT_SHAPE), tf.float32))
 
     def logits(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         starts = range(0, len(pixels), _PREDICT_BATCH)
-        parts = [forward(tf.constant(_inputs(pixels[start : start + _PREDICT_BATCH]))) for start in starts]
+        parts = [traced(tf.constant(_inputs(pixels[start : start + _PREDICT_BATCH]))) for start in starts]
         return np.concatenate([np.asarray(part, np.float32) for part in parts])
 
     return logits

@@ -124,6 +124,7 @@ RULES = (
     Rule("parsed", r"fer-train watch .*", "needs a camera; tests/train/evaluation/test_watching.py watches a folder"),
     Rule("parsed", r"fer-train twins .*", "takes many minutes; tests/train/data/test_twins.py searches some pictures"),
     Rule("parsed", r"fer-train judge .*", "trains for an hour; tests/train/test_judge.py trains on a little noise"),
+    Rule("parsed", r"fer-train build .*", "trains for hours; tests/train/test_build.py carries out a tiny plan"),
     Rule("parsed", r"fer-train average .*", "needs trained runs; tests/train/test_average.py makes two"),
     Rule("parsed", r"fer-export bundle .*", "needs a trained run; tests/export/test_build.py makes a small one"),
     Rule(

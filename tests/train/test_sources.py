@@ -94,6 +94,13 @@ def test_a_share_is_told_of_the_network_alone_and_things_are_listed_once() -> No
     )
 
 
+def test_what_has_one_name_and_sha256_is_listed_once_as_it_is_told_first() -> None:
+    """A member of a mean is also what another member was trained from."""
+    member, start = Source("start", "run x", "0.25 of: made", None, ONE), Source("start", "run x", "made", None, ONE)
+    other = Source("start", "run x", "made", None, TWO)
+    assert distinct((member, start, other)) == (member, other)
+
+
 @pytest.mark.parametrize("name", bundled())
 def test_bundled_cards_list_their_sources_flat(name: str) -> None:
     card = read_card(find_bundle(name))

@@ -1,6 +1,7 @@
 """Stages, early stopping, a full disk: through the real program, on a few made-up faces."""
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("tensorflow", reason="the train extra is not installed")
+tf = pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
 import tf_keras as keras  # noqa: E402
@@ -21,7 +22,7 @@ import tf_keras as keras  # noqa: E402
 from edge.evaluation.fer2013 import read_faces  # noqa: E402
 from train.evaluation.evaluate import evaluate  # noqa: E402
 from train.recipes import Recipe  # noqa: E402
-from train.trainer import build_in_float32  # noqa: E402
+from train.trainer import build_in_float32, predict_logits  # noqa: E402
 
 PROGRAM = Path(sys.executable).with_name("fer-train")
 
@@ -43,6 +44,19 @@ def test_what_is_measured_is_in_float32_whatever_is_trained_in() -> None:
         assert keras.mixed_precision.global_policy().name == "mixed_bfloat16"
     finally:
         keras.mixed_precision.set_global_policy("float32")
+
+
+def test_many_networks_are_measured_without_a_warning_about_retracing(caplog: pytest.LogCaptureFixture) -> None:
+    """TensorFlow tells functions apart by the address of their code, which the next network's may have again."""
+    tf.get_logger().propagate = True
+    try:
+        for _ in range(12):
+            layers = [keras.layers.Input((48, 48, 1)), keras.layers.Flatten(), keras.layers.Dense(7)]
+            assert predict_logits(keras.Sequential(layers), np.zeros((3, 48, 48), np.uint8)).shape == (3, 7)
+            gc.collect()
+    finally:
+        tf.get_logger().propagate = False
+    assert caplog.messages == []
 
 
 def test_a_run_in_bfloat16_reports_the_figures_of_evaluate(blobs: Path, tmp_path: Path) -> None:

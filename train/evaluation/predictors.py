@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge.errors import UsageError
 from edge.events.episodes import DEFAULT_TUNING
 from edge.labels import FER2013_LABELS, Labels
-from edge.model.bundle import CARD_FILE, find_bundle, open_bundle
+from edge.model.bundle import CARD_FILE, bundled, find_bundle, open_bundle
 from edge.model.classifier import CardTerms, Classifier
 from edge.model.origin import Source
 from edge.model.preprocessing import CROP_MARGIN, softmax
@@ -89,6 +89,8 @@ def open_predictor(path: Path) -> Predictor:
 
     Raises UsageError when ``path`` is none of these or a run without weights, BundleError for a damaged bundle.
     """
+    if not path.exists() and str(path) not in bundled():
+        raise UsageError(f"{path}: no run folder, no bundle's folder and no bundled model ({', '.join(bundled())})")
     if (path / CARD_FILE).exists() or not path.is_dir():
         return _bundle(path)
     run = Run.load(path)

@@ -216,6 +216,11 @@ def test_a_bundle_teaches_too_but_only_about_the_faces_it_learned_from(blobs: Pa
     assert (done.returncode, "is not the data that student-small was trained on" in done.stderr) == (2, True)
 
 
+def test_what_is_not_there_is_told_with_all_that_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nosuch: no run folder, no bundle's folder and no bundled model \(student, "):
+        open_predictor(tmp_path / "nosuch")
+
+
 def test_the_shipped_bank_of_a_bundle_names_the_bundle() -> None:
     bank = find_bank("student")
     network, *others = bank.sources

@@ -1,0 +1,107 @@
+"""Plans: how each bundled model is made from published weights. ``fer-train build NAME`` carries one out.
+
+A plan is a chain of runs. A cycle is trained by a recipe, from the published weights or from an earlier cycle; the
+learning rate rises and falls once. A mean is that of the weights of earlier cycles. Clean cycles come first. Those on
+degraded pictures (``degradation``) start from the last clean one, and their mean with it keeps most of the strengths
+of both (train.average).
+
+Plans share cycles: ``student-small`` begins as the most telling filters of the clean cycles of ``student``. A run has
+one name, and is the same, in every plan.
+
+The hours are those of single runs of the same recipe on two AVX-512 cores (docs/experiments/training-runs.md), or
+estimates by the number of epochs. No plan was measured as a whole. The files that are bundled were made by chains of
+single commands over several versions.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from edge.errors import UsageError, nearest
+from train.recipes import RECIPES, Recipe
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One training run: its name, its recipe, and its hours.
+
+    ``start`` names the earlier cycle that it starts from; None: it starts from published weights.
+    """
+
+    name: str
+    recipe: Recipe
+    start: str | None
+    hours: float
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The names of the runs that must be finished before."""
+        return (self.start,) if self.start else ()
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of the weights of earlier cycles, which are ``made_of``, and the share of each. It takes minutes."""
+
+    name: str
+    made_of: tuple[str, ...]
+    shares: tuple[float, ...]
+    hours: float = 0.0
+
+
+PlannedRun: TypeAlias = Cycle | Mean
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs that make a model, in their order; the last one is the model."""
+
+    name: str
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def hours(self) -> float:
+        """The hours of all runs together, on two AVX-512 cores."""
+        return sum(run.hours for run in self.runs)
+
+
+_STUDENT: Final = replace(RECIPES["student"], small_epochs=0, mixup=0.0)
+_SMALL: Final = replace(RECIPES["student-small"], learning_rate=1e-3, dropout=0.0)
+
+_CLEAN: Final = (
+    Cycle("student-clean", RECIPES["student"], None, 1.2),
+    Cycle("student-clean-2", replace(_STUDENT, epochs=9, learning_rate=5e-4), "student-clean", 0.4),
+)
+
+PLANS: Final = {
+    plan.name: plan
+    for plan in (
+        Plan(
+            "student",
+            (
+                *_CLEAN,
+                Cycle("student-robust", replace(_STUDENT, epochs=8, degradation=0.5), "student-clean-2", 0.4),
+                Cycle("student-robust-2", replace(_STUDENT, epochs=8, degradation=0.5, seed=2), "student-robust", 0.4),
+                Mean("student", ("student-robust-2", "student-robust", "student-clean-2"), (0.5, 0.25, 0.25)),
+            ),
+        ),
+        Plan(
+            "student-small",
+            (
+                *_CLEAN,
+                Cycle("small-clean", RECIPES["student-small"], "student-clean-2", 0.2),
+                Cycle("small-clean-2", replace(_SMALL, epochs=10, seed=2), "small-clean", 0.2),
+                Cycle("small-robust", replace(_SMALL, epochs=8, degradation=0.5), "small-clean-2", 0.2),
+                Cycle("small-robust-2", replace(_SMALL, epochs=8, degradation=0.5, seed=2), "small-robust", 0.2),
+                Mean("student-small", ("small-robust-2", "small-robust", "small-clean-2"), (0.45, 0.2, 0.35)),
+            ),
+        ),
+    )
+}
+"""Every plan, by the name of the model that it makes."""
+
+
+def find_plan(name: str) -> Plan:
+    """The plan called ``name``. Raises UsageError with the nearest name."""
+    if name not in PLANS:
+        raise UsageError(f"no plan for {name!r} (`fer-train run` trains a single recipe); {nearest(name, PLANS)}")
+    return PLANS[name]
