@@ -47,8 +47,10 @@ def _trained(samples: JudgeSamples, epochs: int) -> dict[str, Floats]:
     for filters, kernel in _FILTERS:
         tensor = keras.layers.Conv2D(filters, kernel, STRIDE, "same", use_bias=False)(tensor)
         tensor = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.95)(tensor))
-    tensor = keras.layers.Dense(_HIDDEN, "relu")(keras.layers.Dropout(0.05)(keras.layers.Flatten()(tensor)))
-    network = keras.Model(inputs, keras.layers.Dense(5)(tensor))
+    tensor = keras.layers.Dropout(0.05)(keras.layers.Flatten()(tensor))
+    # Without the norm, the first steps of Adam push most hidden units below 0 for every input, where they stay.
+    tensor = keras.layers.BatchNormalization(momentum=0.95)(keras.layers.Dense(_HIDDEN, use_bias=False)(tensor))
+    network = keras.Model(inputs, keras.layers.Dense(5)(keras.layers.ReLU()(tensor)))
     steps = max(1, epochs * len(samples.patches) // _BATCH)
     network.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(_RATE, steps)), _loss)
     network.fit(normalized(samples.patches)[..., np.newaxis], samples.targets, _BATCH, epochs, verbose=2)
@@ -69,19 +71,20 @@ def _loss(truth: Any, output: Any) -> Any:
 
 
 def _weights(network: Any) -> dict[str, Floats]:
-    """The weights as `FaceJudge` takes them: each batch norm is folded into its convolution."""
-    layers: dict[type, list[Any]] = {}
-    for layer in network.layers:
-        layers.setdefault(type(layer), []).append(layer)
+    """The weights as `FaceJudge` takes them: each batch norm is folded into the layer before it."""
+    names = [f"convolution{number}" for number in range(len(_FILTERS))] + ["hidden", "output"]
     weights: dict[str, Floats] = {}
-    pairs = zip(layers[keras.layers.Conv2D], layers[keras.layers.BatchNormalization], strict=True)
-    for number, (convolution, norm) in enumerate(pairs):
-        gamma, beta, mean, variance = norm.get_weights()
-        factor = gamma / np.sqrt(variance + norm.epsilon)
-        weights[f"convolution{number}"] = convolution.get_weights()[0] * factor
-        weights[f"convolution{number}_bias"] = beta - mean * factor
-    for name, dense in zip(("hidden", "output"), layers[keras.layers.Dense], strict=True):
-        weights[name], weights[f"{name}_bias"] = dense.get_weights()
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+            name = names.pop(0)
+            weights[name], *bias = layer.get_weights()
+            if bias:
+                [weights[f"{name}_bias"]] = bias
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = layer.get_weights()
+            factor = gamma / np.sqrt(variance + layer.epsilon)
+            weights[name] = weights[name] * factor
+            weights[f"{name}_bias"] = beta - mean * factor
     return weights
 
 
