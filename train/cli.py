@@ -372,7 +372,7 @@ def _add_judge(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     judge.add_argument("--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013, in any form")
     judge.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file to write")
     judge.add_argument(
-        "--samples", type=int, default=240_000, metavar="N", help="patches on faces (default: %(default)s)"
+        "--samples", type=int, default=120_000, metavar="N", help="patches on faces (default: %(default)s)"
     )
-    judge.add_argument("--epochs", type=int, default=6, metavar="N", help="(default: %(default)s)")
+    judge.add_argument("--epochs", type=int, default=10, metavar="N", help="(default: %(default)s)")
     judge.add_argument("--seed", type=int, default=1, help="random seed (default: %(default)s)")

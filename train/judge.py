@@ -1,6 +1,7 @@
 """``fer-train judge``: train the small network that decides which of a cascade's proposals are faces.
 
-It is trained twice: on drawn samples, and again with what it then took for faces and is none (hard negatives).
+It is trained twice: on drawn samples, and again with what it then took for faces and is none (hard negatives). At last
+its scores are shifted, so that a score means as much in the file of another seed.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ import tf_keras as keras
 from edge.errors import UsageError
 from edge.evaluation.fer2013 import Split, read_faces
 from edge.records import Gray
-from edge.vision.judge import INPUT_SIDE, STRIDE, FaceJudge, Floats, normalized
+from edge.vision.judge import FACE_SCORE, INPUT_SIDE, STRIDE, FaceJudge, Floats, normalized
 from train.data.judge_samples import JudgeSamples, face_samples, other_samples
 
 _FILTERS: Final = ((16, 5), (32, 3), (64, 3))
@@ -22,6 +23,7 @@ _BATCH: Final = 256
 _RATE: Final = 2e-3
 _SHARPEST: Final = 0.01  # smoothing of the labels
 _SAME_SIZE, _OTHER_SIZE = 0.3, 0.5  # logarithm of the size from which on a face in a patch is in doubt, and is none
+_FALSE_SHARE: Final = 0.001  # of new samples that are no faces, which score more than FACE_SCORE
 _WEIGHTS: Final = (1.5, 1.5, 2.5, 0.8)  # in the loss: right, down, size, roll
 
 
@@ -38,8 +40,23 @@ def train_judge(data: Path, out: Path, samples: int, epochs: int, seed: int) -> 
     first = FaceJudge(_trained(drawn, epochs))
     weights = _trained(drawn + other_samples(faces, samples // 4, rng, first), epochs)
     halves: dict[str, Any] = {name: array.astype(np.float16) for name, array in weights.items()}
+    recall = calibrate(halves, faces, min(samples, 20_000), seed)
     np.savez_compressed(out, **halves)
-    return _recall(FaceJudge(weights), faces, rng, min(samples, 2000))
+    return recall
+
+
+def calibrate(weights: dict[str, Any], faces: Gray, samples: int, seed: int) -> float:
+    """Shift the score of ``weights`` in place, so that one in 1000 new samples that are no faces has FACE_SCORE.
+
+    Returns the share of new samples of faces that have more.
+    """
+    rng = np.random.default_rng((seed, 1))  # so that it does not matter how many samples the training took
+    present, absent = face_samples(faces, samples // 10, rng), other_samples(faces, samples, rng)
+    judge = FaceJudge(weights)
+    threshold = np.quantile(judge.outputs(absent.patches)[:, 0], 1 - _FALSE_SHARE)
+    weights["output_bias"][0] -= threshold - FACE_SCORE
+    usual = present.patches[np.abs(present.targets[:, 3]) <= _SAME_SIZE]
+    return float((judge.outputs(usual)[:, 0] > threshold).mean())
 
 
 def _trained(samples: JudgeSamples, epochs: int) -> dict[str, Floats]:
@@ -47,8 +64,10 @@ def _trained(samples: JudgeSamples, epochs: int) -> dict[str, Floats]:
     for filters, kernel in _FILTERS:
         tensor = keras.layers.Conv2D(filters, kernel, STRIDE, "same", use_bias=False)(tensor)
         tensor = keras.layers.ReLU()(keras.layers.BatchNormalization(momentum=0.95)(tensor))
-    tensor = keras.layers.Dense(_HIDDEN, "relu")(keras.layers.Dropout(0.05)(keras.layers.Flatten()(tensor)))
-    network = keras.Model(inputs, keras.layers.Dense(5)(tensor))
+    tensor = keras.layers.Dropout(0.05)(keras.layers.Flatten()(tensor))
+    # Without the norm, the first steps of Adam push most hidden units below 0 for every input, where they stay.
+    tensor = keras.layers.BatchNormalization(momentum=0.95)(keras.layers.Dense(_HIDDEN, use_bias=False)(tensor))
+    network = keras.Model(inputs, keras.layers.Dense(5)(keras.layers.ReLU()(tensor)))
     steps = max(1, epochs * len(samples.patches) // _BATCH)
     network.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(_RATE, steps)), _loss)
     network.fit(normalized(samples.patches)[..., np.newaxis], samples.targets, _BATCH, epochs, verbose=2)
@@ -69,25 +88,18 @@ def _loss(truth: Any, output: Any) -> Any:
 
 
 def _weights(network: Any) -> dict[str, Floats]:
-    """The weights as `FaceJudge` takes them: each batch norm is folded into its convolution."""
-    layers: dict[type, list[Any]] = {}
-    for layer in network.layers:
-        layers.setdefault(type(layer), []).append(layer)
+    """The weights as `FaceJudge` takes them: each batch norm is folded into the layer before it."""
+    names = [f"convolution{number}" for number in range(len(_FILTERS))] + ["hidden", "output"]
     weights: dict[str, Floats] = {}
-    pairs = zip(layers[keras.layers.Conv2D], layers[keras.layers.BatchNormalization], strict=True)
-    for number, (convolution, norm) in enumerate(pairs):
-        gamma, beta, mean, variance = norm.get_weights()
-        factor = gamma / np.sqrt(variance + norm.epsilon)
-        weights[f"convolution{number}"] = convolution.get_weights()[0] * factor
-        weights[f"convolution{number}_bias"] = beta - mean * factor
-    for name, dense in zip(("hidden", "output"), layers[keras.layers.Dense], strict=True):
-        weights[name], weights[f"{name}_bias"] = dense.get_weights()
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+            name = names.pop(0)
+            weights[name], *bias = layer.get_weights()
+            if bias:
+                [weights[f"{name}_bias"]] = bias
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = layer.get_weights()
+            factor = gamma / np.sqrt(variance + layer.epsilon)
+            weights[name] = weights[name] * factor
+            weights[f"{name}_bias"] = beta - mean * factor
     return weights
-
-
-def _recall(judge: FaceJudge, faces: Gray, rng: np.random.Generator, n: int) -> float:
-    """The share of new samples of faces with a higher score than all but one in 1000 of the others."""
-    present, absent = face_samples(faces, n, rng), other_samples(faces, 2 * n, rng)
-    usual = present.patches[np.abs(present.targets[:, 3]) <= _SAME_SIZE]
-    threshold = np.quantile(judge.outputs(absent.patches)[:, 0], 0.999)
-    return float((judge.outputs(usual)[:, 0] > threshold).mean())

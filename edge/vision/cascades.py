@@ -28,7 +28,7 @@ from edge.records import Box, Gray, Square
 from edge.settings import DetectSettings
 from edge.vision.detection import Detection
 from edge.vision.face_size import smallest_face
-from edge.vision.judge import FaceJudge
+from edge.vision.judge import FACE_SCORE, FaceJudge
 from edge.vision.pyramid import Pyramid
 from edge.vision.search import WINDOW, SearchRegion
 
@@ -37,11 +37,10 @@ _PRIMARY_FILE: Final = "haarcascade_frontalface_default.xml"
 _CONFIRMING_FILE: Final = "haarcascade_frontalface_alt2.xml"
 _SIZE_TOLERANCE: Final = 0.9  # a refined face may be so many times as large as the smallest face
 _MASK_REACH: Final = 0.35  # of a known face's side: how far the mask reaches from its centre
-# A score is a logit. Evidence is the score, and the second cascade's votes in multiples of ``neighbors``.
-_FACE_SCORE: Final = 2.0  # below which a proposal is no face, whatever the cascade says
-_CLEAR_SCORE: Final = 4.0  # below which it is no clear one
-_FACE_EVIDENCE, _CLEAR_EVIDENCE = 4.2, 7.0  # from which on a proposal is a face, and a clear one
-_KNOWN_SCORE, _ALONE_SCORE = 0.0, 2.5  # from which a known face is one: if a cascade sees it too, and if none does
+# Evidence is the score, and the second cascade's votes in multiples of ``neighbors``.
+_CLEAR_SCORE: Final = 4.3  # below which it is no clear one
+_FACE_EVIDENCE, _CLEAR_EVIDENCE = 4.8, 7.8  # from which on a proposal is a face, and a clear one
+_KNOWN_SCORE, _ALONE_SCORE = -0.2, 2.3  # from which a known face is one: if a cascade sees it too, and if none does
 _HOPELESS_SCORE: Final = -2.0  # below which a rough square is no face
 _LOOK_WINDOWS: Final = 400  # the cost of one look, by its measured time
 _UPRIGHT: Final = 10.0  # degrees of roll that cascades tolerate, and that the judge may be wrong by
@@ -191,7 +190,7 @@ class FaceCascades:
             opinion = self._judge.look(pyramid, square)
             square = opinion.face
         windows = looks * _LOOK_WINDOWS
-        if opinion.score < _FACE_SCORE:
+        if opinion.score < FACE_SCORE:
             return None, windows
         square, evidence = replace(square, roll=_lean(square)), opinion.score
         for mirror in (True, False):

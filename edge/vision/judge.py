@@ -28,6 +28,9 @@ FACE_SHARE: Final = 0.9
 MAX_ROLL: Final = 45.0
 """Degrees by which a face may be rolled in the network's input, to either side."""
 
+FACE_SCORE: Final = 2.0
+"""The score that one in 1000 drawn patches without a face exceeds; below it a proposal is no face."""
+
 STRIDE: Final = 2
 """Of each convolution, in both directions."""
 
@@ -40,7 +43,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What the judge says of a square: a score (a logit: above 0 it is rather a face), and where the face is."""
+    """What the judge says of a square: a score (the higher, the likelier; see FACE_SCORE), and where the face is."""
 
     score: float
     face: Square

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge.records import Gray, Square
 from edge.vision.judge import FACE_SHARE, INPUT_SIDE, MAX_ROLL, FaceJudge
 from edge.vision.pyramid import Pyramid
+from train.data.face_wear import wear
 
 _FACE: Final = 48  # side of FER2013's pictures
 _MIDDLE: Final = 1.5 * _FACE  # of a face in its surroundings, which are three times as wide
@@ -157,7 +158,7 @@ def _dress(picture: Gray, rng: Random) -> None:
 
 def _draw(faces: Gray, rng: Random) -> Gray:
     face = faces[rng.integers(len(faces))]
-    return np.ascontiguousarray(face[:, ::-1] if rng.random() < 0.5 else face)
+    return wear(np.ascontiguousarray(face[:, ::-1] if rng.random() < 0.5 else face), rng)
 
 
 def _part(faces: Gray, rng: Random, side: int = INPUT_SIDE) -> Gray:
@@ -167,11 +168,11 @@ def _part(faces: Gray, rng: Random, side: int = INPUT_SIDE) -> Gray:
     return Pyramid(_draw(faces, rng)).cut(Square(x, y, share, rng.uniform(0, 360)), side)
 
 
-def _surround(face: Gray, rooms: list[Gray], faces: Gray, rng: Random) -> Gray:
-    """A face in the middle of surroundings three times as wide."""
+def _surround(face: Gray, rooms: list[Gray], faces: Gray, rng: Random, *, alone: bool = False) -> Gray:
+    """A face in the middle of surroundings three times as wide; ``alone``: without mirror images of it beside it."""
     kind = rng.random()
     if kind < 0.45:
-        border = cv2.BORDER_REPLICATE if kind < 0.3 else cv2.BORDER_REFLECT_101
+        border = cv2.BORDER_REPLICATE if kind < 0.3 or alone else cv2.BORDER_REFLECT_101
         return np.asarray(cv2.copyMakeBorder(face, _FACE, _FACE, _FACE, _FACE, border), np.uint8)
     wide = 3 * _FACE
     if kind < 0.8:
@@ -195,7 +196,7 @@ def _beside(faces: Gray, room: Gray, rng: Random) -> Gray:
     side, angle = _FACE * FACE_SHARE * np.exp(rng.uniform(-0.6, 0.5)), rng.uniform(0, 2 * np.pi)
     distance = rng.uniform(0.45, 1.0) * max(side, _FACE)
     square = Square(_MIDDLE + distance * np.cos(angle), _MIDDLE + distance * np.sin(angle), side, rng.uniform(-45, 45))
-    return Pyramid(_surround(_draw(faces, rng), [room], faces, rng)).cut(square, INPUT_SIDE)
+    return Pyramid(_surround(_draw(faces, rng), [room], faces, rng, alone=True)).cut(square, INPUT_SIDE)
 
 
 def _wrong_size(faces: Gray, room: Gray, rng: Random) -> Gray:
@@ -212,10 +213,11 @@ def _upside_down(faces: Gray, room: Gray, rng: Random) -> Gray:
 
 
 def _in_pieces(faces: Gray, _room: Gray, rng: Random) -> Gray:
-    """The pieces of a face in another order."""
+    """The pieces of a face, none of them where it belongs."""
     face = Pyramid(_draw(faces, rng)).cut(Square(_FACE / 2, _FACE / 2, _FACE * FACE_SHARE), INPUT_SIDE)
     n = int(rng.integers(2, 5))
-    step, order = INPUT_SIDE // n, np.roll(rng.permutation(n * n), 1)
+    step, circle, order = INPUT_SIDE // n, rng.permutation(n * n), np.empty(n * n, np.intp)
+    order[circle] = np.roll(circle, 1)
     pieces = [face[i * step : (i + 1) * step, j * step : (j + 1) * step] for i in range(n) for j in range(n)]
     rows = [np.hstack([pieces[order[i * n + j]] for j in range(n)]) for i in range(n)]
     return np.asarray(cv2.GaussianBlur(np.vstack(rows), (0, 0), 0.5), np.uint8)

@@ -1,3 +1,5 @@
+from importlib import resources
+
 import numpy as np
 import pytest
 
@@ -48,3 +50,14 @@ def test_a_patch_is_judged_alike_alone_and_among_others(judge: FaceJudge) -> Non
 
 def test_a_flat_patch_is_no_face(judge: FaceJudge) -> None:
     assert judge.look(Pyramid(np.full((100, 100), 90, np.uint8)), Square(50, 50, 60)).score < 0
+
+
+def test_most_of_its_hidden_units_tell_patches_apart(scene: Pyramid) -> None:
+    """Training can leave units at 0 for every input; then the file is worse than its size allows."""
+    with (resources.files("edge.vision") / "face-judge.npz").open("rb") as stream, np.load(stream) as arrays:
+        weights = dict(arrays)
+    width = len(weights["hidden_bias"])
+    shown = FaceJudge(weights | {"output": np.eye(width), "output_bias": np.zeros(width)})
+    places = [Square(x, y, side) for x in range(60, 600, 60) for y in (120, 220, 320) for side in (60, 100, 160)]
+    hidden = shown.outputs(np.stack([scene.cut(place, INPUT_SIDE) for place in places]))
+    assert (hidden > 0).any(axis=0).mean() > 0.8
