@@ -22,7 +22,7 @@ from edge.vision.template import FaceTemplate
 SAME_SIMILARITY: Final = 0.6
 """From this correlation with its template on, something is the same face."""
 _CERTAIN_SIMILARITY: Final = 0.8  # from this one on, even a face that was out of sight needs no detection to be back
-_CHECK_INTERVALS: Final = (0.1, 0.25)  # seconds between two checks by the detector: in general, and of a certain face
+_CHECK_INTERVALS: Final = (0.1, 0.2)  # seconds between two checks by the detector: in general, and of a certain face
 _SAME_OVERLAP: Final = 0.3  # from this overlap on a detection is of the face that was predicted there
 _DUPLICATE_OVERLAP: Final = 0.4  # from this overlap on two detections are of one face
 _OCCLUDING_DISTANCE: Final = 0.4  # of the larger side: nearer to each other, one face must be behind the other

@@ -33,6 +33,7 @@ from edge.vision.pyramid import Pyramid
 _FACE_PIXELS: Final = 12.8
 _LEAST_FRAME: Final = 28  # pixels in each direction
 _PROPOSAL_SCORE: Final = 0.4  # in a frame, or a part of it
+_LEANING_SCORE: Final = 0.5  # the same, of a head that leans: below are few, and much else
 _FACE_SCORE: Final = 0.6  # in a patch, for a new face
 _CLEAR_SCORE: Final = 0.75  # in a patch; textures do not reach it
 _KNOWN_SCORE: Final = 0.5  # in a patch, for a face that is known already
@@ -160,7 +161,7 @@ class YuNetDetector:
         while abs(best) <= _MAX_ROLL:
             for roll in (best - _ROLL_STEP, best, best + _ROLL_STEP):
                 if roll not in scores:
-                    found = self._in_patch(pyramid, replace(square, roll=roll))
+                    found = self._in_patch(pyramid, replace(square, roll=roll), _TIGHT_PATCH)
                     scores[roll] = found[1].votes if found else 0.0
                     faces |= {roll: found[0]} if found else {}
             previous, best = best, max(scores, key=lambda roll: scores[roll])
@@ -199,7 +200,8 @@ class YuNetDetector:
                 continue
             # By its landmarks a leaning head leans too little, but in 19 of 20 cases to the right side.
             lean = math.copysign(_LEAN, _roll(face[4:14].reshape(5, 2)))
-            detection = self._detect(pyramid, proposal, _FACE_SCORE, (0.0, lean))
+            leans = (0.0, lean) if face[14] >= _LEANING_SCORE else (0.0,)
+            detection = self._detect(pyramid, proposal, _FACE_SCORE, leans)
             if detection and detection.square.side >= 0.9 * smallest_face(self._settings, pyramid.size):
                 self._known.append(detection.square)
                 detections.append(detection)
