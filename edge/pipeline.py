@@ -109,7 +109,7 @@ class Pipeline:
         detections = []
         for face in self.tracker.due_for_check():
             self._end_stage("track")
-            detection = self.detector.check(pyramid, face.square, tentative=face.id is None)
+            detection = self.detector.check(pyramid, face.square, tentative=face.id is None, misses=face.misses)
             self._end_stage("detect")
             self.tracker.mark_checked(face)
             if detection:

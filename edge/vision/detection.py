@@ -31,8 +31,11 @@ class Detector(Protocol):
     A detector that hardly ever misses a known face asks for more than one that often does.
     """
 
-    def check(self, pyramid: Pyramid, square: Square, *, tentative: bool) -> Detection | None:
-        """Detect a known face again, near ``square``. A ``tentative`` face is held to what a new one is held to."""
+    def check(self, pyramid: Pyramid, square: Square, *, tentative: bool, misses: int) -> Detection | None:
+        """Detect a known face again, near ``square``. A ``tentative`` face is held to what a new one is held to.
+
+        ``misses`` counts the checks that have not found it since it was last detected.
+        """
         ...
 
     def pose(self, pyramid: Pyramid, square: Square) -> Pose | None:

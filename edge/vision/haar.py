@@ -24,7 +24,7 @@ class HaarDetector:
         self._scheduler = SearchScheduler(settings)
         self._known: list[Square] = []
 
-    def check(self, pyramid: Pyramid, square: Square, *, tentative: bool) -> Detection | None:
+    def check(self, pyramid: Pyramid, square: Square, *, tentative: bool, misses: int) -> Detection | None:
         """Detect a known face again: either cascade will do for a confirmed face, a tentative one needs both."""
         again = self._cascades.confirm_again if tentative else self._cascades.redetect
         detection, windows = again(pyramid, square)

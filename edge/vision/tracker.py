@@ -26,7 +26,7 @@ _CHECK_INTERVALS: Final = (0.1, 0.2)  # seconds between two checks by the detect
 _SAME_OVERLAP: Final = 0.3  # from this overlap on a detection is of the face that was predicted there
 _DUPLICATE_OVERLAP: Final = 0.4  # from this overlap on two detections are of one face
 _OCCLUDING_DISTANCE: Final = 0.4  # of the larger side: nearer to each other, one face must be behind the other
-_SEARCH_SECONDS: Final = 0.3  # for so long the detector checks in each frame for a face that is out of sight
+_SEARCH_SECONDS, _SEARCH_INTERVAL = 0.3, 0.05  # for how long, and how often, a face that is out of sight is checked
 _COAST_SECONDS: Final = 0.3  # a face that was out of sight for longer has lost its velocity
 _TENTATIVE_SECONDS: Final = 0.1  # a tentative face that is not detected for so long is dropped
 _SIZE_RATIO: Final = 1.7  # a half hidden face looks smaller to the detector
@@ -50,6 +50,8 @@ class TrackedFace:
     """When it was last detected or matched."""
     checked_at: float
     """When the detector was last asked for it."""
+    misses: int = 0
+    """How many checks have not found it since it was last detected."""
     hits: int = 0
     id: int | None = None
     velocity: tuple[float, float] = (0.0, 0.0)
@@ -112,8 +114,9 @@ class Tracker:
         return [face for face in self._faces if self._now - face.checked_at >= _check_interval(face, self._now) - 1e-6]
 
     def mark_checked(self, face: TrackedFace) -> None:
-        """Note that the detector has checked this face in this frame, whatever it found."""
+        """Note that the detector has checked this face in this frame. Until it is detected, that counts as a miss."""
         face.checked_at = self._now
+        face.misses += 1
 
     def follow(self, pyramid: Pyramid, now: float) -> None:
         """Predict and match every face in the frame of time ``now``, which must not decrease."""
@@ -212,6 +215,7 @@ class Tracker:
             face.velocity = (0.0, 0.0)
         face.template = FaceTemplate(pyramid, face.square)
         face.detected_at = face.seen_at = self._now
+        face.misses = 0
         face.similarity = 1.0
         self._count_hit(face, detection, pyramid.size[1])
 
@@ -265,7 +269,7 @@ def _check_interval(face: TrackedFace, now: float) -> float:
     if face.id is None:
         return 0.0
     if now - face.seen_at < _SEARCH_SECONDS and face.seen_at < now:
-        return 0.0
+        return _SEARCH_INTERVAL
     certain = face.seen_at == now and face.similarity > _CERTAIN_SIMILARITY and face.detected_at == face.checked_at
     return _CHECK_INTERVALS[certain]
 

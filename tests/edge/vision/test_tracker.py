@@ -79,6 +79,28 @@ def test_a_walking_face_is_followed_between_detections() -> None:
         assert track.box.overlap(true) > 0.75, frame.time
 
 
+def test_checks_that_do_not_find_a_face_are_counted_until_it_is_detected() -> None:
+    tracker, misses = Tracker(Settings()), []
+    for n, frame in enumerate(film([STANDING], 0.8)):
+        step(tracker, frame, *([clear(STANDING, 0)] if n in (0, 19) else []))
+        misses.append(tracker.faces[0].misses)
+    assert misses[:7] == [0] * 7
+    assert misses == [*sorted(misses[:19]), 0]
+    assert misses[18] >= 3
+
+
+def test_a_face_out_of_sight_is_checked_in_every_other_frame_for_a_while() -> None:
+    tracker, checked = Tracker(Settings()), []
+    for frame in film([away_between(0.4, 9.0)], 1.0):
+        tracker.follow(Pyramid(frame.gray), frame.time)
+        due = tracker.due_for_check()
+        checked += [round(frame.time, 2)] * len(due)
+        for face in due:
+            tracker.mark_checked(face)
+        tracker.update([clear(STANDING, 0)] if frame.time == 0 else [], Pyramid(frame.gray))
+    assert [time for time in checked if 0.4 <= time < 0.66] == pytest.approx([0.4, 0.48, 0.56, 0.64])
+
+
 def test_a_face_is_followed_without_detections_until_lost_after() -> None:
     tracker = Tracker(Settings(lost_after=1.0))
     seen = {
