@@ -32,6 +32,8 @@ _LARGE_FACE: Final = 0.12  # of the shorter side: from here on a face is large
 _LARGE_SECONDS, _SMALL_SECONDS = 2.0, 20.0  # that a full scan takes, for large and for small faces
 _REPEAT_SECONDS: Final = 2.0  # a face that is hard to detect may be detected when a changed area is searched again
 _REPEAT_INTERVAL: Final = 0.12
+# Between two searches for large faces while small ones wait. At 0.12 they took two thirds of the budget.
+_LARGE_INTERVAL: Final = 0.2
 _REGION_WINDOWS: Final = 4000  # regions are split so that each has about so many windows at most
 
 
@@ -67,8 +69,12 @@ class SearchScheduler:
         """Plan the frame of time ``now`` in seconds. Motion at the ``known`` faces is expected and not searched."""
         self._left = min(self._left + self._budget, _SAVED_FRAMES * self._budget)
         self._changes.begin_frame(pyramid, now, known)
-        for scan in self._full_scans:
-            scan.begin_frame(pyramid.size, now)
+        large, small = self._full_scans
+        small.begin_frame(pyramid.size, now)
+        if self._changes.covers_large(now):  # else these faces would be searched twice
+            large.rest(now)
+        else:
+            large.begin_frame(pyramid.size, now)
 
     def next_region(self) -> SearchRegion | None:
         """The next region to search in this frame, paid from the budget; None when the frame is done.
@@ -98,6 +104,11 @@ class _ChangeSearch:
         self._repeated = False  # whether the queue's areas were searched before
         self._changed_at = self._repeat_at = -math.inf
         self._half_step = True
+        self._covers_frame = False  # whether the areas were the whole frame when something last changed
+
+    def covers_large(self, now: float) -> bool:
+        """Whether this search looks for large faces in the whole frame, so that a full scan would do it again."""
+        return self._covers_frame and now - self._changed_at < 2 * _LARGE_INTERVAL
 
     def begin_frame(self, pyramid: Pyramid, now: float, known: Iterable[Square]) -> None:
         """Refill the queue, unless areas wait there that were never searched.
@@ -108,12 +119,13 @@ class _ChangeSearch:
         self._motion.update(pyramid)
         large = _LARGE_FACE * min(pyramid.size)
         waiting = [] if self._repeated else self._queue
-        if waiting and (waiting[-1].side >= large or now < self._changed_at + _REPEAT_INTERVAL):
+        if waiting and (waiting[-1].side >= large or now < self._changed_at + _LARGE_INTERVAL - 1e-6):
             return
         areas = self._motion.changed(known)
         self._motion.mark_searched(areas)
         if areas:
             self._recent_areas, self._changed_at, self._repeat_at, self._repeated = areas, now, now, False
+            self._covers_frame = any(_covers(area, pyramid.size) for area in areas)
         elif not self._queue and self._repeat_at <= now < self._changed_at + _REPEAT_SECONDS:
             areas, self._repeat_at, self._repeated = self._recent_areas, now + _REPEAT_INTERVAL, True
         else:
@@ -161,12 +173,22 @@ class _FullScan:
         done = 1.0 if seconds <= 0 else min(1.0, (now - self._began) / seconds)
         self._windows_due = done * self._windows
 
+    def rest(self, now: float) -> None:
+        """Search nothing in the frame of time ``now``, and begin a new scan in the next frame that does not rest."""
+        self._queue, self._previous_frame = [], now
+
     def next_region(self) -> SearchRegion | None:
         if not self._queue or self._windows_done >= self._windows_due:
             return None
         region = self._queue.pop()
         self._windows_done += region.windows
         return region
+
+
+def _covers(area: Area, size: tuple[int, int]) -> bool:
+    """Whether an area is the whole frame."""
+    left, top, right, bottom = area
+    return left <= 0 and top <= 0 and right >= size[0] and bottom >= size[1]
 
 
 def _regions_of_area(

@@ -76,7 +76,8 @@ def test_small_faces_are_searched_every_twenty_seconds_though_nothing_moves() ->
 def test_a_still_scene_costs_less_than_a_thirtieth_of_a_full_scan_a_frame() -> None:
     frames = search_still_scene(SearchScheduler(DetectSettings()), 30, 10)
     full_scan = sum(region.windows for region in frames[0][1])
-    later = [sum(region.windows for region in regions) for time, regions in frames if time > 2]
+    # Until then, what is searched again and again is the first frame, all of which was new.
+    later = [sum(region.windows for region in regions) for time, regions in frames if time > 2.5]
     assert full_scan > 20_000, "the whole first frame is searched"
     assert np.mean(later) < full_scan / 30
     assert max(later) < full_scan / 5, "later full scans are spread over frames"
@@ -98,6 +99,26 @@ def test_large_faces_do_not_wait_for_the_search_for_small_ones() -> None:
     assert max(np.diff(times)) < 0.25
     sides = [region.side for picture, now in moving_scene(60) for region in regions_of_frame(search, picture, 2 + now)]
     assert min(sides) < 30, "and small ones are searched nevertheless"
+
+
+def test_large_faces_leave_most_of_the_budget_to_small_ones_while_everything_moves() -> None:
+    search, spent = SearchScheduler(DetectSettings(min_face=0.05)), {"large": 0, "small": 0}
+    for picture, now in moving_scene(60):
+        for region in regions_of_frame(search, picture, now):
+            spent["large" if region.side >= 0.12 * 480 else "small"] += region.windows
+    assert 0.15 < spent["large"] / sum(spent.values()) < 0.3
+
+
+def test_after_much_movement_the_full_scan_begins_at_its_pace() -> None:
+    search = SearchScheduler(DetectSettings())
+    for picture, now in moving_scene(90):
+        regions_of_frame(search, picture, now)
+    search.spend(10_000_000)  # only the full scans go on
+    later = [(3 + n / 30, regions_of_frame(search, PICTURES[n % 3], 3 + n / 30)) for n in range(150)]
+    assert max(sum(region.windows for region in regions) for _, regions in later) < 12_000
+    for face in PLACES:
+        times = [time for time, regions in later if any(covers(region, face) for region in regions)]
+        assert max(np.diff([3.5, *times, 8.0])) <= FULL_SCAN_SECONDS, face
 
 
 def test_the_cost_of_proposals_is_taken_from_the_budget() -> None:
