@@ -121,7 +121,7 @@ class _Pass(NamedTuple):
 class YuNetDetector:
     """A `edge.vision.detection.Detector` of faces, also small, turned and leaning ones."""
 
-    least_similarity = 0.8  # what YuNet no longer finds is turned away or covered, unless it looks nearly the same
+    least_similarity = 0.85  # what YuNet no longer finds is turned away or covered, unless it looks nearly the same
 
     def __init__(self, settings: DetectSettings, network: Network | None = None) -> None:
         """Raises SettingsError when ``[detect] model`` names no file that OpenCV can read as YuNet."""
