@@ -150,8 +150,8 @@ class ModelSettings(Section, frozen=True):
     edgetpu_library: Annotated[str, Meta(min_length=1, max_length=4096, pattern=PRINTABLE)] = "libedgetpu.so.1"
     """Name or path of the Edge TPU's library."""
     rate: Annotated[float, Meta(ge=0.001, le=1000)] = 15.0
-    """How many times per second each face is classified at most; several faces take turns. From four faces on, all together
-    are classified as often as three: six faces half as often each."""
+    """How many times per second each face is classified at most; several faces take turns. From four faces on, all
+    together are classified as often as three: six faces half as often each."""
 
 
 class QualitySettings(Section, frozen=True):
