@@ -2,7 +2,7 @@
 
 Faces lie in drawn surroundings, and the patches on them are shifted, resized and turned by known amounts. What is no
 face is drawn or taken from faces: their parts, faces upside down, their pieces in wrong order, patches beside them, and
-drawn clutter, with writing, stripes and collars. No picture but FER2013's training faces is needed.
+drawn clutter, with writing, stripes, collars and spotted ovals. No picture but FER2013's training faces is needed.
 """
 
 from collections.abc import Callable
@@ -229,12 +229,34 @@ def _of_clutter(_faces: Gray, room: Gray, rng: Random) -> Gray:
     return Pyramid(room).cut(Square(x, y, side, rng.uniform(-30, 30)), INPUT_SIDE)
 
 
+def _spotted(_faces: Gray, _room: Gray, rng: Random) -> Gray:
+    """An oval with spots, as fruit, stones and toys may look; cascades take many of them for faces."""
+    side, middle = 3 * INPUT_SIDE, 1.5 * INPUT_SIDE
+    ground, skin = rng.uniform(20, 235, 2)
+    picture = np.full((side, side), ground, np.uint8)
+
+    def spot(reach: float, least: float, most: float, shade: float) -> None:
+        x, y = (int(value) for value in rng.normal(middle, reach, 2))
+        axes = (int(rng.uniform(least, most)), int(rng.uniform(least, most)))
+        cv2.ellipse(picture, (x, y), axes, rng.uniform(0, 180), 0, 360, shade, -1)
+
+    for _ in range(int(rng.integers(0, 3))):
+        spot(16, 8, 26, rng.uniform(20, 235))
+    spot(3, 13, 30, skin)
+    for _ in range(int(rng.integers(2, 14))):
+        spot(13, 1.5, 7, rng.uniform(0, 255))
+    soft = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 2.5))
+    return np.asarray(cv2.resize(soft, (INPUT_SIDE, INPUT_SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+
+
 _OTHERS: Final[tuple[Callable[[Gray, Gray, Random], Gray], ...]] = (
     lambda faces, _room, rng: _part(faces, rng),
     _beside,
     _wrong_size,
     _upside_down,
     _in_pieces,
+    _spotted,
+    _spotted,
     _of_clutter,
     _of_clutter,
     _of_clutter,
