@@ -39,9 +39,9 @@ _SIZE_TOLERANCE: Final = 0.9  # a refined face may be so many times as large as 
 _MASK_REACH: Final = 0.35  # of a known face's side: how far the mask reaches from its centre
 # Evidence is the score, and the second cascade's votes in multiples of ``neighbors``.
 _CLEAR_SCORE: Final = 4.3  # below which it is no clear one
-_FACE_EVIDENCE, _CLEAR_EVIDENCE = 4.8, 7.8  # from which on a proposal is a face, and a clear one
+_FACE_EVIDENCE, _CLEAR_EVIDENCE = 5.0, 7.6  # from which on a proposal is a face, and a clear one
 _KNOWN_SCORE, _ALONE_SCORE = -0.2, 2.3  # from which a known face is one: if a cascade sees it too, and if none does
-_HOPELESS_SCORE: Final = -2.0  # below which a rough square is no face
+_HOPELESS_SCORE: Final = -1.0  # below which a rough square is no face
 _LOOK_WINDOWS: Final = 400  # the cost of one look, by its measured time
 _UPRIGHT: Final = 10.0  # degrees of roll that cascades tolerate, and that the judge may be wrong by
 _DENSE_COST: Final = 10  # windows near a face go through so many times more stages of the cascade than elsewhere
