@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge.model.bundle import open_bundle
+from edge.model.registry import find_bundle
+
 keras = pytest.importorskip("tf_keras", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
@@ -41,7 +44,8 @@ def test_a_run_starts_from_the_wider_bundle_and_records_it(blobs: Path, tmp_path
     run = brief_run("student-quarter", "student", blobs, tmp_path)
     start = run["sources"][0]
     assert start["name"] == "int8 bundle student"
-    assert start["source"].startswith("the most telling filters of: fer-train run student ")
+    command = open_bundle(find_bundle("student")).card.origin.train_command
+    assert start["source"].startswith(f"the most telling filters of: {command} (PublicTest ")
 
 
 def _read_half(model: Any, rng: np.random.Generator) -> None:
