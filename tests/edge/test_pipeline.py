@@ -142,11 +142,11 @@ def test_a_head_that_leans_is_turned_upright_before_it_is_read(degrees: float) -
 
     pipeline, results = run(leaning(frame) for frame in film([Actor(walk(place, place, 1))], 1.2))
     [track] = results[-1].tracks
-    assert pipeline.poses.of(track).roll == pytest.approx(degrees, abs=10)
+    assert pipeline.poses.of(track).roll == pytest.approx(degrees, abs=12)
     upright, *_, turned = [reading for result in results for reading in result.readings.values()]
     as_it_is = pipeline.classifier.read(crop(results[-1].frame.gray, track.box, pipeline.classifier.card.crop_margin))
     from_turned, from_as_it_is = (np.abs(np.subtract(logits, upright)).max() for logits in (turned, as_it_is))
-    assert from_turned < from_as_it_is / 2
+    assert from_turned < 0.6 * from_as_it_is
 
 
 def test_a_face_that_does_not_move_is_not_classified() -> None:

@@ -26,7 +26,7 @@ def scene() -> Pyramid:
 def test_two_looks_move_a_rough_square_onto_the_face(judge: FaceJudge, scene: Pyramid, rough: Square) -> None:
     opinion = judge.look(scene, judge.look(scene, rough).face)
     assert opinion.score > 2
-    assert opinion.face.overlap(FACE) > 0.7
+    assert opinion.face.overlap(FACE) > 0.65
 
 
 def test_what_is_no_face_gets_a_low_score(judge: FaceJudge, scene: Pyramid) -> None:
