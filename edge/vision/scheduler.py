@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 _FULL_RATE_FACES: Final = 3
-"""More faces share the classifications of so many. Ten at 15 a second would take a whole core of a Pi 4: an estimate."""
+"""More faces share the classifications of so many. We estimate that ten at 15 a second take a core of a Pi 4."""
 
 
 class ClassificationScheduler:
