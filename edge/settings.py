@@ -109,7 +109,7 @@ class DetectSettings(Section, frozen=True):
     neighbors: Count = 5
     """How many overlapping detections make a face when one picture is scanned. In a video, so many detections by the
     second cascade count as much as one more point of the judge's score. A higher number gives fewer false faces."""
-    budget_ms: Annotated[float, Meta(ge=0.1, le=10_000)] = 17.5
+    budget_ms: Annotated[float, Meta(ge=0.1, le=10_000)] = 15.5
     """Milliseconds per frame for the search for new faces, in the time of a Raspberry Pi 4. The time is estimated, not
     measured, so that the same pictures always give the same faces. A full scan for faces of 0.12 or more takes about
     30 and is spread over two seconds. One for faces from 0.05 to 0.12 takes about 200 and is spread over twenty. The

@@ -30,8 +30,8 @@ _WINDOWS_PER_MS: Final = 1000
 _SAVED_FRAMES: Final = 5  # the budget of so many frames can be saved up for when something happens
 _LARGE_FACE: Final = 0.12  # of the shorter side: from here on a face is large
 _LARGE_SECONDS, _SMALL_SECONDS = 2.0, 20.0  # that a full scan takes, for large and for small faces
-_REPEAT_SECONDS: Final = 2.0  # a face that is hard to detect may be detected when a changed area is searched again
-_REPEAT_INTERVAL: Final = 0.12
+_REPEAT_SECONDS: Final = 1.2  # a face that is hard to detect may be detected when a changed area is searched again
+_REPEAT_INTERVAL: Final = 0.2
 # Between two searches for large faces while small ones wait. At 0.12 they took two thirds of the budget.
 _LARGE_INTERVAL: Final = 0.2
 _REGION_WINDOWS: Final = 4000  # regions are split so that each has about so many windows at most

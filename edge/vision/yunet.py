@@ -55,7 +55,7 @@ _ABOVE_BOX: Final = 0.027  # of the side: how far the square's centre is above t
 _MS_PER_PIXEL: Final = 1.5e-4  # assumed speed of a Raspberry Pi 4's core: four times what a desktop's core takes
 _SAVED_FRAMES: Final = 5  # the budget of so many frames can be saved up for when something happens
 _CHANGE_INTERVAL: Final = 0.1  # seconds between two searches of what changes
-_WIDE_CHANGE_INTERVAL: Final = 0.3  # the same, where so much changes that the whole frame is searched
+_WIDE_CHANGE_INTERVAL: Final = 0.4  # the same, where so much changes that the whole frame is searched
 _SCAN_INTERVALS: Final = (2.0, 0.5)  # seconds between two whole frames: in an empty room, and while something happens
 _BUSY_SECONDS: Final = 2.0  # something happens until so long after the last change
 
