@@ -22,6 +22,7 @@ from export.build.measured import (
     split_figures,
 )
 from export.build.writing import check_writable
+from export.quantization.bias_correction import correct_biases
 from export.quantization.convert import convert, quantize_post_training, train_quantized
 from export.quantization.errors import ConversionError
 from export.quantization.parity import NetworkForm
@@ -115,7 +116,8 @@ def _conversions(run: Run, model: Any, splits: Splits, qat: Path) -> Iterator[tu
         return
     aware = train_quantized(network, run.recipe, splits.training, splits.public, qat)
     yield QUANTIZATION_AWARE, convert(aware), aware
-    yield POST_TRAINING, quantize_post_training(network, splits.training), network
+    corrected = correct_biases(network, splits.training)
+    yield POST_TRAINING, quantize_post_training(corrected, splits.training), network
 
 
 def _forms(export: _Export) -> list[NetworkForm]:

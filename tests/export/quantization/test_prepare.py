@@ -15,7 +15,7 @@ from edge.model.preprocessing import dequantize, normalize  # noqa: E402
 from export.edgetpu.predict import predict_mapping  # noqa: E402
 from export.quantization.convert import convert, quantize_post_training, simulate_int8  # noqa: E402
 from export.quantization.errors import ConversionError  # noqa: E402
-from export.quantization.prepare import prepare_network  # noqa: E402
+from export.quantization.prepare import fold_batch_norms, prepare_network  # noqa: E402
 from export.tflite_graph import read_graph  # noqa: E402
 from train.models.mobilenet import Block, student  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
@@ -36,6 +36,17 @@ def test_folding_changes_nothing_but_rounding(name: str) -> None:
     kinds = [type(layer) for layer in prepared.layers]
     assert layers.Dropout not in kinds
     assert layers.BatchNormalization not in kinds[kinds.index(layers.Flatten) :]
+
+
+def test_folding_all_batch_norms_changes_nothing_but_rounding() -> None:
+    model = student("tiny", 4, (Block(8, 2), Block(16, 1)), 0.2)
+    rng = np.random.default_rng(2)
+    model.set_weights([w + rng.uniform(0, 0.3, w.shape) for w in model.get_weights()])
+    folded = fold_batch_norms(prepare_network(model))
+    faces = normalize(FACES)[..., None]
+    before, after = model.predict(faces, verbose=0), folded.predict(faces, verbose=0)
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4 * np.abs(before).max())
+    assert layers.BatchNormalization not in map(type, folded.layers)
 
 
 @pytest.fixture(scope="module")
