@@ -26,7 +26,7 @@ def draw_recall(report: dict[str, Any], file: Path) -> None:
     seen = [index for index, band in enumerate(sides["tutorial"]["bands"]) if band["faces"]]
     for place, index in enumerate(seen):
         _draw_band(canvas, {side: sides[side]["bands"][index] for side in _SIDES}, place, len(seen))
-    canvas.text("size of the face, in % of the picture's shorter side", (_LEFT + _RIGHT) / 2, 640, 15, MUTED, 0.5)
+    canvas.text("size of the face, in % of the picture's shorter side", (_LEFT + _RIGHT) / 2, 648, 15, MUTED, 0.5)
     for number, (side, name) in enumerate(_SIDES.items()):
         x = 60 + 540 * number
         canvas.box(x, 668, x + 20, 688, _COLOURS[side])
@@ -48,5 +48,6 @@ def _draw_band(canvas: Canvas, sides: dict[str, dict[str, Any]], place: int, pla
         canvas.box(left, top, left + _WIDTH * space, _BOTTOM, _COLOURS[side])
         canvas.text(f"{100 * share:.0f}", left + _WIDTH * space / 2, top - 6, 13, INK, 0.5)
     band = sides["fer_edge"]
-    canvas.text(f"{band['pose']}, from {100 * band['size']:g} %", middle, _BOTTOM + 26, 13, INK, 0.5)
-    canvas.text(f"{band['faces']} faces", middle, _BOTTOM + 48, 13, MUTED, 0.5)
+    canvas.text(band["pose"], middle, _BOTTOM + 22, 13, INK, 0.5)
+    canvas.text(f"from {100 * band['size']:g} %", middle, _BOTTOM + 40, 13, INK, 0.5)
+    canvas.text(f"{band['faces']} faces", middle, _BOTTOM + 60, 13, MUTED, 0.5)
