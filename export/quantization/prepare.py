@@ -40,17 +40,21 @@ def fold_batch_norms(network: Any) -> Any:
     return _fold(network, (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense))
 
 
-def _fold(model: Any, kinds: tuple[type, ...]) -> Any:
-    """A copy of ``model`` without dropout, and without the batch norms behind layers of these kinds."""
+def _fold(model: Any, kinds: tuple[Any, ...]) -> Any:
+    """A copy of ``model`` without dropout, and without the batch norms right behind linear layers of these kinds."""
     copies = [layer for layer in _path(model) if not isinstance(layer, layers.Dropout)]
     x = face = keras.Input(model.input_shape[1:], name="face")
     index = 0
     while index < len(copies):
         layer, following = copies[index], copies[index + 1 : index + 2]
-        folds = isinstance(layer, kinds) and following and isinstance(following[0], layers.BatchNormalization)
+        folds = _is_linear(layer, kinds) and following and isinstance(following[0], layers.BatchNormalization)
         x = _folded(layer, following[0], x) if folds else _copied(layer, x)
         index += 2 if folds else 1
     return keras.Model(face, x, name=model.name)
+
+
+def _is_linear(layer: Any, kinds: tuple[Any, ...]) -> bool:
+    return isinstance(layer, kinds) and layer.activation is keras.activations.linear
 
 
 def _path(model: Any) -> list[Any]:

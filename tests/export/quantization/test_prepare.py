@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
+import tf_keras as keras  # noqa: E402
 from tf_keras import layers  # noqa: E402
 
 from edge.evaluation.fer2013 import LabelledFaces  # noqa: E402
@@ -47,6 +48,15 @@ def test_folding_all_batch_norms_changes_nothing_but_rounding() -> None:
     before, after = model.predict(faces, verbose=0), folded.predict(faces, verbose=0)
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4 * np.abs(before).max())
     assert layers.BatchNormalization not in map(type, folded.layers)
+
+
+def test_a_batch_norm_behind_an_activation_is_not_folded() -> None:
+    face = keras.Input((48, 48, 1))
+    model = keras.Model(face, layers.BatchNormalization()(layers.Conv2D(3, 3, activation="relu")(face)))
+    model.set_weights([w + RNG.uniform(0, 0.3, w.shape) for w in model.get_weights()])
+    faces = normalize(FACES)[..., None]
+    before, after = model.predict(faces, verbose=0), fold_batch_norms(model).predict(faces, verbose=0)
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
