@@ -24,13 +24,13 @@ from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures
 from edge.model.preprocessing import normalize
 from train.checkpoints import BEST_WEIGHTS
+from train.progress import print_line
 from train.run import InitialWeights, Run, find_trained, is_run, make_folder, named_weights, statistics_faces
 from train.sources import distinct, prefixed
 from train.trainer import build_in_float32, measure_model
 
 _TOLERANCE: Final = 1e-6
 _STATISTICS_BATCH: Final = 256
-_STATISTICS_BATCHES: Final = 32
 
 
 def average_networks(
@@ -48,6 +48,7 @@ def average_networks(
     faces = statistics_faces(splits.training)
     model = build_in_float32(dataclasses.replace(run.recipe, dropout=0.0))
     _set_mean(model, [weights for _, weights in map(_find_network, members)], _checked_shares(members, shares), faces)
+    print_line(f"measuring batch norms on {len(splits.training):,} training faces; this takes a minute or more")
     measure_batch_norms(model, splits.training)
     partial = folder.with_name(f"making.{folder.name}")  # so that a folder of this name is always whole
     shutil.rmtree(partial, ignore_errors=True)
@@ -95,12 +96,13 @@ def _first_run(members: Sequence[str]) -> Path:
 
 
 def measure_batch_norms(model: Any, training: LabelledFaces) -> None:
-    """Set the mean and variance of every batch norm to those of some 8,000 unchanged training faces.
+    """Set the mean and variance of every batch norm to those of all training faces, unchanged.
 
-    ``model`` has no dropout. All batches have the same weight: the momentum makes the moving average a plain one.
+    ``model`` has no dropout. All batches have the same weight: the momentum makes the moving average a plain one. Fewer
+    faces would be faster, but which ones they are then moves the accuracy (0.2 points between samples of 8,192).
     """
     norms = [layer for layer in model.layers if isinstance(layer, BatchNormalization)]
-    order = np.random.default_rng(0).permutation(len(training))[: _STATISTICS_BATCH * _STATISTICS_BATCHES]
+    order = np.random.default_rng(0).permutation(len(training))
     for number, chosen in enumerate(np.array_split(order, -(-len(order) // _STATISTICS_BATCH))):
         for norm in norms:
             norm.momentum = number / (number + 1)

@@ -117,8 +117,9 @@ def _outcome(folder: Path, run: "Run") -> str:
     if run.start is None or run.best.accuracy > run.start:
         return reached
     return (
-        f"{reached}\nNo epoch is more accurate than the weights that it began with ({run.start:.2%}). Keep those, or "
-        "give a lower --set learning_rate."
+        f"{reached}\nNo epoch is more accurate than the weights that it began with ({run.start:.2%}). After few steps "
+        f"the cause may be the batch norms: `fer-train average {folder} --data ...` measures them anew. Else keep "
+        "those weights, or give a lower --set learning_rate."
     )
 
 

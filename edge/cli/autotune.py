@@ -6,7 +6,10 @@ from argparse import Namespace
 
 import msgspec
 
-from edge.model.bundle import find_bundle, open_bundle
+from edge.errors import UsageError
+from edge.model.bundle import open_bundle
+from edge.model.loader import become_network_owner
+from edge.model.registry import ModelRegistry, deployed_folder, state_folder
 from edge.model.tuning import SAMPLES, Tuning, save_tuning, tune
 from edge.settings import ModelSettings, load_settings
 from edge.system.instance import service_environ
@@ -14,11 +17,18 @@ from edge.system.state import store_folder
 
 
 def autotune(arguments: Namespace) -> int:
-    """Carry out ``fer-edge bench --autotune``."""
+    """Carry out ``fer-edge bench --autotune``: of the model that ``run`` uses, since the choice holds for it alone."""
+    for option in ("bundle", "truth", "picture"):
+        if getattr(arguments, option):
+            raise UsageError(f"--autotune measures the model that `fer-edge run` uses: leave out --{option}")
     settings = load_settings(arguments.config)
-    folder = store_folder(settings.store, service_environ(arguments.config, os.environ))
-    tuning = tune(open_bundle(find_bundle(settings.model.bundle)), settings.model)
-    file = save_tuning(folder, tuning)
+    environ = service_environ(arguments.config, os.environ)
+    if not settings.model.bundle:
+        ModelRegistry(state_folder(settings.store, environ)).require_readable()
+    folder = deployed_folder(settings, environ)
+    become_network_owner(folder)
+    tuning = tune(open_bundle(folder), settings.model)
+    file = save_tuning(store_folder(settings.store, environ), tuning)
     if arguments.json:
         print(json.dumps(msgspec.to_builtins(tuning) | {"file": str(file)}))
     else:

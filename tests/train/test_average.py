@@ -1,8 +1,6 @@
 """``fer-train average`` on runs with random weights, and on a bundle."""
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,13 @@ import tf_keras as keras  # noqa: E402
 from edge.errors import UsageError  # noqa: E402
 from edge.model.origin import Source  # noqa: E402
 from edge.model.preprocessing import normalize  # noqa: E402
+from tests.train.program import fer_train  # noqa: E402
 from train.average import average_networks  # noqa: E402
 from train.checkpoints import BEST_WEIGHTS  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
 from train.recipes import RECIPES  # noqa: E402
 from train.run import Run, find_trained, statistics_faces  # noqa: E402
-
-PROGRAM = Path(sys.executable).with_name("fer-train")
 
 
 def make_run(folder: Path, blobs: Path, seed: int, network: str = "student-small") -> Path:
@@ -62,8 +59,7 @@ def trainable(model: Any) -> list[np.ndarray]:
 def test_each_weight_is_the_mean_by_shares_and_the_run_has_its_provenance(blobs: Path, tmp_path: Path) -> None:
     one, two = (make_run(tmp_path / name, blobs, seed) for seed, name in enumerate(("one", "two")))
     out = tmp_path / "mean"
-    command = [PROGRAM, "average", one, two, "--shares", "0.75,0.25", "--data", blobs, "--out", out]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    done = fer_train("average", one, two, "--shares", "0.75,0.25", "--data", blobs, "--out", out)
     assert done.returncode == 0, done.stderr
     assert f"{out}: student-small, accuracy " in done.stdout
     for first, second, mean in zip(weights_of(one), weights_of(two), weights_of(out), strict=True):

@@ -3,18 +3,17 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.conftest import free_port
+from tests.train.program import PROGRAM
 
 pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
-PROGRAM = Path(sys.executable).with_name("fer-train")
 # Dropout draws differ between replicas, and large steps blow rounding up; without both only rounding differs.
 EXACT = ["teachers=", "dropout=0", "epochs=2", "batch=16", "optimizer=sgd", "learning_rate=0.001"]
 

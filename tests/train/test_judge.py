@@ -1,7 +1,5 @@
 """The judge of faces is trained on a little noise: the weights are those that the device reads."""
 
-import subprocess
-import sys
 from importlib import resources
 from pathlib import Path
 
@@ -12,14 +10,9 @@ pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
 from edge.vision.judge import FACE_SCORE, INPUT_SIDE, FaceJudge  # noqa: E402
+from tests.train.program import fer_train  # noqa: E402
 from train.data.judge_samples import other_samples  # noqa: E402
 from train.judge import calibrate  # noqa: E402
-
-PROGRAM = Path(sys.executable).with_name("fer-train")
-
-
-def fer_train(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_a_trained_judge_can_be_used(blobs: Path, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,18 +15,14 @@ pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
 from edge.errors import UsageError  # noqa: E402
+from tests.train.program import PROGRAM, fer_train  # noqa: E402
 from train.checkpoints import Epoch  # noqa: E402
 from train.cli import _outcome  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.recipes import RECIPES  # noqa: E402
 from train.run import Run, RunInputs, command_of  # noqa: E402
 
-PROGRAM = Path(sys.executable).with_name("fer-train")
 SMALL = ["--set", "votes=0", "--set", "teachers=", "--set", "batch=16", "--set", "epochs=3"]
-
-
-def fer_train(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_a_run_fits_data_with_a_further_split_that_holds_some_of_its_faces(blobs: Path, tmp_path: Path) -> None:
@@ -59,12 +54,12 @@ def losses(folder: Path) -> list[float]:
 
 def test_a_run_is_repeatable_and_survives_kill_9(blobs: Path, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    command = ["run", "student-small", "--data", blobs, *SMALL, "--set", "small_epochs=2"]
+    command = ["run", "student-quarter", "--data", blobs, *SMALL, "--set", "small_epochs=2"]
     done = fer_train(*command, "--out", whole)
     assert done.returncode == 0, done.stderr
     assert "chosen by PublicTest: accuracy" in done.stdout
     assert all(
-        line.startswith(("student-small epoch ", "112 training", "parsing")) for line in done.stderr.splitlines()
+        line.startswith(("student-quarter epoch ", "112 training", "parsing")) for line in done.stderr.splitlines()
     )
     process = subprocess.Popen([PROGRAM, *map(str, command), "--out", cut], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
@@ -79,7 +74,7 @@ def test_a_run_is_repeatable_and_survives_kill_9(blobs: Path, tmp_path: Path) ->
     run = Run.load(cut)
     assert run.best is not None
     assert run.command.startswith(
-        "fer-train run student-small --data fer2013.csv --set epochs=3 --set batch=16 --set votes=0.0"
+        "fer-train run student-quarter --data fer2013.csv --set epochs=3 --set batch=16 --set votes=0.0"
     )
     assert run.recipe.epochs == 3
 

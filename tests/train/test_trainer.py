@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -20,20 +19,20 @@ pytestmark = pytest.mark.slow
 import tf_keras as keras  # noqa: E402
 
 from edge.evaluation.fer2013 import read_faces  # noqa: E402
+from tests.train.program import PROGRAM, fer_train  # noqa: E402
 from train.evaluation.evaluate import evaluate  # noqa: E402
 from train.recipes import Recipe  # noqa: E402
 from train.trainer import build_in_float32, predict_logits  # noqa: E402
-
-PROGRAM = Path(sys.executable).with_name("fer-train")
 
 
 def history(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
 
 
-def command(recipe: str, data: Path, out: Path, *settings: str) -> list[str]:
+def training(recipe: str, data: Path, out: Path, *settings: str) -> list[str]:
+    """The arguments of ``fer-train`` that train ``recipe``."""
     values = [part for setting in settings for part in ("--set", setting)]
-    return [str(PROGRAM), "run", recipe, "--data", str(data), "--out", str(out), *values]
+    return ["run", recipe, "--data", str(data), "--out", str(out), *values]
 
 
 def test_what_is_measured_is_in_float32_whatever_is_trained_in() -> None:
@@ -61,9 +60,7 @@ def test_many_networks_are_measured_without_a_warning_about_retracing(caplog: py
 
 def test_a_run_in_bfloat16_reports_the_figures_of_evaluate(blobs: Path, tmp_path: Path) -> None:
     settings = ["teachers=", "votes=0", "batch=16", "epochs=2", "precision=mixed_bfloat16"]
-    done = subprocess.run(
-        command("student-quarter", blobs, tmp_path / "run", *settings), capture_output=True, text=True, check=False
-    )
+    done = fer_train(*training("student-quarter", blobs, tmp_path / "run", *settings))
     assert done.returncode == 0, done.stderr
     told = evaluate([tmp_path / "run"], read_faces(blobs, "PublicTest")).figures
     best = max(history(tmp_path / "run"), key=lambda line: line["accuracy"])
@@ -71,22 +68,13 @@ def test_a_run_in_bfloat16_reports_the_figures_of_evaluate(blobs: Path, tmp_path
     assert f"accuracy {told.accuracy:.2%}, macro-F1 {told.macro_f1:.2%} (Keras float32" in done.stdout + done.stderr
 
 
-@pytest.fixture
-def few(blobs: Path, tmp_path: Path) -> Path:
-    """16 faces to learn from and 7 to measure on: enough for the networks that take seconds a step."""
-    lines = blobs.read_text().splitlines(keepends=True)
-    file = tmp_path / "few.csv"
-    file.write_text("".join(lines[:17] + lines[-7:]))
-    return file
-
-
 @pytest.mark.parametrize(
     ("recipe", "settings"), [("vgg16", ["epochs=2"]), ("resnet50-vggface", ["head_epochs=1", "epochs=1"])]
 )
 def test_the_large_networks_take_their_steps(recipe: str, settings: list[str], few: Path, tmp_path: Path) -> None:
     """Through their real code; no accuracy is claimed for them."""
-    run = command(recipe, few, tmp_path / "run", *settings, "batch=4", "precision=float32")
-    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    run = training(recipe, few, tmp_path / "run", *settings, "batch=4", "precision=float32")
+    done = fer_train(*run)
     assert done.returncode == 0, done.stderr
     measured = ("loss", "training_loss", "training_accuracy", "validation_loss", "accuracy")
     assert all(np.isfinite(line[name]) for line in history(tmp_path / "run") for name in measured)
@@ -96,17 +84,15 @@ def test_the_large_networks_take_their_steps(recipe: str, settings: list[str], f
 def test_a_run_of_two_stages_survives_kill_9_between_them(few: Path, tmp_path: Path) -> None:
     settings = ["head_epochs=1", "epochs=1", "batch=4"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    done = subprocess.run(
-        command("resnet50-imagenet", few, whole, *settings), capture_output=True, text=True, check=False
-    )
+    done = fer_train(*training("resnet50-imagenet", few, whole, *settings))
     assert done.returncode == 0, done.stderr
-    run = command("resnet50-imagenet", few, cut, *settings)
-    with subprocess.Popen(run, stderr=subprocess.PIPE, text=True) as process:
+    run = training("resnet50-imagenet", few, cut, *settings)
+    with subprocess.Popen([PROGRAM, *run], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         next(line for line in process.stderr if "epoch 1/2" in line)  # it is said after the checkpoint
         process.send_signal(signal.SIGKILL)
     assert len(history(cut)) == 1
-    subprocess.run(run, capture_output=True, check=True)
+    assert fer_train(*run).returncode == 0
     losses = [[line["loss"] for line in history(folder)] for folder in (cut, whole)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
     assert len(losses[1]) == 2
@@ -114,9 +100,7 @@ def test_a_run_of_two_stages_survives_kill_9_between_them(few: Path, tmp_path: P
 
 def test_a_run_that_gets_no_better_stops_early(blobs: Path, tmp_path: Path) -> None:
     settings = ["teachers=", "epochs=12", "patience=2", "learning_rate=0", "batch=16"]
-    done = subprocess.run(
-        command("shallow", blobs, tmp_path / "run", *settings), capture_output=True, text=True, check=False
-    )
+    done = fer_train(*training("shallow", blobs, tmp_path / "run", *settings))
     assert done.returncode == 0, done.stderr
     assert "no better epoch for 2; stopped early" in done.stderr
     assert len(history(tmp_path / "run")) < 12
@@ -126,13 +110,14 @@ def test_a_plateau_lowers_the_rate_and_then_stops_the_run_also_when_it_is_contin
     blobs: Path, tmp_path: Path
 ) -> None:
     """``plateau_factor`` 0: after the first plateau nothing changes any more, and so the loss does not fall."""
-    settings = ("schedule=plateau", "plateau_patience=1", "plateau_factor=0", "patience=3", "monitor=loss", "ema=0")
-    run = command("shallow", blobs, tmp_path / "run", *settings, "learning_rate=1", "warmup=0", "teachers=", "batch=16")
-    with subprocess.Popen(run, stderr=subprocess.PIPE, text=True) as process:
+    schedule = ("schedule=plateau", "plateau_patience=1", "plateau_factor=0", "patience=3", "monitor=loss", "ema=0")
+    settings = (*schedule, "learning_rate=1", "warmup=0", "teachers=", "batch=16")
+    run = training("shallow", blobs, tmp_path / "run", *settings)
+    with subprocess.Popen([PROGRAM, *run], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         next(line for line in process.stderr if "epoch 3/" in line)
         process.send_signal(signal.SIGKILL)
-    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    done = fer_train(*run)
     assert done.returncode == 0, done.stderr
     assert "no better epoch for 3; stopped early" in done.stderr
     lines = history(tmp_path / "run")
@@ -144,20 +129,13 @@ def test_a_plateau_lowers_the_rate_and_then_stops_the_run_also_when_it_is_contin
 
 
 def test_head_epochs_need_a_backbone_to_freeze(blobs: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        command("shallow", blobs, tmp_path / "run", "teachers=", "head_epochs=1", "batch=16"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = fer_train(*training("shallow", blobs, tmp_path / "run", "teachers=", "head_epochs=1", "batch=16"))
     assert (done.returncode, "shallow has no pretrained backbone to freeze" in done.stderr) == (2, True), done.stderr
 
 
 def test_a_network_for_one_size_refuses_smaller_pictures(blobs: Path, tmp_path: Path) -> None:
     settings = ["teachers=", "epochs=2", "small_epochs=1", "batch=16"]
-    done = subprocess.run(
-        command("shallow", blobs, tmp_path / "run", *settings), capture_output=True, text=True, check=False
-    )
+    done = fer_train(*training("shallow", blobs, tmp_path / "run", *settings))
     assert (done.returncode, "shallow cannot take pictures of 32 pixels" in done.stderr) == (2, True), done.stderr
 
 
@@ -177,8 +155,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_reported_and_the_run_continues_when_there_is_room(blobs: Path, small_disk: Path) -> None:
     settings = ["teachers=", "epochs=2", "batch=16"]
     filler = small_disk / "filler"
-    run = command("shallow", blobs, small_disk / "run", *settings)
-    with subprocess.Popen(run, stderr=subprocess.PIPE, text=True) as process:
+    run = training("shallow", blobs, small_disk / "run", *settings)
+    with subprocess.Popen([PROGRAM, *run], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         next(line for line in process.stderr if "epoch 1/2" in line)
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as rest:  # until it is full
@@ -189,5 +167,5 @@ def test_a_full_disk_is_reported_and_the_run_continues_when_there_is_room(blobs:
     assert "cannot be written" in told
     assert "run the same command again" in told
     filler.unlink()
-    subprocess.run(run, check=True, capture_output=True)
+    assert fer_train(*run).returncode == 0
     assert [line["epoch"] for line in history(small_disk / "run")] == [0, 1]

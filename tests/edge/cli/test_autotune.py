@@ -10,10 +10,13 @@ import msgspec
 import pytest
 
 from edge.cli.autotune import describe_use, format_tuning
-from edge.model.bundle import open_bundle
+from edge.model.bundle import find_bundle, open_bundle
+from edge.model.registry import ModelRegistry
 from edge.model.tuning import load_tuning
 from edge.settings import ModelSettings
 from tests.conftest import StandIn
+from tests.edge.cli.test_main import fer_edge
+from tests.edge.model.bundles import accept
 from tests.edge.model.test_tuning import cpu, tuned
 
 
@@ -54,3 +57,22 @@ def test_the_command_measures_saves_and_prints(standin: StandIn, tmp_path: Path)
     assert choice
     del told["file"]
     assert json.loads(msgspec.json.encode(choice)) == told
+
+
+@pytest.mark.slow
+def test_the_model_in_use_is_measured_and_then_run_with_the_choice(tmp_path: Path) -> None:
+    """Else every start would say that the choice is of another model."""
+    config = tmp_path / "config.toml"
+    config.write_text(f'[store]\nfolder = "{tmp_path / "state"}"\n')
+    ModelRegistry(tmp_path / "state").use("student-small", accept)
+    done = fer_edge("bench", "--autotune", "--json", "--config", config)
+    assert done.returncode == 0, done.stderr
+    in_use = open_bundle(find_bundle("student-small"))
+    assert json.loads(done.stdout)["holds_for"]["model"] == in_use.card.sha256
+    assert load_tuning(tmp_path / "state", in_use)
+
+
+@pytest.mark.parametrize("words", [("--bundle", "student-small"), ("--truth", "x"), ("--picture", "x.png")])
+def test_what_only_a_comparison_takes_is_refused(words: tuple[str, str]) -> None:
+    done = fer_edge("bench", "--autotune", *words)
+    assert (done.returncode, f"leave out {words[0]}" in done.stderr) == (2, True), done.stderr

@@ -4,8 +4,6 @@ import csv
 import hashlib
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +18,12 @@ from edge.labels import FER2013_LABELS  # noqa: E402
 from edge.model.bundle import find_bundle, open_bundle  # noqa: E402
 from edge.model.classifier import Classifier  # noqa: E402
 from tests.conftest import PORTRAIT  # noqa: E402
+from tests.train.program import fer_train  # noqa: E402
 from train.checkpoints import BEST_WEIGHTS  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.data.view_bank import ViewBank, find_bank  # noqa: E402
 from train.evaluation.evaluate import evaluate  # noqa: E402
 from train.evaluation.predictors import open_predictor  # noqa: E402
-
-PROGRAM = Path(sys.executable).with_name("fer-train")
-
-
-def fer_train(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")

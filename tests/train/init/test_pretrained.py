@@ -20,6 +20,7 @@ import tf_keras as keras  # noqa: E402
 
 from edge.errors import DataError, UsageError  # noqa: E402
 from edge.model.preprocessing import normalize  # noqa: E402
+from tests.train.program import fer_train  # noqa: E402
 from train.init.faceres import load_faceres, read_tfjs_weights  # noqa: E402
 from train.init.pretrained import PUBLISHED, load_weights, weights_sources  # noqa: E402
 from train.models.mobilenet import CHANNEL_MEANS  # noqa: E402
@@ -273,11 +274,6 @@ def test_weights_of_the_wrong_kind_are_refused(tmp_path: Path) -> None:
 
 
 # What --weights takes
-
-
-def fer_train(*arguments: object) -> subprocess.CompletedProcess[str]:
-    program = Path(sys.executable).with_name("fer-train")
-    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_each_model_names_the_weights_it_takes() -> None:
