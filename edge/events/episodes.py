@@ -202,9 +202,10 @@ class EpisodeTracker:
 
     def _label(self, state: _State, probabilities: NDArray[np.float64]) -> str | None:
         """The label of these averaged probabilities, with hysteresis for the reported one; None when it abstains."""
-        hysteresis = self._settings.tuning.hysteresis
+        threshold, hysteresis = self._settings.threshold, self._settings.tuning.hysteresis
         best = float(probabilities.max())
-        if best < self._settings.threshold + (hysteresis if _uncertain(state) else 0.0):
+        # Half of what is left to 1, so that an uncertain face can become certain again with any threshold.
+        if best < threshold + (min(hysteresis, (1 - threshold) / 2) if _uncertain(state) else 0.0):
             return None
         current = state.reported or state.pending
         if current and current.label and best - probabilities[self._labels.index(current.label)] < hysteresis:

@@ -142,6 +142,15 @@ def test_at_the_threshold_it_does_not_waver() -> None:
     assert briefly(changes_of(every(0, 2, "happy") + just_above)) == [("appeared", "happy")]
 
 
+@pytest.mark.parametrize("threshold", [0.75, 0.85, 0.99])
+def test_a_face_becomes_certain_again_with_a_high_threshold(threshold: float) -> None:
+    settings = EpisodeSettings(FER2013_LABELS, EventTuning(0.2, 0.2, 0.3), threshold, 1.0)
+    sure, surer = shows("happy", threshold + 0.3 * (1 - threshold)), shows("happy", threshold + 0.7 * (1 - threshold))
+    script = every(0, 2, surer) + every(2, 5, shows("happy", 0.5)) + every(5, 8, sure)
+    assert briefly(changes_of(script, settings)) == [("appeared", "happy"), ("uncertain", "low margin")]
+    assert briefly(changes_of(script + every(8, 10, surer), settings))[2:] == [("changed", "happy")]
+
+
 def test_without_a_threshold_it_always_guesses() -> None:
     changes = changes_of(every(0, 3, UNSURE), EpisodeSettings(FER2013_LABELS, TUNING, 0.0, 1.0))
     assert briefly(changes) == [("appeared", "happy")]
