@@ -195,7 +195,7 @@ class Preset(Section, frozen=True):
     expression: LabelName
     """A label of the model: of a bundled one angry, disgust, fear, happy, sad, surprise or neutral."""
     for_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 1.0
-    """Seconds of this expression without interruption; the event comes once per stretch."""
+    """Seconds of this expression without interruption; the event comes once per episode."""
     min_confidence: Share = 0.0
     """Probability that the expression must keep all that time, 0..1."""
 

@@ -85,6 +85,7 @@ class _Reported:
     """What was last reported of a track, and holds since ``start``.
 
     Either a ``label``, with the peak, sum and count of its confidences so far, or the ``reason`` why there is none.
+    ``fired`` are the presets that were reported since.
     """
 
     label: str | None
@@ -94,6 +95,7 @@ class _Reported:
     peak: float = 0.0
     total: float = 0.0
     count: int = 0
+    fired: set[Preset] = field(default_factory=set)
 
     def add(self, confidences: Iterable[float]) -> None:
         for confidence in confidences:
@@ -126,7 +128,7 @@ class _State:
     """The state of one track. ``updated`` is the time of its last logits; before the first ones, of its first reading.
 
     ``logits`` are averaged over time. ``held`` has the time since when each preset's expression leads with enough
-    confidence, ``fired`` the presets that were reported since.
+    confidence.
     """
 
     track: int
@@ -135,7 +137,6 @@ class _State:
     reported: _Reported | None = None
     pending: _Pending | None = None
     held: dict[Preset, float] = field(default_factory=dict)
-    fired: set[Preset] = field(default_factory=set)
 
 
 class EpisodeTracker:
@@ -188,7 +189,7 @@ class EpisodeTracker:
             if now - pending.since >= (self._settings.tuning.dwell if label else self._settings.uncertain_after):
                 expression = self._expression(probabilities, label) if label else None
                 yield self._report(state, pending, expression, "low margin", now)
-        yield from self._presets(state, probabilities, now)
+        yield from self._presets(state, label, probabilities, now)
 
     def _smooth(self, state: _State, logits: Logits, now: float) -> NDArray[np.float64]:
         newest = np.array(logits)
@@ -222,29 +223,27 @@ class EpisodeTracker:
         state.reported, state.pending = reported, None
         if expression is None:
             state.held.clear()
-            state.fired.clear()
         kind: EventKind = "appeared" if before is None else "changed" if expression else "uncertain"
         ended = before.span(pending.since) if before else None
         return Change(state.track, kind, expression, now, reported.reason, ended)
 
-    def _presets(self, state: _State, probabilities: NDArray[np.float64], now: float) -> Iterator[Change]:
+    def _presets(
+        self, state: _State, label: str | None, probabilities: NDArray[np.float64], now: float
+    ) -> Iterator[Change]:
+        """The presets that hold now; ``label`` is that of these averaged probabilities, None when it abstains."""
         reported = state.reported
         for preset in self._settings.presets:
-            leads = preset.expression in (reported and reported.label, self._top(probabilities))
-            if not leads or probabilities[self._labels.index(preset.expression)] < preset.min_confidence:
+            expression = preset.expression
+            if label != expression or probabilities[self._labels.index(expression)] < preset.min_confidence:
                 state.held.pop(preset, None)
-                state.fired.discard(preset)
                 continue
-            since = state.held.setdefault(preset, now)
-            if (
-                reported
-                and reported.label == preset.expression
-                and now - since >= preset.for_seconds
-                and preset not in state.fired
-            ):
-                state.fired.add(preset)
-                expression = self._expression(probabilities, preset.expression)
-                yield Change(state.track, "preset", expression, now, None, reported.span(now), preset.name)
+            lasts = now - state.held.setdefault(preset, now) >= preset.for_seconds
+            if lasts and reported and reported.label == expression and preset not in reported.fired:
+                reported.fired.add(preset)
+                span = reported.span(now)
+                yield Change(
+                    state.track, "preset", self._expression(probabilities, expression), now, None, span, preset.name
+                )
 
     def _top(self, probabilities: NDArray[np.float64]) -> str:
         return self._labels[int(probabilities.argmax())]

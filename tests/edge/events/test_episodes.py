@@ -184,6 +184,43 @@ def test_being_uncertain_starts_a_preset_anew() -> None:
     assert [change.kind for change in changes] == kinds
 
 
+def presets_of(script: Script, preset: Preset, dwell: float = 0.2) -> list[float]:
+    """When this preset is reported."""
+    tuning = EventTuning(smoothing=0.1, dwell=dwell, hysteresis=0.1)
+    settings = EpisodeSettings(FER2013_LABELS, tuning, 0.4, 1.0, (preset,))
+    return [change.time for change in changes_of(script, settings) if change.kind == "preset"]
+
+
+def test_a_preset_does_not_count_the_time_in_which_no_expression_was_certain() -> None:
+    at = presets_of(every(0, 5, UNSURE) + every(5, 8, "happy"), SMILE)
+    assert at == [pytest.approx(6.6, abs=0.11)], "1.5 seconds after it could be told"
+
+
+@pytest.mark.parametrize("shown", [UNSURE, "sad"])
+def test_another_answer_interrupts_a_preset_although_the_episode_goes_on(shown: Reading | str) -> None:
+    script = every(0, 1.2, "happy") + every(1.2, 1.6, shown) + every(1.6, 4, "happy")
+    assert briefly(changes_of(script, EpisodeSettings(FER2013_LABELS, EventTuning(0.1, 0.6, 0.1), 0.4, 1.0))) == [
+        ("appeared", "happy")
+    ]
+    assert presets_of(script, SMILE, dwell=0.6) == [pytest.approx(3.2, abs=0.11)]
+
+
+def test_a_preset_comes_once_in_an_episode_however_often_the_confidence_dips() -> None:
+    sure = Preset(name="sure", expression="happy", for_seconds=1.5, min_confidence=0.6)
+    dip = [*every(0, 2.2, shows("happy", 0.7)), *every(2.2, 2.6, shows("happy", 0.5))]
+    dips = [(round(start * 2.6 + now, 3), reading) for start in range(4) for now, reading in dip]
+    assert presets_of(dips, sure) == [1.5]
+    again = every(10.4, 12, "sad") + every(12, 15, "happy")
+    assert presets_of(dips + again, sure) == [1.5, pytest.approx(13.6, abs=0.11)]
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_moment_without_readings_interrupts_neither_an_episode_nor_a_preset(hidden: bool) -> None:
+    """Out of sight, or blurred: what was shown last holds."""
+    without = [] if hidden else every(0.6, 1.5, "blurred")
+    assert presets_of(every(0, 0.6, "happy") + without + every(1.5, 3, "happy"), SMILE) == [1.5]
+
+
 def test_settings_come_before_the_card() -> None:
     assert episode_settings(EventSettings(), (), FER2013_LABELS, TUNING, 0.4) == SETTINGS
     changed = episode_settings(EventSettings(dwell=0.0, threshold=0.1), (SMILE,), FER2013_LABELS, TUNING, 0.4)
