@@ -111,16 +111,16 @@ class MessageSender:
         self._replies.append(reply)
 
     def connected(self, limits: Limits) -> None:
-        """Start over: send again what was in flight, and every retained topic as it is now."""
+        """Start over: send every retained topic as it is now, and try events again that were refused."""
         self._limits = limits
         self._refused.keep(self._poison.is_held)  # the others are tried again
-        self._outbox.start_over()
         self._retained.start_over()
 
     def lost(self, *, blamed: bool) -> None:
-        """Forget what was in flight: it may have arrived or not."""
+        """Forget what was in flight, and send it again: it may have arrived or not."""
         keys = [message.key for message in self._in_flight.values()]
         self._in_flight.clear()
+        self._outbox.start_over()  # now, because the outbox opens its file only while no event is in flight
         poison = self._poison.lost(keys, time.monotonic(), blamed=blamed)
         if isinstance(poison, int):
             self._refused.add(poison, "connections end again and again while one of them is on its way")

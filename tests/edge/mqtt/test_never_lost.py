@@ -102,6 +102,32 @@ def test_a_wrong_password_that_is_then_corrected(persistent_broker: Broker, tmp_
         assert_none_lost(kiosk.published, proxy, listener)
 
 
+def test_the_disk_is_tried_again_while_the_broker_is_away(persistent_broker: Broker, tmp_path: Path) -> None:
+    file = tmp_path / "outbox.db"
+    file.mkdir()  # nothing can be stored there
+    with (
+        proxied(persistent_broker.port) as proxy,
+        persistent_session(persistent_broker) as listener,
+        device(tmp_path, proxy.port) as kiosk,
+    ):
+        kiosk.publish(1)
+        kiosk.wait_until_delivered()
+        persistent_broker.freeze()
+        kiosk.publish(3)
+        wait_until(lambda: proxy.record.first_published() == kiosk.published, 10)
+        proxy.cut()
+        persistent_broker.thaw()
+        kiosk.publish(2)
+        assert not kiosk.outbox.figures.durable
+        file.rmdir()
+        wait_until(lambda: kiosk.outbox.figures.durable, 10)
+        assert (kiosk.outbox.figures.waiting, kiosk.outbox.disk.error) == (5, "")
+        proxy.mend()
+        kiosk.wait_until_delivered()
+        assert_none_lost(kiosk.published, proxy, listener)
+        assert kiosk.outbox.figures.lost == kiosk.outbox.figures.dropped == 0
+
+
 def test_a_full_disk_is_a_counted_published_fault_and_nothing_is_lost(
     persistent_broker: Broker, small_disk: Path
 ) -> None:
