@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from edge.app.announcements import make_announcements
+from edge.app.start_check import check_start
 from edge.camera.sources import is_live
 from edge.errors import AcceleratorError, BundleError, StoreError
 from edge.events.episodes import Change
@@ -137,7 +138,7 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
         _log.warning("privacy.declared_use is empty: say in one sentence what this device is used for")
 
     def reload() -> None:
-        load_settings(config)  # settings that cannot be read must not end a device that works
+        check_start(load_settings(config), os.environ)  # a device that works must not end for one that does not
         service.stop()
 
     capabilities = Capabilities(

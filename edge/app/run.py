@@ -14,9 +14,10 @@ from edge.app.broker_session import BrokerSession, open_broker_session
 from edge.app.frame_loop import FrameLoop, LoopControl
 from edge.app.recording import Recorder
 from edge.app.reporters import AggregateReport, EventReporter, PerEventReport, ReportStrategy
+from edge.app.start_check import load_exporter
 from edge.app.summary import ContactSheet, Summary, show_at_end
 from edge.camera.sources import is_live, with_source
-from edge.errors import DeliveryError, FerEdgeError, SettingsError, UsageError
+from edge.errors import DeliveryError, FerEdgeError, UsageError
 from edge.events.factory import EventFactory
 from edge.model.classifier import CardTerms
 from edge.model.loader import DeployedModel, open_deployed_model
@@ -136,12 +137,8 @@ def _metrics(settings: MetricsSettings, counters: RunCounters, session: BrokerSe
     if not settings.enabled:
         yield
         return
-    try:
-        from edge.monitoring.prometheus import PrometheusExporter  # noqa: PLC0415  an extra that few install
-    except ImportError as error:
-        raise SettingsError(f"metrics.enabled: {error}. Install it: pip install 'fer-edge[metrics]'") from error
     delivery = session.publisher.figures if session else None
-    with contextlib.closing(PrometheusExporter(settings, counters, delivery)):
+    with contextlib.closing(load_exporter()(settings, counters, delivery)):
         yield
 
 

@@ -308,6 +308,29 @@ def test_a_reload_just_after_the_start_is_refused_and_nothing_ends(broker: Broke
 
 
 @pytest.mark.slow
+def test_a_reload_for_settings_that_cannot_start_ends_nothing(broker: Broker, kiosk: Starting) -> None:
+    with listening(broker.port) as listener:
+        running = kiosk()
+        wait_until(lambda: listener.of("statistics"), 60)
+        time.sleep(30)  # before, every reload is refused
+        sound = running.config.read_text()
+        running.write(f'{sound}[[preset]]\nname = "smile"\nexpression = "hapy"\n')
+        listener.send("command/reload", '{"id":"wrong"}')
+        wait_until(lambda: replies(listener, "reload"), 10)
+        reply = replies(listener, "reload")[0]
+        assert (reply["ok"], reply["error"]) == (False, "failed")
+        assert "preset 'smile': the model student has no expression 'hapy'" in reply["sentence"]
+        assert running.process
+        assert running.process.poll() is None
+        running.write(f'{sound}[[preset]]\nname = "smile"\nexpression = "happy"\n')
+        listener.send("command/reload", '{"id":"right"}')
+        wait_until(lambda: len(replies(listener, "reload")) == 2, 10)
+        assert replies(listener, "reload")[1]["ok"]
+        running.process.communicate(timeout=20)
+        assert running.process.returncode == 0
+
+
+@pytest.mark.slow
 def test_nothing_but_outbox_state_and_sockets_is_written_and_no_picture_leaves(
     broker: Broker, kiosk: Starting, tmp_path: Path
 ) -> None:
