@@ -16,8 +16,8 @@ class RunCounters(FrameObserver):
     """``frames_dropped`` adds up over every opening of the camera; ``events`` are by kind and expression.
 
     ``last_frame`` is in seconds since 1970; ``model`` has name, sha256 and runtime of the one that runs, and
-    ``model_ok`` says whether it is the chosen one and gives its golden outputs. Without ``individuals`` nothing is
-    counted that describes single faces.
+    ``model_ok`` says whether it is the chosen one and gives its golden outputs. Both, and ``is_paused``, are None until
+    they are known. Without ``individuals`` nothing is counted that describes single faces.
     """
 
     failed_starts: int = 0
@@ -26,14 +26,14 @@ class RunCounters(FrameObserver):
     frames: int = 0
     faces: int = 0
     frames_dropped: int = 0
-    is_paused: bool = False
+    is_paused: bool | None = None
     is_too_dark: bool = False
-    last_frame: float = 0.0
+    last_frame: float | None = None
     stage_seconds: dict[str, float] = field(default_factory=dict)
     events: Counter[tuple[str, str]] = field(default_factory=Counter)
     accelerator: str = ""
     model: dict[str, str] = field(default_factory=dict)
-    model_ok: bool = False
+    model_ok: bool | None = None
     _dropped: int = 0
 
     def deployed(self, deployed: DeployedModel) -> None:

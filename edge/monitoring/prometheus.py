@@ -66,11 +66,12 @@ class PrometheusExporter(Collector):
             events.add_metric(labels, count)
         yield events
         yield _gauge("faces", "Faces in view", counters.faces)
-        yield _gauge("paused", "1 while the camera is closed on purpose", counters.is_paused)
+        yield from _if_known("paused", "1 while the camera is closed on purpose", counters.is_paused)
         yield _gauge("too_dark", "1 while it is too dark to find faces", counters.is_too_dark)
-        yield _gauge("last_frame_timestamp_seconds", "When the last frame was seen", counters.last_frame)
+        yield from _if_known("last_frame_timestamp_seconds", "When the last frame was seen", counters.last_frame)
         yield _gauge("failed_starts", "Starts before this one, in a row, that did not last", counters.failed_starts)
-        yield _gauge("model_ok", "1 when the chosen model runs and gives its golden outputs", counters.model_ok)
+        about = "1 when the chosen model runs and gives its golden outputs"
+        yield from _if_known("model_ok", about, counters.model_ok)
         model = counters.model
         info = GaugeMetricFamily(f"{PREFIX}_model_info", "The model that runs", labels=tuple(model))
         if model:
@@ -86,10 +87,10 @@ class PrometheusExporter(Collector):
 
 
 def _board() -> Iterator[Metric]:
-    if (degrees := hardware.temperature()) is not None:
-        yield _gauge("temperature_celsius", "Of the processor", degrees)
-    if (throttled := hardware.throttled_now()) is not None:
-        yield _gauge("throttled", "1 while the firmware limits the board because of power or heat", bool(throttled))
+    yield from _if_known("temperature_celsius", "Of the processor", hardware.temperature())
+    about = "1 while the firmware limits the board because of power or heat"
+    throttled = hardware.throttled_now()
+    yield from _if_known("throttled", about, None if throttled is None else bool(throttled))
     if (written := hardware.bytes_written()) is not None:
         yield _counter("written_bytes", "What this process made the kernel send to disks", written)
 
@@ -106,6 +107,12 @@ def _delivery(delivery: DeliveryFigures) -> Iterator[Metric]:
     )
     yield _counter("events_refused", "Events that the broker refused", delivery.refused)
     yield _gauge("fault_code", "Code of the retained fault, 0 when there is none", delivery.fault or 0)
+
+
+def _if_known(name: str, about: str, value: float | None) -> Iterator[Metric]:
+    """A gauge; none for None, so that no alarm takes what is not known yet for a fault."""
+    if value is not None:
+        yield _gauge(name, about, value)
 
 
 def _gauge(name: str, about: str, value: float) -> Metric:

@@ -1,5 +1,6 @@
 """Metrics as Prometheus reads them, from a real process, and the dashboard that shows them."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -11,8 +12,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge.errors import SettingsError
-from edge.model.bundle import DEFAULT
+from edge.model.bundle import DEFAULT, find_bundle, open_bundle
+from edge.model.classifier import Classifier
 from edge.monitoring.counters import RunCounters
+from edge.monitoring.observer import LoopStatus
 from edge.monitoring.prometheus import PrometheusExporter
 from edge.settings import MetricsSettings
 from tests.conftest import ROOT, free_port, wait_until
@@ -110,6 +113,19 @@ def test_an_address_in_use_is_an_error_that_names_it() -> None:
         PrometheusExporter(settings, RunCounters())
     first.close()
     PrometheusExporter(settings, RunCounters()).close()
+
+
+def test_a_start_does_not_look_like_a_fault() -> None:
+    """Alarms of the page compare these, and a start takes seconds."""
+    settings, counters = MetricsSettings(enabled=True, port=free_port()), RunCounters(clock=lambda: 5.0)
+    names = {"fer_edge_last_frame_timestamp_seconds", "fer_edge_model_ok", "fer_edge_paused"}
+    with contextlib.closing(PrometheusExporter(settings, counters)):
+        assert names.isdisjoint(scrape(settings.port))
+        assert "fer_edge_frames_total" in scrape(settings.port)
+        counters.paused(LoopStatus(Classifier(open_bundle(find_bundle(DEFAULT))), {}, 0))
+        assert scrape(settings.port)["fer_edge_paused"] == [({}, 1.0)]
+        counters.last_frame, counters.model_ok = 5.0, False
+        assert names <= set(scrape(settings.port))
 
 
 def test_the_unit_lets_the_page_be_served() -> None:
