@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from edge.app.recording import Recorder
+from edge.errors import StoreError
 from edge.events.aggregate import AggregateCounter, IntervalCounts
 from edge.events.episodes import Change
 from edge.events.factory import EventFactory, to_json
@@ -14,6 +15,7 @@ from edge.pipeline import FrameResult
 from edge.records import Event
 from edge.settings import PrivacySettings
 from edge.system.clock import Moment, TimeOrigin, moment
+from edge.system.shutdown import discard_stdout
 
 
 class ReportStrategy(Protocol):
@@ -33,7 +35,7 @@ class PerEventReport:
 
     def __init__(self, factory: EventFactory, publisher: MqttPublisher | None) -> None:
         self._factory = factory
-        self._publish: Callable[[Event], None] = publisher.publish_event if publisher else _print
+        self._publish: Callable[[Event], None] = publisher.publish_event if publisher else print_message
 
     def report(self, changes: Sequence[Change], time: float, moment: Callable[[], Moment]) -> None:
         """Report each change by itself."""
@@ -50,7 +52,7 @@ class AggregateReport:
     def __init__(self, factory: EventFactory, privacy: PrivacySettings, publisher: MqttPublisher | None) -> None:
         self._factory = factory
         self._counter = AggregateCounter(privacy)
-        self._publish: Callable[[Aggregate], None] = publisher.publish_aggregate if publisher else _print
+        self._publish: Callable[[Aggregate], None] = publisher.publish_aggregate if publisher else print_message
 
     def report(self, changes: Sequence[Change], time: float, moment: Callable[[], Moment]) -> None:
         """Count the changes; report an interval that has ended."""
@@ -103,5 +105,12 @@ class EventReporter(FrameObserver):
         self._strategy.finish(self._time, lambda: now)
 
 
-def _print(message: Event | Aggregate) -> None:
-    print(to_json(message).decode(), flush=True)
+def print_message(message: Event | Aggregate) -> None:
+    """Print it as a line. Raises StoreError when stdout cannot take it, and BrokenPipeError when nobody reads it."""
+    try:
+        print(to_json(message).decode(), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_stdout()
+        raise StoreError(f"stdout: cannot be written: {error.strerror}") from error

@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from edge.app.recording import events_of
-from edge.events.factory import to_json
+from edge.app.reporters import print_message
 from edge.settings import load_settings
 
 
@@ -11,5 +11,5 @@ def replay(arguments: Namespace) -> int:
     """Carry out ``fer-edge replay``. Without settings the events are byte for byte those of the recorded run."""
     settings = load_settings(arguments.config) if arguments.config else None
     for event in events_of(arguments.recording, settings):
-        print(to_json(event).decode(), flush=True)
+        print_message(event)
     return 0

@@ -30,8 +30,13 @@ def guarded(program: str, action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit would complain
+        discard_stdout()
         return 0
+
+
+def discard_stdout() -> None:
+    """Lose what is still buffered for stdout, which cannot be written: the flush at exit would fail with it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def is_camera_hanging() -> bool:

@@ -87,6 +87,23 @@ def test_a_closed_pipe_takes_nothing_from_the_sheet(tmp_path: Path) -> None:
     assert_shown(tmp_path, stderr)
 
 
+@pytest.mark.parametrize("command", ["run", "replay"])
+def test_a_full_disk_behind_stdout_is_named(tmp_path: Path, command: str) -> None:
+    """Nothing is left for the flush at exit to fail with."""
+    words = ["run", "--source", "demo"]
+    if command == "replay":
+        recording = str(tmp_path / "visits.jsonl")
+        subprocess.run([FER_EDGE, *words, "--record", recording], check=True, capture_output=True, timeout=60)
+        words = ["replay", recording]
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [FER_EDGE, *words], check=False, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert ended.returncode == 18, ended.stderr
+    assert ended.stderr.endswith("fer-edge: error: stdout: cannot be written: No space left on device\n")
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_source_that_does_not_open_leaves_an_earlier_sheet_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "sheet.png").write_bytes(b"earlier")
     process = start(tmp_path, "--source", "absent.mp4")
