@@ -118,6 +118,10 @@ class Run:
         except (OSError, ValueError) as error:
             raise UsageError(f"{folder / BEST_WEIGHTS}: not the weights of {self.recipe.model}: {error}") from error
 
+    def is_finished(self, folder: Path) -> bool:
+        """Whether its training has ended. A mean has no ``best`` epoch either, but no history."""
+        return self.best is not None or not read_history(folder)
+
     def as_sources(self, folder: Path) -> tuple[Source, ...]:
         """The run's network as what another is made of, and what it was made of itself."""
         reached = f"{self.measured} {self.best.accuracy:.2%}" if self.best else "no epoch measured"
