@@ -24,6 +24,7 @@ from export.build.measured import (
     split_figures,
 )
 from export.build.writing import check_writable
+from export.quantization import legacy_runtime
 from export.quantization.bias_correction import correct_biases
 from export.quantization.convert import convert, quantize_post_training, train_quantized
 from export.quantization.errors import ConversionError
@@ -78,9 +79,11 @@ def make_bundle(folder: Path, data: Sequence[Path], choices: BundleChoices) -> C
 
     The quantization-aware training is kept beside the run, and continued when it was interrupted. Raises UsageError
     when ``choices.out`` is in use, the run is not finished or the data is not what it was trained on, ConversionError
-    when the network cannot become int8, ParityError when its forms disagree.
+    when the network cannot become int8, ParityError when its forms disagree, LegacyRuntimeError when the older runtime
+    cannot be installed.
     """
     check_writable(choices.out)
+    legacy_runtime.prepare()
     export = _quantize(folder, data)
     facts = NetworkFacts(
         name=export.run.recipe.name,
