@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from edge.cli.arguments import Once
+from edge.cli.arguments import Once, whole_number
 from edge.model.preprocessing import CROP_MARGIN
 from edge.system.shutdown import guarded
 from export.help_texts import (
@@ -206,7 +206,7 @@ def _add_measurements(add: _Add) -> None:
     )
     episodes.add_argument(
         "--faces",
-        type=_count,
+        type=whole_number(0),
         default=60,
         metavar="N",
         help="number of sequences with a constant expression, and at most as many with a change (default: %(default)s)",
@@ -270,7 +270,7 @@ def _add_compile(add: _Add) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=whole_number(1),
         default=180,
         metavar="S",
         help="seconds that the compiler may take (default: %(default)s)",
@@ -302,7 +302,7 @@ def _add_add_tpu(add: _Add) -> None:
 def _add_allowed_cpu_ops(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-cpu-ops",
-        type=_count,
+        type=whole_number(0),
         default=0,
         metavar="N",
         help="number of ops that may stay on the CPU (default: %(default)s)",
@@ -315,7 +315,9 @@ def _add_scenes(add: _Add) -> None:
     )
     clips.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the videos")
     clips.add_argument("--data", type=Path, action=Once, metavar="PATH", help="FER2013; adds the scene `faces`")
-    clips.add_argument("--seed", type=_count, default=1, metavar="N", help="random seed (default: %(default)s)")
+    clips.add_argument(
+        "--seed", type=whole_number(0), default=1, metavar="N", help="random seed (default: %(default)s)"
+    )
     clips.add_argument(
         "--scene",
         action="append",
@@ -333,9 +335,15 @@ def _add_scenes(add: _Add) -> None:
     margin.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, or the name of a bundled model")
     margin.add_argument("--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013")
     margin.add_argument(
-        "--faces", type=_count, default=0, metavar="N", help="use only N faces, drawn by the seed (default: 0, all)"
+        "--faces",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="use only N faces, drawn by the seed (default: 0, all)",
     )
-    margin.add_argument("--seed", type=_count, default=1, metavar="N", help="random seed (default: %(default)s)")
+    margin.add_argument(
+        "--seed", type=whole_number(0), default=1, metavar="N", help="random seed (default: %(default)s)"
+    )
     margin.add_argument(
         "--followed", action="store_true", help="detect faces as `fer-edge run` does, and track them for half a second"
     )
@@ -361,22 +369,8 @@ def _margin(text: str) -> float:
     return margin
 
 
-def _seconds(text: str) -> int:
-    seconds = int(text)
-    if seconds < 1:
-        raise argparse.ArgumentTypeError("must be at least 1 second")
-    return seconds
-
-
 def _positive(text: str) -> float:
     seconds = float(text)
     if not seconds > 0:
         raise argparse.ArgumentTypeError("must be more than 0")
     return seconds
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise argparse.ArgumentTypeError("must be 0 or more")
-    return count

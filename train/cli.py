@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.cli.arguments import Once
+from edge.cli.arguments import Once, whole_number
 from edge.errors import UsageError
 from edge.system.shutdown import exit_if_camera_hangs, guarded
 from train import recipes
 from train.network_cli import add_network_commands
+from train.outputs import check_output
 from train.plans import PLANS, find_plan
 from train.progress import Progress, print_line
 from train.recipes import RECIPES, Recipe, customize, find_recipe
@@ -165,6 +166,7 @@ def _twins(arguments: argparse.Namespace) -> int:
     from train.data.twin_search import search_twins  # noqa: PLC0415
     from train.data.twins import write_list  # noqa: PLC0415
 
+    check_output(arguments.out)
     data = read_cached(arguments.data)
     training = data.faces(Split.TRAINING)
     measured = data.faces(next((split for split in MEASURED if split in data.splits), Split.PUBLIC))
@@ -182,6 +184,7 @@ def _bank(arguments: argparse.Namespace) -> int:
     start_tensorflow()
     from train.evaluation.predictors import make_teacher_bank  # noqa: PLC0415  TensorFlow
 
+    check_output(arguments.out)
     bank = make_teacher_bank(arguments.teacher, arguments.data, arguments.views, arguments.seed)
     bank.save(arguments.out)
     print(
@@ -356,11 +359,15 @@ def _add_bank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", d
     bank.add_argument("teacher", type=Path, metavar="RUN|BUNDLE", help="a run folder, or a bundle's folder or name")
     bank.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file to write")
     bank.add_argument(
-        "--views", type=int, default=8, metavar="K", help="augmented views per face (default: %(default)s)"
+        "--views",
+        type=whole_number(1, 1000),
+        default=8,
+        metavar="K",
+        help="augmented views per face (default: %(default)s)",
     )
     bank.add_argument(
         "--seed",
-        type=int,
+        type=whole_number(0),
         default=1,
         help="random seed of the views; teachers that one recipe averages need the same (default: %(default)s)",
     )
@@ -373,7 +380,7 @@ def _add_judge(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     judge.add_argument("--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013, in any form")
     judge.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file to write")
     judge.add_argument(
-        "--samples", type=int, default=120_000, metavar="N", help="patches on faces (default: %(default)s)"
+        "--samples", type=whole_number(10), default=120_000, metavar="N", help="patches on faces (default: %(default)s)"
     )
-    judge.add_argument("--epochs", type=int, default=10, metavar="N", help="(default: %(default)s)")
-    judge.add_argument("--seed", type=int, default=1, help="random seed (default: %(default)s)")
+    judge.add_argument("--epochs", type=whole_number(1), default=10, metavar="N", help="(default: %(default)s)")
+    judge.add_argument("--seed", type=whole_number(0), default=1, help="random seed (default: %(default)s)")

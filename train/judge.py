@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from edge.errors import UsageError
 from edge.evaluation.fer2013 import Split, read_faces
 from edge.records import Gray
 from edge.vision.judge import FACE_SCORE, INPUT_SIDE, STRIDE, FaceJudge, Floats, normalized
 from train.data.judge_samples import JudgeSamples, face_samples, other_samples
+from train.outputs import check_output, writing
 
 _FILTERS: Final = ((16, 5), (32, 3), (64, 3))
 _HIDDEN: Final = 64
@@ -30,10 +30,9 @@ _WEIGHTS: Final = (1.5, 1.5, 2.5, 0.8)  # in the loss: right, down, size, roll
 def train_judge(data: Path, out: Path, samples: int, epochs: int, seed: int) -> float:
     """Train on FER2013's training faces, and write the weights. Returns the recall at one false patch in 1000.
 
-    Raises UsageError when the folder of ``out`` does not exist.
+    Raises UsageError when ``out`` cannot be written.
     """
-    if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: there is no folder {out.parent}")
+    check_output(out)
     faces, rng = read_faces(data, Split.TRAINING).pixels, np.random.default_rng(seed)
     keras.utils.set_random_seed(seed)
     drawn = face_samples(faces, samples, rng) + other_samples(faces, samples // 2, rng)
@@ -41,7 +40,8 @@ def train_judge(data: Path, out: Path, samples: int, epochs: int, seed: int) -> 
     weights = _trained(drawn + other_samples(faces, samples // 4, rng, first), epochs)
     halves: dict[str, Any] = {name: array.astype(np.float16) for name, array in weights.items()}
     recall = calibrate(halves, faces, min(samples, 20_000), seed)
-    np.savez_compressed(out, **halves)
+    with writing(out), out.open("wb") as file:
+        np.savez_compressed(file, **halves)
     return recall
 
 

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from edge.cli.arguments import Once
 from edge.cli.main import add_pictures, add_source, add_watching
+from train.outputs import check_output
 from train.startup import start_tensorflow
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -48,6 +49,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from edge.evaluation.fer2013 import measured_split, read_faces  # noqa: PLC0415
     from train.evaluation.evaluate import as_json, evaluate, format_evaluation  # noqa: PLC0415
 
+    if arguments.out:
+        check_output(arguments.out)
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
     evaluation = evaluate(arguments.predictors, faces, arguments.tta, arguments.keep, arguments.votes)
     if arguments.out:

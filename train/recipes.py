@@ -24,11 +24,25 @@ resnet50-vggface   vggface                -      not measured: weights not avail
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Final, Literal, get_origin, get_type_hints
+from typing import Annotated, Final, Literal, get_origin, get_type_hints
 
 import msgspec
+from msgspec import Meta
 
 from edge.errors import UsageError, nearest
+
+# `customize` checks these bounds. They keep out what no training survives, not what is unwise.
+_Epochs = Annotated[int, Meta(ge=1, le=10_000)]
+_EpochsOrNone = Annotated[int, Meta(ge=0, le=10_000)]
+_Batch = Annotated[int, Meta(ge=1, le=100_000)]
+_Side = Annotated[int, Meta(ge=8, le=48)]
+_Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # of numpy
+_Rate = Annotated[float, Meta(ge=0, le=10)]
+_Weight = Annotated[float, Meta(ge=0, le=100)]
+_Strength = Annotated[float, Meta(ge=0, le=4)]  # at more, contrast and scale may become negative
+_Share = Annotated[float, Meta(ge=0, le=1)]
+_Dropout = Annotated[float, Meta(ge=0, lt=1)]
+_Temperature = Annotated[float, Meta(gt=0, le=1000)]
 
 
 @dataclass(frozen=True)
@@ -53,34 +67,34 @@ class Recipe:
 
     name: str
     model: str
-    epochs: int
-    head_epochs: int = 0
-    head_learning_rate: float = 1e-3
-    batch: int = 64
+    epochs: _Epochs
+    head_epochs: _EpochsOrNone = 0
+    head_learning_rate: _Rate = 1e-3
+    batch: _Batch = 64
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 1e-3
-    warmup: int = 1
+    learning_rate: _Rate = 1e-3
+    warmup: _EpochsOrNone = 1
     schedule: Literal["cosine", "plateau"] = "cosine"
-    plateau_factor: float = 0.1
-    plateau_patience: int = 4
-    weight_decay: float = 0.02
-    dropout: float = 0.3
-    augmentation: float = 1.0
-    degradation: float = 0.0
-    label_smoothing: float = 0.1
+    plateau_factor: _Share = 0.1
+    plateau_patience: _Epochs = 4
+    weight_decay: _Share = 0.02
+    dropout: _Dropout = 0.3
+    augmentation: _Strength = 1.0
+    degradation: _Share = 0.0
+    label_smoothing: _Share = 0.1
     class_balance: bool = False
-    mixup: float = 0.0
-    votes: float = 0.0
+    mixup: _Weight = 0.0
+    votes: _Weight = 0.0
     teachers: tuple[str, ...] = ()
-    distillation: float = 0.7
-    temperature: float = 3.0
-    ema: float = 0.999
-    patience: int = 0
+    distillation: _Share = 0.7
+    temperature: _Temperature = 3.0
+    ema: _Share = 0.999
+    patience: _EpochsOrNone = 0
     monitor: Literal["accuracy", "loss"] = "accuracy"
-    small_epochs: int = 0
-    small_side: int = 32
+    small_epochs: _EpochsOrNone = 0
+    small_side: _Side = 32
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    seed: int = 1
+    seed: _Seed = 1
 
     @property
     def all_epochs(self) -> int:
@@ -223,9 +237,10 @@ def find_recipe(name: str) -> Recipe:
 def customize(recipe: Recipe, assignments: list[str]) -> Recipe:
     """A copy of a recipe with ``key=value`` assignments applied; each value is converted to the key's type.
 
-    Raises UsageError with the nearest key, or with what the key takes.
+    Raises UsageError with the nearest key, or with what the key takes. Whether there is a network called ``model`` only
+    train.models.registry knows, which loads TensorFlow.
     """
-    types = {key: of for key, of in get_type_hints(Recipe).items() if key != "name"}
+    types = {key: of for key, of in get_type_hints(Recipe, include_extras=True).items() if key != "name"}
     changes: dict[str, object] = {}
     for assignment in assignments:
         key, _, value = assignment.partition("=")

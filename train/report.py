@@ -12,11 +12,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures, ReliabilityDiagram, measure, reliability_diagram
 from edge.labels import FER2013_LABELS
 from edge.model.preprocessing import softmax
+from train.outputs import writing
 
 if TYPE_CHECKING:  # it loads TensorFlow, which takes seconds and is not needed to draw
     from train.checkpoints import Epoch
@@ -87,10 +87,9 @@ def classifier_sections(figures: Figures, diagram: ReliabilityDiagram) -> list[t
 
 def draw_confusion(figures: Figures, file: Path) -> None:
     """Write the confusion matrix alone, as SVG. Raises UsageError when the file cannot be written."""
-    try:
-        file.write_text(draw_svg(lambda figure: _confusion(figure, figures), 6, 5))
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be written: {error.strerror}") from error
+    drawn = draw_svg(lambda figure: _confusion(figure, figures), 6, 5)
+    with writing(file):
+        file.write_text(drawn)
 
 
 def draw_svg(draw: Callable[[Figure], None], width: float, height: float) -> Markup:

@@ -29,7 +29,7 @@ from train.init.from_bundle import bundle_sources, load_bundle_weights
 from train.init.net2net import initialize_function_preserving
 from train.init.pretrained import load_weights, weights_sources
 from train.init.pruning import prune_filters
-from train.models.registry import MODELS
+from train.models.registry import MODELS, find_architecture
 from train.progress import print_line
 from train.recipes import RECIPES, Recipe, assignments_of
 from train.report import write_report
@@ -43,7 +43,7 @@ from train.sources import (
     sources_of_lines,
     votes_source,
 )
-from train.trainer import build_in_float32, configure_keras, fit, measure_in_float32, predict_logits
+from train.trainer import build_in_float32, check_recipe, configure_keras, fit, measure_in_float32, predict_logits
 
 _RUN = "run.json"
 _LARGEST_FILE: Final = 1_000_000  # bytes; a whole one has a few thousand
@@ -118,6 +118,10 @@ class Run:
         except (OSError, ValueError) as error:
             raise UsageError(f"{folder / BEST_WEIGHTS}: not the weights of {self.recipe.model}: {error}") from error
 
+    def is_finished(self, folder: Path) -> bool:
+        """Whether its training has ended. A mean has no ``best`` epoch either, but no history."""
+        return self.best is not None or not read_history(folder)
+
     def as_sources(self, folder: Path) -> tuple[Source, ...]:
         """The run's network as what another is made of, and what it was made of itself."""
         reached = f"{self.measured} {self.best.accuracy:.2%}" if self.best else "no epoch measured"
@@ -168,8 +172,8 @@ class PreparedRun:
 def check_inputs(recipe: Recipe, inputs: RunInputs) -> "InitialWeights":
     """The weights that a run of ``recipe`` starts from.
 
-    Raises UsageError when the recipe's network cannot start from them, and when the recipe needs votes and ``inputs``
-    has none.
+    Raises UsageError when there is no such network or it cannot start from them, and when the recipe needs votes and
+    ``inputs`` has none.
     """
     if recipe.votes and inputs.votes is None:
         raise UsageError(f"recipe {recipe.name} learns from FERPlus: give --votes fer2013new.csv, or --set votes=0")
@@ -187,7 +191,10 @@ def prepare_run(recipe: Recipe, inputs: RunInputs, splits: Splits) -> PreparedRu
 
 
 def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run:
-    """Train a run into ``folder``, or continue it there. Raises UsageError when the folder holds another run."""
+    """Train a run into ``folder``, or continue it there.
+
+    Raises UsageError when the folder holds another run, and when the recipe does not fit the faces or the network.
+    """
     run, splits = prepared.run, prepared.splits
     recipe = run.recipe
     if workers.chief:
@@ -196,6 +203,9 @@ def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run
     configure_keras(recipe)
     with workers.strategy.scope():
         model = MODELS[recipe.model].build(recipe.dropout)
+        check_recipe(
+            model, recipe, len(prepared.training)
+        )  # before run.json: the folder stays free for a right command
         prepared.weights.load(model, statistics_faces(splits.training))
         model = workers.synchronized(model)
     if prepared.weights.sources:
@@ -233,7 +243,7 @@ class InitialWeights:
 
 def _initial_weights(recipe: Recipe, weights: str) -> InitialWeights:
     """The weights that ``--weights`` names. Raises UsageError when the recipe's network cannot start from them."""
-    architecture = MODELS[recipe.model]
+    architecture = find_architecture(recipe.model)
     found = find_trained(weights)
     if found is None:
         return InitialWeights(

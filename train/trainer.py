@@ -23,7 +23,7 @@ from train.checkpoints import BEST_WEIGHTS, Epoch, RunFolder, read_history
 from train.data.batches import Batch, TrainingSet, batches
 from train.data.ferplus import VOTES
 from train.distributed import Workers
-from train.models.registry import MODELS
+from train.models.registry import MODELS, find_architecture
 from train.progress import Progress, print_line
 from train.recipes import Recipe
 from train.schedules import Stage, epochs_since_best, learning_rate, stages
@@ -43,13 +43,26 @@ def configure_keras(recipe: Recipe) -> None:
 
 
 def build_in_float32(recipe: Recipe) -> Any:
-    """The recipe's network in float32, whatever precision the recipe trains in."""
+    """The recipe's network in float32, whatever precision the recipe trains in.
+
+    Raises UsageError when there is no such network.
+    """
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
     try:
-        return MODELS[recipe.model].build(recipe.dropout)
+        return find_architecture(recipe.model).build(recipe.dropout)
     finally:
         keras.mixed_precision.set_global_policy(policy)
+
+
+def check_recipe(model: Any, recipe: Recipe, faces: int) -> None:
+    """Raise UsageError when ``recipe`` cannot train ``model``, its network, on that many faces."""
+    if faces < recipe.batch:
+        raise UsageError(f"{faces:,} training faces are fewer than one batch of {recipe.batch:,}")
+    if recipe.head_epochs and not MODELS[recipe.model].freeze:
+        raise UsageError(f"head_epochs={recipe.head_epochs}: {recipe.model} has no pretrained backbone to freeze")
+    if recipe.small_epochs:
+        _accept_input_size(model, recipe.small_side)
 
 
 def fit(
@@ -64,13 +77,9 @@ def fit(
 
     Epochs are measured in float32, because the weights are evaluated and exported in float32: in bfloat16 a ResNet50
     was right about a dozen more of PublicTest's faces. ``folder`` receives the history, the best weights, a TensorBoard
-    log and a checkpoint per epoch. An interrupted run in it is continued. Raises UsageError when the recipe does not
-    fit the faces or the network, and CheckpointError when the folder cannot be written.
+    log and a checkpoint per epoch. An interrupted run in it is continued. ``check_recipe`` must have passed. Raises
+    CheckpointError when the folder cannot be written.
     """
-    if len(training) < recipe.batch:
-        raise UsageError(f"{len(training)} training faces are fewer than one batch of {recipe.batch}")
-    if recipe.head_epochs and not MODELS[recipe.model].freeze:
-        raise UsageError(f"head_epochs={recipe.head_epochs}: {recipe.model} has no pretrained backbone to freeze")
     return _Training(model, recipe, training, public, RunFolder(folder, workers or Workers())).run()
 
 

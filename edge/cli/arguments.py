@@ -1,8 +1,23 @@
 """Kinds of command-line arguments that several programs share."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+
+def whole_number(least: int, most: int = 2**32 - 1) -> Callable[[str], int]:
+    """The type of an argument that is a whole number from ``least`` to ``most``, by default the largest seed."""
+
+    def convert(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from {least} to {most}")
+        return number
+
+    return convert
 
 
 class Once(argparse.Action):

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own errors say what OpenCV and FFmpeg would print
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-from edge.cli.arguments import Once
+from edge.cli.arguments import Once, whole_number
 from edge.system.memory_dump import forbid_memory_dumps
 from edge.system.shutdown import exit_if_camera_hangs, guarded
 
@@ -285,7 +285,7 @@ def _add_bench(commands: Commands) -> None:
     )
     bench.add_argument(
         "--starts",
-        type=_positive,
+        type=whole_number(1, 99_999),
         default=3,
         metavar="N",
         help="how often to start `fer-edge run`, to measure its memory and the time to its first event (default: 3)",
@@ -295,12 +295,6 @@ def _add_bench(commands: Commands) -> None:
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text) <= 65_535):
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 0 to 65535")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 6 and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no count: give a whole number from 1 to 99999")
     return int(text)
 
 

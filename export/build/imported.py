@@ -30,6 +30,7 @@ from export.importing.rewrite import for_devices
 from export.importing.runner import BroughtNetwork, for_each_face
 from export.importing.scaling import PixelScaling, candidates, parse_scaling, prepare
 from export.importing.source import SourceNetwork, read_source
+from export.quantization import legacy_runtime
 from export.quantization.parity import NetworkForm
 from export.tflite_graph import count_macs, count_parameters, read_graph
 
@@ -77,6 +78,7 @@ def import_network(arguments: Namespace) -> int:
     given = _scaling(arguments.input)
     _check_name(arguments.out)
     check_writable(arguments.out)
+    legacy_runtime.prepare()
     source = read_source(arguments.model, labels)
     _tell(f"{source.path}: {source.kind}, {source.face}, {len(labels)} labels")
     data = _read(arguments.data, labels)

@@ -1,5 +1,6 @@
 """Make a bundle of a run: quantize its network by every method that it allows, measure all, and take the best."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.model.bundle import Card
 from edge.model.classifier import Network
@@ -22,17 +24,21 @@ from export.build.measured import (
     split_figures,
 )
 from export.build.writing import check_writable
+from export.quantization import legacy_runtime
 from export.quantization.bias_correction import correct_biases
 from export.quantization.convert import convert, quantize_post_training, train_quantized
 from export.quantization.errors import ConversionError
 from export.quantization.parity import NetworkForm
 from export.quantization.prepare import prepare_network
+from train.checkpoints import BEST_WEIGHTS
 from train.data.dataset import Splits
 from train.models.registry import macs
 from train.progress import print_line
 from train.run import Run
+from train.sources import sha256_of
 from train.trainer import predict_logits
 
+_START: Final = "start.sha256"  # in the folder of the quantization-aware training: the weights that it began with
 _LICENCE: Final = "Apache-2.0 for the code; its sources have terms of their own, see origin"
 _LIMITS: Final = (
     "Trained on frontal, mostly posed or newsworthy faces found on the web at 48x48 pixels, of people nobody asked or "
@@ -72,10 +78,12 @@ def make_bundle(folder: Path, data: Sequence[Path], choices: BundleChoices) -> C
     """Turn the training run in ``folder`` into a bundle; returns its card.
 
     The quantization-aware training is kept beside the run, and continued when it was interrupted. Raises UsageError
-    when ``choices.out`` is in use or the data is not what the run was trained on, ConversionError when the network
-    cannot become int8, ParityError when its forms disagree.
+    when ``choices.out`` is in use, the run is not finished or the data is not what it was trained on, ConversionError
+    when the network cannot become int8, ParityError when its forms disagree, LegacyRuntimeError when the older runtime
+    cannot be installed.
     """
     check_writable(choices.out)
+    legacy_runtime.prepare()
     export = _quantize(folder, data)
     facts = NetworkFacts(
         name=export.run.recipe.name,
@@ -91,10 +99,14 @@ def make_bundle(folder: Path, data: Sequence[Path], choices: BundleChoices) -> C
 def _quantize(folder: Path, data: Sequence[Path]) -> _Export:
     """Quantize a run's network by every method that it allows."""
     run = Run.load(folder)
+    if not run.is_finished(folder):
+        raise UsageError(
+            f"{folder}: the run is not finished. Continue it with the command that began it: {run.command}"
+        )
     splits = run.faces(folder, data)
     model = run.model(folder)
     candidates = []
-    for method, file, source in _conversions(run, model, splits, folder / "qat"):
+    for method, file, source in _conversions(run, model, splits, folder):
         int8 = Network(file, method)
         logits = np.stack([int8.logits(face) for face in splits.public.pixels])
         candidates.append(_Candidate(method, file, int8, logits, predict_logits(source, splits.public.pixels)))
@@ -102,7 +114,7 @@ def _quantize(folder: Path, data: Sequence[Path]) -> _Export:
     return _Export(run, int(model.count_params()), macs(model), splits.public, float_logits, tuple(candidates))
 
 
-def _conversions(run: Run, model: Any, splits: Splits, qat: Path) -> Iterator[tuple[str, bytes, Any]]:
+def _conversions(run: Run, model: Any, splits: Splits, folder: Path) -> Iterator[tuple[str, bytes, Any]]:
     """Each method with its int8 file and the Keras network of it.
 
     Quantization-aware training takes a plain path of layers. A network with other layers, such as VGG16 and ResNet50,
@@ -114,10 +126,28 @@ def _conversions(run: Run, model: Any, splits: Splits, qat: Path) -> Iterator[tu
         print_line(f"{error}: post-training quantization only")
         yield POST_TRAINING, quantize_post_training(model, splits.training, edge_tpu=False), model
         return
-    aware = train_quantized(network, run.recipe, splits.training, splits.public, qat)
+    aware = train_quantized(network, run.recipe, splits.training, splits.public, _aware_folder(folder))
     yield QUANTIZATION_AWARE, convert(aware), aware
     corrected = correct_biases(network, splits.training)
     yield POST_TRAINING, quantize_post_training(corrected, splits.training), network
+
+
+def _aware_folder(folder: Path) -> Path:
+    """The folder of the quantization-aware training of the run's weights, without what other weights left there.
+
+    Raises UsageError when it cannot be written.
+    """
+    aware, sha256 = folder / "qat", sha256_of(folder / BEST_WEIGHTS)
+    start = aware / _START
+    try:
+        if not start.is_file() or start.read_text() != sha256:
+            if aware.exists():
+                shutil.rmtree(aware)
+            aware.mkdir()
+            start.write_text(sha256)
+    except OSError as error:
+        raise UsageError(f"{aware}: cannot be written: {error.strerror}") from error
+    return aware
 
 
 def _forms(export: _Export) -> list[NetworkForm]:

@@ -13,6 +13,8 @@ _MODULES: Final = re.compile(
     r"(?!.*\.(lambda_layer|tfsm_layer|torch_wrapper|jax_layer)\b).*"
 )
 _CLASSES_OF_KERAS: Final = {"DTypePolicy", "Functional", "Sequential", "Model"}
+_POLICIES: Final = re.compile(r"(tf_)?keras(\.src)?\.mixed_precision(\.policy)?")  # of precision, in Keras 2
+_REDUCED: Final = {"mixed_float16", "mixed_bfloat16", "float16", "bfloat16"}
 _UNUSED: Final = {"compile_config"}  # of the whole network: the optimizer and the loss, which are not loaded
 _REFUSED: Final = {
     "Lambda": "holds Python code, and code from a file is never run",
@@ -43,6 +45,28 @@ def problems(config: object, built_in: frozenset[str]) -> list[str]:
     )
     found = dict.fromkeys(f"layer {name} ({kind}) {problem}" for name, kind, problem in _walk(network, "?", built_in))
     return list(found)
+
+
+def in_float32(config: Any) -> Any:
+    """A copy of a network's ``config`` in which every layer computes in float32, as devices and TFLite do.
+
+    Networks that were trained in mixed precision have float32 weights, so nothing is lost.
+    """
+    if isinstance(config, list | tuple):
+        return type(config)(in_float32(part) for part in config)
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: "float32" if key == "dtype" and _precision(part) in _REDUCED else in_float32(part)
+        for key, part in config.items()
+    }
+
+
+def _precision(dtype: Any) -> str:
+    """The name of a layer's precision, which is stored alone or as that of an object."""
+    if isinstance(dtype, dict) and isinstance(described := dtype.get("config"), dict):
+        dtype = described.get("name")
+    return dtype if isinstance(dtype, str) else ""
 
 
 def _walk(value: Any, layer: str, built_in: frozenset[str]) -> Iterator[tuple[str, str, str]]:
@@ -78,7 +102,11 @@ def _problem(value: dict[str, Any], kind: str, *, is_layer: bool, built_in: froz
     known_module = module is None or bool(
         isinstance(module, str)
         and (kind != "function" or ".activations" in module)
-        and (_MODULES.fullmatch(module) or (module in {"keras", "tf_keras", "builtins"} and kind in _CLASSES_OF_KERAS))
+        and (
+            _MODULES.fullmatch(module)
+            or (module in {"keras", "tf_keras", "builtins"} and kind in _CLASSES_OF_KERAS)
+            or (kind == "Policy" and _POLICIES.fullmatch(module))
+        )
     )
     known_layer = not is_layer or module is not None or kind in built_in or kind in _CLASSES_OF_KERAS
     return "is of a class that Keras does not have" if own or not known_module or not known_layer else ""

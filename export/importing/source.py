@@ -26,7 +26,7 @@ from edge.errors import BundleError
 from edge.model.bundle import CARD_FILE
 from edge.untrusted_file import is_file, is_folder, require_regular
 from export.importing.face_input import FaceInput, Shape, check_scores, face_input
-from export.importing.keras_config import problems
+from export.importing.keras_config import in_float32, problems
 from export.importing.limits import check_size
 from export.importing.native import native_messages_hidden
 from export.quantization.errors import ConversionError
@@ -164,6 +164,8 @@ def _keras(path: Path, labels: Sequence[str], version: str, config: Any, form: s
         # Keras tells the formats apart by the ending of the name, which may be any here.
         with _named(path, ".h5" if form == "HDF5" else ".keras") as named:
             model = keras.models.load_model(named, compile=False, safe_mode=True)
+        if in_float32(config) != config:
+            model = _rebuilt_in_float32(model)
     except _UNLOADABLE as error:
         raise BundleError(
             f"{path}: Keras {keras.__version__} cannot rebuild this network of Keras {version or 'unknown'}: "
@@ -174,6 +176,12 @@ def _keras(path: Path, labels: Sequence[str], version: str, config: Any, form: s
     face = face_input(inputs, path)
     check_scores([(tensor.name, tuple(tensor.shape)) for tensor in model.outputs], labels, path)
     return f"Keras {version or '1'} {form}", _converted(lambda x: model(x, training=False), face, path)
+
+
+def _rebuilt_in_float32(model: Any) -> Any:
+    rebuilt = type(model).from_config(in_float32(model.get_config()))
+    rebuilt.set_weights(model.get_weights())
+    return rebuilt
 
 
 def _keras_of(version: str) -> Any:
@@ -244,7 +252,10 @@ def _missing_ops(message: str) -> str:
     if not calls:
         return f"TensorFlow cannot convert it to TFLite: {_first_line(ValueError(message))}"
     listed = "".join(f"\n  {call}" for call in calls)
-    return f"TFLite lacks ops of this network, so no device can run it:{listed}\nReplace them, and train it again."
+    advice = "Replace them, and train it again."
+    if any("f16" in call for call in calls):
+        advice = "It computes in float16 or bfloat16. Bring its Keras file, which is read in float32."
+    return f"TFLite lacks ops of this network, so no device can run it:{listed}\n{advice}"
 
 
 def _signature_shape(tensor: Tensor) -> Shape:

@@ -48,11 +48,19 @@ def available() -> bool:
     return sys.version_info[:2] <= _NEWEST_PYTHON
 
 
+def prepare() -> None:
+    """Install the older runtime for ``outputs`` where it is available, before minutes of work.
+
+    It is downloaded once and kept in the user's cache folder. Raises LegacyRuntimeError when that fails.
+    """
+    if available():
+        _environment()
+
+
 def outputs(model: bytes, inputs: NDArray[np.int8]) -> NDArray[np.int8]:
     """Run an int8 file on ``(n, 48, 48, 1)`` int8 inputs; returns its int8 logits ``(n, 7)``.
 
-    The environment is created once, in the user's cache folder. Raises LegacyRuntimeError with the output of pip or of
-    the runtime.
+    Raises what ``prepare`` raises, and LegacyRuntimeError with the output of the runtime.
     """
     python = _environment()
     with tempfile.TemporaryDirectory() as name:
@@ -66,11 +74,18 @@ def outputs(model: bytes, inputs: NDArray[np.int8]) -> NDArray[np.int8]:
 def _environment() -> Path:
     folder = cache_folder().parent / NAME.replace(" ", "-")
     python, ready = folder / "bin" / "python", folder / "ready"
-    if not ready.exists():
-        print(f"creating an environment for {NAME} in {folder}", file=sys.stderr)
+    if ready.exists():
+        return python
+    print(f"installing {NAME} in {folder}", file=sys.stderr)
+    try:
         venv.create(folder, with_pip=True, clear=True)
         _run_checked([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *_REQUIREMENTS])
         ready.touch()
+    except (OSError, subprocess.CalledProcessError, LegacyRuntimeError) as error:
+        raise LegacyRuntimeError(
+            f"{error}. An export is compared with {NAME}, which is downloaded once and kept in {folder}. Is there a "
+            "connection to the internet?"
+        ) from error
     return python
 
 

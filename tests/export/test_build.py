@@ -1,5 +1,6 @@
 """From a small run to a bundle that the device opens, by the real commands."""
 
+import json
 import os
 import resource
 import shutil
@@ -29,7 +30,9 @@ from export.quantization.convert import check_int8  # noqa: E402
 from export.quantization.errors import ConversionError  # noqa: E402
 from export.tflite_graph import read_graph  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
+from train.checkpoints import read_history  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
+from train.run import Run  # noqa: E402
 
 CONTRACT = ROOT / "tests" / "golden" / "contract.npz"
 BIN = Path(sys.executable).parent
@@ -87,11 +90,36 @@ def test_the_bundle_opens_and_gives_its_goldens_and_its_accuracy(bundle: Path, b
     assert "<h2>Do all forms agree?</h2>" in (bundle / "report.html").read_text()
 
 
-def test_the_same_run_gives_the_same_bytes(run: Path, blobs: Path, tmp_path: Path) -> None:
-    first, again = (export(run, blobs, tmp_path / folder / "bundle") for folder in ("first", "again"))
+def test_the_same_run_gives_the_same_bytes_and_is_quantized_anew_with_other_weights(
+    run: Path, blobs: Path, tmp_path: Path
+) -> None:
+    first = export(run, blobs, tmp_path / "first" / "bundle")
+    trained = (run / "qat" / "history.jsonl").stat().st_mtime_ns
+    again = export(run, blobs, tmp_path / "again" / "bundle")
+    assert (run / "qat" / "history.jsonl").stat().st_mtime_ns == trained  # it is kept
     assert {file.name for file in first.iterdir()} >= {"model.tflite", "card.json"}
     for file in first.iterdir():
         assert (again / file.name).read_bytes() == file.read_bytes(), file.name
+
+    changed = tmp_path / "changed"
+    shutil.copytree(run, changed)
+    model = Run.load(changed).model(changed)
+    model.set_weights([weights * 0.9 for weights in model.get_weights()])
+    model.save_weights(changed / "best.weights.h5")
+    export(changed, blobs, tmp_path / "other")
+    before, after = (read_history(folder / "qat") for folder in (run, changed))
+    assert len(before) == len(after) == 2
+    assert before[0].loss != after[0].loss
+
+
+def test_a_run_that_is_not_finished_is_no_bundle(run: Path, blobs: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "run"
+    shutil.copytree(run, begun, ignore=shutil.ignore_patterns("checkpoint", "qat", "tensorboard"))
+    stored = json.loads((begun / "run.json").read_text())
+    (begun / "run.json").write_text(json.dumps(stored | {"best": None}))
+    done = command("fer-export", "bundle", begun, "--data", blobs, "--out", tmp_path / "bundle")
+    assert (done.returncode, "the run is not finished" in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_every_tensor_of_the_file_is_an_integer(bundle: Path) -> None:

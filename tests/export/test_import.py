@@ -4,7 +4,8 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,26 @@ def as_legacy_h5(path: Path) -> Path:
     return (path / "mine.h5").rename(path / "mine.hdf5")
 
 
+def as_mixed_keras(path: Path) -> Path:
+    with mixed_precision(keras.config.set_dtype_policy):
+        return as_keras(path)
+
+
+def as_mixed_legacy_h5(path: Path) -> Path:
+    with mixed_precision(tf_keras.mixed_precision.set_global_policy):
+        return as_legacy_h5(path)
+
+
+@contextmanager
+def mixed_precision(set_policy: Callable[[str], object]) -> Iterator[None]:
+    """As a network is made for training on a GPU."""
+    set_policy("mixed_float16")
+    try:
+        yield
+    finally:
+        set_policy("float32")
+
+
 def as_saved_model(path: Path) -> Path:
     network(keras, 96, deviation=1).export(path / "saved", verbose=False)
     return path / "saved"
@@ -74,6 +95,8 @@ def import_(model: Path, data: Path, *more: str, labels: str = LABELS) -> tuple[
     [
         (as_keras, r"Keras 3\S* \.keras", "zero-one", "SOFTMAX"),
         (as_legacy_h5, r"Keras 2\S* HDF5", "minus-one-one", ""),
+        (as_mixed_keras, r"Keras 3\S* \.keras", "zero-one", "SOFTMAX"),
+        (as_mixed_legacy_h5, r"Keras 2\S* HDF5", "minus-one-one", ""),
         (as_saved_model, r"SavedModel of TensorFlow 2\S*", "raw", "SOFTMAX"),
         (as_float_tflite, "TFLite", "zero-one", "SOFTMAX"),
         (as_int8_tflite, "TFLite", "zero-one", "SOFTMAX"),
@@ -192,6 +215,12 @@ def with_erf(folder: Path) -> Path:
     return folder / "erf"
 
 
+def in_float16(folder: Path) -> Path:
+    with mixed_precision(keras.config.set_dtype_policy):
+        network(keras).export(folder / "mixed", verbose=False)
+    return folder / "mixed"
+
+
 def dynamic_range(folder: Path) -> Path:
     face = tf_keras.Input((48, 48, 1))
     model = tf_keras.Model(face, tf_keras.layers.Dense(7)(tf_keras.layers.Flatten()(face)))
@@ -232,6 +261,7 @@ def folder_with(name: str) -> Callable[[Path], Path]:
         (two_inputs, 4, "takes 2 inputs (left (?, 48, 48, 1), right (?, 48, 48, 1))"),
         (with_elu, 11, "use ReLU or ReLU6 instead"),
         (with_erf, 11, "tf.Erf("),
+        (in_float16, 11, "Bring its Keras file, which is read in float32."),
         (dynamic_range, 4, "dynamic-range quantization"),
         (compiled, 4, "is compiled for the Edge TPU"),
         (lambda folder: folder / "absent.h5", 4, "cannot be read: No such file"),

@@ -128,15 +128,22 @@ def test_a_plateau_lowers_the_rate_and_then_stops_the_run_also_when_it_is_contin
     assert len(lines) == best + 4
 
 
-def test_head_epochs_need_a_backbone_to_freeze(blobs: Path, tmp_path: Path) -> None:
-    done = fer_train(*training("shallow", blobs, tmp_path / "run", "teachers=", "head_epochs=1", "batch=16"))
-    assert (done.returncode, "shallow has no pretrained backbone to freeze" in done.stderr) == (2, True), done.stderr
-
-
-def test_a_network_for_one_size_refuses_smaller_pictures(blobs: Path, tmp_path: Path) -> None:
-    settings = ["teachers=", "epochs=2", "small_epochs=1", "batch=16"]
-    done = fer_train(*training("shallow", blobs, tmp_path / "run", *settings))
-    assert (done.returncode, "shallow cannot take pictures of 32 pixels" in done.stderr) == (2, True), done.stderr
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("model=shalow", "no network 'shalow'; did you mean shallow?"),
+        ("batch=0", "--set batch=0: Expected `int` >= 1"),
+        ("batch=1000", "112 training faces are fewer than one batch of 1,000"),
+        ("head_epochs=1", "shallow has no pretrained backbone to freeze"),
+        ("small_epochs=1", "shallow cannot take pictures of 32 pixels"),
+    ],
+)
+def test_a_value_that_cannot_be_leaves_the_folder_free_for_the_right_command(
+    wrong: str, told: str, blobs: Path, tmp_path: Path
+) -> None:
+    done = fer_train(*training("shallow", blobs, tmp_path / "run", "teachers=", "batch=16", wrong))
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 @pytest.fixture

@@ -78,6 +78,18 @@ class Splits:
         same Training: every choice of the splits whose pictures were left out is tried, that of this file first. A
         run made on the first data set alone fits it when others are joined to it.
         """
+        found = self._find(sha256)
+        return found[0] if found else None
+
+    def find_with_joined(self, sha256: str) -> NDArray[np.bool_] | None:
+        """As ``find_training``, with the faces that are joined to the first data set, whether the run had them or not.
+
+        ``find_training`` finds the hash of these faces too.
+        """
+        found = self._find(sha256)
+        return found[1] if found else None
+
+    def _find(self, sha256: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
         reasons = [has for has in (*self.shared.values(), self.twins) if has.any()]
         for count in range(len(reasons), -1, -1):
             for held in combinations(reasons, count):
@@ -85,7 +97,7 @@ class Splits:
                 chosen = ~left_out
                 for theirs in (chosen, chosen & self.first):
                     if self.published.select(theirs).sha256() == sha256:
-                        return theirs
+                        return theirs, chosen
         return None
 
     def __str__(self) -> str:

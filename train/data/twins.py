@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.evaluation.fer2013 import NO_ROW, LabelledFaces, Split
+from train.outputs import writing
 
 _SHIPPED: Final = Path(str(resources.files("train.data"))) / "fer2013-twins.csv"
 _PUBLIC_ROWS: Final = range(28_709, 28_709 + 3_589)  # of FER2013's CSV
@@ -50,10 +51,14 @@ def _linked(rows: NDArray[np.int64], pairs: list[tuple[int, int]], others: NDArr
 
 
 def write_list(file: Path, training_sha256: str, twins: Iterable[tuple[int, int, float]]) -> None:
-    """Write twins as a CSV: the two rows of each pair in FER2013's CSV, counted from 0, and their correlation."""
+    """Write twins as a CSV: the two rows of each pair in FER2013's CSV, counted from 0, and their correlation.
+
+    Raises UsageError when it cannot be written.
+    """
     lines = [f"{_HEADER}{training_sha256}", "row,twin_row,correlation"]
     lines += [f"{one},{other},{correlation:.3f}" for one, other, correlation in sorted(twins)]
-    file.write_text("\n".join(lines) + "\n")
+    with writing(file):
+        file.write_text("\n".join(lines) + "\n")
 
 
 def read_list(file: Path) -> tuple[str, list[tuple[int, int]]]:

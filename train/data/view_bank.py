@@ -6,7 +6,6 @@ are stored as int8, about 200 KB per view. The views themselves are not stored: 
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -25,6 +24,7 @@ from edge.model.origin import Source
 from edge.model.preprocessing import softmax
 from train.data.augmentation import augment
 from train.data.dataset import Splits
+from train.outputs import replacing
 from train.sources import earlier_sources
 
 _CHUNK: Final = 1024
@@ -57,11 +57,9 @@ class ViewBank:
         return hashlib.sha256(self.logits.tobytes()).hexdigest()
 
     def save(self, file: Path) -> None:
-        """Write the bank atomically."""
-        partial = file.with_name(f"{os.getpid()}-{file.name}")
-        with partial.open("wb") as target:
+        """Write the bank atomically. Raises UsageError when it cannot be written."""
+        with replacing(file) as target:
             np.savez_compressed(target, **{**vars(self), "sources": msgspec.json.encode(self.sources).decode()})
-        partial.replace(file)
 
     @classmethod
     def load(cls, file: Path) -> "ViewBank":

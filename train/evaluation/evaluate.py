@@ -18,6 +18,7 @@ from edge.model.preprocessing import softmax
 from train.evaluation.predictions import Predictions
 from train.evaluation.predictors import Predictor, check_views, open_predictor, shifted_view
 from train.evaluation.subsets import SubsetAccuracy, subset_accuracies
+from train.outputs import check_output
 
 _PREDICTIONS_SUFFIX: Final = ".npz"
 
@@ -51,6 +52,8 @@ def evaluate(
         raise UsageError(
             f"--keep {keep}: the name must end in {_PREDICTIONS_SUFFIX}; call it {keep.name}{_PREDICTIONS_SUFFIX}"
         )
+    if keep:
+        check_output(keep)
     opened = [
         Predictions.load(path, faces, views) if path.suffix == _PREDICTIONS_SUFFIX else open_predictor(path)
         for path in paths

@@ -4,10 +4,10 @@ import csv
 from collections import Counter
 from pathlib import Path
 
-from edge.errors import UsageError
 from edge.labels import FER2013_LABELS
 from train.data.unlabelled import read_unlabelled
 from train.evaluation.predictors import check_views, open_predictor
+from train.outputs import check_output, writing
 
 
 def predict(predictor: Path, data: Path, out: Path, views: int) -> Counter[str]:
@@ -18,18 +18,14 @@ def predict(predictor: Path, data: Path, out: Path, views: int) -> Counter[str]:
     or ``predictor`` cannot be opened, and DataError when ``data`` has something that is no face.
     """
     check_views(views)
-    if not out.parent.is_dir():  # before minutes of work
-        raise UsageError(f"{out}: cannot be written: there is no folder {out.parent}")
+    check_output(out)
     faces = read_unlabelled(data)
     probabilities = open_predictor(predictor).probabilities(faces.pixels, views)
     best = probabilities.argmax(axis=1)
     answers = zip(faces.names, best, probabilities.max(axis=1), strict=True)
     lines = [(name, number, FER2013_LABELS[number], f"{confidence:.4f}") for name, number, confidence in answers]
-    try:
-        with out.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow((faces.named_by, "emotion", "expression", "confidence"))
-            writer.writerows(lines)
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be written: {error.strerror}") from error
+    with writing(out), out.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((faces.named_by, "emotion", "expression", "confidence"))
+        writer.writerows(lines)
     return Counter(FER2013_LABELS[number] for number in best)

@@ -3,7 +3,6 @@
 They allow measuring an ensemble without its networks: a teacher has 90 MB and takes an hour to train.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from edge.errors import DataError, UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.labels import FER2013_LABELS
+from train.outputs import replacing
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,8 @@ class Predictions:
     provenance: str
 
     def save(self, file: Path, faces: LabelledFaces) -> None:
-        """Write the logits for ``faces`` atomically and without rounding."""
-        partial = file.with_name(f"{os.getpid()}-{file.name}")
-        with partial.open("wb") as target:
+        """Write the logits for ``faces`` atomically and without rounding. Raises UsageError when that fails."""
+        with replacing(file) as target:
             np.savez_compressed(
                 target,
                 logits=self.logits,
@@ -39,7 +38,6 @@ class Predictions:
                 provenance=self.provenance,
                 faces_sha256=faces.sha256(),
             )
-        partial.replace(file)
 
     @classmethod
     def load(cls, file: Path, faces: LabelledFaces, views: int) -> "Predictions":

@@ -116,18 +116,19 @@ def _bundle(path: Path) -> Predictor:
 
 
 def make_teacher_bank(path: Path, data: Sequence[Path], views: int, seed: int) -> ViewBank:
-    """Make a view bank: the logits of a run or bundle for ``views`` augmented views of every face of its training data.
+    """Make a view bank: the logits of a run or bundle for ``views`` augmented views of every training face of ``data``.
 
-    Raises UsageError when ``data`` has other training faces, and what ``open_predictor`` raises.
+    The first data set is what it was trained on, alone or with the others. Raises UsageError when it is not, and what
+    ``open_predictor`` raises.
     """
     teacher = open_predictor(path)
     splits = read_splits(*data, skip_bad=True)
-    theirs = splits.find_training(teacher.training_sha256)
-    if theirs is None:
+    shown = splits.find_with_joined(teacher.training_sha256)
+    if shown is None:
         raise UsageError(f"{' and '.join(map(str, data))} is not the data that {path} was trained on")
 
     def logits(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         print(f"classifying one view of {len(pixels)} faces", file=sys.stderr, flush=True)
         return teacher.logits(pixels)
 
-    return make_bank(logits, splits.published.select(theirs), views, seed, teacher.sources)
+    return make_bank(logits, splits.published.select(shown), views, seed, teacher.sources)

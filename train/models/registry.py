@@ -12,6 +12,7 @@ from typing import Any, Final
 import tf_keras as keras
 from tf_keras import layers
 
+from edge.errors import UsageError, nearest
 from train.models import inception, mobilenet, plain, resnet
 
 
@@ -112,6 +113,13 @@ MODELS: Final = {
     )
 }
 """Every network that a recipe can name."""
+
+
+def find_architecture(name: str) -> Architecture:
+    """The network called ``name``. Raises UsageError with the nearest name."""
+    if name not in MODELS:
+        raise UsageError(f"no network {name!r}; {nearest(name, MODELS)}")
+    return MODELS[name]
 
 
 def macs(model: Any) -> int:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from export.importing.keras_config import problems
+from export.importing.keras_config import in_float32, problems
 
 BUILT_IN = frozenset({"InputLayer", "Conv2D", "Dense", "TimeDistributed"})
 
@@ -25,6 +25,7 @@ def layer(kind: str, module: str | None = "keras.layers", name: str = "it", **mo
     [
         layer("Conv2D", config={"kernel_initializer": {"module": "keras.initializers", "class_name": "HeNormal"}}),
         layer("Conv2D", config={"dtype": {"module": "keras", "class_name": "DTypePolicy", "config": {}}}),
+        layer("Conv2D", config={"dtype": {"module": "keras.mixed_precision", "class_name": "Policy", "config": {}}}),
         layer("Dense", None),
         layer("TrueDivide", "keras.src.ops.numpy", registered_name="TrueDivide"),
         layer("TFOpLambda", "tf_keras.src.layers.core.tf_op_layer", config={"function": "math.truediv"}),
@@ -56,6 +57,8 @@ def test_what_belongs_to_keras_is_built(taken: dict[str, Any]) -> None:
         (layer("get_file", "keras.src.utils.file_utils"), "does not have"),
         (layer("Functional", "keras.src.saving.serialization_lib"), "does not have"),
         (layer("x", "keras.layers\n.evil"), "does not have"),
+        (layer("set_global_policy", "keras.mixed_precision"), "does not have"),
+        (layer("Policy", "keras.mixed_precision.evil"), "does not have"),
         (layer("TFSMLayer"), "belongs to another file"),
         (layer("TFOpLambda", None, config={"function": "io.write_file"}), "calls io.write_file"),
         (layer("TFOpLambda", None, config={"function": "py_function"}), "calls py_function"),
@@ -82,3 +85,19 @@ def test_every_layer_is_listed_once() -> None:
 @pytest.mark.parametrize("odd", [None, 3, "text", [], {}, {"class_name": 3}, {"config": {"layers": [None, 3]}}])
 def test_what_is_no_description_has_nothing_to_refuse(odd: object) -> None:
     assert problems(odd, BUILT_IN) == []
+
+
+def test_every_layer_computes_in_float32() -> None:
+    policy = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "mixed_float16"}}
+    inner = layer("Dense", config={"dtype": "bfloat16", "units": 7})
+    mixed = network(
+        layer("Conv2D", config={"dtype": policy, "strides": (1, 1)}),
+        layer("TimeDistributed", config={"dtype": policy | {"config": {"name": "float32"}}, "layer": inner}),
+        layer("Embedding", config={"dtype": "int32"}),
+    )
+    face, first, second, third = in_float32(mixed)["config"]["layers"]
+    assert face == mixed["config"]["layers"][0]
+    assert first["config"] == {"name": "it", "dtype": "float32", "strides": (1, 1)}
+    assert second["config"]["dtype"] == policy | {"config": {"name": "float32"}}
+    assert second["config"]["layer"]["config"] == {"name": "it", "dtype": "float32", "units": 7}
+    assert third == mixed["config"]["layers"][3]

@@ -1,10 +1,13 @@
 """The bundled model in both runtimes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.preprocessing import encode
+from export.cli import main
 from export.quantization import legacy_runtime
 
 pytestmark = [
@@ -28,3 +31,19 @@ def test_the_older_runtime_gives_nearly_the_golden_outputs() -> None:
 def test_a_file_that_it_cannot_run_is_an_error_with_its_words() -> None:
     with pytest.raises(legacy_runtime.LegacyRuntimeError, match="tflite-runtime"):
         legacy_runtime.outputs(b"no model", np.zeros((1, 48, 48, 1), np.int8))
+
+
+@pytest.mark.parametrize("command", [["bundle"], ["import", "--labels", "angry,happy"]])
+def test_an_export_that_cannot_install_it_ends_before_any_work(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorflow_model_optimization", reason="the export extra is not installed")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # as without internet
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    name, *more = command
+    absent, out = str(tmp_path / "absent"), tmp_path / "out"
+    assert main([name, absent, "--data", absent, "--out", str(out), *more]) == 17
+    told = capsys.readouterr().err
+    assert "No matching distribution found for tflite-runtime==2.14.0" in told
+    assert "Is there a connection to the internet?" in told
+    assert not out.exists()

@@ -23,7 +23,9 @@ from train.checkpoints import BEST_WEIGHTS  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.data.view_bank import ViewBank, find_bank  # noqa: E402
 from train.evaluation.evaluate import evaluate  # noqa: E402
-from train.evaluation.predictors import open_predictor  # noqa: E402
+from train.evaluation.predictors import make_teacher_bank, open_predictor  # noqa: E402
+from train.recipes import RECIPES, customize  # noqa: E402
+from train.run import RunInputs, prepare_run  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +197,30 @@ def test_a_run_leaves_a_bank_that_a_student_learns_from(run: Path, blobs: Path, 
         ("teacher", "run shallow", weights_sha256),
         ("data", f"Training of {blobs.name}", training.sha256()),
     ]
+
+
+def test_a_bank_has_the_joined_faces_that_its_teacher_never_saw(run: Path, blobs: Path, tmp_path: Path) -> None:
+    header, *rows = blobs.read_text().splitlines(keepends=True)
+    mine, further = tmp_path / "mine.csv", tmp_path / "further.csv"
+    pixels = [" ".join(reversed(row.split(",")[1].split())) for row in rows[:20]]
+    measured = rows[-1].replace("PublicTest", "Training")  # joined, but not to be learned from
+    mine.write_text("".join([header, *(f"0,{one},Training\n" for one in pixels), measured]))
+    further.write_text("".join([header, *rows, *(row.replace("Training", "PrivateTest") for row in rows[:8])]))
+    for data in ((blobs, mine), (further, mine)):  # the second leaves out some of what the run was trained on
+        bank, splits = make_teacher_bank(run, data, 1, 1), read_splits(*data)
+        assert bank.logits.shape[1] == 112 + 20
+        shown = bank.faces_of("mine", splits)
+        assert shown[splits.kept].all()
+        teachers = prepare_run(
+            customize(RECIPES["shallow"], [f"teachers={saved(bank, tmp_path)}"]), RunInputs(data), splits
+        )
+        assert teachers.training.teachers is not None
+        assert teachers.training.teachers.taught.all()
+
+
+def saved(bank: ViewBank, folder: Path) -> Path:
+    bank.save(folder / "bank.npz")
+    return folder / "bank.npz"
 
 
 def test_a_bundle_teaches_too_but_only_about_the_faces_it_learned_from(blobs: Path, tmp_path: Path) -> None:

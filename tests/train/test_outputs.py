@@ -1,0 +1,85 @@
+"""Files that cannot be written are named before the work, and those that are replaced stay whole."""
+
+import os
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from edge.errors import UsageError
+from train.cli import _main
+from train.outputs import check_output, replacing
+
+ABSENT = "cannot be written: there is no folder"
+
+
+def refused(*arguments: object) -> str:
+    with pytest.raises(UsageError) as told:
+        _main([str(argument) for argument in arguments])
+    return str(told.value)
+
+
+def test_twins_are_not_searched_when_the_list_cannot_be_written(tmp_path: Path) -> None:
+    data, out = tmp_path / "none.csv", tmp_path / "absent" / "twins.csv"
+    assert ABSENT in refused("twins", "--data", data, "--out", out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["bank", "predict"])
+def test_no_network_is_opened_when_its_answers_cannot_be_written(command: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow", reason="the train extra is not installed")
+    data, out = tmp_path / "none.csv", tmp_path / "absent" / "answers"
+    assert ABSENT in refused(command, "nobody", "--data", data, "--out", out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("option", "name"), [("--keep", "kept.npz"), ("--out", "confusion.svg")])
+def test_nothing_is_measured_when_it_cannot_be_written(option: str, name: str, blobs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow", reason="the train extra is not installed")
+    assert ABSENT in refused("evaluate", "nobody", "--data", blobs, option, tmp_path / "absent" / name)
+
+
+@pytest.mark.parametrize(("option", "wrong"), [("--views", "0"), ("--views", "many"), ("--seed", "-1")])
+def test_a_bank_of_no_views_is_refused(option: str, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _main(["bank", "nobody", "--data", "none.csv", "--out", "bank.npz", option, wrong])
+    assert ended.value.code == 2
+    assert f"argument {option}: {wrong!r}: give a whole number from " in capsys.readouterr().err
+
+
+def test_a_folder_and_a_name_that_is_too_long_cannot_be_written(tmp_path: Path) -> None:
+    check_output(tmp_path / "new")
+    check_output(Path("new"))
+    with pytest.raises(UsageError, match="it is a folder"):
+        check_output(tmp_path)
+    with pytest.raises(UsageError, match="File name too long"):
+        check_output(tmp_path / ("x" * 300))
+
+
+def test_a_read_only_place_is_named(tmp_path: Path) -> None:
+    if (
+        os.getuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", tmp_path], check=False).returncode
+    ):
+        pytest.skip("mounting a file system needs root")
+    try:
+        with pytest.raises(UsageError, match="is read-only for this user"):
+            check_output(tmp_path / "new")
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_file_is_replaced_only_when_the_new_one_is_whole(tmp_path: Path, small_disk: Path) -> None:
+    file = small_disk / "bank.npz"
+    file.write_bytes(b"before")
+    with pytest.raises(UsageError, match=r"bank\.npz: cannot be written: No space left"), replacing(file) as target:
+        target.write(bytes(1_000_000))
+    assert file.read_bytes() == b"before"
+    with suppress(KeyError), replacing(file) as target:
+        target.write(b"half")
+        raise KeyError
+    assert [(one.name, one.read_bytes()) for one in small_disk.iterdir()] == [("bank.npz", b"before")]
+    with replacing(file) as target:
+        target.write(b"after")
+    assert file.read_bytes() == b"after"

@@ -1,0 +1,43 @@
+"""The files that commands write: checked before minutes of work, and an error of writing told as the user's."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from edge.errors import UsageError
+
+
+def check_output(file: Path) -> None:
+    """Raise UsageError when this file cannot be written. The folder that it is to be in must exist."""
+    with writing(file):
+        if not file.parent.is_dir():
+            raise UsageError(f"{file}: cannot be written: there is no folder {file.parent}")
+        if file.is_dir():
+            raise UsageError(f"{file}: cannot be written: it is a folder")
+        place = file if file.exists() else file.parent
+        if not os.access(place, os.W_OK):
+            raise UsageError(f"{file}: cannot be written: {place} is read-only for this user")
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """A context in which ``file`` is written: an error of it, such as a full disk, becomes a UsageError."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of ``file`` when it is whole. Raises UsageError as ``writing`` does."""
+    partial = file.with_name(f"{os.getpid()}-{file.name}")
+    with writing(file):
+        try:
+            with partial.open("wb") as target:
+                yield target
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
