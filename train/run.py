@@ -203,9 +203,7 @@ def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run
     configure_keras(recipe)
     with workers.strategy.scope():
         model = MODELS[recipe.model].build(recipe.dropout)
-        check_recipe(
-            model, recipe, len(prepared.training)
-        )  # before run.json: the folder stays free for a right command
+        check_recipe(model, recipe, len(prepared.training))  # before run.json: a corrected command may take the folder
         prepared.weights.load(model, statistics_faces(splits.training))
         model = workers.synchronized(model)
     if prepared.weights.sources:
