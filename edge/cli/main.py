@@ -207,7 +207,7 @@ def _add_classify(commands: Commands) -> None:
 
 
 def add_pictures(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of edge.cli.classify.classify_pictures, which ``fer-train classify`` has too."""
+    """Add the arguments of edge.cli.classify.find_faces, which ``fer-train classify`` has too."""
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file, or a folder of pictures")
     _add_json(parser, "print one JSON object per picture")
 

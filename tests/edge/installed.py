@@ -42,10 +42,15 @@ class Device:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
-    def fer_edge(self, *words: object, program: object = PROGRAM) -> subprocess.CompletedProcess[str]:
+    @property
+    def enter(self) -> tuple[str, ...]:
+        """What goes before a command that runs there, as root."""
+        return ("unshare", "--mount", "--propagation=private", "sh", "-c", _ENTER, "sh", str(self.folder))
+
+    def fer_edge(self, *words: object) -> subprocess.CompletedProcess[str]:
         """Type a command of fer-edge there as root."""
-        command = ["unshare", "--mount", "--propagation=private", "sh", "-c", _ENTER, "sh", self.folder, program]
-        done = subprocess.run([*command, *map(str, words)], capture_output=True, text=True, timeout=120, check=False)
+        command = [*self.enter, PROGRAM, *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         print(done.stderr)
         return done
 
