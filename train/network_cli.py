@@ -73,11 +73,13 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 def _classify(arguments: argparse.Namespace) -> int:
     start_tensorflow()
-    from edge.cli.classify import classify_pictures  # noqa: PLC0415  OpenCV
+    from edge.cli.classify import find_faces, print_expressions  # noqa: PLC0415  OpenCV
+    from edge.settings import load_settings  # noqa: PLC0415
     from train.evaluation.watching import PredictorClassifier  # noqa: PLC0415  TensorFlow
 
     classifier = PredictorClassifier(arguments.predictor, arguments.tta)
-    return classify_pictures("fer-train", arguments, lambda _settings: classifier)
+    pictures = find_faces(arguments.images, load_settings(arguments.config), classifier.card.crop_margin)
+    return print_expressions("fer-train", pictures, classifier, as_json=arguments.json)
 
 
 def _watch(arguments: argparse.Namespace) -> int:

@@ -28,6 +28,7 @@ from edge.mqtt.topics import file_stem
 from edge.pipeline import FrameResult
 from edge.settings import PrivacySettings, Settings, load_settings
 from edge.system.clock import now
+from edge.system.instance import service_environ
 from edge.system.owner_rights import require_own_folder
 from edge.system.state import StateStore, store_folder
 from edge.system.systemd import Service, fault_of
@@ -118,6 +119,7 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
     SettingsError.
     """
     folder, name = store_folder(settings.store, os.environ), file_stem(settings.mqtt)
+    models = service_environ(config, os.environ)
     require_own_folder(folder)
     state_store = StateStore(folder, name)
     pausable = is_live(settings.camera)
@@ -130,7 +132,7 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
     publisher = MqttPublisher(
         settings.mqtt,
         outbox,
-        announcements_of(expected_labels(settings, os.environ)),
+        announcements_of(expected_labels(settings, models)),
         aggregate_only=counting,
         homeassistant=settings.homeassistant if settings.homeassistant.enabled else None,
     )
@@ -144,7 +146,7 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
     capabilities = Capabilities(
         pausable=pausable,
         reload=reload if service.managed else None,
-        bundle=lambda: open_bundle(deployed_folder(settings, os.environ)),
+        bundle=lambda: open_bundle(deployed_folder(settings, models)),
     )
     command_processor = CommandProcessor(
         state_store, capabilities, publisher.publish_reply, time.monotonic, publisher.set_verification

@@ -28,6 +28,7 @@ from edge.mqtt.topics import with_device_name
 from edge.pipeline import FrameResult, make_pipeline
 from edge.settings import MetricsSettings, Settings, load_settings
 from edge.system.clock import TimeOrigin, now
+from edge.system.instance import service_environ
 from edge.system.secret_files import with_credentials
 from edge.system.systemd import STOP_SECONDS, Service, fault_of
 
@@ -93,7 +94,7 @@ def _observe(
     counters = RunCounters(service.failed_starts, individuals=individuals)
     recording = Recorder(arguments.record) if arguments.record else contextlib.nullcontext()
     with _metrics(settings.metrics, counters, session), recording as recorder:
-        deployed = open_model(settings, os.environ, service)
+        deployed = open_model(settings, service_environ(arguments.config, os.environ), service)
         counters.deployed(deployed)
         settings = _for_fallback(settings, deployed)
         if session:

@@ -4,10 +4,9 @@ Both get the same decoded frames, in turn, in one thread. docs/performance-metho
 """
 
 import cProfile
-import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -22,7 +21,6 @@ from edge.bench.scoring import Scorer, is_at
 from edge.bench.size_recall import SizeRecall
 from edge.camera.sources import open_source
 from edge.errors import DataError
-from edge.model.classifier import Classifier
 from edge.model.loader import open_deployed
 from edge.pipeline import FrameResult, make_pipeline
 from edge.records import Box, Frame
@@ -32,8 +30,13 @@ _PROGRESS_SECONDS: Final = 10.0
 _Result = TypeVar("_Result")
 
 
-def bench_clip(settings: Settings, clip: Path, truth: GroundTruth | Annotations | None) -> ClipResult:
-    """Run fer-edge and the baseline on every frame of a clip. Raises DataError when the truth is for another clip."""
+def bench_clip(
+    settings: Settings, clip: Path, truth: GroundTruth | Annotations | None, environ: Mapping[str, str]
+) -> ClipResult:
+    """Run fer-edge and the baseline on every frame of a clip. Raises DataError when the truth is for another clip.
+
+    ``environ`` says where the models of the device are.
+    """
     synthetic = truth if isinstance(truth, GroundTruth) else None
     annotations = truth if isinstance(truth, Annotations) else None
     settings = msgspec.structs.replace(
@@ -41,7 +44,7 @@ def bench_clip(settings: Settings, clip: Path, truth: GroundTruth | Annotations 
         camera=msgspec.structs.replace(settings.camera, source=str(clip)),
         model=msgspec.structs.replace(settings.model, threads=1),
     )
-    comparison = _Comparison(settings, annotations)
+    comparison = _Comparison(settings, annotations, environ)
     source = open_source(settings.camera, bytes_a_pixel=BYTES_A_PIXEL)
     progress_due = time.monotonic() + _PROGRESS_SECONDS
     try:
@@ -69,12 +72,13 @@ class _Comparison:
     sides take turns in being first, because the first one warms the caches.
     """
 
-    def __init__(self, settings: Settings, annotations: Annotations | None) -> None:
+    def __init__(self, settings: Settings, annotations: Annotations | None, environ: Mapping[str, str]) -> None:
         self.scorer = Scorer()
         self._annotations = annotations
         self._result = ClipResult(recall=(SizeRecall(), SizeRecall()) if annotations else None)
-        self._baseline = BaselineLoop(configured_classifier(settings))
-        self._pipeline, self._profiled = (make_pipeline(settings, configured_classifier(settings)) for _ in range(2))
+        baseline, *ours = (open_deployed(settings, environ)[0] for _ in range(3))
+        self._baseline = BaselineLoop(baseline)
+        self._pipeline, self._profiled = (make_pipeline(settings, classifier) for classifier in ours)
         self._baseline_profile, self._pipeline_profile = (cProfile.Profile(time.thread_time) for _ in range(2))
 
     def step(self, number: int, frame: Frame, truth: FrameTruth | None) -> None:
@@ -138,11 +142,6 @@ class _Comparison:
         tracks = [track.box for track in seen.tracks]
         result.baseline_faces += len(boxes)
         result.covered += sum(is_at(box, tracks) for box in boxes)
-
-
-def configured_classifier(settings: Settings) -> Classifier:
-    """The deployed model's classifier, as ``fer-edge run`` would use it."""
-    return open_deployed(settings, os.environ)[0]
 
 
 def _frame_truth(truth: GroundTruth | None, clip: Path, number: int, frame: Frame) -> FrameTruth | None:

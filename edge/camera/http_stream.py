@@ -50,6 +50,11 @@ def ask_for_stream(camera: CameraSettings, url: str) -> Answer:
         location = answer.response.getheader("Location")
         if status == _UNAUTHORIZED and parts.username is not None and not user:
             user = authorization(str(answer.response.headers), parts)
+            if not user:
+                raise SourceError(
+                    f"{safe_source(url)}: its server takes a password neither by Basic nor by Digest with MD5. Allow "
+                    "one of them in the camera's settings"
+                )
         elif status in _REDIRECTED and location:
             parts, user = _redirection(camera, parts, location), ""
         else:

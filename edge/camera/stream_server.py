@@ -26,6 +26,8 @@ _ALLOWED_IN_TARGET: Final = "%/:=&?~+!$,;'@()*[]-._"  # what is percent-encoded 
 _PORTS: Final = {"rtsp": 554, "rtsps": 322}
 _SYSTEM_CA: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 _OPTIONS: Final = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_CHALLENGE_HEADER: Final = re.compile(r"(?im)^WWW-Authenticate:(.*(?:\r?\n[ \t].*)*)")
+_CHALLENGE_PART: Final = re.compile(r'([\w-]+)(?:\s*(=)\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?')  # a scheme has no =
 _OPENCV_DEFAULT: Final = "rtsp_transport;tcp"  # what OpenCV uses while the variable is not set
 
 
@@ -131,9 +133,9 @@ def _ask(parts: SplitResult, context: ssl.SSLContext | None) -> int | None:
     """Ask for the stream, and after a 401 again with user and password, as FFmpeg does."""
     with _connect(parts, context) as connection:
         status, head = _request(connection, parts, 1, "")
-        if status != 401 or parts.username is None:
+        if status != 401 or parts.username is None or not (answer := authorization(head, parts)):
             return status
-        return _request(connection, parts, 2, f"Authorization: {authorization(head, parts)}\r\n")[0]
+        return _request(connection, parts, 2, f"Authorization: {answer}\r\n")[0]
 
 
 def _request(connection: socket.socket, parts: SplitResult, number: int, header: str) -> tuple[int | None, str]:
@@ -159,21 +161,46 @@ def request_target(parts: SplitResult) -> str:
 
 
 def authorization(head: str, parts: SplitResult) -> str:
-    """The answer to a server's challenge, which is in the head of its answer.
+    """The answer to a server's challenges, which are in the head of its answer; empty when it can answer none.
 
-    RFC 7617, and RFC 7616 with MD5, the only digest that FFmpeg knows.
+    RFC 7617, and RFC 7616 with MD5, the only digest that FFmpeg knows. A server that wants another digest only does not
+    get the password in plain text.
     """
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    challenge = re.search(r"(?im)^WWW-Authenticate:\s*Digest\s+(.*?)\r?$", head)
-    if not challenge:
-        return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
-    fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge.group(1)))
-    realm, nonce = fields.get("realm", ""), fields.get("nonce", "")
+    challenges = _challenges(head)
+    digests = (fields for scheme, fields in challenges if scheme == "digest")
+    challenge = next((fields for fields in digests if fields.get("algorithm", "MD5").upper() == "MD5"), None)
+    if challenge is not None:
+        return _digest(challenge, parts, user, password)
+    if challenges and not any(scheme == "basic" for scheme, _ in challenges):
+        return ""
+    return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _challenges(head: str) -> list[tuple[str, dict[str, str]]]:
+    """The schemes in lower case that a server offers, each with its parameters, in the server's order."""
+    challenges: list[tuple[str, dict[str, str]]] = []
+    for line in _CHALLENGE_HEADER.findall(head):
+        for name, equals, quoted, plain in _CHALLENGE_PART.findall(line):
+            if not equals:
+                challenges.append((name.lower(), {}))
+            elif challenges:
+                challenges[-1][1][name.lower()] = quoted or plain
+    return challenges
+
+
+def _digest(challenge: dict[str, str], parts: SplitResult, user: str, password: str) -> str:
+    realm, nonce = challenge.get("realm", ""), challenge.get("nonce", "")
     method = "DESCRIBE" if parts.scheme.startswith("rtsp") else "GET"
     target = request_target(parts)
     secret, request = _md5(f"{user}:{realm}:{password}"), _md5(f"{method}:{target}")
     credentials = f'username="{user}", realm="{realm}", nonce="{nonce}", uri="{target}"'
-    if "qop" not in challenge.group(1):
+    # Both are sent back as they came: some servers know by ``opaque`` which challenge is answered.
+    if "opaque" in challenge:
+        credentials += f', opaque="{challenge["opaque"]}"'
+    if "algorithm" in challenge:
+        credentials += f", algorithm={challenge['algorithm']}"
+    if "qop" not in challenge:
         return f'Digest {credentials}, response="{_md5(f"{secret}:{nonce}:{request}")}"'
     own = os.urandom(8).hex()
     response = _md5(f"{secret}:{nonce}:00000001:{own}:auth:{request}")

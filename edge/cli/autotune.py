@@ -9,11 +9,11 @@ import msgspec
 from edge.errors import UsageError
 from edge.model.bundle import open_bundle
 from edge.model.loader import become_network_owner
-from edge.model.registry import ModelRegistry, deployed_folder, state_folder
+from edge.model.registry import folder_in_use
 from edge.model.tuning import SAMPLES, Tuning, save_tuning, tune
 from edge.settings import ModelSettings, load_settings
 from edge.system.instance import service_environ
-from edge.system.state import store_folder
+from edge.system.state import device_config, store_folder
 
 
 def autotune(arguments: Namespace) -> int:
@@ -21,11 +21,10 @@ def autotune(arguments: Namespace) -> int:
     for option in ("bundle", "truth", "picture"):
         if getattr(arguments, option):
             raise UsageError(f"--autotune measures the model that `fer-edge run` uses: leave out --{option}")
-    settings = load_settings(arguments.config)
-    environ = service_environ(arguments.config, os.environ)
-    if not settings.model.bundle:
-        ModelRegistry(state_folder(settings.store, environ)).require_readable()
-    folder = deployed_folder(settings, environ)
+    config = device_config(arguments.config)
+    settings = load_settings(config)
+    environ = service_environ(config, os.environ)
+    folder = folder_in_use(settings, environ)
     become_network_owner(folder)
     tuning = tune(open_bundle(folder), settings.model)
     file = save_tuning(store_folder(settings.store, environ), tuning)

@@ -1,7 +1,9 @@
 """``fer-edge bench --source``: compare the cost and the recall of fer-edge with the baseline's."""
 
 import json
+import os
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,30 +11,45 @@ import cv2
 import msgspec
 
 from edge.bench.annotations import Annotations, read_annotations
-from edge.bench.compare import bench_clip, configured_classifier
+from edge.bench.compare import bench_clip
 from edge.bench.ground_truth import GroundTruth, read_truth, truth_beside
 from edge.bench.report import make_report, report_text
 from edge.bench.startup import measure_starts
 from edge.camera.sources import is_live
 from edge.errors import UsageError
+from edge.model.loader import open_deployed
+from edge.model.registry import folder_in_use
 from edge.settings import Settings, load_settings
+from edge.system.instance import service_environ
+from edge.system.owner_rights import user_to_become
 
 
 def bench(arguments: Namespace) -> int:
     """Carry out ``fer-edge bench --source`` with its parsed arguments."""
     cv2.setNumThreads(1)
-    settings = _settings(arguments)
+    settings, environ = _settings(arguments), service_environ(arguments.config, os.environ)
+    _require_own_network(settings, environ)
     clips: list[Path] = arguments.source
     truths = [_truth_of(settings, clip, arguments.truth, len(clips)) for clip in clips]
-    results = [bench_clip(settings, clip, truth) for clip, truth in zip(clips, truths, strict=True)]
+    results = [bench_clip(settings, clip, truth, environ) for clip, truth in zip(clips, truths, strict=True)]
     with_events = (clip for clip, result in zip(clips, results, strict=True) if result.first_event is not None)
     start = measure_starts(next(with_events, clips[0]), arguments.config, arguments.bundle, arguments.starts)
     named = [(clip.name, result) for clip, result in zip(clips, results, strict=True)]
-    report = make_report(configured_classifier(settings), settings.detect.detector, named, start)
+    report = make_report(open_deployed(settings, environ)[0], settings.detect.detector, named, start)
     print(json.dumps(report) if arguments.json else report_text(report))
     if arguments.picture:
         _draw(report, arguments.picture)
     return 0
+
+
+def _require_own_network(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Raise UsageError when this is root and the model another user's. That user may not read what root may."""
+    folder = folder_in_use(settings, environ)
+    if user := user_to_become(folder):
+        raise UsageError(
+            f"{folder} belongs to {user}, and root does not run its network: bench as that user (sudo -u {user}), or "
+            "name a bundled model with --bundle"
+        )
 
 
 def _draw(report: dict[str, Any], file: Path) -> None:

@@ -4,7 +4,8 @@ import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -13,46 +14,70 @@ from edge.camera.picture_file import read_gray
 from edge.camera.sources import upright
 from edge.errors import SourceError, UsageError
 from edge.evaluation.picture_tree import pictures
+from edge.model.bundle import read_card
 from edge.model.classifier import FaceClassifier
 from edge.model.loader import open_deployed
 from edge.model.preprocessing import crop
-from edge.records import Box, Expression
+from edge.model.registry import folder_in_use
+from edge.records import Box, Expression, Gray
 from edge.settings import Settings, load_settings
+from edge.system.instance import service_environ
+from edge.system.owner_rights import user_to_become
 from edge.untrusted_file import is_folder
 from edge.vision.detectors import open_detector
 
 
+@dataclass(frozen=True)
+class PictureFaces:
+    """The faces in a picture: the box of each, and what the network gets of it. ``problem`` says why there are none."""
+
+    file: Path
+    faces: tuple[tuple[Box, Gray], ...] = ()
+    problem: str = ""
+
+
 def classify(arguments: Namespace) -> int:
     """Carry out ``fer-edge classify``: 0 when all pictures were read, 1 when some were not."""
+    settings = _with_bundle(load_settings(arguments.config), arguments.bundle)
+    environ = service_environ(arguments.config, os.environ)
+    folder = folder_in_use(settings, environ)
+    pictures = find_faces(arguments.images, settings, read_card(folder).crop_margin)
+    if user_to_become(folder):  # what only root may read is read before
+        pictures = iter(list(pictures))
+    classifier, _ = open_deployed(settings, environ)
+    return print_expressions("fer-edge", pictures, classifier, as_json=arguments.json)
 
-    def open_classifier(settings: Settings) -> FaceClassifier:
-        return open_deployed(_with_bundle(settings, arguments.bundle), os.environ)[0]
 
-    return classify_pictures("fer-edge", arguments, open_classifier)
+def find_faces(images: Iterable[Path], settings: Settings, crop_margin: float) -> Iterator[PictureFaces]:
+    """Read the pictures, also those in folders, one at a time as they are asked for.
 
-
-def classify_pictures(program: str, arguments: Namespace, open_classifier: Callable[[Settings], FaceClassifier]) -> int:
-    """Print the faces of ``arguments.images``, as the settings file ``arguments.config`` and ``arguments.json`` say.
-
-    ``open_classifier`` gives what classifies them: on a device a bundle, in ``fer-train`` also a training run. Returns
-    0 when all pictures were read, 1 when some were not. Raises UsageError for a folder without pictures.
+    ``crop_margin`` is that of the network's card. Raises UsageError for a folder without pictures, and SettingsError.
     """
-    files = [file for image in arguments.images for file in _files(image)]
-    settings = load_settings(arguments.config)
+    files = [file for image in images for file in _files(image)]
     detector = open_detector(settings.detect)
-    classifier = open_classifier(settings)
-    exit_code = 0
-    for file in files:
+
+    def found(file: Path) -> PictureFaces:
         try:
             gray = upright(read_gray(file), settings.camera)
         except SourceError as error:
-            print(f"{program}: error: {error}", file=sys.stderr)
+            return PictureFaces(file, problem=str(error))
+        return PictureFaces(file, tuple((box, crop(gray, box, crop_margin)) for box in detector.detect(gray)))
+
+    return map(found, files)
+
+
+def print_expressions(
+    program: str, pictures: Iterable[PictureFaces], classifier: FaceClassifier, *, as_json: bool
+) -> int:
+    """Classify the faces and print them: 0 when all pictures were read, 1 when some were not."""
+    exit_code = 0
+    for picture in pictures:
+        if picture.problem:
+            print(f"{program}: error: {picture.problem}", file=sys.stderr)
             exit_code = 1
             continue
-        faces = [
-            (box, classifier.classify(crop(gray, box, classifier.card.crop_margin))) for box in detector.detect(gray)
-        ]
-        print(_as_json(file, faces) if arguments.json else _as_text(file, faces), flush=True)
+        faces = [(box, classifier.classify(face)) for box, face in picture.faces]
+        print(_as_json(picture.file, faces) if as_json else _as_text(picture.file, faces), flush=True)
     return exit_code
 
 

@@ -207,7 +207,7 @@ def _add_classify(commands: Commands) -> None:
 
 
 def add_pictures(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of edge.cli.classify.classify_pictures, which ``fer-train classify`` has too."""
+    """Add the arguments of edge.cli.classify.find_faces, which ``fer-train classify`` has too."""
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture file, or a folder of pictures")
     _add_json(parser, "print one JSON object per picture")
 
@@ -253,11 +253,11 @@ def _add_bench(commands: Commands) -> None:
         "fer-edge bench --source clips/*.avi --picture bench.png",
         "fer-edge bench --source videos/*.mp4 --truth annotations",
         "fer-edge bench --source my.mp4 --bundle my-bundle --json",
-        "fer-edge bench --autotune                     find and keep the fastest accelerator and threads",
+        "sudo fer-edge bench --autotune                find and keep the fastest accelerator and threads",
     )
     summary = "measure what a frame costs, or find what classifies fastest on this device"
     bench = _add(commands, "bench", ("edge.cli.bench", "bench"), summary, _epilog(examples, _BENCH))
-    _add_config(bench)
+    _add_config(bench, "settings file (TOML; for --autotune by default that of the service, if it exists)")
     what = bench.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--source", type=Path, nargs="+", metavar="CLIP", help="videos or folders of pictures to compare on, or demo"

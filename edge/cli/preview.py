@@ -13,6 +13,7 @@ from edge.app.frame_loop import FrameLoop, LoopControl
 from edge.camera.sources import is_live, with_source
 from edge.errors import CameraStalled, SourceError, SystemCommandError, UsageError
 from edge.model.loader import open_deployed
+from edge.model.registry import folder_in_use
 from edge.pipeline import Pipeline, make_pipeline
 from edge.preview.access import Access, new_code
 from edge.preview.newest_frame import NewestFrame
@@ -21,6 +22,8 @@ from edge.preview.server import is_loopback, own_names, serving
 from edge.preview.view import Viewer
 from edge.settings import Settings, load_settings
 from edge.system.installer import Run, run_command
+from edge.system.instance import service_environ
+from edge.system.owner_rights import user_to_become
 from edge.system.secret_files import with_secret_files
 from edge.system.systemd import Service
 
@@ -37,7 +40,9 @@ def preview(arguments: Namespace, seconds: float = _SECONDS) -> int:
     require_by_hand(os.environ, os.getpid(), terminal=sys.stdin is not None and sys.stdin.isatty())
     settings = with_secret_files(load_settings(arguments.config), arguments.config)
     settings = with_source(settings, arguments.source)
-    classifier, bundle = open_deployed(settings, os.environ)
+    environ = service_environ(arguments.config, os.environ)
+    user = user_to_become(folder_in_use(settings, environ))
+    classifier, bundle = open_deployed(settings, environ)
     pipeline = make_pipeline(settings, classifier)
     newest, code, ends = NewestFrame(), new_code(), time.monotonic() + seconds
     viewer = Viewer(settings, bundle.card)
@@ -52,7 +57,8 @@ def preview(arguments: Namespace, seconds: float = _SECONDS) -> int:
         except KeyboardInterrupt:
             pass
         except (SourceError, CameraStalled) as error:
-            raise type(error)(f"{error}{of_the_service()}") from error
+            of_user = f" Root runs this as {user}, whose model it is." if user else ""
+            raise type(error)(f"{error}{of_user}{of_the_service()}") from error
         finally:
             timer.cancel()
     print("The preview has ended. If you stopped the service: sudo systemctl start fer-edge", flush=True)

@@ -20,7 +20,7 @@ from edge.evaluation.metrics import Figures
 from edge.labels import Labels
 from edge.model.bundle import read_card
 from edge.model.loader import become_network_owner, open_classifier
-from edge.model.registry import ModelRegistry, deployed_folder, state_folder
+from edge.model.registry import folder_in_use
 from edge.model.verification import MAX_CROP_DIFFERENCE, MAX_LUMA_DIFFERENCE, verify_golden
 from edge.mqtt.connection import new_client, publish_retained
 from edge.mqtt.topics import base_topic, client_id, with_device_name
@@ -39,10 +39,8 @@ def verify(arguments: Namespace) -> int:
     config = device_config(arguments.config)
     settings = load_settings(config)
     environ = service_environ(config, os.environ)
-    if not settings.model.bundle:
-        ModelRegistry(state_folder(settings.store, environ)).require_readable()
     # The network may be another user's, and is run as that user. What only root may read comes before.
-    folder = deployed_folder(settings, environ)
+    folder = folder_in_use(settings, environ)
     labels = read_card(folder).labels
     faces = _read_faces(arguments.data, arguments.split, labels) if arguments.data else None
     mqtt = with_device_name(with_secret_files(settings, config), environ).mqtt if arguments.publish else None

@@ -11,13 +11,11 @@ import importlib.util
 import itertools
 import json
 import os
-import platform
 import signal
 import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -104,21 +102,17 @@ def detector(argument: str) -> None:
 
 
 def golden(argument: str) -> None:
-    """Open the bundle of these model settings and compare its outputs with the golden outputs."""
+    """Open the bundle of these model settings, and judge its golden outputs and preparation as a start does."""
     from edge.model.bundle import find_bundle, open_bundle  # noqa: PLC0415
     from edge.model.classifier import Classifier  # noqa: PLC0415
     from edge.model.loader import become_network_owner  # noqa: PLC0415
-    from edge.model.verification import check_golden  # noqa: PLC0415
+    from edge.model.verification import verify_golden  # noqa: PLC0415
 
     settings = msgspec.json.decode(argument, type=ModelSettings)
     folder = find_bundle(settings.bundle)
     become_network_owner(folder)
     bundle = open_bundle(folder)
-    classifier = Classifier(bundle, settings.threads or 1)
-    agreement = asdict(check_golden(classifier, bundle.golden))
-    allowed = bundle.card.allowed_lsb(classifier.runtime, platform.machine())
-    card = {"name": bundle.card.name, "labels": bundle.card.labels}
-    _print_json({**card, "runtime": classifier.runtime, "allowed_lsb": allowed, **agreement})
+    _print_json(msgspec.to_builtins(verify_golden(Classifier(bundle, settings.threads or 1), bundle.golden)))
 
 
 def edgetpu(argument: str) -> None:

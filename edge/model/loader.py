@@ -1,7 +1,6 @@
 """Open the model that a run uses: find its bundle, check its golden outputs, fall back to another when it fails."""
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +9,12 @@ from edge.errors import BundleError, VerificationError
 from edge.model.bundle import DEFAULT, Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier, FaceClassifier
 from edge.model.edgetpu import CrashMarker, EdgeTpu
-from edge.model.registry import ModelRegistry, deployed_folder, state_folder
+from edge.model.registry import ModelRegistry, folder_in_use, state_folder
 from edge.model.tuning import load_tuning
 from edge.model.verification import verify_golden
 from edge.records import Verification
 from edge.settings import Settings
-from edge.system.owner_rights import become_owner
+from edge.system.owner_rights import become_owner, user_to_become
 from edge.system.state import store_folder
 from edge.system.systemd import Service
 
@@ -35,15 +34,22 @@ class DeployedModel:
 
 def become_network_owner(folder: Path) -> None:
     """Let root be the owner of a bundle's folder for good, before its network runs; other users stay who they are."""
-    if os.geteuid() == 0:  # files of the program that only root may read can be imported now
-        own = open_bundle(find_bundle(DEFAULT))
-        verify_golden(Classifier(own), own.golden)
+    if not user_to_become(folder):
+        return
+    own = open_bundle(find_bundle(DEFAULT))  # files of the program that only root may read can be imported now
+    verify_golden(Classifier(own), own.golden)
     become_owner(folder)
 
 
 def open_deployed(settings: Settings, environ: Mapping[str, str]) -> tuple[Classifier, Bundle]:
-    """The classifier that a run with these settings tries first, and its bundle. For commands; raises BundleError."""
-    return open_classifier(deployed_folder(settings, environ), settings, environ)
+    """The classifier that a run with these settings tries first, and its bundle. For commands.
+
+    Root becomes the user whose model it is, for good. Raises BundleError, and UsageError when this user may not read
+    which model is in use.
+    """
+    folder = folder_in_use(settings, environ)
+    become_network_owner(folder)
+    return open_classifier(folder, settings, environ)
 
 
 def open_classifier(folder: Path, settings: Settings, environ: Mapping[str, str]) -> tuple[Classifier, Bundle]:

@@ -309,6 +309,13 @@ def deployed_folder(settings: Settings, environ: Mapping[str, str]) -> Path:
     return ModelRegistry(state_folder(settings.store, environ)).candidates()[0].folder
 
 
+def folder_in_use(settings: Settings, environ: Mapping[str, str]) -> Path:
+    """As `deployed_folder`, for commands. Raises UsageError when this user may not read which model is in use."""
+    if not settings.model.bundle:
+        ModelRegistry(state_folder(settings.store, environ)).require_readable()
+    return deployed_folder(settings, environ)
+
+
 def expected_labels(settings: Settings, environ: Mapping[str, str]) -> Labels:
     """The labels of the model that a run tries first; those of DEFAULT when its card cannot be read."""
     try:

@@ -61,12 +61,16 @@ def become_owner(folder: Path) -> None:
 
 def require_own_folder(folder: Path) -> None:
     """Raise UsageError when this is root and another user may change ``folder``; for programs that use it for long."""
-    if _user_to_become(folder) is not None:
-        name = owner_name(folder)
+    if name := user_to_become(folder):
         raise UsageError(
             f"{folder} belongs to {name}, and root does not write there: run this as that user (sudo -u {name}), or "
             "name another store.folder"
         )
+
+
+def user_to_become(folder: Path) -> str:
+    """The name of the user that :func:`become_owner` makes of this process; empty when it changes nothing."""
+    return "" if _user_to_become(folder) is None else owner_name(folder)
 
 
 def owner_name(folder: Path) -> str:

@@ -32,10 +32,12 @@ class MotionDetector:
     def __init__(self) -> None:
         self._contrast: NDArray[np.float32] = np.zeros((0, 0), np.float32)
         self._searched = self._contrast  # the contrast of each place when it was last searched
-        self._scale = self._searched_scale = 1
+        self._size, self._scale = (0, 0), 1
+        self._searched_as = (self._size, self._scale)
 
     def update(self, pyramid: Pyramid) -> None:
         """Take the next frame."""
+        self._size = pyramid.size
         small, self._scale = pyramid.halved(max(1.0, pyramid.size[0] / _WIDTH))
         luma = small.astype(np.float32)
         mean = cv2.blur(luma, (_NEIGHBOURHOOD, _NEIGHBOURHOOD))
@@ -44,7 +46,7 @@ class MotionDetector:
     @property
     def _size_is_new(self) -> bool:
         """Whether this is the first frame, or the first one since the camera's size has changed."""
-        return (self._searched.shape, self._searched_scale) != (self._contrast.shape, self._scale)
+        return self._searched_as != (self._size, self._scale)
 
     def changed(self, known: Iterable[Square]) -> list[Area]:
         """The areas that changed, without those of ``known`` faces and the bodies below, which are expected to move.
@@ -79,7 +81,7 @@ class MotionDetector:
     def mark_searched(self, areas: Iterable[Area]) -> None:
         """Compare later frames with these areas as they are now."""
         if self._size_is_new:
-            self._searched, self._searched_scale = self._contrast.copy(), self._scale
+            self._searched, self._searched_as = self._contrast.copy(), (self._size, self._scale)
         for left, top, right, bottom in areas:
             area = np.s_[top // self._scale : bottom // self._scale, left // self._scale : right // self._scale]
             self._searched[area] = self._contrast[area]

@@ -64,10 +64,18 @@ class SearchScheduler:
             _FullScan(settings, (0.0, _LARGE_FACE), _SMALL_SECONDS),
         )
         self._changes = _ChangeSearch(settings)
+        self._size = (0, 0)  # of the last frame
 
     def begin_frame(self, pyramid: Pyramid, now: float, known: Iterable[Square]) -> None:
-        """Plan the frame of time ``now`` in seconds. Motion at the ``known`` faces is expected and not searched."""
+        """Plan the frame of time ``now`` in seconds. Motion at the ``known`` faces is expected and not searched.
+
+        A frame of another size than the last one is searched anew: what was planned are places in the old size.
+        """
         self._left = min(self._left + self._budget, _SAVED_FRAMES * self._budget)
+        if pyramid.size != self._size:
+            self._size = pyramid.size
+            for search in (*self._full_scans, self._changes):
+                search.drop_plan()
         self._changes.begin_frame(pyramid, now, known)
         large, small = self._full_scans
         small.begin_frame(pyramid.size, now)
@@ -105,6 +113,10 @@ class _ChangeSearch:
         self._changed_at = self._repeat_at = -math.inf
         self._half_step = True
         self._covers_frame = False  # whether the areas were the whole frame when something last changed
+
+    def drop_plan(self) -> None:
+        """Search nothing of what was planned. A frame of a new size has changed everywhere, so no area is repeated."""
+        self._queue = []
 
     def covers_large(self, now: float) -> bool:
         """Whether this search looks for large faces in the whole frame, so that a full scan would do it again."""
@@ -172,6 +184,10 @@ class _FullScan:
             self._windows = sum(region.windows for region in self._queue)
         done = 1.0 if seconds <= 0 else min(1.0, (now - self._began) / seconds)
         self._windows_due = done * self._windows
+
+    def drop_plan(self) -> None:
+        """Give up the scan, and begin a new one in the next frame. The pace stays."""
+        self._queue = []
 
     def rest(self, now: float) -> None:
         """Search nothing in the frame of time ``now``, and begin a new scan in the next frame that does not rest."""

@@ -184,10 +184,15 @@ class Tracker:
         return True
 
     def _match(self, face: TrackedFace, pyramid: Pyramid, interval: float) -> Square | None:
-        """Where a face is most like its template near its prediction, or None if it is not like it enough."""
+        """Where a face is most like its template near its prediction, or None if it is not like it enough.
+
+        What has its middle outside the frame is no match. Faces get there when the frames become smaller.
+        """
         was_in_sight = face.seen_at >= self._now - interval
         reach = 0.15 + 2 * interval + (0.0 if was_in_sight else 0.2)
         match, face.similarity = face.template.find(pyramid, _predicted(face, interval), reach)
+        if not (0 <= match.x <= pyramid.size[0] and 0 <= match.y <= pyramid.size[1]):
+            return None
         return match if face.similarity >= (SAME_SIMILARITY if was_in_sight else _CERTAIN_SIMILARITY) else None
 
     def _apply_match(self, face: TrackedFace, match: Square) -> None:

@@ -28,8 +28,10 @@ from edge.vision.face_size import smallest_face
 from edge.vision.motion import Area, MotionDetector
 from edge.vision.pyramid import Pyramid
 
-# Side of the smallest face in a reduced frame; smaller ones the network hardly finds in grey. OpenCV pads a picture to
-# multiples of 32 pixels. With the default min_face the shorter side of a reduced frame is exactly eight of them.
+_PADDING: Final = 32  # OpenCV pads each side of a picture to a multiple of so many pixels, on the right and below
+_MOST_NETWORKS: Final = 8  # one camera needs six: two patches, three parts, and the whole frame
+# Side of the smallest face in a reduced frame; smaller ones the network hardly finds in grey. With the default min_face
+# the shorter side of a reduced frame is exactly eight times that padding.
 _FACE_PIXELS: Final = 12.8
 _LEAST_FRAME: Final = 28  # pixels in each direction
 _PROPOSAL_SCORE: Final = 0.4  # in a frame, or a part of it
@@ -74,12 +76,16 @@ _TIGHT_PATCH: Final = _Patch(64, 1.5)  # it costs six tenths, and misses one in 
 
 
 class Network:
-    """The network for pictures of several sizes. OpenCV takes as long to change the size as for a small picture."""
+    """The network for pictures of several sizes. OpenCV takes as long to change the size as for a small picture.
+
+    So each size has a network of its own, of 6 MB. Pictures are padded as OpenCV would do it, so that there are few
+    sizes.
+    """
 
     def __init__(self, file: str) -> None:
         """Load the file. Raises SettingsError, which says what to do, when that is not possible."""
         self._file = file
-        self._of_size: dict[tuple[int, int], cv2.FaceDetectorYN] = {}
+        self._of_size: dict[tuple[int, int], cv2.FaceDetectorYN] = {}  # by width and height, the last one used last
         if not file:
             raise SettingsError(f'detect.model is empty, but detect.detector = "yunet" needs it; {_DOWNLOAD}')
         if not hasattr(cv2, "FaceDetectorYN"):
@@ -100,16 +106,24 @@ class Network:
         They are left, top, width and height of the box, five landmarks (x, y), and the score. The landmarks are right
         eye, left eye, nose, right and left corner of the mouth.
         """
-        height, width = picture.shape
-        network = self._of_size.get((width, height))
-        if network is None:
-            network = cv2.FaceDetectorYN.create(self._file, "", (width, height), _PROPOSAL_SCORE, _OVERLAP, _MAX_FACES)
-            self._of_size[width, height] = network
-        found = network.detect(cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR))[1]
+        height, width = (-(-side // _PADDING) * _PADDING for side in picture.shape)
+        added = (0, height - picture.shape[0], 0, width - picture.shape[1])
+        padded = cv2.copyMakeBorder(picture, *added, cv2.BORDER_CONSTANT)
+        found = self._network((width, height)).detect(cv2.cvtColor(padded, cv2.COLOR_GRAY2BGR))[1]
         if found is None:
             return []
         faces = np.asarray(found, np.float32)
         return [face for face in faces if face[14] >= score and np.isfinite(face).all() and min(face[2:4]) > 0]
+
+    def _network(self, size: tuple[int, int]) -> cv2.FaceDetectorYN:
+        """The network for pictures of a size, width and height. Only those that were used last are kept."""
+        network = self._of_size.pop(size, None)
+        if network is None:
+            network = cv2.FaceDetectorYN.create(self._file, "", size, _PROPOSAL_SCORE, _OVERLAP, _MAX_FACES)
+        self._of_size[size] = network
+        if len(self._of_size) > _MOST_NETWORKS:
+            del self._of_size[next(iter(self._of_size))]
+        return network
 
 
 class _Pass(NamedTuple):

@@ -111,7 +111,7 @@ RULES = (
     Rule(
         "parsed", r"sudo \S*fer-edge doctor --config /etc/.*", f"{_ROOT}; tests/edge/diagnostics/test_doctor.py runs it"
     ),
-    Rule("parsed", r"sudo \S*fer-edge bench --autotune --config /etc/.*", f"{_ROOT}; tests/edge/cli/test_autotune.py"),
+    Rule("parsed", r"sudo \S*fer-edge bench --autotune", f"{_ROOT}; tests/edge/cli/test_autotune.py"),
     Rule(
         "parsed", r"fer-edge bench .*", "takes minutes; tests/edge/bench/test_compare.py runs it on a second of a clip"
     ),

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge.camera.picture_file import read_gray
 from edge.model.loader import open_deployed
 from edge.model.preprocessing import crop
 from edge.pipeline import STAGES, FrameResult, Pipeline, make_pipeline
@@ -17,6 +18,7 @@ from edge.records import Box, Frame, Pose, Square
 from edge.settings import DetectSettings, Ignore, QualitySettings, Settings, TrackSettings
 from edge.vision.haar import HaarDetector
 from edge.vision.pyramid import Pyramid
+from tests.conftest import PORTRAIT
 from tests.edge.stage import FPS, Actor, film, walk
 
 PEOPLE = (
@@ -105,6 +107,17 @@ def test_a_new_source_begins_without_known_faces() -> None:
     [first, *_] = restarted.run(visit()[:1])
     assert [track.id for track in first.tracks] == [1, 2]
     assert restarted.classifier is pipeline.classifier
+
+
+@pytest.mark.parametrize("sizes", [((1280, 960), (640, 480)), ((480, 640), (640, 480))])
+def test_frames_may_change_their_size(sizes: tuple[tuple[int, int], ...]) -> None:
+    """As in a folder of pictures, or when somebody changes a camera's resolution. Each size is watched for a second."""
+    portrait = read_gray(PORTRAIT)
+    frames = [Frame(np.asarray(cv2.resize(portrait, sizes[n // 15 % 2]), np.uint8), n / 15) for n in range(60)]
+    for result in run(frames)[1][10::15]:
+        assert len(result.tracks) == 1
+    alternating = [Frame(np.asarray(cv2.resize(portrait, sizes[n % 2]), np.uint8), n / 15) for n in range(30)]
+    run(alternating)
 
 
 def test_who_stands_in_an_ignored_part_is_not_tracked_and_the_others_are() -> None:

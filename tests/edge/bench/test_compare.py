@@ -120,7 +120,7 @@ def test_the_picture_shows_the_cascades_bars(report: dict[str, Any], picture: Pa
 
 
 def test_without_a_ground_truth_there_are_only_costs_and_coverage(short_clip: Path) -> None:
-    result = bench_clip(Settings(), short_clip, None).as_json("six")
+    result = bench_clip(Settings(), short_clip, None, {}).as_json("six")
     assert result["fer_edge"]["recall"] is None
     assert result["fer_edge"]["counts"] is None
     assert result["covered"]["faces"] == 6
@@ -129,7 +129,7 @@ def test_without_a_ground_truth_there_are_only_costs_and_coverage(short_clip: Pa
 
 def test_a_wrong_ground_truth_gives_no_recall_and_makes_every_track_false(short_clip: Path, still_clip: Path) -> None:
     wrong = first_six(read_truth(truth_beside(still_clip)), (FaceTruth(1, (0, 0, 60, 60), 1.0),))
-    result = bench_clip(Settings(), short_clip, wrong).as_json("six")
+    result = bench_clip(Settings(), short_clip, wrong, {}).as_json("six")
     assert (result["fer_edge"]["recall"], result["tutorial"]["recall"]) == (0.0, 0.0)
     assert (result["fer_edge"]["false_tracks"], result["tutorial"]["false_faces"]) == (1.0, 1.0)
     assert result["fer_edge"]["counts"]["phantoms"] == result["fer_edge"]["counts"]["tracks"] == 1
@@ -138,12 +138,12 @@ def test_a_wrong_ground_truth_gives_no_recall_and_makes_every_track_false(short_
 def test_the_ground_truth_of_another_clip_is_refused(short_clip: Path, still_clip: Path) -> None:
     truth = read_truth(truth_beside(still_clip))
     with pytest.raises(DataError, match=r"has 6 frames, but .* describes 25: it is for another clip"):
-        bench_clip(Settings(), short_clip, truth)
+        bench_clip(Settings(), short_clip, truth, {})
     with pytest.raises(DataError, match="has more frames than the 2"):
-        bench_clip(Settings(), short_clip, GroundTruth(truth.file, truth.header, truth.frames[:2]))
+        bench_clip(Settings(), short_clip, GroundTruth(truth.file, truth.header, truth.frames[:2]), {})
     other = GroundTruth(truth.file, msgspec.structs.replace(truth.header, width=320), truth.frames)
     with pytest.raises(DataError, match=r"is 640x480 pixels, but .* describes 320x480"):
-        bench_clip(Settings(), short_clip, other)
+        bench_clip(Settings(), short_clip, other, {})
 
 
 def test_unusable_sources_and_ground_truths_have_their_own_errors(still_clip: Path, tmp_path: Path) -> None:
@@ -178,6 +178,6 @@ def test_the_time_of_yunet_counts_as_face_detection(short_clip: Path) -> None:
     if not model:
         pytest.skip("YUNET is not set to the path of the network YuNet")
     settings = msgspec.structs.replace(Settings(), detect=DetectSettings(detector="yunet", model=model))
-    result = bench_clip(settings, short_clip, None)
+    result = bench_clip(settings, short_clip, None, {})
     assert result.fer_edge.scans > 0
     assert 0.2 * result.fer_edge.cpu < result.fer_edge.cascade

@@ -9,16 +9,18 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from edge.camera.sources import open_source
+from edge.camera.stream_server import authorization
 from edge.errors import SourceError
 from edge.settings import CameraSettings
 from tests.edge.mjpeg import Mjpeg, noisy_pictures
 
 USER, PASSWORD = "ki@osk", "SECRET#/@[%:?"
-REALM, NONCE = "camera", "7f3a"
+REALM, NONCE, OPAQUE = "camera", "7f3a", "5ccc"
 
 
 class Guarded:
@@ -27,7 +29,7 @@ class Guarded:
     def __init__(self, kind: str, challenge: str) -> None:
         self.requests: list[str] = []
         self._version = "RTSP/1.0" if kind.startswith("rtsp") else "HTTP/1.1"
-        self._challenge = challenge
+        self.challenge = challenge
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"{kind}://127.0.0.1:{self._server.getsockname()[1]}/live"
         threading.Thread(target=self._serve, daemon=True).start()
@@ -54,14 +56,16 @@ class Guarded:
                 number = re.search(r"CSeq: \d+\r\n", request)
                 status = "404 Not Found" if self._may_enter(request) else "401 Unauthorized"
                 head = f"{self._version} {status}\r\n{number.group() if number else ''}WWW-Authenticate: "
-                client.sendall(f"{head}{self._challenge}\r\nContent-Length: 0\r\n\r\n".encode())
+                client.sendall(f"{head}{self.challenge}\r\nContent-Length: 0\r\n\r\n".encode())
                 request = ""
                 if self._version.startswith("HTTP"):
                     return
 
     def _may_enter(self, request: str) -> bool:
         fields = dict(re.findall(r'(\w+)="([^"]*)"', request))
-        if not fields:
+        if not fields or fields.get("opaque") != (OPAQUE if "opaque" in self.challenge else None):
+            return False
+        if ("algorithm=MD5" in self.challenge) != ("algorithm=MD5" in request):
             return False
         nc = ":00000001:" + fields["cnonce"] + ":auth" if "cnonce" in fields else ""
         secret, asked = (
@@ -71,10 +75,19 @@ class Guarded:
         return fields["response"] == hashlib.md5(f"{secret}:{NONCE}{nc}:{asked}".encode()).hexdigest()
 
 
-@pytest.fixture(params=["rtsp", "rtsp qop", "http", "http qop"])
+CHALLENGE = f'Digest realm="{REALM}", nonce="{NONCE}"'
+MORE = {
+    "plain": "",
+    "qop": ', qop="auth"',
+    "opaque": f', opaque="{OPAQUE}"',
+    "all": f', opaque="{OPAQUE}", algorithm=MD5, qop="auth"',
+}
+
+
+@pytest.fixture(params=[f"{kind} {more}" for kind in ("rtsp", "http") for more in MORE])
 def guarded(request: pytest.FixtureRequest) -> Iterator[Guarded]:
-    kind, _, qop = request.param.partition(" ")
-    camera = Guarded(kind, f'Digest realm="{REALM}", nonce="{NONCE}"' + (', qop="auth"' if qop else ""))
+    kind, more = request.param.split()
+    camera = Guarded(kind, CHALLENGE + MORE[more])
     yield camera
     camera.close()
 
@@ -104,6 +117,29 @@ def test_the_right_password_is_understood_whatever_its_characters(guarded: Guard
     assert any("Lavf" in line for line in agents) == guarded.url.startswith("rtsp")
     assert "User-Agent: fer-edge" in agents
     assert not [request for request in guarded.requests if "SECRET" in request]
+
+
+SHA_256 = 'Digest realm="other", nonce="1", opaque="2", algorithm=SHA-256, qop="auth"'
+
+
+@pytest.mark.parametrize("between", ["\r\nWWW-Authenticate: ", ", ", ',\r\n Basic realm="a, Digest",'])
+def test_of_several_challenges_one_with_md5_is_answered(tmp_path: Path, between: str) -> None:
+    camera = Guarded("http", f"{SHA_256}{between}{CHALLENGE}{MORE['all']}")
+    assert "refused (404)" in failure(settings(tmp_path, camera.url, PASSWORD))
+    camera.close()
+
+
+def test_a_camera_that_wants_another_digest_does_not_get_the_password_in_plain_text(tmp_path: Path) -> None:
+    camera = Guarded("http", SHA_256)
+    assert "neither by Basic nor by Digest with MD5" in failure(settings(tmp_path, camera.url, PASSWORD))
+    assert not [request for request in camera.requests if "Authorization" in request]
+    camera.close()
+    head = "RTSP/1.0 401\r\nWWW-Authenticate: {}\r\n"
+    address = urlsplit("rtsp://u:p@h/x")
+    assert authorization(head.format(SHA_256), address) == ""
+    for basic in ('Basic realm="x"', f'{SHA_256}, Basic realm="x"', "Basic"):
+        assert authorization(head.format(basic), address) == "Basic dTpw"
+    assert authorization("HTTP/1.1 401\r\n", address) == "Basic dTpw", "some cameras do not say how"
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,13 @@ import msgspec
 import pytest
 
 from edge.cli.autotune import describe_use, format_tuning
-from edge.model.bundle import find_bundle, open_bundle
+from edge.model.bundle import DEFAULT, find_bundle, open_bundle
 from edge.model.registry import ModelRegistry
 from edge.model.tuning import load_tuning
 from edge.settings import ModelSettings
 from tests.conftest import StandIn
 from tests.edge.cli.test_main import fer_edge
+from tests.edge.installed import installed
 from tests.edge.model.bundles import accept
 from tests.edge.model.test_tuning import cpu, tuned
 
@@ -70,6 +71,19 @@ def test_the_model_in_use_is_measured_and_then_run_with_the_choice(tmp_path: Pat
     in_use = open_bundle(find_bundle("student-small"))
     assert json.loads(done.stdout)["holds_for"]["model"] == in_use.card.sha256
     assert load_tuning(tmp_path / "state", in_use)
+
+
+@pytest.mark.slow
+def test_on_a_device_the_choice_is_made_and_kept_for_its_service() -> None:
+    """Users type it as the pages say, without --config."""
+    with installed() as device:
+        device.write_settings('[model]\naccelerator = "cpu"\nthreads = 1\n')
+        done = device.fer_edge("bench", "--autotune")
+        assert done.returncode == 0
+        assert "kept in /var/lib/fer-edge/tuned.json; but the settings say model.threads = 1" in done.stdout
+        assert load_tuning(device.state, open_bundle(find_bundle(DEFAULT)))
+        done = device.fer_edge("bench", "--autotune", "--json", "--config", "/etc/fer-edge/door/config.toml")
+        assert json.loads(done.stdout)["file"] == "/var/lib/fer-edge/door/tuned.json"
 
 
 @pytest.mark.parametrize("words", [("--bundle", "student-small"), ("--truth", "x"), ("--picture", "x.png")])

@@ -88,7 +88,17 @@ def test_show_of_a_card_of_version_4_says_that_it_has_no_list() -> None:
     assert "a card of version 4 has no list of them; --json prints its lines" in shown
 
 
-@pytest.mark.parametrize("command", [["model", "list"], ["model", "use", "student"], ["verify"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["model", "list"],
+        ["model", "use", "student"],
+        ["verify"],
+        ["bench", "--autotune"],
+        ["bench", "--source", "x"],
+        ["classify", "x"],
+    ],
+)
 def test_a_user_who_may_not_read_the_state_is_told_to_use_sudo(
     command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from edge.diagnostics.device_checks import check_camera, check_detector, check_model, describe_source
+from edge.errors import VerificationError
 from edge.model.bundle import find_bundle
-from edge.settings import CameraSettings, DetectSettings, ModelSettings, Preset
+from edge.model.loader import open_deployed_model
+from edge.settings import CameraSettings, DetectSettings, ModelSettings, Preset, Settings
+from edge.system.systemd import Service
 from tests.edge.diagnostics.findings import PYTHON, level_of
 from tests.edge.mjpeg import FPS, Mjpeg, noisy_pictures
 
@@ -85,19 +88,25 @@ def test_a_preset_whose_expression_the_model_lacks() -> None:
     assert "preset 'sneer': the model student has no expression 'contempt'" in found.sentence
 
 
-@pytest.mark.parametrize(("change", "level"), [("steps", "warn"), ("labels", "fail")])
-def test_other_outputs_than_the_golden_ones(tmp_path: Path, change: str, level: str) -> None:
+@pytest.mark.parametrize("change", ["one output", "labels", "picture"])
+def test_a_model_with_which_the_service_does_not_start(tmp_path: Path, change: str) -> None:
     folder = shutil.copytree(find_bundle("student-small"), tmp_path / "other")
     with np.load(folder / "golden.npz") as stored:
         parts = dict(stored)
     outputs = parts["outputs"].astype(int)
     if change == "labels":
         outputs = np.roll(outputs, 1, axis=1)
-    else:  # the lowest logit only, so that the expression stays
+    elif change == "one output":  # the lowest logit only, so that the expression stays
         outputs[0, outputs[0].argmin()] = max(-128, outputs[0].min() - 40)
+    else:  # as with another luma range
+        parts["scene"] = (parts["scene"] * 0.85 + 16).astype(np.uint8)
     np.savez(folder / "golden.npz", **{**parts, "outputs": outputs.astype(np.int8)})
-    found = check_model(PYTHON, ModelSettings(bundle=str(folder)))
-    assert level_of(found) == level, found
+    settings = ModelSettings(bundle=str(folder))
+    with pytest.raises(VerificationError) as refused:
+        open_deployed_model(Settings(model=settings), {}, Service({}))
+    found = check_model(PYTHON, settings)
+    assert level_of(found) == "fail"
+    assert str(refused.value) == f"{folder}: {found.sentence}"
 
 
 def test_detector(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_the_doctor_runs_a_network_for_good_as_the_user_whose_it_is(place: Path,
     assert model.bundle == str(place / "state/models" / name)
     argument = msgspec.json.encode(model).decode()
     [golden], ids = after("from edge.diagnostics.probes import golden; golden(given)", argument)
-    assert (golden["name"], golden["top1"]) == ("mine", 1.0)
+    assert (golden["model"], golden["ok"]) == ("mine", True)
     assert ids == (HOSTILE,) * 6
     finding = check_model([sys.executable], model)
     assert (finding.level, "mine on " in finding.sentence) == ("ok", True)

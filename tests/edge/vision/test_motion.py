@@ -72,3 +72,9 @@ def test_a_known_face_and_its_body_are_expected_to_move(room: NDArray[np.float64
 def test_another_size_of_picture_is_a_change(room: NDArray[np.float64]) -> None:
     motion = watching(room)
     assert changed(motion, shot(room[:240, :320], 1)) == [(0, 0, 320, 240)]
+
+
+def test_so_is_a_size_that_differs_by_a_few_pixels(room: NDArray[np.float64]) -> None:
+    """What is planned for the old size is given up (edge.vision.search), so none of it counts as searched."""
+    motion = watching(room)
+    assert changed(motion, shot(np.pad(room, ((0, 1), (0, 3)), "edge"), 1)) == WHOLE

@@ -136,6 +136,41 @@ def test_the_same_frames_are_searched_in_the_same_regions() -> None:
     assert first == second
 
 
+def scene_of(size: tuple[int, int], seed: int) -> Gray:
+    return np.random.default_rng(seed).integers(0, 256, size[::-1], np.uint8)
+
+
+def test_frames_of_another_size_are_searched_within_their_own_edges() -> None:
+    search = SearchScheduler(DetectSettings(min_face=0.05))
+    pictures = (scene_of((1280, 960), 1), scene_of((640, 480), 2))
+    for n, picture in enumerate(pictures * 10):
+        regions = regions_of_frame(search, picture, n / 5)
+        assert all(r.rows[1] <= picture.shape[0] and r.columns[1] <= picture.shape[1] for r in regions)
+        assert any(r.side > 0.5 * min(picture.shape) for r in regions), (
+            "a new size is searched at once, large faces first"
+        )
+
+
+def test_when_frames_become_larger_what_was_planned_for_small_ones_is_dropped() -> None:
+    search = SearchScheduler(DetectSettings(min_face=0.05))
+    small, large = scene_of((640, 480), 1), scene_of((1280, 960), 2)
+    for n in range(10):
+        regions_of_frame(search, small, n / 30)
+    later = [region for n in range(10, 700) for region in regions_of_frame(search, large, n / 30)]
+    assert min(region.side for region in later) >= 0.05 * 960
+    assert max(region.columns[1] for region in later) == 1280
+
+
+def test_a_new_size_does_not_hasten_the_full_scan() -> None:
+    """Pictures of all sizes would else be searched as a whole, a second each."""
+    search = SearchScheduler(DetectSettings(min_face=0.05))
+    pictures = [scene_of((1280, 960), 1), scene_of((640, 480), 2)]
+    spent = [
+        sum(region.windows for region in regions_of_frame(search, pictures[n % 2], 60 + n / 15)) for n in range(40)
+    ]
+    assert np.mean(spent[10:]) < 1.25 * 15_500
+
+
 def test_regions_are_within_the_frame_and_have_a_window() -> None:
     for _, regions in search_still_scene(SearchScheduler(DetectSettings(min_face=0.05)), 10, 3):
         for region in regions:

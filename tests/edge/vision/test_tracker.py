@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from edge.records import Box, Frame, Square, Track
@@ -139,6 +140,15 @@ def test_a_face_that_leaves_the_picture_is_not_shown_and_can_come_back() -> None
         if place[0] < 20:
             assert tracks == [], frame.time
     assert [track.id for track in tracks] == [1]
+
+
+def test_a_face_that_is_outside_when_frames_become_smaller_is_not_shown() -> None:
+    """Outside a frame its border is repeated. Where that is striped, it may look like the face."""
+    wide = np.repeat(np.arange(480) // 12 % 2 * 200, 640).reshape(480, 640).astype(np.uint8)
+    tracker = Tracker(Settings())
+    assert step(tracker, Frame(wide, 0.0), Detection(square(500, 200, 100), 20, clear=True))
+    assert step(tracker, Frame(wide[:, :320].copy(), 1 / 30)) == []
+    assert tracker.ids == [1], "it is out of sight"
 
 
 def covered(frame: Frame, share: float) -> Frame:

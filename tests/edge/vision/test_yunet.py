@@ -38,6 +38,31 @@ def detector(model: str) -> Detector:
     return open_detector(settings(model))
 
 
+def resident_mb() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def test_pictures_of_many_sizes_take_no_more_memory_than_some(model: str) -> None:
+    """A folder has pictures of all sizes, and each size had a network of 6 MB."""
+    network = Network(model)
+    sizes = [(32 * high, 32 * wide) for high in range(4, 17) for wide in range(4, 17) if 64 <= high * wide <= 80]
+    grown = []
+    for size in sizes:
+        network.faces(np.zeros(size, np.uint8), 0.5)
+        grown.append(resident_mb())
+    assert len(sizes) >= 20
+    assert grown[-1] - grown[9] < 15, grown
+
+
+def test_padding_changes_no_result(model: str, scene: Gray) -> None:
+    network = Network(model)
+    for width, height in ((640, 480), (421, 316), (333, 250), (255, 127)):
+        picture = np.asarray(cv2.resize(scene, (width, height)), np.uint8)
+        exact = cv2.FaceDetectorYN.create(model, "", (width, height), 0.4, 0.3, 100)
+        found = exact.detect(cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR))[1]
+        np.testing.assert_array_equal(network.faces(picture, 0.4), found)
+
+
 @pytest.fixture(scope="module")
 def scene() -> Gray:
     [frame] = film([Actor(walk((FACE.x, FACE.y, FACE.side), (FACE.x, FACE.y, FACE.side), 1))], 0.04)

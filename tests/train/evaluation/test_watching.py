@@ -11,11 +11,12 @@ import pytest
 pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
-from edge.cli.classify import classify, classify_pictures  # noqa: E402
+from edge.cli.classify import classify, find_faces, print_expressions  # noqa: E402
 from edge.errors import UsageError  # noqa: E402
 from edge.model.bundle import find_bundle, open_bundle  # noqa: E402
 from edge.model.classifier import Classifier  # noqa: E402
 from edge.model.preprocessing import softmax  # noqa: E402
+from edge.settings import Settings  # noqa: E402
 from tests.conftest import PORTRAIT  # noqa: E402
 from train.cli import _main  # noqa: E402
 from train.evaluation.watching import PredictorClassifier  # noqa: E402
@@ -37,7 +38,9 @@ def test_pictures_give_what_the_device_gives(capsys: pytest.CaptureFixture[str])
     arguments = Namespace(config=None, images=[PORTRAIT], json=True, bundle="student-small")
     assert classify(arguments) == 0
     of_device = json.loads(capsys.readouterr().out)
-    assert classify_pictures("fer-train", arguments, lambda _: PredictorClassifier(BUNDLE)) == 0
+    classifier = PredictorClassifier(BUNDLE)
+    pictures = find_faces([PORTRAIT], Settings(), classifier.card.crop_margin)
+    assert print_expressions("fer-train", pictures, classifier, as_json=True) == 0
     assert json.loads(capsys.readouterr().out) == of_device
 
 
