@@ -65,7 +65,7 @@ class FrameLoop:
             if self._pause_requested():
                 self._pause()
                 continue
-            with contextlib.closing(open_source(self._settings.camera)) as source:
+            with contextlib.closing(open_source(self._settings.camera, waiting=self._wait_on)) as source:
                 try:
                     ended = self._watch(source)
                 finally:
@@ -106,6 +106,10 @@ class FrameLoop:
         last, self._shortage = self._shortage, pixel_shortage(self._settings.detect, (width, height))
         if self._shortage and self._shortage != last:
             _log.warning("%s; %s", self._shortage.problem, self._shortage.remedy)
+
+    def _wait_on(self) -> None:
+        for observer in self._observers:
+            observer.waiting()
 
     def _pause(self) -> None:
         _log.warning('the camera is paused; .../command/pause with {"on":false} opens it again')

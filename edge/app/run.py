@@ -118,7 +118,7 @@ def _observe(
 
 
 class ServiceNotifier(FrameObserver):
-    """Notifies systemd of frames and pauses."""
+    """Notifies systemd of frames, pauses, and waits for the camera."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -126,6 +126,10 @@ class ServiceNotifier(FrameObserver):
     def frame(self, result: FrameResult, status: LoopStatus) -> None:
         """The first frame makes the service ready; each feeds the watchdog."""
         self._service.frame(status.classifier.accelerator)
+
+    def waiting(self) -> None:
+        """Waiting for a camera is no hang, because the camera is given up after a limited time."""
+        self._service.waiting()
 
     def paused(self, status: LoopStatus) -> None:
         """A pause makes the service ready and feeds the watchdog too."""

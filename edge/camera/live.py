@@ -121,7 +121,8 @@ def _are_equal(one: Gray, other: Gray) -> bool:
 class LiveSource:
     """A camera that is opened, and then read in the background; messages call it ``name``.
 
-    ``open_device`` is called in the reading thread. Raises what it raises, and SourceError when it hangs.
+    ``open_device`` is called in the reading thread. Raises what it raises, and SourceError when it hangs. ``waiting``
+    is called about every 0.1 seconds, in the caller's thread, while the camera is opened or its next frame awaited.
     """
 
     live = True
@@ -132,8 +133,9 @@ class LiveSource:
         name: str,
         stall_seconds: float,
         clock: Clock = time.monotonic,
-        open_seconds: float = _OPEN_SECONDS,
+        *,
         memory: MemoryGuard | None = None,
+        waiting: Callable[[], object] = lambda: None,
     ) -> None:
         self._name = name
         self._stall_seconds = stall_seconds
@@ -141,11 +143,12 @@ class LiveSource:
         self._newest = LatestFrame()
         self._stall_detector = StallDetector(stall_seconds, clock)
         self._memory = memory or MemoryGuard(name)
+        self._waiting = waiting
         self._close_seconds = _CLOSE_SECONDS
         self._reader = _Reader(name, open_device, self._put, self._newest.fail)
         self._reader.start()
         try:
-            self._wait_until_open(open_seconds)
+            self._wait_until_open()
         except SourceError:
             self._reader.stop.set()
             raise
@@ -176,7 +179,7 @@ class LiveSource:
                 yield replace(frame, time=max(0.0, frame.time - started))
                 self._memory.start()
             else:
-                self._check_memory()
+                self._wait_on()
         repeated = (
             f", only the last one again {self._stall_detector.repeats} times" if self._stall_detector.repeats else ""
         )
@@ -190,14 +193,15 @@ class LiveSource:
         for _ in range(_CLOSE_WAITS):  # if the whole process is stopped meanwhile, only one of the waits is over
             self._reader.join(self._close_seconds / _CLOSE_WAITS)
 
-    def _wait_until_open(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not self._reader.opened.wait(min(CHECK_SECONDS, max(0.0, deadline - time.monotonic()))):
-            self._check_memory()
-            if time.monotonic() >= deadline:
-                raise SourceError(f"{self._name}: did not open within {seconds:g} s. Is the camera in order?")
+    def _wait_until_open(self) -> None:
+        deadline = self._clock() + _OPEN_SECONDS
+        while not self._reader.opened.wait(CHECK_SECONDS):
+            self._wait_on()
+            if self._clock() >= deadline:
+                raise SourceError(f"{self._name}: did not open within {_OPEN_SECONDS:g} s. Is the camera in order?")
 
-    def _check_memory(self) -> None:
+    def _wait_on(self) -> None:
+        self._waiting()
         try:
             self._memory.check()
         except SourceError:

@@ -74,17 +74,19 @@ class Source(Protocol):
         ...
 
 
-def open_source(camera: CameraSettings, *, bytes_a_pixel: int = 0) -> Source:
+def open_source(
+    camera: CameraSettings, *, bytes_a_pixel: int = 0, waiting: Callable[[], object] = lambda: None
+) -> Source:
     """Open the source that the settings name. Raises SourceError, which says what to do, when it cannot be opened.
 
     While a video is open, this process's memory is bounded. ``bytes_a_pixel`` is what the caller needs for a frame,
-    beyond what fer-edge itself needs.
+    beyond what fer-edge itself needs. ``waiting`` is called again and again while a live camera is waited for.
     """
-    source = _open(camera, bytes_a_pixel)
+    source = _open(camera, bytes_a_pixel, waiting)
     return RotatedSource(source, camera) if camera.rotation or camera.mirror else source
 
 
-def _open(camera: CameraSettings, bytes_a_pixel: int) -> Source:
+def _open(camera: CameraSettings, bytes_a_pixel: int, waiting: Callable[[], object]) -> Source:
     name = camera.source
     path = Path(name)
     if name == "demo":
@@ -92,7 +94,7 @@ def _open(camera: CameraSettings, bytes_a_pixel: int) -> Source:
     open_device = _live_device(camera)
     if open_device:
         memory = MemoryGuard(safe_source(name), OPENING_STREAM if is_stream(name) else OPENING_CAMERA)
-        return LiveSource(open_device, safe_source(name), camera.stall_seconds, memory=memory)
+        return LiveSource(open_device, safe_source(name), camera.stall_seconds, memory=memory, waiting=waiting)
     if is_folder(path):
         return FolderSource(path, camera.folder_fps)
     if is_file(path):

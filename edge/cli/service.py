@@ -6,6 +6,7 @@ list is carried out.
 
 import json
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import Any
 
 from edge.system.installer import (
@@ -13,12 +14,13 @@ from edge.system.installer import (
     Machine,
     Run,
     Step,
+    can_read_settings,
     describe,
     install_steps,
     run_command,
     uninstall_steps,
 )
-from edge.system.instance import FIRST, TEMPLATE, installed_instances, parse_instance
+from edge.system.instance import FIRST, TEMPLATE, Instance, installed_instances, parse_instance
 
 
 def install_service(arguments: Namespace, machine: Machine | None = None, run: Run = run_command) -> int:
@@ -29,6 +31,7 @@ def install_service(arguments: Namespace, machine: Machine | None = None, run: R
     instance = parse_instance(arguments.instance)
     machine.require_systemd()
     machine.require_visible()
+    _require_rights(arguments, machine, [instance])
     _carry_out(arguments, machine, run, install_steps(machine, [instance]))
     if not arguments.dry_run:
         settings = machine.root / instance.config_file
@@ -40,6 +43,7 @@ def _install_from_package(arguments: Namespace, machine: Machine, run: Run) -> i
     """Install as a Debian package is expected to: also where systemd does not run, and without enabling again."""
     upgrade = any((machine.root / kind.unit_file).exists() for kind in (FIRST, TEMPLATE))
     instances = installed_instances(machine.root) if upgrade else [FIRST]
+    _require_rights(arguments, machine, instances)
     _carry_out(arguments, machine, run, install_steps(machine, instances, upgrade=upgrade))
     return 0
 
@@ -48,10 +52,12 @@ def uninstall_service(arguments: Namespace, machine: Machine | None = None, run:
     """Carry out ``fer-edge service uninstall``."""
     machine = machine or Machine()
     if arguments.from_package:
+        _require_rights(arguments, machine, [])
         _carry_out(arguments, machine, run, uninstall_steps(machine, installed_instances(machine.root)))
         return 0
     instance = parse_instance(arguments.instance)
     machine.require_systemd()
+    _require_rights(arguments, machine, [])
     _carry_out(arguments, machine, run, uninstall_steps(machine, [instance]))
     if not arguments.dry_run:
         settings = (machine.root / instance.config_file).parent
@@ -70,9 +76,14 @@ def service_status(arguments: Namespace, machine: Machine | None = None, run: Ru
     return 0 if status["state"] == "active" else 1
 
 
+def _require_rights(arguments: Namespace, machine: Machine, instances: Sequence[Instance]) -> None:
+    """Raise UsageError when this user may not carry out the steps, or read the settings that they depend on."""
+    if not (arguments.dry_run and can_read_settings(machine, instances)):
+        option = " --dry-run" if arguments.dry_run else ""
+        machine.require_root(f"{arguments.action}{parse_instance(arguments.instance).option}{option}")
+
+
 def _carry_out(arguments: Namespace, machine: Machine, run: Run, steps: list[Step]) -> None:
-    if not arguments.dry_run:
-        machine.require_root(f"{arguments.action}{parse_instance(arguments.instance).option}")
     for step in steps:
         print(step)
         if not arguments.dry_run:

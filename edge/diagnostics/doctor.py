@@ -21,7 +21,7 @@ from edge.diagnostics.finding import Finding
 from edge.diagnostics.package_check import check_packages
 from edge.settings import Settings
 from edge.system.clock import clock_synced
-from edge.system.hardware import MODEL, THROTTLED
+from edge.system.hardware import MODEL, throttled_now
 from edge.system.instance import service_environ
 from edge.system.secret_files import with_secret_files
 from edge.system.state import INSTALLED_CONFIG, SERVICE_STATE
@@ -34,7 +34,7 @@ def examine(config: Path | None, python: str = sys.executable) -> Iterator[Findi
     yield system_checks.check_system(Path("/etc/os-release"), MODEL, platform.machine())
     yield system_checks.check_python(platform.python_version(), sys.prefix if sys.prefix != sys.base_prefix else None)
     yield system_checks.check_clock(clock_synced())
-    yield system_checks.check_throttling(THROTTLED, ("vcgencmd", "get_throttled"))
+    yield system_checks.check_throttling(("vcgencmd", "get_throttled"), throttled_now())
     yield system_checks.check_disk(SERVICE_STATE)
     finding, settings = system_checks.check_config(config, INSTALLED_CONFIG)
     yield finding

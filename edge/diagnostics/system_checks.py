@@ -51,21 +51,32 @@ def check_clock(synced: bool) -> Finding:
     return Finding("clock", "warn", sentence, "sudo timedatectl set-ntp true; then check timedatectl timesync-status")
 
 
-def check_throttling(file: Path, command: Sequence[str]) -> Finding:
-    """What the firmware reports about power and heat: the kernel's ``file``, else the output of ``command``."""
-    flags = text_of(file)
+def check_throttling(command: Sequence[str], kernel: list[str] | None) -> Finding:
+    """What the firmware reports about power and heat, by the output of ``command``.
+
+    Without one, what the ``kernel`` says of now. It forgets after two seconds, so it cannot tell what was since boot.
+    """
     try:
-        if not flags and shutil.which(command[0]):
-            flags = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
-        now, since_boot = throttling(flags)
-    except (ValueError, subprocess.TimeoutExpired):
-        return Finding("throttling", "ok", "this board does not report it")
+        now, since_boot = throttling(_output_of(command))
+    except ValueError:
+        if kernel is None:
+            return Finding("throttling", "ok", "this board does not report it")
+        if not kernel:
+            return Finding("throttling", "ok", f"no limit now; only {command[0]} knows what was since boot")
+        now, since_boot = kernel, []
     remedy = "use the board's official power supply and a heat sink or fan"
     if now:
         return Finding("throttling", "fail", f"now: {', '.join(now)}", remedy)
     if since_boot:
         return Finding("throttling", "warn", f"since boot: {', '.join(since_boot)}", remedy)
     return Finding("throttling", "ok", "full power and full speed since boot")
+
+
+def _output_of(command: Sequence[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
 
 
 def check_disk(state: Path) -> Finding:

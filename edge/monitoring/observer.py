@@ -31,6 +31,9 @@ class FrameObserver:
     def frame(self, result: FrameResult, status: LoopStatus) -> None:
         """Take a frame that went through the pipeline."""
 
+    def waiting(self) -> None:
+        """A live camera is opened, or its next frame awaited; called about every 0.1 seconds, for a limited time."""
+
     def paused(self, status: LoopStatus) -> None:
         """The camera is closed by a command; called a few times a second until it is opened again."""
 

@@ -32,9 +32,10 @@ class StatisticsInput:
 
 @dataclass(frozen=True)
 class KernelFiles:
-    """The kernel's files about the board."""
+    """The folders of the kernel's files about the board."""
 
-    throttled: Path = hardware.THROTTLED
+    platform: Path = hardware.PLATFORM
+    hwmon: Path = hardware.HWMON
     thermal: Path = hardware.THERMAL
 
 
@@ -105,7 +106,7 @@ class StatisticsCollector:
             model=given.model,
             accelerator=given.accelerator,
             temperature=hardware.temperature(self._kernel_files.thermal),
-            throttled=hardware.throttled_now(self._kernel_files.throttled),
+            throttled=hardware.throttled_now(self._kernel_files.platform, self._kernel_files.hwmon),
             outbox=given.delivery.outbox,
             bytes_written_last_hour=self._bytes_written_last_hour(),
             refused=given.delivery.refused,

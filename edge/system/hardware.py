@@ -1,14 +1,16 @@
 """What the kernel reports of the board and this process: name, temperature, throttling, bytes written."""
 
+import contextlib
 import resource
 from collections import deque
 from pathlib import Path
 from typing import Final
 
-THROTTLED: Final = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")
 MODEL: Final = Path("/proc/device-tree/model")
 SERIAL: Final = Path("/proc/device-tree/serial-number")
 THERMAL: Final = Path("/sys/class/thermal")
+PLATFORM: Final = Path("/sys/devices/platform")
+HWMON: Final = Path("/sys/class/hwmon")
 OWN_IO: Final = Path("/proc/self/io")
 
 _HOUR: Final = 3600.0
@@ -36,15 +38,25 @@ def throttling(text: str) -> tuple[list[str], list[str]]:
     return now, [word for bit, word in _THROTTLED_BITS.items() if bits >> bit + 16 & 1]
 
 
-def throttled_now(file: Path = THROTTLED) -> list[str] | None:
+def throttled_now(platform: Path = PLATFORM, hwmon: Path = HWMON) -> list[str] | None:
     """How the firmware limits the board now because of power or heat; None on boards that do not report it.
 
-    It does not run vcgencmd: the service's sandbox has no /dev/vcio, and a process a minute costs too much.
+    It does not run vcgencmd: the service's sandbox has no /dev/vcio, and a process a minute costs too much. Where the
+    firmware has no file of its own, only under-voltage is known, from its sensor.
     """
     try:
-        return throttling(text_of(file))[0]
-    except ValueError:
+        # A Raspberry Pi 5 has the address of its peripherals in both names.
+        firmware = list(platform.glob("soc*/soc*:firmware/get_throttled"))
+        sensors = [chip for chip in hwmon.glob("hwmon*") if text_of(chip / "name") == "rpi_volt"]
+    except OSError:  # too many open files
         return None
+    for file in firmware:
+        with contextlib.suppress(ValueError):
+            return throttling(text_of(file))[0]
+    alarms = [text_of(sensor / "in0_lcrit_alarm") for sensor in sensors]
+    if "1" in alarms:
+        return ["under-voltage"]
+    return [] if "0" in alarms else None
 
 
 def temperature(folder: Path = THERMAL) -> float | None:

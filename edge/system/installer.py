@@ -150,6 +150,13 @@ class Machine:
                 )
 
 
+def can_read_settings(machine: Machine, instances: Sequence[Instance]) -> bool:
+    """Whether this user may read the existing settings of these instances, on which the steps of an install depend."""
+    files = [machine.root / instance.config_file for instance in instances]
+    existing = [one for file in files for one in (file, _sample_beside(file)) if one.exists()]
+    return all(os.access(file, os.R_OK, effective_ids=True) for file in existing)
+
+
 def install_steps(machine: Machine, instances: Sequence[Instance] = (FIRST,), *, upgrade: bool = False) -> list[Step]:
     """The steps of ``service install``. Raises SettingsError when existing settings are not valid.
 
@@ -219,7 +226,11 @@ def _config_steps(file: Path, sample: str) -> list[Step]:
     close: list[Step] = [CloseFile(file)] if file.stat().st_mode & 0o777 != _SETTINGS_MODE else []
     if file.read_text() == sample:
         return close
-    return [*close, WriteFile(file.with_name(f"{file.name}.new"), sample, _SETTINGS_MODE)]
+    return [*close, WriteFile(_sample_beside(file), sample, _SETTINGS_MODE)]
+
+
+def _sample_beside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.new")
 
 
 def _model_steps(state: Path) -> list[Step]:

@@ -53,6 +53,11 @@ def wait_after(failures: int) -> float:
     return 0.0 if failures < 2 else min(_LONGEST_WAIT, _FIRST_WAIT * 2**doublings)
 
 
+def _extended_timeout(wait: float = 0.0) -> str:
+    """The value of EXTEND_TIMEOUT_USEC= for a start that begins in ``wait`` seconds."""
+    return str(int((wait + _STARTING_SECONDS) * 1e6))
+
+
 class Notifier:
     """Sends to the socket of sd_notify(3), a path or ``@`` and an abstract name; None for no systemd.
 
@@ -92,9 +97,10 @@ class Progress:
     def __init__(self, watchdog: float | None) -> None:
         self._feed_every = watchdog / 2 if watchdog else None
         self._ready: float | None = None
-        self._fed = -math.inf
+        self._fed = self._extended = -math.inf
         self._counted = 0.0
         self._frames = 0
+        self._accelerator = ""
         self._paused = False
 
     def frame(self, now: float, accelerator: str) -> dict[str, str]:
@@ -103,6 +109,7 @@ class Progress:
         ``accelerator`` is what classifies now.
         """
         assignments = {}
+        self._accelerator = accelerator
         if self._ready is None:
             self._ready = self._counted = now
             assignments = {"READY": "1", "STATUS": f"the first frame has been seen, on {accelerator}"}
@@ -112,10 +119,16 @@ class Progress:
         else:
             self._frames += 1
         self._paused = False
-        if now - self._counted >= _STATUS_SECONDS:
-            assignments["STATUS"] = f"{self._frames / (now - self._counted):.1f} frames/s on {accelerator}"
-            self._counted, self._frames = now, 0
-        return assignments | self._feed(now)
+        return assignments | self._rate(now) | self._feed(now)
+
+    def wait(self, now: float) -> dict[str, str]:
+        """A camera is waited for, for a limited time: feed the watchdog, and extend the start before READY=1."""
+        if self._ready is not None:
+            return ({} if self._paused else self._rate(now)) | self._feed(now)
+        if now - self._extended < _STATUS_SECONDS:
+            return {}
+        self._extended = now
+        return {"EXTEND_TIMEOUT_USEC": _extended_timeout()}
 
     def rest(self, now: float) -> dict[str, str]:
         """The camera is closed on purpose: the service is ready all the same, and the watchdog is fed."""
@@ -131,6 +144,13 @@ class Progress:
     def lasts(self, now: float) -> bool:
         """Whether this start has been ready for long enough to forget earlier failures."""
         return self._ready is not None and now - self._ready >= _LASTING_SECONDS
+
+    def _rate(self, now: float) -> dict[str, str]:
+        if now - self._counted < _STATUS_SECONDS:
+            return {}
+        rate = self._frames / (now - self._counted)
+        self._counted, self._frames = now, 0
+        return {"STATUS": f"{rate:.1f} frames/s on {self._accelerator}"}
 
     def _feed(self, now: float) -> dict[str, str]:
         if self._feed_every is None or now - self._fed < self._feed_every:
@@ -219,7 +239,7 @@ class Service:
         if seconds:
             status = f"waiting {seconds:.0f} s after {failures.count} failures in a row; the last: {failures.sentence}"
             _log.warning(status)
-            self._notifier.send(EXTEND_TIMEOUT_USEC=str(int((seconds + _STARTING_SECONDS) * 1e6)), STATUS=status)
+            self._notifier.send(EXTEND_TIMEOUT_USEC=_extended_timeout(seconds), STATUS=status)
         if self.stopping.wait(seconds):
             self.forget_failures()
             return False
@@ -238,6 +258,11 @@ class Service:
         now = self._clock()
         self._progressed(now, self._progress.frame(now, accelerator))
 
+    def waiting(self) -> None:
+        """The camera is waited for, for a limited time; call it again and again. Waiting does not make a start last."""
+        now = self._clock()
+        self._notify(now, self._progress.wait(now))
+
     def rest(self) -> None:
         """The camera is closed on purpose; call it again and again. The service is ready then too."""
         now = self._clock()
@@ -255,14 +280,17 @@ class Service:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _progressed(self, now: float, assignments: dict[str, str]) -> None:
+        self._notify(now, assignments)
+        if not self._lasted and self._progress.lasts(now):
+            self.lasted()
+
+    def _notify(self, now: float, assignments: dict[str, str]) -> None:
         self._unsent |= assignments
         if self._unsent and now >= self._send_at:
             if self._notifier.send(**self._unsent):
                 self._unsent = {}
             else:  # without READY=1 or WATCHDOG=1, systemd would end a service that works
                 self._send_at = now + _RESEND_SECONDS
-        if not self._lasted and self._progress.lasts(now):
-            self.lasted()
 
     @property
     def failed_starts(self) -> int:

@@ -16,6 +16,8 @@ BLUEPRINT = ROOT / "docs" / "home-assistant-blueprint.yaml"
 CONFIGURATION = """
 input_boolean:
   lamp:
+counter:
+  smiles:
 automation made by clicking: !include automations.yaml
 automation:
   - id: smile
@@ -28,6 +30,9 @@ automation:
           - action: input_boolean.turn_on
             target:
               entity_id: input_boolean.lamp
+          - action: counter.increment
+            target:
+              entity_id: counter.smiles
 """
 
 

@@ -70,6 +70,35 @@ def test_the_blueprint_switches_on_a_smile(home: HomeAssistant, device: Making, 
     wait_until(lambda: shows(home, "input_boolean.lamp", "on"), 60)
 
 
+def test_the_blueprint_acts_once_for_each_smile(
+    home: HomeAssistant, home_broker: Broker, device: Making, door: Door
+) -> None:
+    visitor = "event.fer_edge_lamp_visitor"
+    home.call("counter.reset", entity_id="counter.smiles")
+    door.somebody = False
+    device("lamp").start(PRESET)
+    wait_until(lambda: shows(home, "binary_sensor.fer_edge_lamp_occupancy", "off"), 60)
+    with listening(home_broker.port) as listener:
+        door.somebody = True
+        wait_until(lambda: shows(home, "counter.smiles", "1"), 60)
+        listener.client.publish("fer-edge/lamp/availability", "offline")
+        wait_until(lambda: home.of(visitor)[-1] == "unavailable", 5)
+        listener.client.publish("fer-edge/lamp/availability", "online")
+        wait_until(lambda: home.of(visitor)[-1] != "unavailable", 5)
+        shown = home.states()[visitor]
+        home.ask(f"api/states/{visitor}", {**shown, "attributes": {**shown["attributes"], "friendly_name": "Hall"}})
+        time.sleep(1)
+        assert shows(home, "counter.smiles", "1"), "the same smile is shown again"
+        smile = next(
+            payload
+            for topic, payload, _ in listener.messages
+            if topic == "fer-edge/lamp/homeassistant/event" and "smile" in payload
+        )
+        for _ in range(2):  # of two visitors at the same moment
+            listener.client.publish("fer-edge/lamp/homeassistant/event", smile)
+        wait_until(lambda: shows(home, "counter.smiles", "3"), 5)
+
+
 def test_old_events_do_not_fire_when_the_network_is_back(
     home: HomeAssistant, home_broker: Broker, device: Making, door: Door
 ) -> None:

@@ -122,3 +122,14 @@ def test_an_image_that_does_not_run_gets_an_enabled_service(debian: Container) -
     debian.write("etc/fer-edge/config.toml", CONFIG)
     debian.run("systemctl", "restart", "fer-edge")
     debian.ready()
+
+
+def test_removal_ends_every_service_although_the_program_is_gone(debian: Container) -> None:
+    debian.run("fer-edge", "service", "install", "--instance", "door")
+    debian.write("etc/fer-edge/door/config.toml", CONFIG.replace('"kiosk"', '"door"'))
+    debian.run("systemctl", "restart", "--no-block", "fer-edge@door")
+    wait_until(lambda: debian.run("systemctl", "is-active", "fer-edge@door", check=False).strip() == "active", 60)
+    debian.run("rm", "-r", "/opt/fer-edge")
+    debian.run("apt-get", "remove", "--yes", "fer-edge")
+    assert debian.run("find", "/proc", "-maxdepth", "1", "-user", "fer-edge") == ""
+    assert not list((debian.root / "etc/systemd/system").glob("*.wants/fer-edge*"))

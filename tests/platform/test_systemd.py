@@ -36,6 +36,23 @@ def test_a_hung_process_is_restarted_by_the_watchdog(installed: Container) -> No
     assert "edge/app/run.py" in journal  # where it hung
 
 
+def test_a_camera_that_hangs_is_given_up_by_its_own_limits_and_not_by_those_of_systemd(installed: Container) -> None:
+    installed.write("etc/fer-edge/config.toml", CONFIG.replace("[detect]", "stall_seconds = 8.0\n[detect]"))
+    began_at = time.time()
+    try:
+        running = installed.restart("WatchdogSec=3\nTimeoutStartSec=8\nRestartSec=1\n")
+        installed.run("systemctl", "kill", "--signal=STOP", "camera")
+        wait_until(lambda: "no new picture in 8 s" in installed.journal(began_at), 30)
+        wait_until(lambda: "no video stream within 10 s" in installed.journal(began_at), 60)
+    finally:
+        installed.run("systemctl", "kill", "--signal=CONT", "camera")
+        installed.write("etc/fer-edge/config.toml", CONFIG)
+    installed.ready(after=running)
+    journal = installed.journal(began_at)
+    assert "Failed with result 'watchdog'" not in journal
+    assert "Failed with result 'timeout'" not in journal
+
+
 @pytest.fixture
 def edge_tpu(installed: Container, built_standin: Path) -> Iterator[StandIn]:
     """Set the service up with a library that imitates an Edge TPU, and a bundle for it."""

@@ -172,6 +172,20 @@ def test_a_live_camera_that_falls_silent_has_stalled() -> None:
     assert camera.closed.is_set()
 
 
+def test_a_camera_that_is_waited_for_is_reported_until_it_has_stalled() -> None:
+    camera, waits = FakeCamera(), itertools.count()
+    live = LiveSource(lambda: camera, "fake", 1.0, waiting=lambda: next(waits))
+    camera.give(1)
+    frames = live.frames()
+    next(frames)
+    before = next(waits)
+    with pytest.raises(CameraStalled):
+        next(frames)
+    assert 3 < next(waits) - before <= 11
+    camera.hang_up()
+    live.close()
+
+
 def test_a_live_camera_that_repeats_itself_has_stalled() -> None:
     camera = FakeCamera()
     live = LiveSource(lambda: camera, "fake", 0.3)
@@ -217,9 +231,12 @@ def test_a_camera_whose_opening_hangs_is_given_up() -> None:
         release.wait()
         raise SourceError("too late")
 
-    with pytest.raises(SourceError, match=r"fake: did not open within 0\.1 s"):
-        LiveSource(open_device, "fake", 5, open_seconds=0.1)
+    ten_seconds_later = itertools.count(step=10).__next__
+    waits: list[None] = []
+    with pytest.raises(SourceError, match=r"fake: did not open within 30 s"):
+        LiveSource(open_device, "fake", 5, ten_seconds_later, waiting=lambda: waits.append(None))
     release.set()
+    assert waits, "a service is told that the camera is waited for"
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -52,25 +52,31 @@ def test_clock() -> None:
 @pytest.mark.parametrize(
     ("flags", "level", "words"),
     [
-        ("0\n", "ok", "full power"),
-        ("50000\n", "warn", "since boot: under-voltage, throttled"),
-        ("50005\n", "fail", "now: under-voltage, throttled"),
-        ("", "ok", "does not report"),
+        ("0x0", "ok", "full power and full speed since boot"),
+        ("0x50000", "warn", "since boot: under-voltage, throttled"),
+        ("0x50005", "fail", "now: under-voltage, throttled"),
     ],
 )
-def test_throttling_from_the_kernel(tmp_path: Path, flags: str, level: str, words: str) -> None:
-    (tmp_path / "get_throttled").write_text(flags)
-    found = check_throttling(tmp_path / "get_throttled", ("no-such-vcgencmd",))
+def test_throttling_from_vcgencmd(flags: str, level: str, words: str) -> None:
+    found = check_throttling(("echo", f"throttled={flags}"), [])
     assert level_of(found) == level
     assert words in found.sentence
 
 
-def test_throttling_from_vcgencmd(tmp_path: Path) -> None:
-    command = tmp_path / "vcgencmd"
-    command.write_text("#!/bin/sh\necho throttled=0x8\n")
-    command.chmod(0o755)
-    found = check_throttling(tmp_path / "none", (str(command), "get_throttled"))
-    assert (found.level, found.sentence) == ("fail", "now: soft temperature limit")
+@pytest.mark.parametrize("vcgencmd", ["no-such-vcgencmd", "false"])
+@pytest.mark.parametrize(
+    ("kernel", "level", "sentence"),
+    [
+        (None, "ok", "this board does not report it"),
+        ([], "ok", "no limit now; only {} knows what was since boot"),
+        (["under-voltage"], "fail", "now: under-voltage"),
+    ],
+)
+def test_throttling_from_the_kernel_is_only_that_of_now(
+    vcgencmd: str, kernel: list[str] | None, level: str, sentence: str
+) -> None:
+    found = check_throttling((vcgencmd,), kernel)
+    assert (level_of(found), found.sentence) == (level, sentence.format(vcgencmd))
 
 
 @pytest.mark.parametrize(("free", "level"), [(20, "fail"), (100, "warn"), (5000, "ok")])

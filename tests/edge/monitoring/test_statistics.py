@@ -33,8 +33,10 @@ def pi(folder: Path, throttled: str = "50001", temperature: str = "61234") -> Ke
         (folder / name).mkdir()
         (folder / name / "type").write_text(f"{kind}\n")
         (folder / name / "temp").write_text(f"{value}\n")
-    (folder / "get_throttled").write_text(f"{throttled}\n")
-    return KernelFiles(folder / "get_throttled", folder)
+    firmware = folder / "soc" / "soc:firmware"
+    firmware.mkdir(parents=True)
+    (firmware / "get_throttled").write_text(f"{throttled}\n")
+    return KernelFiles(folder, folder, folder)
 
 
 def test_statistics_are_of_the_time_since_the_last_ones(tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_visitors_and_presets_are_counted_unless_single_people_are_not_to_be(tmp
 
 def test_a_board_that_reports_nothing(tmp_path: Path) -> None:
     clock = Clock()
-    collector = StatisticsCollector(1, KernelFiles(tmp_path / "none", tmp_path / "none"), clock, lambda: None)
+    collector = StatisticsCollector(1, KernelFiles(*[tmp_path / "none"] * 3), clock, lambda: None)
     clock.now += 1
     statistics = collector.collect({}, given())
     assert (statistics.temperature, statistics.throttled, statistics.bytes_written_last_hour) == (None, None, None)
@@ -142,8 +144,26 @@ def test_a_process_that_can_open_no_more_files_still_has_statistics(tmp_path: Pa
 
 @pytest.mark.parametrize("stored", ["", "not a number", "0x"])
 def test_a_firmware_that_reports_nonsense(tmp_path: Path, stored: str) -> None:
-    (tmp_path / "get_throttled").write_text(stored)
-    assert hardware.throttled_now(tmp_path / "get_throttled") is None
+    files = pi(tmp_path, stored)
+    assert hardware.throttled_now(files.platform, files.hwmon) is None
+
+
+def test_the_firmware_of_a_raspberry_pi_5_is_found(tmp_path: Path) -> None:
+    firmware = tmp_path / "soc@107c000000" / "soc@107c000000:firmware"
+    firmware.mkdir(parents=True)
+    (firmware / "get_throttled").write_text("4\n")
+    assert hardware.throttled_now(tmp_path, tmp_path / "none") == ["throttled"]
+
+
+@pytest.mark.parametrize(("alarm", "limits"), [("0\n", []), ("1\n", ["under-voltage"]), ("", None)])
+def test_without_a_file_of_the_firmware_the_voltage_sensor_is_read(
+    tmp_path: Path, alarm: str, limits: list[str] | None
+) -> None:
+    for number, name in enumerate(("cpu_thermal", "rpi_volt")):
+        (tmp_path / f"hwmon{number}").mkdir()
+        (tmp_path / f"hwmon{number}" / "name").write_text(f"{name}\n")
+    (tmp_path / "hwmon1/in0_lcrit_alarm").write_text(alarm)
+    assert hardware.throttled_now(tmp_path / "none", tmp_path) == limits
 
 
 def test_the_last_hour_forgets_what_is_older() -> None:

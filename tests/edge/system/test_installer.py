@@ -1,7 +1,9 @@
 """The steps of `fer-edge service` and its status, without a real systemd. That one is in tests/platform."""
 
 import json
+import os
 import re
+import tempfile
 import tomllib
 from argparse import Namespace
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from edge.cli.service import install_service, service_status, uninstall_service
 from edge.errors import FerEdgeError, SettingsError, SystemCommandError, UsageError, exit_meanings
 from edge.settings import Ignore, Preset, Settings, load_settings
 from edge.system.installer import UDEV_FILE, USERS_FILE, Machine, describe, run_command
+from edge.system.owner_rights import rights_of_owner
 from tests.conftest import ROOT
 
 SHIPPED = ROOT / "systemd"
@@ -185,6 +188,29 @@ def test_without_root_the_command_to_use_is_named(machine: Machine, action: str,
     with pytest.raises(UsageError, match=f"sudo /srv/fer/bin/fer-edge service {action}") as raised:
         command(arguments(action), plain, Commands())
     assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize("closed", ["config.toml", "config.toml.new"])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_settings_that_only_root_may_read_are_no_wrong_settings(closed: str, *, dry_run: bool) -> None:
+    if os.geteuid():
+        pytest.skip("needs root")
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        root = Path(name)
+        root.chmod(0o755)
+        (root / "run/systemd/system").mkdir(parents=True)
+        settings = root / CONFIG_FILE
+        settings.parent.mkdir(parents=True)
+        settings.write_text("[camera]\n")
+        settings.with_name(closed).touch(0o600)
+        settings.with_name(closed).chmod(0o600)
+        home = root / "home"
+        home.mkdir()
+        os.chown(home, 65534, 65534)
+        plain = Machine(root, Path("/srv/fer"), Path("/usr"), superuser=False)
+        needed = f"sudo /srv/fer/bin/fer-edge service install{' --dry-run' if dry_run else ''}$"
+        with rights_of_owner(home), pytest.raises(UsageError, match=needed):
+            install_service(arguments("install", dry_run=dry_run), plain, Commands())
 
 
 @pytest.mark.parametrize("command", [install_service, uninstall_service, service_status])

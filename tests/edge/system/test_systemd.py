@@ -1,5 +1,6 @@
 """Notifications to systemd, and how a process under it ends; against real sockets, signals and a real broker."""
 
+import itertools
 import json
 import os
 import signal
@@ -34,6 +35,7 @@ from edge.system.systemd import (
     wait_after,
 )
 from tests.conftest import Broker, free_port, no_more_files, wait_until
+from tests.edge.mjpeg import Mjpeg, noisy_pictures
 
 FER_EDGE = [sys.executable, "-c", "import sys; from edge.cli.main import main; sys.exit(main())"]
 
@@ -134,6 +136,34 @@ def test_resting_makes_it_ready_and_feeds_the_watchdog() -> None:
     assert notified == [10.0, 20.0, 30.0, 40.0, 50.0, 60.0]
     assert progress.lasts(60.0), "a device that is paused has not failed"
     assert progress.frame(61.0, "cpu") == {"STATUS": "the camera is open again, on cpu"}
+
+
+def test_waiting_for_the_camera_feeds_the_watchdog() -> None:
+    progress = Progress(20.0)
+    progress.frame(0.0, "cpu")
+    notified = {second: message for second in range(1, 41) if (message := progress.wait(float(second)))}
+    assert notified == {at: {"STATUS": "0.0 frames/s on cpu", "WATCHDOG": "1"} for at in (10, 20, 30, 40)}
+    progress.rest(41.0)
+    assert progress.wait(51.0) == {"WATCHDOG": "1"}, "the camera is opened again"
+
+
+def test_waiting_for_the_first_frame_extends_the_start() -> None:
+    progress = Progress(None)
+    notified = {second: message for second in range(31) if (message := progress.wait(float(second)))}
+    assert notified == {at: {"EXTEND_TIMEOUT_USEC": "90000000"} for at in (0, 10, 20, 30)}
+    assert progress.frame(31.0, "cpu")["READY"] == "1"
+
+
+def test_waiting_for_the_camera_does_not_make_a_start_last(tmp_path: Path) -> None:
+    now = [0.0]
+    service = Service({"RUNTIME_DIRECTORY": str(tmp_path)}, lambda: now[0])
+    assert service.wait_for_turn()
+    service.frame("cpu")
+    now[0] = 100.0
+    service.waiting()
+    assert FailureLog(str(tmp_path)).read().count == 1
+    service.frame("cpu")
+    assert FailureLog(str(tmp_path)).read() == Failures(0)
 
 
 def test_the_status_after_a_rest_counts_only_what_was_seen() -> None:
@@ -315,6 +345,21 @@ def test_it_can_ask_itself_to_stop_from_any_thread(systemd: Systemd) -> None:
         threading.Thread(target=service.stop).start()
         assert service.stopping.wait(5)
         assert systemd.until("STOPPING")["STOPPING"] == "1"
+
+
+@pytest.mark.slow
+def test_a_silent_camera_ends_a_service_by_its_own_limit_not_by_the_watchdog(tmp_path: Path, systemd: Systemd) -> None:
+    (tmp_path / "config.toml").write_text("[camera]\nstall_seconds = 4.0\n")
+    with Mjpeg(lambda: itertools.islice(noisy_pictures(), 60)) as camera:
+        words = ("run", "--config", str(tmp_path / "config.toml"), "--source", camera.url)
+        with start(systemd, *words, WATCHDOG_USEC="2000000") as process:
+            wait_until(lambda: camera.sent >= 60, 30)
+            silent_since, fed = time.monotonic(), 0.0
+            while "has stalled" not in (message := systemd.next()).get("STATUS", ""):
+                if "WATCHDOG" in message:
+                    fed = time.monotonic()
+            assert process.wait(10) == 10
+    assert fed - silent_since > 2.0, "longer than the watchdog waits"
 
 
 @pytest.mark.slow
