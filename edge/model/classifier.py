@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from edge.labels import FEWEST, MOST, Labels
 from edge.model.bundle import Bundle, Quantization
 from edge.model.preprocessing import INPUT_SIZE, dequantize, encode, expression, softmax
 from edge.records import EventTuning, Expression, Gray, Logits
+
+EDGE_TPU: Final = "an Edge TPU"
+"""What computes on an Edge TPU, where a card's tolerances name runtimes."""
 
 
 class Network:
@@ -162,6 +165,11 @@ class Classifier:
     def degraded(self) -> str | None:
         """Why an accelerator is not used although it should be, as a sentence; None when nothing is wrong."""
         return self._accelerator.degraded if self._accelerator else None
+
+    @property
+    def computed_by(self) -> str:
+        """What rounds the logits now, for a card's tolerances: EDGE_TPU, or the runtime on the CPU."""
+        return EDGE_TPU if self.accelerator == "edgetpu" else self.runtime
 
     def poll_accelerator(self) -> None:
         """Start or end a trial of the accelerator. To be called between frames; returns at once."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from edge.errors import AcceleratorError, BundleError, RuntimeMissingError
 from edge.model.bundle import Bundle
-from edge.model.classifier import Network, check_tensors, open_delegate
+from edge.model.classifier import EDGE_TPU, Network, check_tensors, open_delegate
 from edge.model.edgetpu_trial import CHECK_VERSIONS, HOW_TO_INSTALL, EdgeTpuTrial, Outcome, TrialResult
 from edge.model.verification import check_golden
 from edge.records import Gray
@@ -115,7 +115,7 @@ def run_trial(bundle: Bundle, library: str, report: Callable[[dict[str, object]]
         return
     milliseconds = (time.perf_counter() - began) * 1000 / agreement.n
     # Cards have no tolerance for the Edge TPU: it may differ as much as any runtime was measured to differ.
-    allowed = bundle.card.allowed_lsb("an Edge TPU", platform.machine())
+    allowed = bundle.card.allowed_lsb(EDGE_TPU, platform.machine())
     healthy = agreement.top1 >= _MIN_TOP1 and agreement.largest_lsb <= allowed
     sentence = (
         f"{agreement.n} golden outputs on {network.runtime} with {library}, largest difference {agreement.largest_lsb} "
