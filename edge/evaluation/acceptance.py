@@ -16,6 +16,7 @@ SIGNIFICANCE_LEVEL: Final = 0.01
 
 _SAME_RUNTIME_SHARE: Final = 0.001  # of the answers; kernels of one runtime differ between processors
 _UNMEASURED_SHARE: Final = 0.005  # of the answers; for a runtime without a tolerance in the card
+_FLOAT_ERROR: Final = 1e-9  # far less than the share of one face
 _NORMAL_QUANTILE: Final = 2.3263  # of the standard normal distribution, at 1 - SIGNIFICANCE_LEVEL
 
 
@@ -58,10 +59,11 @@ def acceptance_threshold(card: Card, n: int, *, same_faces: bool, runtime: str, 
     ``runtime`` is a Classifier's ``computed_by``.
     """
     stated = card.figures
+    correct = round(stated.accuracy * stated.n)  # the card's accuracy is rounded, and may be above that of its count
     if same_faces:
-        lowest = stated.accuracy - _differing_share(card, runtime, machine)
+        lowest = correct / stated.n - _differing_share(card, runtime, machine) - _FLOAT_ERROR
     else:
-        lowest = min_correct(n, round(stated.accuracy * stated.n), stated.n) / n
+        lowest = min_correct(n, correct, stated.n) / n
     return AcceptanceThreshold(stated.accuracy, stated.n, lowest, same_faces, runtime)
 
 
