@@ -287,10 +287,12 @@ class ModelRegistry:
         A folder is renamed before its files are removed, so that a power cut leaves no partial bundle that could be
         used.
         """
-        needed = {self.choice.current, self.choice.previous} - {""}
-        others = [found for found in self.folder.glob("[!.]*") if found.is_dir() and found.name not in needed]
+        choice = self.choice
+        folders = [found for found in self.folder.glob("[!.]*") if found.is_dir()]
+        others = [found for found in folders if found.name not in (choice.current, choice.previous)]
         others.sort(key=lambda found: found.stat().st_mtime, reverse=True)
-        for found in others[max(0, MAX_INSTALLED - len(needed)) :]:
+        kept = len(folders) - len(others)  # a bundled model takes no place
+        for found in others[MAX_INSTALLED - kept :]:
             doomed = self.folder / f"{_INCOMING}{found.name}"  # the next installation removes what is left of it
             self._step(f"remove {found.name}")
             try:
