@@ -242,6 +242,22 @@ def test_a_verdict_holds_until_the_next_switch(tmp_path: Path, registry: ModelRe
     assert ModelRegistry(tmp_path / "state").candidates()[0].name == one
 
 
+@pytest.mark.parametrize(
+    "verdict", [ModelRegistry.confirm_choice, lambda registry: registry.refuse_choice("it crashed")]
+)
+@pytest.mark.parametrize("loss", [shutil.rmtree, lambda models: (models / "choice.json").write_bytes(b"")])
+def test_a_verdict_is_not_about_a_model_that_is_chosen_after_the_choice_was_lost(
+    tmp_path: Path, registry: ModelRegistry, verdict: Callable[[ModelRegistry], None], loss: Callable[[Path], object]
+) -> None:
+    registry.install(bundle_named(tmp_path, "one"), accept)
+    verdict(registry)
+    loss(registry.folder)
+    two = ModelRegistry(tmp_path / "state").install(bundle_named(tmp_path, "two"), accept)
+    after = ModelRegistry(tmp_path / "state")
+    assert (after.verdict.lasted, after.verdict.sentence) == (False, "")
+    assert after.candidates()[0].name == two
+
+
 def test_the_state_folder_is_the_settings_the_services_or_the_users(tmp_path: Path) -> None:
     assert state_folder(StoreSettings(folder="/data"), {"STATE_DIRECTORY": "/var/lib/x"}) == Path("/data")
     assert state_folder(StoreSettings(), {"STATE_DIRECTORY": "/var/lib/x"}) == Path("/var/lib/x")
