@@ -148,8 +148,10 @@ def _metrics(settings: MetricsSettings, counters: RunCounters, session: BrokerSe
 
 
 def _settings(arguments: Namespace) -> Settings:
-    """The settings file, with the source of the command line and the secrets of systemd."""
+    """The settings file, with the source and the options of the command line and the secrets of systemd."""
     settings = with_source(load_settings(arguments.config), arguments.source)
+    if arguments.no_metrics:
+        settings = msgspec.structs.replace(settings, metrics=MetricsSettings(enabled=False))
     return with_device_name(with_credentials(settings, os.environ), os.environ, keep=arguments.events == "mqtt")
 
 

@@ -44,7 +44,9 @@ class StartSummary:
 
 
 def measure_starts(source: Path, config: Path | None, bundle: str | None, times: int) -> StartSummary:
-    """Start ``fer-edge run`` on a clip ``times`` times. The first run goes to its end, the others to the first event.
+    """Start ``fer-edge run`` on a clip ``times`` times, without metrics.
+
+    The first run goes to its end, the others to the first event.
 
     Raises FerEdgeError when a run fails.
     """
@@ -57,6 +59,7 @@ def measure_starts(source: Path, config: Path | None, bundle: str | None, times:
             "-c",
             "import sys, edge.cli.main; sys.exit(edge.cli.main.main())",
             "run",
+            "--no-metrics",  # the service may be serving them, at the same port
             "--source",
             source,
         ]

@@ -149,6 +149,9 @@ def add_watching(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", type=Path, metavar="FILE", help="record boxes and scores of faces for replay; no pictures"
     )
+    parser.add_argument(
+        "--no-metrics", action="store_true", help="serve no metrics, as beside the service whose settings these are"
+    )
 
 
 def _add_preview(commands: Commands) -> None:

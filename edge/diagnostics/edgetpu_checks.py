@@ -45,7 +45,7 @@ def check_edgetpu(python: Sequence[str], model: ModelSettings, paths: CoralPaths
         return
     yield judge_devices(devices, probe.values("devices"), needed=needed)
     yield judge_library(model.edgetpu_library, probe, _output_of(paths.packages), needed=needed)
-    verdict = EdgeTpuTrial(model, python).wait()
+    verdict = EdgeTpuTrial(model.bundle, model.edgetpu_library, python).wait()
     level: Level = "ok" if verdict.outcome == "healthy" else "fail" if needed else "warn"
     yield Finding("tpu trial", level, verdict.sentence, verdict.remedy)
 

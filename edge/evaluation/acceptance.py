@@ -16,6 +16,7 @@ SIGNIFICANCE_LEVEL: Final = 0.01
 
 _SAME_RUNTIME_SHARE: Final = 0.001  # of the answers; kernels of one runtime differ between processors
 _UNMEASURED_SHARE: Final = 0.005  # of the answers; for a runtime without a tolerance in the card
+_FLOAT_ERROR: Final = 1e-9  # far less than the share of one face
 _NORMAL_QUANTILE: Final = 2.3263  # of the standard normal distribution, at 1 - SIGNIFICANCE_LEVEL
 
 
@@ -23,19 +24,20 @@ _NORMAL_QUANTILE: Final = 2.3263  # of the standard normal distribution, at 1 - 
 class AcceptanceThreshold:
     """``lowest`` is the lowest accuracy that is accepted; the card states ``accuracy`` on ``n`` faces.
 
-    ``same_faces`` says whether the accuracy is measured on the card's own faces.
+    ``same_faces`` says whether the accuracy is measured on the card's own faces, with ``runtime``.
     """
 
     accuracy: float
     n: int
     lowest: float
     same_faces: bool
+    runtime: str
 
     def describe(self, measured: float, n: int) -> str:
         """A sentence that compares the accuracy ``measured`` on ``n`` faces with the card's."""
         loss = self.accuracy - self.lowest
         if self.same_faces:
-            reason = f"on the card's own faces, rounding explains up to {loss:.2%} less"
+            reason = f"on the card's own faces, rounding in {self.runtime} explains up to {loss:.2%} less"
         else:
             faces = f"{n:,} other faces" if n > 1 else "one other face"
             explained = f"up to {loss:.1%} less" if self.lowest > 0 else "any result"
@@ -52,13 +54,17 @@ class AcceptanceThreshold:
 
 
 def acceptance_threshold(card: Card, n: int, *, same_faces: bool, runtime: str, machine: str) -> AcceptanceThreshold:
-    """The acceptance threshold for ``n`` faces, measured with ``runtime`` on the kind of processor ``machine``."""
+    """The acceptance threshold for ``n`` faces, measured with ``runtime`` on the kind of processor ``machine``.
+
+    ``runtime`` is a Classifier's ``computed_by``.
+    """
     stated = card.figures
+    correct = round(stated.accuracy * stated.n)  # the card's accuracy is rounded, and may be above that of its count
     if same_faces:
-        lowest = stated.accuracy - _differing_share(card, runtime, machine)
+        lowest = correct / stated.n - _differing_share(card, runtime, machine) - _FLOAT_ERROR
     else:
-        lowest = min_correct(n, round(stated.accuracy * stated.n), stated.n) / n
-    return AcceptanceThreshold(stated.accuracy, stated.n, lowest, same_faces)
+        lowest = min_correct(n, correct, stated.n) / n
+    return AcceptanceThreshold(stated.accuracy, stated.n, lowest, same_faces, runtime)
 
 
 def min_correct(n: int, correct_before: int, n_before: int) -> int:

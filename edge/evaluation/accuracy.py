@@ -60,7 +60,7 @@ def judge_accuracy(
     card, figures = classifier.card, measured.figures
     same_faces = faces.sha256() == card.origin.public_sha256
     threshold = acceptance_threshold(
-        card, figures.n, same_faces=same_faces, runtime=classifier.runtime, machine=machine or platform.machine()
+        card, figures.n, same_faces=same_faces, runtime=classifier.computed_by, machine=machine or platform.machine()
     )
     limited = _limited_range(faces.pixels)
     compared = threshold.describe(figures.accuracy, figures.n)

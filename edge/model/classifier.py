@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from edge.labels import FEWEST, MOST, Labels
 from edge.model.bundle import Bundle, Quantization
 from edge.model.preprocessing import INPUT_SIZE, dequantize, encode, expression, softmax
 from edge.records import EventTuning, Expression, Gray, Logits
+
+EDGE_TPU: Final = "an Edge TPU"
+"""What computes on an Edge TPU, where a card's tolerances name runtimes."""
 
 
 class Network:
@@ -35,10 +38,10 @@ class Network:
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"{name}: {self.runtime} cannot run its network: {error}") from error
-        [input_tensor] = self._interpreter.get_input_details()
-        [output_tensor] = self._interpreter.get_output_details()
+        input_tensor = _only_tensor(name, "input", self._interpreter.get_input_details())
+        output_tensor = _only_tensor(name, "output", self._interpreter.get_output_details())
         self._input_index, self._output_index = input_tensor["index"], output_tensor["index"]
-        self.classes = int(output_tensor["shape"][-1])
+        self.classes = int(output_tensor["shape"][-1]) if len(output_tensor["shape"]) else 0
         one_face = (1, INPUT_SIZE, INPUT_SIZE, 1)
         self.input_quantization = _quantization(name, "input", input_tensor, one_face, str(one_face))
         possible = (1, min(max(self.classes, FEWEST), MOST))
@@ -163,6 +166,11 @@ class Classifier:
         """Why an accelerator is not used although it should be, as a sentence; None when nothing is wrong."""
         return self._accelerator.degraded if self._accelerator else None
 
+    @property
+    def computed_by(self) -> str:
+        """What rounds the logits now, for a card's tolerances: EDGE_TPU, or the runtime on the CPU."""
+        return EDGE_TPU if self.accelerator == "edgetpu" else self.runtime
+
     def poll_accelerator(self) -> None:
         """Start or end a trial of the accelerator. To be called between frames; returns at once."""
         if self._accelerator:
@@ -187,6 +195,12 @@ class Classifier:
     def classify(self, face: Gray) -> Expression:
         """The expression of a cropped face, ``(48, 48)`` uint8, with the probability of every label."""
         return expression(softmax(self.read(face)), self.card.labels)
+
+
+def _only_tensor(name: object, which: str, tensors: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    if len(tensors) != 1:
+        raise BundleError(f"{name}: the network has {len(tensors)} {which}s, expected 1")
+    return tensors[0]
 
 
 def _quantization(

@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 
 from edge.errors import AcceleratorError, BundleError, RuntimeMissingError
 from edge.model.bundle import Bundle
-from edge.model.classifier import Network, check_tensors, open_delegate
+from edge.model.classifier import EDGE_TPU, Network, check_tensors, open_delegate
 from edge.model.edgetpu_trial import CHECK_VERSIONS, HOW_TO_INSTALL, EdgeTpuTrial, Outcome, TrialResult
 from edge.model.verification import check_golden
 from edge.records import Gray
-from edge.settings import ModelSettings
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +115,7 @@ def run_trial(bundle: Bundle, library: str, report: Callable[[dict[str, object]]
         return
     milliseconds = (time.perf_counter() - began) * 1000 / agreement.n
     # Cards have no tolerance for the Edge TPU: it may differ as much as any runtime was measured to differ.
-    allowed = bundle.card.allowed_lsb("an Edge TPU", platform.machine())
+    allowed = bundle.card.allowed_lsb(EDGE_TPU, platform.machine())
     healthy = agreement.top1 >= _MIN_TOP1 and agreement.largest_lsb <= allowed
     sentence = (
         f"{agreement.n} golden outputs on {network.runtime} with {library}, largest difference {agreement.largest_lsb} "
@@ -180,21 +179,22 @@ def retry_delay(failures: int, crashes: int) -> float:
 class EdgeTpu:
     """The Edge TPU as an accelerator (edge.model.classifier.Accelerator), used from a healthy trial to a failure.
 
-    With ``wanted``, its absence is a degraded state too. ``trial`` starts a trial; ``clock`` counts seconds.
+    ``library`` is the name or path of its library. With ``wanted``, its absence is a degraded state too. ``trial``
+    starts a trial of a bundle's folder with a library; ``clock`` counts seconds.
     """
 
     def __init__(
         self,
         bundle: Bundle,
-        settings: ModelSettings,
+        library: str,
         marker: CrashMarker,
         *,
         wanted: bool,
-        trial: Callable[[ModelSettings], EdgeTpuTrial] = EdgeTpuTrial,
+        trial: Callable[[str, str], EdgeTpuTrial] = EdgeTpuTrial,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.degraded: str | None = None
-        self._bundle, self._settings, self._marker, self._wanted = bundle, settings, marker, wanted
+        self._bundle, self._library, self._marker, self._wanted = bundle, library, marker, wanted
         self._start_trial, self._clock = trial, clock
         self._network: Network | None = None
         self._trial: EdgeTpuTrial | None = None
@@ -225,7 +225,7 @@ class EdgeTpu:
                 self._marker.reset()
         elif self._next_trial is not None and now >= self._next_trial:
             try:
-                self._trial = self._start_trial(self._settings)
+                self._trial = self._start_trial(str(self._bundle.folder), self._library)
             except OSError as error:  # no memory, too many processes
                 self._fail(f"no trial of the Edge TPU can be started: {error}")
 
@@ -260,7 +260,7 @@ class EdgeTpu:
     def _start_using(self, result: TrialResult) -> None:
         try:
             with self._marker:
-                self._network = open_edgetpu(self._bundle, self._settings.edgetpu_library)
+                self._network = open_edgetpu(self._bundle, self._library)
         except EdgeTpuUnusableError as error:
             self._fail(str(error))
             return

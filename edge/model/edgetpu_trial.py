@@ -37,17 +37,20 @@ class TrialResult:
 
 
 class EdgeTpuTrial:
-    """A child process that tries the Edge TPU. Only :meth:`wait` waits for it.
+    """A child process that tries the Edge TPU with a bundle. Only :meth:`wait` waits for it.
 
-    Raises OSError when no process can be started.
+    ``bundle`` is the name of a bundled model, or the folder of a bundle. ``library`` is the name or path of the Edge
+    TPU's library, ``clock`` counts seconds. Raises OSError when no process can be started.
     """
 
     def __init__(
         self,
-        settings: ModelSettings,
+        bundle: str,
+        library: str,
         python: Sequence[str] = (sys.executable,),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        settings = ModelSettings(bundle=bundle, edgetpu_library=library)
         self._clock = clock
         self._deadline = clock() + TRIAL_SECONDS
         with ExitStack() as files:  # closed when one of the steps fails

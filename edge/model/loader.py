@@ -68,7 +68,7 @@ def open_classifier(folder: Path, settings: Settings, environ: Mapping[str, str]
     if avoided and not wanted:
         return Classifier(bundle, threads), bundle
     marker = CrashMarker(environ.get("RUNTIME_DIRECTORY"))
-    return Classifier(bundle, threads, EdgeTpu(bundle, model, marker, wanted=wanted)), bundle
+    return Classifier(bundle, threads, EdgeTpu(bundle, model.edgetpu_library, marker, wanted=wanted)), bundle
 
 
 def open_deployed_model(settings: Settings, environ: Mapping[str, str], service: Service) -> DeployedModel:

@@ -64,7 +64,8 @@ Step = Callable[[str], None]
 class Choice(msgspec.Struct, frozen=True):
     """Which model is in use, and which one was before. An empty name is the bundled model DEFAULT.
 
-    ``number`` grows with each switch, so that a verdict on an earlier switch does not apply to this one.
+    ``number`` grows with each switch, also after this file was lost, so that a verdict on an earlier switch does not
+    apply to this one.
     """
 
     current: StoredName = ""
@@ -129,8 +130,11 @@ class ModelRegistry:
     @property
     def verdict(self) -> SwitchVerdict:
         """The service's verdict on the current choice; undecided when the stored one is about another choice."""
-        verdict = self._verdict or _read_json(self._verdict_file, SwitchVerdict)
+        verdict = self._stored_verdict()
         return verdict if verdict.number == self.choice.number else SwitchVerdict(self.choice.number)
+
+    def _stored_verdict(self) -> SwitchVerdict:
+        return self._verdict or _read_json(self._verdict_file, SwitchVerdict)
 
     def installed(self) -> list[str]:
         """Names of the installed models."""
@@ -222,7 +226,7 @@ class ModelRegistry:
         """
         state = self.folder.parent
         try:
-            with rights_of_owner(state), self._lock():
+            with rights_of_owner(state), _lock(self.folder):
                 yield
         except PermissionError as error:
             remedy, owner = "This needs root: sudo", owner_name(state)
@@ -231,14 +235,6 @@ class ModelRegistry:
             raise UsageError(f"{self.folder} cannot be written: {error.strerror}. {remedy}") from error
         except OSError as error:
             raise StoreError(f"{self.folder} cannot be written: {error.strerror}. Nothing was changed.") from error
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self.folder.chmod(0o755)
-        with (self.folder / ".lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _remove_leftovers(self) -> None:
         """Remove what a power cut has left of an earlier installation."""
@@ -275,7 +271,9 @@ class ModelRegistry:
         if self.verdict.sentence and former.current != name:  # never roll back to a model that failed
             previous = former.previous if former.previous != name else ""
         self._step("choose")
-        content = msgspec.json.encode(Choice(name, previous, former.number + 1))
+        # The verdict outlives a choice that is lost, and must not be about the new one.
+        number = max(former.number, self._stored_verdict().number) + 1
+        content = msgspec.json.encode(Choice(name, previous, number))
         write_durably(self.folder / _CHOICE_FILE, content, 0o644)
         if name in self.installed():
             os.utime(self.folder / name)  # when it was last put in use, for _remove_surplus
@@ -287,10 +285,12 @@ class ModelRegistry:
         A folder is renamed before its files are removed, so that a power cut leaves no partial bundle that could be
         used.
         """
-        needed = {self.choice.current, self.choice.previous} - {""}
-        others = [found for found in self.folder.glob("[!.]*") if found.is_dir() and found.name not in needed]
+        choice = self.choice
+        folders = [found for found in self.folder.glob("[!.]*") if found.is_dir()]
+        others = [found for found in folders if found.name not in (choice.current, choice.previous)]
         others.sort(key=lambda found: found.stat().st_mtime, reverse=True)
-        for found in others[max(0, MAX_INSTALLED - len(needed)) :]:
+        kept = len(folders) - len(others)  # a bundled model takes no place
+        for found in others[MAX_INSTALLED - kept :]:
             doomed = self.folder / f"{_INCOMING}{found.name}"  # the next installation removes what is left of it
             self._step(f"remove {found.name}")
             try:
@@ -322,6 +322,16 @@ def expected_labels(settings: Settings, environ: Mapping[str, str]) -> Labels:
         return read_card(deployed_folder(settings, environ)).labels
     except BundleError:
         return FER2013_LABELS
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder of models, which is made if it is missing."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    with (folder / ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _checked_name(name: str, source: Path) -> str:

@@ -99,7 +99,7 @@ def tune(bundle: Bundle, settings: ModelSettings) -> Tuning:
     choices = [RuntimeChoice("cpu", number, Network(bundle.model, bundle.folder, number).logits) for number in threads]
     edgetpu = "not asked for" if settings.accelerator == "cpu" else "the bundle has no model_edgetpu.tflite"
     if settings.accelerator != "cpu" and bundle.edgetpu_model:
-        result = EdgeTpuTrial(settings).wait()
+        result = EdgeTpuTrial(str(bundle.folder), settings.edgetpu_library).wait()
         edgetpu = f"{result.outcome}: {result.sentence}"
         if result.outcome == "healthy":
             choices.append(RuntimeChoice("edgetpu", 1, open_edgetpu(bundle, settings.edgetpu_library).logits))

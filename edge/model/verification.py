@@ -79,13 +79,13 @@ def judge_golden(
     ``machine`` is the kind of processor, as platform.machine() gives it.
     """
     card = classifier.card
-    allowed = card.allowed_lsb(classifier.runtime, machine or platform.machine())
+    allowed = card.allowed_lsb(classifier.computed_by, machine or platform.machine())
     luma, crops = check_preparation(scene, card.crop_margin, decoder)
     problems = []
     if agreement.largest_lsb > allowed:
         problems.append(
-            f"golden outputs differ by up to {agreement.largest_lsb} steps; rounding in {classifier.runtime} explains "
-            f"up to {allowed}"
+            f"golden outputs differ by up to {agreement.largest_lsb} steps; rounding in {classifier.computed_by} "
+            f"explains up to {allowed}"
         )
     if luma > MAX_LUMA_DIFFERENCE:
         problems.append(

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from edge.bench.compare import bench_clip
 from edge.bench.ground_truth import FaceTruth, FrameTruth, GroundTruth, read_truth, truth_beside
 from edge.bench.report import report_text
+from edge.bench.startup import measure_starts
 from edge.errors import DataError
 from edge.settings import DetectSettings, Settings
 
@@ -99,6 +101,13 @@ def test_the_start_of_the_real_program_is_measured(report: dict[str, Any]) -> No
     assert start["seconds"] > 0
     assert report["total"]["first_event_frame"] is None  # of several clips there is no such frame
     assert 2 <= report["clips"][0]["first_event_frame"] < 25
+
+
+def test_starts_are_measured_beside_a_service_that_serves_its_metrics(short_clip: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        config.write_text(f"[metrics]\nenabled = true\nport = {service.getsockname()[1]}\n")
+        assert measure_starts(short_clip, config, None, 1).peak_mb > 30
 
 
 def test_the_report_for_a_person_has_a_row_for_the_clip(report: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from math import ceil, comb
 
+import msgspec
 import pytest
 
 from edge.evaluation.acceptance import (
@@ -11,7 +12,7 @@ from edge.evaluation.acceptance import (
     fisher_p_value,
     min_correct,
 )
-from edge.model.bundle import find_bundle, open_bundle
+from edge.model.bundle import Tolerance, find_bundle, open_bundle
 
 
 def p_value_by_counting(right: int, n: int, right_before: int, n_before: int) -> float:
@@ -81,4 +82,23 @@ def test_on_the_cards_own_faces_only_rounding_is_tolerated(runtime: str, machine
     loss = 0.001 if same else 1 - other.agreement
     assert 0.005 < 1 - other.agreement < 0.02
     threshold = acceptance_threshold(card, 3589, same_faces=True, runtime=runtime, machine=machine)
-    assert card.figures.accuracy - threshold.lowest == pytest.approx(loss)
+    exact = round(card.figures.accuracy * card.figures.n) / card.figures.n
+    assert exact - threshold.lowest == pytest.approx(loss)
+
+
+@pytest.mark.parametrize(
+    ("correct", "n", "agreement", "fewer"),
+    [(200, 300, 1.0, 0), (2, 3, 1.0, 0), (66, 100, 0.99, 1), (2537, 3589, 1.0, 0), (29, 100, 0.9, 10)],
+)
+def test_the_cards_own_count_of_correct_faces_is_accepted_although_the_card_rounds(
+    correct: int, n: int, agreement: float, fewer: int
+) -> None:
+    card = open_bundle(find_bundle("student-small")).card
+    card = msgspec.structs.replace(
+        card,
+        figures=msgspec.structs.replace(card.figures, accuracy=round(correct / n, 5), n=n),
+        tolerances=(Tolerance("any 1.0", 0, agreement),),
+    )
+    threshold = acceptance_threshold(card, n, same_faces=True, runtime="any 1.0", machine="aarch64")
+    assert (correct - fewer) / n >= threshold.lowest
+    assert (correct - fewer - 1) / n < threshold.lowest, "one face more is too many"

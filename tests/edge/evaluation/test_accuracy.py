@@ -1,5 +1,6 @@
 """Measured accuracy against the card's: what is accepted, and which faults of the data are named."""
 
+import platform
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from edge.evaluation.fer2013 import LabelledFaces
 from edge.labels import FER2013_LABELS
 from edge.model.bundle import Bundle, find_bundle, open_bundle
 from edge.model.classifier import Classifier
-from edge.records import Accuracy
+from edge.records import Accuracy, Gray
 from tests.edge.model.bundles import AFFECTNET, PERMUTED, relabelled_bundle
 
 
@@ -82,6 +83,37 @@ def test_a_small_loss_on_the_cards_own_faces_fails(
     worse = judged(classifier_stating(0.6725), faces)  # five faces of 400: too few to be significant on other faces
     assert not worse.ok
     assert "the card's own faces" in worse.sentence
+
+
+class AlwaysTpu:
+    """An Edge TPU that always works, and leaves each face to the CPU."""
+
+    working = True
+    degraded = None
+
+    def poll(self) -> None: ...
+
+    def wait(self) -> None: ...
+
+    def logits(self, _face: Gray) -> None: ...
+
+
+def test_an_edge_tpu_may_lose_as_much_on_the_cards_own_faces_as_another_runtime(
+    bundle: Bundle, blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]]
+) -> None:
+    faces = labelled(blobs_and_predictions, 0.66)
+    card = msgspec.structs.replace(
+        bundle.card,
+        figures=msgspec.structs.replace(bundle.card.figures, accuracy=0.6625, n=len(faces)),
+        origin=msgspec.structs.replace(bundle.card.origin, public_sha256=faces.sha256()),
+        golden_runtime=Classifier(bundle).runtime,
+        golden_machine=platform.machine(),
+    )
+    stating = replace(bundle, card=card)
+    assert not judged(Classifier(stating), faces).ok, "one face of 400"
+    found = judged(Classifier(stating, accelerator=AlwaysTpu()), faces)
+    assert found.ok, found.sentence
+    assert "rounding in an Edge TPU explains up to" in found.sentence
 
 
 def test_swapped_labels_of_the_data_are_detected_and_named(

@@ -5,8 +5,9 @@ import json
 import platform
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -89,6 +90,26 @@ def relabelled_bundle(folder: Path, name: str, outputs: Mapping[str, int]) -> Pa
     return copy
 
 
+def rewired_bundle(folder: Path, name: str, rewire: Callable[[Any], None]) -> Path:
+    """A bundle whose network's graph (a schema.SubGraphT) has been changed; its card names the changed file."""
+    copy = bundle_named(folder, name)
+    model = schema.ModelT.InitFromPackedBuf((copy / "model.tflite").read_bytes(), 0)
+    rewire(model.subgraphs[0])
+    file = _packed(model)
+    (copy / "model.tflite").write_bytes(file)
+    changes = {"sha256": hashlib.sha256(file).hexdigest()}
+    (copy / "card.json").write_text(json.dumps(json.loads((copy / "card.json").read_text()) | changes))
+    return copy
+
+
+def add_tensor(graph: Any, *shape: int) -> int:
+    """Add an int8 tensor that no op uses to a graph; returns its number."""
+    tensor = schema.TensorT()
+    tensor.name, tensor.shape, tensor.type, tensor.buffer = "more", list(shape), schema.TensorType.INT8, 0
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+
 def _with_outputs(file: bytes, rows: list[int]) -> bytes:
     """The network with these rows of its last, fully connected op."""
     model = schema.ModelT.InitFromPackedBuf(file, 0)
@@ -103,6 +124,10 @@ def _with_outputs(file: bytes, rows: list[int]) -> bytes:
     weights.shape, bias.shape, graph.tensors[logits].shape = [len(rows), weights.shape[1]], [len(rows)], [1, len(rows)]
     for tensor in (weights, bias, graph.tensors[logits]):
         tensor.shapeSignature = None
-    builder = flatbuffers.Builder(len(file))
+    return _packed(model)
+
+
+def _packed(model: Any) -> bytes:
+    builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.model.preprocessing import encode
 from edge.settings import ModelSettings
-from tests.edge.model.bundles import AFFECTNET, BUNDLED, PERMUTED, TWO, relabelled_bundle
+from tests.edge.model.bundles import AFFECTNET, BUNDLED, PERMUTED, TWO, add_tensor, relabelled_bundle, rewired_bundle
 
 BUNDLES = sorted(find_bundle(ModelSettings().bundle).parent.iterdir())
 
@@ -120,6 +121,38 @@ def test_a_network_with_another_number_of_logits_than_labels_is_rejected(tmp_pat
     other = open_bundle(relabelled_bundle(tmp_path, "eight", AFFECTNET))
     with pytest.raises(BundleError, match="the network gives 2 logits, and the card has 8 labels"):
         Classifier(replace(other, model=open_bundle(folder).model))
+
+
+def two_inputs(graph: Any) -> None:
+    graph.inputs = [*graph.inputs, add_tensor(graph, 1)]
+
+
+def two_outputs(graph: Any) -> None:
+    graph.outputs = [*graph.outputs, *graph.inputs]
+
+
+def no_output(graph: Any) -> None:
+    graph.outputs = []
+
+
+def a_number(graph: Any) -> None:
+    graph.outputs = [add_tensor(graph)]
+
+
+@pytest.mark.parametrize(
+    ("rewire", "words"),
+    [
+        (two_inputs, "the network has 2 inputs, expected 1"),
+        (two_outputs, "the network has 2 outputs, expected 1"),
+        (no_output, "the network has 0 outputs, expected 1"),
+        (a_number, r"the network's output is int8 \(\), expected int8 \(1, 2 to 16\)"),
+    ],
+)
+def test_a_network_that_does_not_map_one_face_to_logits_is_rejected(
+    tmp_path: Path, rewire: Callable[[Any], None], words: str
+) -> None:
+    with pytest.raises(BundleError, match=words):
+        Classifier(open_bundle(rewired_bundle(tmp_path, "rewired", rewire)))
 
 
 def test_training_takes_only_bundles_with_the_labels_of_fer2013(tmp_path: Path) -> None:

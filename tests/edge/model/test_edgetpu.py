@@ -19,8 +19,11 @@ from edge.model.classifier import Classifier
 from edge.model.edgetpu import CrashMarker, EdgeTpu, retry_delay
 from edge.model.edgetpu_trial import TRIAL_SECONDS, EdgeTpuTrial, TrialResult
 from edge.model.loader import open_deployed
+from edge.model.registry import ModelRegistry
+from edge.model.tuning import tune
 from edge.settings import ModelSettings, Settings, StoreSettings
 from tests.conftest import StandIn, no_more_files, wait_until
+from tests.edge.model.bundles import accept
 from tests.edge.system.test_systemd import Systemd, start
 
 
@@ -48,7 +51,7 @@ def model(standin: StandIn, **more: str) -> ModelSettings:
 )
 def test_a_trial_reports_what_it_finds(standin: StandIn, mode: str, outcome: str, words: str, remedy: str) -> None:
     standin.plays(mode)
-    verdict = EdgeTpuTrial(model(standin)).wait()
+    verdict = EdgeTpuTrial(str(standin.bundle), str(standin.library)).wait()
     assert verdict.outcome == outcome, verdict
     assert words in verdict.sentence
     assert remedy in verdict.remedy
@@ -57,7 +60,7 @@ def test_a_trial_reports_what_it_finds(standin: StandIn, mode: str, outcome: str
 def test_a_hanging_trial_is_killed_and_reports_its_step(standin: StandIn) -> None:
     standin.plays("hangs")
     clock = Clock()
-    trial = EdgeTpuTrial(model(standin), clock=clock)
+    trial = EdgeTpuTrial(str(standin.bundle), str(standin.library), clock=clock)
     wait_until(lambda: trial.step == "computing with it", 60)
     assert trial.poll() is None
     clock.now += TRIAL_SECONDS
@@ -78,7 +81,7 @@ def test_a_hanging_trial_is_killed_and_reports_its_step(standin: StandIn) -> Non
     ],
 )
 def test_a_wrong_library_is_named(standin: StandIn, library: str, outcome: str, words: str) -> None:
-    verdict = EdgeTpuTrial(ModelSettings(bundle=str(standin.bundle), edgetpu_library=library)).wait()
+    verdict = EdgeTpuTrial(str(standin.bundle), library).wait()
     assert verdict.outcome == outcome
     assert words in verdict.sentence
     assert "docs/edge-tpu.md" in verdict.remedy
@@ -90,7 +93,7 @@ class Device:
     def __init__(self, standin: StandIn, *, wanted: bool = False, runtime: str | None = None) -> None:
         self.clock = Clock()
         self.bundle: Bundle = open_bundle(standin.bundle)
-        self.edgetpu = EdgeTpu(self.bundle, model(standin), CrashMarker(runtime), wanted=wanted, clock=self.clock)
+        self.edgetpu = EdgeTpu(self.bundle, str(standin.library), CrashMarker(runtime), wanted=wanted, clock=self.clock)
         self.classifier = Classifier(self.bundle, accelerator=self.edgetpu)
 
     def after(self, seconds: float) -> str:
@@ -152,10 +155,12 @@ def test_failures_are_forgotten_after_ten_minutes(standin: StandIn, caplog: pyte
 
 
 def test_a_trial_that_cannot_be_started_is_a_failure(standin: StandIn) -> None:
-    def no_python(settings: ModelSettings) -> EdgeTpuTrial:
-        return EdgeTpuTrial(settings, python=("/no/such/python",))
+    def no_python(bundle: str, library: str) -> EdgeTpuTrial:
+        return EdgeTpuTrial(bundle, library, python=("/no/such/python",))
 
-    edgetpu = EdgeTpu(open_bundle(standin.bundle), model(standin), CrashMarker(None), wanted=False, trial=no_python)
+    edgetpu = EdgeTpu(
+        open_bundle(standin.bundle), str(standin.library), CrashMarker(None), wanted=False, trial=no_python
+    )
     edgetpu.wait()
     assert not edgetpu.working
     assert "no trial of the Edge TPU can be started" in (edgetpu.degraded or "")
@@ -192,7 +197,7 @@ def test_a_device_that_vanishes_between_trial_and_use_is_not_used(standin: Stand
 class HealthyTrial(EdgeTpuTrial):
     """A trial that has succeeded, and has no files open that its end could close."""
 
-    def __init__(self, _settings: ModelSettings) -> None: ...
+    def __init__(self, _bundle: str, _library: str) -> None: ...
 
     def poll(self) -> TrialResult:
         return TrialResult("healthy", "the Edge TPU works")
@@ -203,7 +208,7 @@ def test_a_process_that_can_open_no_more_files_goes_on_with_the_cpu(standin: Sta
     if loaded:  # the library, so that the runtime is the next thing that needs a file
         assert Device(standin).after(0) == "edgetpu"
     bundle = open_bundle(standin.bundle)
-    edgetpu = EdgeTpu(bundle, model(standin), CrashMarker(None), wanted=False, trial=HealthyTrial)
+    edgetpu = EdgeTpu(bundle, str(standin.library), CrashMarker(None), wanted=False, trial=HealthyTrial)
     edgetpu.poll()
     with no_more_files():
         edgetpu.poll()
@@ -218,13 +223,13 @@ def test_a_trial_that_cannot_be_started_keeps_no_files(standin: StandIn) -> None
     before = sum(1 for _ in Path("/proc/self/fd").iterdir())
     for spare in range(4):
         with no_more_files(spare), pytest.raises(OSError, match="Too many open files"):
-            EdgeTpuTrial(model(standin))
+            EdgeTpuTrial(str(standin.bundle), str(standin.library))
     assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == before
 
 
 def test_a_bundle_without_a_compiled_network_stays_degraded(standin: StandIn) -> None:
     bundle = open_bundle(find_bundle("student-small"))
-    edgetpu = EdgeTpu(bundle, model(standin), CrashMarker(None), wanted=True, clock=Clock())
+    edgetpu = EdgeTpu(bundle, str(standin.library), CrashMarker(None), wanted=True, clock=Clock())
     edgetpu.wait()
     assert not edgetpu.working
     assert "has no model_edgetpu.tflite" in (edgetpu.degraded or "")
@@ -269,6 +274,18 @@ def test_the_settings_choose_the_accelerator(
     classifier, _ = open_deployed(settings, os.environ)
     classifier.wait_for_accelerator()
     assert classifier.accelerator == computes
+
+
+def test_an_installed_model_is_tried_with_its_own_compiled_file(standin: StandIn, tmp_path: Path) -> None:
+    """The settings name no bundle then: model install has put it in use."""
+    ModelRegistry(tmp_path / "state").install(standin.bundle, accept)
+    model = ModelSettings(edgetpu_library=str(standin.library))
+    classifier, bundle = open_deployed(Settings(model=model, store=StoreSettings(str(tmp_path / "state"))), {})
+    classifier.wait_for_accelerator()
+    assert (classifier.accelerator, classifier.degraded) == ("edgetpu", None)
+    measured = tune(bundle, model)
+    assert measured.edgetpu.startswith("healthy"), measured.edgetpu
+    assert measured.was_measured("edgetpu")
 
 
 def test_a_bundle_without_a_compiled_file_starts_no_trial() -> None:

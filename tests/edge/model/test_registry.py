@@ -73,23 +73,38 @@ def test_switching_rolling_back_and_the_default_model(tmp_path: Path, registry: 
         registry.use(one[:-1], accept)
 
 
+def install_numbered(registry: ModelRegistry, source: Path, number: int) -> str:
+    """Install the bundle with a number in its name, in this second of 1970; returns its name in the registry."""
+    card = json.loads((source / "card.json").read_text())
+    (source / "card.json").write_text(json.dumps(card | {"name": f"model{number}"}))
+    name = registry.install(source, accept)
+    os.utime(registry.folder / name, (number, number))
+    return name
+
+
+@pytest.mark.parametrize("bundled", [DEFAULT, "student-small"])
+def test_a_bundled_model_takes_no_place_among_the_installed_ones(
+    tmp_path: Path, registry: ModelRegistry, bundled: str
+) -> None:
+    source = bundle_named(tmp_path, "mine")
+    names = [install_numbered(registry, source, number) for number in range(MAX_INSTALLED - 1)]
+    registry.use(bundled, accept)
+    names.append(install_numbered(registry, source, MAX_INSTALLED - 1))
+    assert registry.installed() == names
+    registry.use(bundled, accept)
+    newest = install_numbered(registry, source, MAX_INSTALLED)
+    assert registry.installed() == [*names[1:], newest]
+
+
 def test_the_models_last_in_use_stay_on_the_disk(tmp_path: Path, registry: ModelRegistry) -> None:
     source = bundle_named(tmp_path, "mine")
-
-    def install(number: int) -> str:
-        card = json.loads((source / "card.json").read_text())
-        (source / "card.json").write_text(json.dumps(card | {"name": f"model{number}"}))
-        name = registry.install(source, accept)
-        os.utime(registry.folder / name, (number, number))  # installed one second after the other
-        return name
-
-    names = [install(number) for number in range(MAX_INSTALLED)]
+    names = [install_numbered(registry, source, number) for number in range(MAX_INSTALLED)]
     assert registry.installed() == names, "none is removed before there are too many"
     registry.use(names[1], accept)
     registry.use(names[0], accept)
     (registry.folder / "broken").mkdir()
     os.utime(registry.folder / "broken", (0, 0))
-    newest = install(MAX_INSTALLED)
+    newest = install_numbered(registry, source, MAX_INSTALLED)
     assert (registry.choice.current, registry.choice.previous) == (newest, names[0])
     assert registry.installed() == sorted([names[0], names[1], names[3], names[4], newest])
     assert not (registry.folder / "broken").exists(), "a folder without a bundle is removed too"
@@ -225,6 +240,22 @@ def test_a_verdict_holds_until_the_next_switch(tmp_path: Path, registry: ModelRe
     assert ModelRegistry(tmp_path / "state").candidates()[0].name == ""
     registry.use(one, accept)
     assert ModelRegistry(tmp_path / "state").candidates()[0].name == one
+
+
+@pytest.mark.parametrize(
+    "verdict", [ModelRegistry.confirm_choice, lambda registry: registry.refuse_choice("it crashed")]
+)
+@pytest.mark.parametrize("loss", [shutil.rmtree, lambda models: (models / "choice.json").write_bytes(b"")])
+def test_a_verdict_is_not_about_a_model_that_is_chosen_after_the_choice_was_lost(
+    tmp_path: Path, registry: ModelRegistry, verdict: Callable[[ModelRegistry], None], loss: Callable[[Path], object]
+) -> None:
+    registry.install(bundle_named(tmp_path, "one"), accept)
+    verdict(registry)
+    loss(registry.folder)
+    two = ModelRegistry(tmp_path / "state").install(bundle_named(tmp_path, "two"), accept)
+    after = ModelRegistry(tmp_path / "state")
+    assert (after.verdict.lasted, after.verdict.sentence) == (False, "")
+    assert after.candidates()[0].name == two
 
 
 def test_the_state_folder_is_the_settings_the_services_or_the_users(tmp_path: Path) -> None:

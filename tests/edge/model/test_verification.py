@@ -5,12 +5,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edge.errors import BundleError
 from edge.model.bundle import Bundle, find_bundle, open_bundle
-from edge.model.classifier import Classifier
+from edge.model.classifier import Classifier, Network
 from edge.model.verification import (
     GoldenAgreement,
     check_golden,
@@ -71,6 +73,39 @@ def test_another_runtimes_rounding_passes_within_its_tolerance(classifier: Class
     assert judge_golden(classifier, GoldenAgreement(16, most, 0.94), scene, machine="aarch64").ok
     assert not judge_golden(classifier, GoldenAgreement(16, most + 1, 0.94), scene, machine="aarch64").ok
     assert not judge_golden(classifier, GoldenAgreement(16, 1, 1.0), scene, machine=bundle.card.golden_machine).ok
+
+
+class RoundingTpu:
+    """An Edge TPU that rounds one logit of each face to the step below the CPU's; it always works."""
+
+    working = True
+    degraded = None
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._network = Network(bundle.model, bundle.folder)
+
+    def poll(self) -> None: ...
+
+    def wait(self) -> None: ...
+
+    def logits(self, face: Gray) -> NDArray[np.int8]:
+        logits = self._network.logits(face).astype(int)
+        logits[0] -= 1
+        return logits.clip(-128, 127).astype(np.int8)
+
+
+def test_an_edge_tpu_may_round_otherwise_also_on_a_device_like_the_models_maker(bundle: Bundle) -> None:
+    card = msgspec.structs.replace(bundle.card, golden_runtime=Network(bundle.model, "").runtime)
+    classifier = Classifier(replace(bundle, card=card), accelerator=RoundingTpu(bundle))
+    most = max(tolerance.largest_lsb for tolerance in bundle.card.tolerances)
+    agreement = check_golden(classifier, bundle.golden)
+    assert agreement.largest_lsb == 1
+    scene, machine = bundle.golden.scene, bundle.card.golden_machine
+    found = judge_golden(classifier, agreement, scene, machine)
+    assert (found.ok, found.allowed_lsb) == (True, most), found.sentence
+    found = judge_golden(classifier, GoldenAgreement(16, most + 1, 1.0), scene, machine)
+    assert f"rounding in an Edge TPU explains up to {most}" in found.sentence
+    assert not found.ok
 
 
 def test_a_network_with_swapped_labels_gives_other_outputs(classifier: Classifier, bundle: Bundle) -> None:
