@@ -1,6 +1,7 @@
 """Files that are no files: pipes, devices, folders, and those that are too long."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,24 @@ def test_a_file_or_a_line_that_is_too_long_is_refused_before_it_is_read_whole(tm
         assert next(lines) == b"line\n"
         with pytest.raises(OSError, match="a line is longer than 1,000 bytes"):
             next(lines)
+
+
+def test_a_small_file_takes_little_memory_however_large_it_might_be(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"abc")
+    tracemalloc.start()
+    try:
+        assert read_regular(tmp_path / "small", 2**25) == b"abc"
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_states_no_size_is_read_whole() -> None:
+    maps = Path("/proc/self/maps")  # regular, and longer than a page
+    assert maps.stat().st_size == 0
+    assert read_regular(maps, 2**25).endswith(b"\n")
+    with pytest.raises(OSError, match="larger than 1,000 bytes"):
+        read_regular(maps, 1000)
 
 
 def test_names_that_are_too_long_are_nothing(tmp_path: Path) -> None:
