@@ -13,7 +13,6 @@ from edge.errors import SettingsError, nearest
 from edge.labels import LabelName, Labels
 from edge.setting_checks import check_ignored, check_presets, reject_unknown_keys, settings_error
 from edge.setting_types import (
-    PATTERN_WORDS,
     PRINTABLE,
     Count,
     DeviceName,
@@ -30,6 +29,7 @@ from edge.setting_types import (
     TopicPrefix,
     UserName,
 )
+from edge.setting_words import wrong_value
 from edge.untrusted_file import read_regular
 
 _LARGEST_FILE: Final = 100_000  # bytes; the sample has eight thousand
@@ -338,8 +338,10 @@ def load_settings(file: Path | None) -> Settings:
         if settings.mqtt.url:
             place = _broker_place(settings.mqtt, values["mqtt"])
             settings = msgspec.structs.replace(settings, mqtt=msgspec.structs.replace(settings.mqtt, **place))
-    except (msgspec.ValidationError, SettingsError) as error:
-        raise settings_error(file, _in_words(str(error))) from error
+    except msgspec.ValidationError as error:
+        raise settings_error(file, wrong_value(str(error), values, Settings)) from error
+    except SettingsError as error:
+        raise settings_error(file, str(error)) from error
     if len(f"{settings.mqtt.prefix}/{settings.mqtt.device}".encode()) > _LONGEST_BASE:
         raise settings_error(file, f"mqtt.prefix and mqtt.device are longer than {_LONGEST_BASE} bytes together")
     return settings
@@ -353,13 +355,6 @@ def require_expressions(presets: Iterable[Preset], labels: Labels, model: str) -
                 f"preset {preset.name!r}: the model {model} has no expression {preset.expression!r}; "
                 f"{nearest(preset.expression, labels)}"
             )
-
-
-def _in_words(mistake: str) -> str:
-    """The sentence of a ValidationError without its notation."""
-    for pattern, words in PATTERN_WORDS.items():
-        mistake = mistake.replace(f"`str` matching regex {pattern!r}", words)
-    return mistake.replace("$.", "")
 
 
 def _broker_place(mqtt: MqttSettings, given: dict[str, Any]) -> dict[str, Any]:
