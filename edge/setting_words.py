@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect as types
 
-from edge.setting_types import PATTERN_WORDS, PRINTABLE
+from edge.setting_types import FILE_NAME, PATTERN_WORDS, PRINTABLE
 
 
 def wrong_value(mistake: str, values: Any, settings: type[msgspec.Struct]) -> str:
@@ -26,6 +26,8 @@ def wrong_value(mistake: str, values: Any, settings: type[msgspec.Struct]) -> st
             kind, values = kind.item_type, values[int(index)]
         elif index:  # one of two numbers is wrong
             path = path.removesuffix(f"[{index}]")
+    if isinstance(kind, types.StrType) and kind.pattern == FILE_NAME and str(values).startswith("~"):
+        return f"{path}: give the whole path in place of ~, which is another folder for the service than for you"
     if isinstance(kind, types.StructType | types.VarTupleType | types.StrType):
         return _in_words(mistake)
     try:

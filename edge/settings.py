@@ -14,6 +14,7 @@ from edge.labels import LabelName, Labels
 from edge.setting_checks import check_ignored, check_presets, reject_unknown_keys, settings_error
 from edge.setting_types import (
     PRINTABLE,
+    Address,
     Count,
     DeviceName,
     FileName,
@@ -147,7 +148,7 @@ class ModelSettings(Section, frozen=True):
     accelerator: Literal["auto", "cpu", "edgetpu"] = "auto"
     """`auto`: a Coral Edge TPU, if the bundle has a file compiled for it and it works here, else the CPU. `cpu`: never
     the Edge TPU. `edgetpu`: like `auto`, but a missing Edge TPU is a fault (code 21) too, and it is tried again."""
-    edgetpu_library: Annotated[str, Meta(min_length=1, max_length=4096, pattern=PRINTABLE)] = "libedgetpu.so.1"
+    edgetpu_library: Annotated[FileName, Meta(min_length=1)] = "libedgetpu.so.1"
     """Name or path of the Edge TPU's library."""
     rate: Annotated[float, Meta(ge=0.001, le=1000)] = 15.0
     """How many times per second each face is classified at most; several faces take turns. From four faces on, all
@@ -216,7 +217,7 @@ class PrivacySettings(Section, frozen=True):
 class MqttSettings(Section, frozen=True):
     """``[mqtt]``: the broker that receives the events. docs/mqtt.md describes every topic."""
 
-    url: FileName = ""
+    url: Address = ""
     """Address of the broker, in place of `host`, `port` and `tls`: `mqtt://HOST`, `mqtts://HOST` with TLS, or
     `ws://HOST/PATH` and `wss://HOST/PATH` for websockets. `:PORT` may follow the host. It holds no user."""
     host: Host = "localhost"

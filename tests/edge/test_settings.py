@@ -112,8 +112,24 @@ def test_a_wrong_value_is_answered_by_what_the_key_takes(tmp_path: Path, text: s
     assert str(raised.value) == f"{tmp_path / 'config.toml'}: {sentence}"
 
 
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        *(("camera", key) for key in ("source", "password_file", "ca_file")),
+        *(("detect", key) for key in ("model", "cascade")),
+        *(("model", key) for key in ("bundle", "edgetpu_library")),
+        *(("mqtt", key) for key in ("password_file", "ca_file", "cert_file", "key_file")),
+        ("store", "folder"),
+    ],
+)
+def test_a_home_folder_is_to_be_written_in_full(tmp_path: Path, table: str, key: str) -> None:
+    with pytest.raises(SettingsError, match=rf": {table}\.{key}: give the whole path in place of ~"):
+        load(tmp_path, f'[{table}]\n{key} = "~/file"\n')
+    load(tmp_path, f'[{table}]\n{key} = "/home/kiosk/file~"\n')
+
+
 def test_a_wrong_text_is_not_repeated(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"text without control characters - at `camera\.source`") as raised:
+    with pytest.raises(SettingsError, match=r"text without control characters, .* - at `camera\.source`") as raised:
         load(tmp_path, '[camera]\nsource = "rtsp://admin:SECRET\\u0000@cam/"\n')
     assert "SECRET" not in str(raised.value)
 
