@@ -113,9 +113,9 @@ def test_a_source_that_does_not_open_leaves_an_earlier_sheet_as_it_is(tmp_path: 
 
 
 def test_a_sheet_that_cannot_be_written_costs_neither_the_summary_nor_the_error_of_the_run(tmp_path: Path) -> None:
-    (tmp_path / "sheet.png").mkdir()
     process = start(tmp_path, "--source", "demo", "--realtime")
     wait_until(lambda: is_observing(tmp_path), 60)
+    (tmp_path / "sheet.png").mkdir()
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
