@@ -79,3 +79,14 @@ def is_char_device(path: Path) -> bool:
         return stat.S_ISCHR(path.stat().st_mode)
     except (OSError, ValueError):
         return False
+
+
+def is_forbidden(path: Path) -> bool:
+    """Whether this user may not read what is here, or not enter a folder that leads here, and so cannot know."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return not os.access(path, os.R_OK, effective_ids=True)  # root may have the rights of another user
