@@ -148,6 +148,30 @@ def test_a_model_with_other_labels_says_its_own_everywhere(tmp_path: Path, still
             jsonschema.validate(message, schema)
 
 
+def test_verify_answers_while_a_video_bounds_the_memory(tmp_path: Path, still_clip: Path, broker: Broker) -> None:
+    """It ended the thread of MQTT, and with that the delivery of events."""
+    frames = cv2.VideoCapture(str(still_clip))
+    _, picture = frames.read()
+    video = cv2.VideoWriter(str(tmp_path / "long.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, picture.shape[1::-1])
+    for _ in range(250):
+        video.write(picture)
+    video.release()
+    (tmp_path / "config.toml").write_text(
+        f'[store]\nfolder = "{tmp_path}"\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "kiosk"\n'
+    )
+    with listening(broker.port) as listener:
+        words = ("--source", "long.avi", "--config", "config.toml", "--events", "mqtt", "--realtime")
+        program = start(tmp_path, *words)
+        wait_until(lambda: listener.last("availability") == "online", 30)
+        listener.send("command/verify", '{"id":"7"}')
+        _, stderr = program.communicate(timeout=60)
+        wait_until(lambda: listener.last("availability") == "offline", 5)
+    assert program.returncode == 0, stderr
+    [reply] = listener.json("reply")
+    assert (reply["id"], reply["ok"]) == ("7", True)
+    assert [event["kind"] for event in listener.json("event")][-1] == "left"
+
+
 def test_a_preset_that_the_model_lacks_ends_the_start(tmp_path: Path, still_clip: Path) -> None:
     (tmp_path / "config.toml").write_text('[[preset]]\nname = "sneer"\nexpression = "contempt"\n')
     program = start(tmp_path, "--source", str(still_clip), "--config", "config.toml")
