@@ -89,15 +89,17 @@ class VerificationError(FerEdgeError):
     exit_code = 23
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], prefix: str = "") -> str:
     """The end of a message about an unknown name: the known name that is most like it, or all known names.
+
+    ``prefix`` stands before each name and is not compared: what all begin with makes none more like another.
 
     A known name that begins with the unknown one is more like it than any other: ``user`` is ``username``, not ``url``.
     """
     names = list(known)
     longer = [candidate for candidate in names if name and candidate.startswith(name)]
     matches = difflib.get_close_matches(name, longer or names, n=1, cutoff=0.0 if longer else 0.5)
-    return f"did you mean {matches[0]}?" if matches else f"known here: {', '.join(names) or 'none'}"
+    return f"did you mean {prefix}{matches[0]}?" if matches else f"known here: {', '.join(names) or 'none'}"
 
 
 def exit_meanings() -> dict[int, str]:

@@ -21,8 +21,7 @@ def reject_unknown_keys(file: Path, values: dict[str, Any], section: type[msgspe
     types = get_type_hints(section, include_extras=True)
     for key, value in values.items():
         if key not in types:
-            known = [f"{prefix}{name}" for name in types]
-            hint = _REMOVED_KEYS.get(f"{prefix}{key}") or nearest(f"{prefix}{key[:100]}", known)
+            hint = _REMOVED_KEYS.get(f"{prefix}{key}") or nearest(key[:100], types, prefix)
             raise settings_error(file, f"unknown key {prefix}{key}; {hint}")
         if isinstance(value, dict) and isinstance(types[key], type) and issubclass(types[key], msgspec.Struct):
             reject_unknown_keys(file, value, types[key], f"{prefix}{key}.")

@@ -9,6 +9,9 @@ from edge.labels import LABEL
 PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*\Z"
 """The pattern of a text without control characters."""
 
+FILE_NAME: Final = r"^(?!~)[^\x00-\x1f\x7f]*\Z"
+"""The pattern of a file's name. A leading ``~`` is a shell's; it would be another folder for each user."""
+
 HOST: Final = r"^(?a:[\w-]{1,63}(\.[\w-]{1,63})*\.?|(?=[^:]*:)[0-9A-Fa-f:.]{2,45}(%[\w.-]{1,63})?)\Z"
 """The pattern of a host name, with or without its domain, or of an IPv4 or IPv6 address."""
 
@@ -19,6 +22,7 @@ _USER: Final = r"^[^:\x00-\x1f\x7f]*\Z"
 _PRESET: Final = r"^[a-z0-9_-]{1,64}\Z"
 PATTERN_WORDS: Final = {
     PRINTABLE: "text without control characters",
+    FILE_NAME: "text without control characters, not beginning with ~",
     HOST: "host name or address",
     _LEVEL_OR_NONE: "a name without spaces, control characters, /, + and #",
     _PREFIX: "names with / between them, without spaces, control characters, + and #, not beginning with $",
@@ -38,7 +42,8 @@ Part = Annotated[float, Meta(ge=0.001, le=1)]
 FromCard = Literal["card"]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Text = Annotated[str, Meta(max_length=250, pattern=PRINTABLE)]
-FileName = Annotated[str, Meta(max_length=4096, pattern=PRINTABLE)]
+FileName = Annotated[str, Meta(max_length=4096, pattern=FILE_NAME)]
+Address = Annotated[str, Meta(max_length=4096, pattern=PRINTABLE)]
 Host = Annotated[str, Meta(max_length=253, pattern=HOST)]
 TopicPrefix = Annotated[str, Meta(max_length=250, pattern=_PREFIX)]
 UserName = Annotated[str, Meta(max_length=250, pattern=_USER)]

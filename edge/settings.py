@@ -13,8 +13,8 @@ from edge.errors import SettingsError, nearest
 from edge.labels import LabelName, Labels
 from edge.setting_checks import check_ignored, check_presets, reject_unknown_keys, settings_error
 from edge.setting_types import (
-    PATTERN_WORDS,
     PRINTABLE,
+    Address,
     Count,
     DeviceName,
     FileName,
@@ -30,6 +30,7 @@ from edge.setting_types import (
     TopicPrefix,
     UserName,
 )
+from edge.setting_words import wrong_value
 from edge.untrusted_file import read_regular
 
 _LARGEST_FILE: Final = 100_000  # bytes; the sample has eight thousand
@@ -147,7 +148,7 @@ class ModelSettings(Section, frozen=True):
     accelerator: Literal["auto", "cpu", "edgetpu"] = "auto"
     """`auto`: a Coral Edge TPU, if the bundle has a file compiled for it and it works here, else the CPU. `cpu`: never
     the Edge TPU. `edgetpu`: like `auto`, but a missing Edge TPU is a fault (code 21) too, and it is tried again."""
-    edgetpu_library: Annotated[str, Meta(min_length=1, max_length=4096, pattern=PRINTABLE)] = "libedgetpu.so.1"
+    edgetpu_library: Annotated[FileName, Meta(min_length=1)] = "libedgetpu.so.1"
     """Name or path of the Edge TPU's library."""
     rate: Annotated[float, Meta(ge=0.001, le=1000)] = 15.0
     """How many times per second each face is classified at most; several faces take turns. From four faces on, all
@@ -216,7 +217,7 @@ class PrivacySettings(Section, frozen=True):
 class MqttSettings(Section, frozen=True):
     """``[mqtt]``: the broker that receives the events. docs/mqtt.md describes every topic."""
 
-    url: FileName = ""
+    url: Address = ""
     """Address of the broker, in place of `host`, `port` and `tls`: `mqtt://HOST`, `mqtts://HOST` with TLS, or
     `ws://HOST/PATH` and `wss://HOST/PATH` for websockets. `:PORT` may follow the host. It holds no user."""
     host: Host = "localhost"
@@ -338,8 +339,10 @@ def load_settings(file: Path | None) -> Settings:
         if settings.mqtt.url:
             place = _broker_place(settings.mqtt, values["mqtt"])
             settings = msgspec.structs.replace(settings, mqtt=msgspec.structs.replace(settings.mqtt, **place))
-    except (msgspec.ValidationError, SettingsError) as error:
-        raise settings_error(file, _in_words(str(error))) from error
+    except msgspec.ValidationError as error:
+        raise settings_error(file, wrong_value(str(error), values, Settings)) from error
+    except SettingsError as error:
+        raise settings_error(file, str(error)) from error
     if len(f"{settings.mqtt.prefix}/{settings.mqtt.device}".encode()) > _LONGEST_BASE:
         raise settings_error(file, f"mqtt.prefix and mqtt.device are longer than {_LONGEST_BASE} bytes together")
     return settings
@@ -353,13 +356,6 @@ def require_expressions(presets: Iterable[Preset], labels: Labels, model: str) -
                 f"preset {preset.name!r}: the model {model} has no expression {preset.expression!r}; "
                 f"{nearest(preset.expression, labels)}"
             )
-
-
-def _in_words(mistake: str) -> str:
-    """The sentence of a ValidationError without its notation."""
-    for pattern, words in PATTERN_WORDS.items():
-        mistake = mistake.replace(f"`str` matching regex {pattern!r}", words)
-    return mistake.replace("$.", "")
 
 
 def _broker_place(mqtt: MqttSettings, given: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ import msgspec
 MALFORMED_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for content that is not what was expected; the last one for thousands of nested brackets."""
 
+_PIECE: Final = 2**16  # bytes
+
 _KINDS: Final = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -39,9 +41,15 @@ def require_regular(file: Path) -> None:
 
 
 def read_regular(file: Path, most: int) -> bytes:
-    """The content of a regular file of at most ``most`` bytes. Raises OSError for any other."""
+    """The content of a regular file of at most ``most`` bytes. Raises OSError for any other.
+
+    It takes the memory of the file, not of ``most``, because Python allocates what it is asked to read. A file may
+    state no size, as in /proc, or grow; the rest comes in pieces.
+    """
     with open_regular(file) as opened:
-        content = opened.read(most + 1)
+        content = opened.read(min(os.fstat(opened.fileno()).st_size, most) + 1)
+        while len(content) <= most and (piece := opened.read(min(_PIECE, most + 1 - len(content)))):
+            content += piece
     if len(content) > most:
         raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(file))
     return content
@@ -71,3 +79,14 @@ def is_char_device(path: Path) -> bool:
         return stat.S_ISCHR(path.stat().st_mode)
     except (OSError, ValueError):
         return False
+
+
+def is_forbidden(path: Path) -> bool:
+    """Whether this user may not read what is here, or not enter a folder that leads here, and so cannot know."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return not os.access(path, os.R_OK, effective_ids=True)  # root may have the rights of another user

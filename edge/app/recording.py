@@ -6,6 +6,8 @@ when it has changed.
 """
 
 import contextlib
+import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, TypeAlias
@@ -78,22 +80,32 @@ Line: TypeAlias = RecordingStart | RecordedFrame | RecordingEnd
 
 
 class Recorder:
-    """Writes a recording. Raises SourceError when its file cannot be written."""
+    """Writes a recording. Raises SourceError when its file cannot be written.
+
+    An earlier recording in that file stays until the first frame: a start that fails, as without its camera, has
+    nothing to put in its place. An opening of the source without a frame is not recorded.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
         with self._naming_the_file():
-            self._stream = file.open("wb")
+            self._stream = os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666), "wb")
+        self._replaced = False
+        self._start: RecordingStart | None = None
         self._moment: Moment | None = None
 
     def begin(self, run_id: str, card: CardTerms, settings: Settings) -> None:
-        """Record that a source was opened."""
+        """Take note that a source was opened."""
         self._moment = None
         thresholds = (card.events, card.threshold, settings.events, settings.preset)
-        self._write(RecordingStart(1, run_id, card.name, card.sha256, *thresholds, card.labels))
+        self._start = RecordingStart(1, run_id, card.name, card.sha256, *thresholds, card.labels)
 
     def frame(self, result: FrameResult, moment: Moment) -> None:
         """Record one frame; ``moment`` is the one of its events."""
+        if self._start:
+            self._replace_earlier()
+            self._write(self._start)
+            self._start = None
         boxes = {track.id: (track.box.x, track.box.y, track.box.w, track.box.h) for track in result.tracks}
         clock = None if moment == self._moment else moment
         self._write(RecordedFrame(result.frame.time, boxes, result.readings, tuple(result.hidden), clock))
@@ -101,7 +113,8 @@ class Recorder:
 
     def end(self, time: float, moment: Moment) -> None:
         """Record that the source was closed at ``time`` (source time, seconds)."""
-        self._write(RecordingEnd(time, moment))
+        if self._start is None:
+            self._write(RecordingEnd(time, moment))
 
     def __enter__(self) -> Self:
         return self
@@ -109,6 +122,14 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         with self._naming_the_file():
             self._stream.close()
+
+    def _replace_earlier(self) -> None:
+        if self._replaced:
+            return
+        self._replaced = True
+        with self._naming_the_file():
+            if stat.S_ISREG(os.fstat(self._stream.fileno()).st_mode):  # a pipe has nothing to remove
+                self._stream.truncate(0)
 
     def _write(self, line: Line) -> None:
         with self._naming_the_file():

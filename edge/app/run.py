@@ -6,6 +6,7 @@ import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeAlias
 
 import msgspec
@@ -26,11 +27,12 @@ from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.mqtt.publisher import MqttPublisher
 from edge.mqtt.topics import with_device_name
 from edge.pipeline import FrameResult, make_pipeline
-from edge.settings import MetricsSettings, Settings, load_settings
+from edge.settings import CameraSettings, MetricsSettings, Settings, load_settings
 from edge.system.clock import TimeOrigin, now
 from edge.system.instance import service_environ
 from edge.system.secret_files import with_credentials
 from edge.system.systemd import STOP_SECONDS, Service, fault_of
+from edge.untrusted_file import is_file
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ def _run(arguments: Namespace, service: Service, open_model: OpenModel) -> int:
     settings = _settings(arguments)
     if settings.privacy.aggregate_only and (arguments.record or arguments.sheet):
         raise UsageError("--record and --sheet keep what single faces showed, and privacy.aggregate_only forbids that")
+    _spare_the_source(arguments, settings.camera)
     # The broker comes first, so that a camera or a model that does not work can be published as a fault.
     session = open_broker_session(settings, arguments.config, service) if arguments.events == "mqtt" else None
     if session:
@@ -153,6 +156,13 @@ def _settings(arguments: Namespace) -> Settings:
     if arguments.no_metrics:
         settings = msgspec.structs.replace(settings, metrics=MetricsSettings(enabled=False))
     return with_device_name(with_credentials(settings, os.environ), os.environ, keep=arguments.events == "mqtt")
+
+
+def _spare_the_source(arguments: Namespace, camera: CameraSettings) -> None:
+    """Raise UsageError if an output would be written over the video that is read."""
+    for option, file in (("--record", arguments.record), ("--sheet", arguments.sheet)):
+        if file and is_file(file) and is_file(Path(camera.source)) and file.samefile(camera.source):
+            raise UsageError(f"{option} {file}: this is the source, which would be lost. Give another file")
 
 
 def _for_fallback(settings: Settings, deployed: DeployedModel) -> Settings:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections import Counter
@@ -41,7 +42,7 @@ class Summary(FrameObserver):
         self._present: set[int] = set()  # only those present: a service runs for years, and must not remember all
         self._expressions: Counter[str] = Counter()
         self._events: Counter[str] = Counter()
-        self._media_seconds = 0.0
+        self._media_seconds = self._media_seconds_before = 0.0  # of this opening of the source, and of all before it
 
     def frame(self, result: FrameResult, status: LoopStatus) -> None:
         """Count one frame."""
@@ -56,11 +57,14 @@ class Summary(FrameObserver):
         self._media_seconds = result.frame.time
 
     def closed(self, changes: Sequence[Change]) -> None:
-        """Count the events of the tracks that have left."""
+        """Count the events of the tracks that have left; the time of the next opening begins anew."""
         self._count(changes)
+        self._media_seconds_before += self._media_seconds
+        self._media_seconds = 0.0
 
     def text(self, pipeline: Pipeline, dropped: int) -> str:
         """The summary for a terminal; ``dropped`` frames were replaced by newer ones before they were read."""
+        media_seconds = self._media_seconds_before + self._media_seconds
         elapsed = time.perf_counter() - self._started
         frames = max(1, self.frames)
         stages = "   ".join(
@@ -73,7 +77,7 @@ class Summary(FrameObserver):
         )
         return "\n".join(
             (
-                f"frames       {self.frames} ({self._media_seconds:.1f} s of video) in {elapsed:.1f} s: "
+                f"frames       {self.frames} ({media_seconds:.1f} s of video) in {elapsed:.1f} s: "
                 f"{self.frames / elapsed:.0f} fps" + (f", {dropped} dropped" if dropped else ""),
                 *(faces if self._individuals else ()),
                 f"ms a frame   {stages}",
@@ -93,10 +97,18 @@ def _counts(counter: Counter[str]) -> str:
 
 
 class ContactSheet(FrameObserver):
-    """Keeps a few annotated frames in memory, spread over a run of any length, and writes them as one picture."""
+    """Keeps a few annotated frames in memory, spread over a run of any length, and writes them as one picture.
+
+    Raises SourceError when its file cannot be written; an earlier one stays until then.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        is_new = not os.path.lexists(file)
+        with self._naming_the_file():  # before the run, not after hours of it
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+            if is_new:
+                file.unlink()
         self._every = 1
         self._count = 0
         self._tiles: list[NDArray[np.uint8]] = []
@@ -113,15 +125,20 @@ class ContactSheet(FrameObserver):
             self._every *= 2
 
     def write(self) -> None:
-        """Write the picture. Raises SourceError when the file cannot be written."""
+        """Write the picture."""
         blank = np.zeros((_TILE[1], _TILE[0], 3), np.uint8)
         chosen = np.linspace(0, len(self._tiles) - 1, min(len(self._tiles), _COLUMNS * _ROWS)).round().astype(int)
         tiles = [self._tiles[index] for index in chosen]
         tiles += [blank] * (_COLUMNS * _ROWS - len(tiles))
         rows = [np.hstack(tiles[start : start + _COLUMNS]) for start in range(0, len(tiles), _COLUMNS)]
         encoded = cv2.imencode(".png", np.vstack(rows))[1]
-        try:
+        with self._naming_the_file():
             self._file.write_bytes(encoded.tobytes())
+
+    @contextlib.contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise SourceError(f"{self._file}: cannot be written: {error.strerror}") from error
 

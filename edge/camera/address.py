@@ -5,14 +5,12 @@ it where OpenCV is broken.
 """
 
 import re
-from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 from edge.errors import SourceError
 from edge.settings import CameraSettings
-from edge.system.secret_files import MAX_SECRET_BYTES
-from edge.untrusted_file import read_regular
+from edge.system.secret_files import read_password
 
 _SCHEMES: Final = ("http", "https", "rtsp", "rtsps", "rtmp", "tcp", "udp")
 _BARE: Final = ("tcp", "udp")  # without users, and without a usual port; a udp address may have no host
@@ -77,7 +75,7 @@ def stream_address(camera: CameraSettings) -> str:
         raise SourceError(
             f"{safe_source(address)}: the address has a user, and camera.username is set too. Remove one of them"
         )
-    password = read_password(camera)
+    password = _password(camera)
     user = quote(camera.username, safe="") + (f":{quote(password, safe='')}" if password else "")
     return address.replace("://", f"://{user}@", 1)
 
@@ -102,13 +100,10 @@ def may_be_misread(address: str) -> bool:
     return "@" not in parts.netloc and "@" in address
 
 
-def read_password(camera: CameraSettings) -> str:
-    """The password in the file of the settings, empty without one. Raises SourceError when it cannot be read."""
+def _password(camera: CameraSettings) -> str:
     if not camera.password_file:
         return ""
     try:
-        return read_regular(Path(camera.password_file), MAX_SECRET_BYTES).decode("utf-8").rstrip("\r\n")
+        return read_password(camera.password_file)
     except OSError as error:
         raise SourceError(f"camera.password_file: {camera.password_file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise SourceError(f"camera.password_file: {camera.password_file} is not UTF-8 text") from error

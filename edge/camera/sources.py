@@ -29,7 +29,7 @@ from edge.errors import SourceError
 from edge.records import Frame, Gray
 from edge.settings import CameraSettings, Settings
 from edge.system.memory_budget import memory_budget
-from edge.untrusted_file import is_char_device, is_file, is_folder
+from edge.untrusted_file import is_char_device, is_file, is_folder, is_forbidden
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +95,8 @@ def _open(camera: CameraSettings, bytes_a_pixel: int, waiting: Callable[[], obje
     if open_device:
         memory = MemoryGuard(safe_source(name), OPENING_STREAM if is_stream(name) else OPENING_CAMERA)
         return LiveSource(open_device, safe_source(name), camera.stall_seconds, memory=memory, waiting=waiting)
+    if is_forbidden(path):
+        raise SourceError(f"source {safe_source(name)!r}: this user may not read it, or not a folder that leads to it")
     if is_folder(path):
         return FolderSource(path, camera.folder_fps)
     if is_file(path):

@@ -6,16 +6,15 @@
 
 import ast
 import inspect
-import json
 import re
 import sys
 import textwrap
-from typing import Any, Final
+from typing import Final
 
 from msgspec import inspect as types
 
 from edge import settings
-from edge.setting_types import PATTERN_WORDS, PRINTABLE
+from edge.setting_words import accepted_values, toml
 
 _HEADER: Final = """\
 # Settings of fer-edge. Every key is optional; the commented values are the defaults.
@@ -84,44 +83,8 @@ def _repeatable(name: str) -> list[str]:
 
 
 def _row(key: types.Field, meaning: str) -> str:
-    default = "must be given" if key.required else f"`{_toml(key.default)}`"
-    return f"{_accepted_values(key.type)} | {default} | {meaning.replace(chr(10), ' ')}"
-
-
-def _accepted_values(kind: types.Type) -> str:
-    """The values that a key accepts, in words."""
-    match kind:
-        case types.BoolType():
-            words = "`true` or `false`"
-        case types.LiteralType(values=values):
-            words = " or ".join(f"`{_toml(value)}`" for value in values)
-        case types.IntType():
-            words = f"whole number{_range(kind)}"
-        case types.FloatType():
-            words = f"number{_range(kind)}"
-        case types.StrType(pattern=str(pattern)) if pattern != PRINTABLE:
-            words = PATTERN_WORDS[pattern]
-        case types.StrType(min_length=least, max_length=most):
-            words = f"text{', not empty' if least else ''}{f', up to {most} characters' if most else ''}"
-        case types.TupleType(item_types=items):
-            words = f"list of {len(items)}: {_accepted_values(items[0])}"
-        case types.UnionType(types=choices):
-            words = " or ".join(_accepted_values(choice) for choice in choices)
-        case _:
-            raise TypeError(f"no words for {kind}")
-    return words
-
-
-def _range(kind: types.IntType | types.FloatType) -> str:
-    words = {"gt": "above", "ge": "from", "lt": "below", "le": "to"}
-    bounds = [
-        f"{word} {_number(getattr(kind, name))}" for name, word in words.items() if getattr(kind, name) is not None
-    ]
-    return f", {' '.join(bounds)}" if bounds else ""
-
-
-def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    default = "must be given" if key.required else f"`{toml(key.default)}`"
+    return f"{accepted_values(key.type)} | {default} | {meaning.replace(chr(10), ' ')}"
 
 
 def _fields(section: type[settings.Section]) -> tuple[types.Field, ...]:
@@ -148,7 +111,7 @@ def _table(node: ast.ClassDef, name: str, section: settings.Section) -> str:
     for key in section.__struct_fields__:
         if f"{name}.{key}" in _EXAMPLES:
             continue
-        lines += [*_comment(meanings.get(key, "")), f"#{key} = {_toml(getattr(section, key))}"]
+        lines += [*_comment(meanings.get(key, "")), f"#{key} = {toml(getattr(section, key))}"]
     return "\n".join(lines) + "\n"
 
 
@@ -157,7 +120,7 @@ def _example(node: ast.ClassDef, name: str) -> str:
     meanings, example = _field_docstrings(node), _EXAMPLES[name]
     lines = [*_comment(_section_text(node)), "# For example:", "#", f"# [[{name}]]"]
     for key in example.__struct_fields__:
-        lines.append(f"# {key} = {_toml(getattr(example, key))}  # {meanings[key]}")
+        lines.append(f"# {key} = {toml(getattr(example, key))}  # {meanings[key]}")
     return "\n".join(lines) + "\n"
 
 
@@ -176,11 +139,6 @@ def _field_docstrings(node: ast.ClassDef) -> dict[str, str]:
 
 def _comment(text: str) -> list[str]:
     return [f"# {line}" for line in textwrap.wrap(text, 110)]
-
-
-def _toml(value: Any) -> str:
-    # JSON strings, numbers, booleans and lists of them are valid TOML.
-    return json.dumps(value)
 
 
 if __name__ == "__main__":

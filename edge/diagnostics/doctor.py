@@ -22,9 +22,9 @@ from edge.diagnostics.package_check import check_packages
 from edge.settings import Settings
 from edge.system.clock import clock_synced
 from edge.system.hardware import MODEL, throttled_now
-from edge.system.instance import service_environ
+from edge.system.instance import instance_of, service_environ
 from edge.system.secret_files import with_secret_files
-from edge.system.state import INSTALLED_CONFIG, SERVICE_STATE
+from edge.system.state import INSTALLED_CONFIG, SERVICE_STATE, store_folder
 
 _SERVICE_USER: Final = "fer-edge"
 
@@ -35,14 +35,23 @@ def examine(config: Path | None, python: str = sys.executable) -> Iterator[Findi
     yield system_checks.check_python(platform.python_version(), sys.prefix if sys.prefix != sys.base_prefix else None)
     yield system_checks.check_clock(clock_synced())
     yield system_checks.check_throttling(("vcgencmd", "get_throttled"), throttled_now())
-    yield system_checks.check_disk(SERVICE_STATE)
     finding, settings = system_checks.check_config(config, INSTALLED_CONFIG)
+    yield _check_disk(settings, config)
     yield finding
     if settings:
         yield from _examine_settings(settings, config, (python,))
         return
     for name in ("privacy", "packages", "groups", "camera", "detector", "model", "edgetpu", "broker"):
         yield Finding(name, "warn", "not checked, because the settings cannot be read")
+
+
+def _check_disk(settings: Settings | None, config: Path | None) -> Finding:
+    """The disk of the state that a run with these settings uses: by the service's user, or this one by hand."""
+    service = system_checks.service_user(_SERVICE_USER)
+    if settings is None:
+        return system_checks.check_disk(SERVICE_STATE, service)
+    user = service if instance_of(config) else system_checks.current_user()
+    return system_checks.check_disk(store_folder(settings.store, service_environ(config, os.environ)), user)
 
 
 def _examine_settings(settings: Settings, config: Path | None, python: tuple[str]) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ import grp
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -14,6 +15,8 @@ from edge.diagnostics.finding import Finding, Level
 from edge.errors import SettingsError
 from edge.settings import CameraSettings, PrivacySettings, Settings, load_settings
 from edge.system.hardware import text_of, throttling
+from edge.system.state import SERVICE_STATE
+from edge.untrusted_file import is_folder
 
 _TESTED_PYTHONS: Final = {"3.11": "Bookworm", "3.13": "Trixie"}
 _DISK_FAIL_MB: Final = 50
@@ -79,10 +82,32 @@ def _output_of(command: Sequence[str]) -> str:
         return ""
 
 
-def check_disk(state: Path) -> Finding:
-    """Free space for the state, which must survive a restart."""
-    existing = next(folder for folder in (state, *state.parents) if folder.is_dir())
+def check_disk(state: Path, user: str) -> Finding:
+    """Whether ``user`` may write in the folder of the state, which must survive a restart, and its free space.
+
+    A folder that is not there yet is made in the nearest one that is; that of a service is made by systemd.
+    """
+    existing = next(folder for folder in (state, *state.absolute().parents) if is_folder(folder))
+    if os.statvfs(existing).f_flag & os.ST_RDONLY:
+        return Finding(
+            "disk", "fail", f"{state}: its disk is read-only", "see why with journalctl -k; check the SD card"
+        )
+    made_by_systemd = existing != state and SERVICE_STATE in (state, *state.parents)
+    if not made_by_systemd and not _may_write(existing, pwd.getpwnam(user)):
+        remedy = f"sudo install -d -o {user} {state}, or name another store.folder"
+        return Finding("disk", "fail", f"{state}: {user} may not write in {existing}", remedy)
     return judge_disk(state, shutil.disk_usage(existing).free // 1_000_000)
+
+
+def _may_write(folder: Path, account: pwd.struct_passwd) -> bool:
+    """Whether a user may make files in a folder. Of another user the folder's mode tells, not what leads to it."""
+    if account.pw_uid == os.geteuid():
+        return os.access(folder, os.W_OK | os.X_OK)
+    status = folder.stat()
+    if account.pw_uid == status.st_uid:
+        return bool(status.st_mode & stat.S_IWUSR)
+    in_group = status.st_gid in os.getgrouplist(account.pw_name, account.pw_gid)
+    return bool(status.st_mode & (stat.S_IWGRP if in_group else stat.S_IWOTH))
 
 
 def judge_disk(state: Path, free_mb: int) -> Finding:
@@ -128,7 +153,12 @@ def service_user(service: str) -> str:
     try:
         return pwd.getpwnam(service).pw_name
     except KeyError:
-        return pwd.getpwuid(os.getuid()).pw_name
+        return current_user()
+
+
+def current_user() -> str:
+    """The name of the user that runs this."""
+    return pwd.getpwuid(os.getuid()).pw_name
 
 
 def groups_of(user: str) -> set[str]:

@@ -27,7 +27,7 @@ from edge.model.origin import Provenance, SplitFigures
 from edge.model.preprocessing import INPUT_SIZE, Temperature
 from edge.records import Box, EventTuning, Gray
 from edge.system.owner_rights import rights_of_owner
-from edge.untrusted_file import MALFORMED_JSON, is_file, read_regular
+from edge.untrusted_file import MALFORMED_JSON, is_file, is_forbidden, read_regular
 
 DEFAULT: Final = "student"
 """The bundled model that is used when no other is chosen."""
@@ -240,6 +240,8 @@ def find_bundle(name: str) -> Path:
     for folder in (_bundles_folder() / name, Path(name)):
         if is_file(folder / CARD_FILE):
             return folder
+    if is_forbidden(Path(name) / CARD_FILE):
+        raise BundleError(f"{name}: this user may not read it, or not a folder that leads to it")
     raise BundleError(f"{name}: neither a bundled model ({', '.join(bundled())}) nor a folder with a {CARD_FILE}")
 
 

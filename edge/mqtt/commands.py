@@ -216,6 +216,8 @@ class CommandProcessor:
                     self._reload(command)
         except FerEdgeError as error:
             self._refuse(name, command.id, "failed", str(error))
+        except MemoryError:  # a video bounds the memory of the process while it plays; events must go on
+            self._refuse(name, command.id, "failed", "this needs more memory than is free now")
 
     def _pause(self, command: Pause) -> None:
         if not self._capabilities.pausable:

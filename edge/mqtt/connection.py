@@ -26,8 +26,8 @@ from edge.mqtt.backoff import Backoff
 from edge.mqtt.bounded_client import BoundedClient
 from edge.mqtt.no_connection import no_connection
 from edge.settings import MqttSettings
-from edge.system.secret_files import MAX_SECRET_BYTES
-from edge.untrusted_file import read_regular, require_regular
+from edge.system.secret_files import read_password
+from edge.untrusted_file import require_regular
 
 _log = logging.getLogger(__name__)
 
@@ -318,8 +318,7 @@ def new_client(settings: MqttSettings, client_id: str) -> BoundedClient:
     try:
         if settings.username:
             file = settings.password_file
-            password = read_regular(Path(file), MAX_SECRET_BYTES).decode().rstrip("\n") if file else None
-            client.username_pw_set(settings.username, password)
+            client.username_pw_set(settings.username, read_password(file) if file else None)
         if settings.encrypted:
             for file in filter(None, (settings.ca_file, settings.cert_file, settings.key_file)):
                 require_regular(Path(file))  # OpenSSL would wait for a pipe, and read a device without end
@@ -330,7 +329,8 @@ def new_client(settings: MqttSettings, client_id: str) -> BoundedClient:
             )
     except (OSError, ValueError) as error:
         file = getattr(error, "filename", None) or settings.cert_file or settings.ca_file
-        raise SettingsError(f"mqtt: {file} cannot be used: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"mqtt: {file} cannot be used: {reason}") from error
     return client
 
 

@@ -3,6 +3,7 @@
 This module imports no numpy: doctor uses it where numpy is broken.
 """
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -12,8 +13,7 @@ import msgspec
 from edge.settings import Settings
 from edge.untrusted_file import read_regular
 
-MAX_SECRET_BYTES: Final = 2**16
-"""The size of the largest file that is read as a secret."""
+_LARGEST: Final = 2**16  # bytes
 
 
 class SecretFile(NamedTuple):
@@ -35,7 +35,18 @@ def credential(environ: Mapping[str, str], name: str) -> Path | None:
     """The file of a secret that systemd hands over (``LoadCredential=``); None when there is none or it is blank."""
     folder = environ.get("CREDENTIALS_DIRECTORY")
     file = Path(folder) / name if folder else None
-    return file if file and file.is_file() and read_regular(file, MAX_SECRET_BYTES).strip() else None
+    return file if file and file.is_file() and read_regular(file, _LARGEST).strip() else None
+
+
+def read_password(file: str) -> str:
+    """The password in a file, without the end of its line, which Windows writes as two characters.
+
+    Raises OSError, with the file's name, when it cannot be read or is not UTF-8 text.
+    """
+    try:
+        return read_regular(Path(file), _LARGEST).decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise OSError(errno.EILSEQ, "it is not UTF-8 text", file) from error
 
 
 def with_credentials(settings: Settings, environ: Mapping[str, str]) -> Settings:
@@ -60,7 +71,7 @@ def with_secret_files(settings: Settings, config: Path | None) -> Settings:
 
 def _holds_something(file: Path) -> bool:
     try:
-        return bool(read_regular(file, MAX_SECRET_BYTES).strip())
+        return bool(read_regular(file, _LARGEST).strip())
     except PermissionError:
         return True  # who may not read it is to be told so, when it is needed
     except OSError:

@@ -69,11 +69,84 @@ def test_a_file_changes_the_keys_that_it_has(tmp_path: Path) -> None:
         (f'[mqtt]\ndevice = "{"入" * 60}"\n', "longer than 180 bytes"),
         ("[privacy]\nminimum_people = 1\n", r"privacy\.minimum_people"),
         ("[mqtt\n", "not valid TOML"),
+        (f"[mqtt]\nport = 0x1{'0' * 20_000}\n", r"at `mqtt\.port`"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            '[camera]\nsize = "1280x720"\n',
+            'camera.size takes a list of 2, each a whole number from 64 to 8,192, or `"auto"`, not "1280x720"',
+        ),
+        (
+            "[camera]\nsize = [1280, 72000]\n",
+            'camera.size takes a list of 2, each a whole number from 64 to 8,192, or `"auto"`, not [1280, 72000]',
+        ),
+        ('[camera]\nformat = "MJPEG"\n', 'camera.format takes `"MJPG"` or `"YUYV"` or `"auto"`, not "MJPEG"'),
+        ("[camera]\nrotation = 45\n", "camera.rotation takes `0` or `90` or `180` or `270`, not 45"),
+        (
+            '[camera]\nexposure_ms = "10"\n',
+            'camera.exposure_ms takes a number from 0.01 to 1,000, or `"auto"` or `"keep"`, not "10"',
+        ),
+        ('[detect]\ndetector = "YuNet"\n', 'detect.detector takes `"haar"` or `"yunet"`, not "YuNet"'),
+        ('[model]\naccelerator = "tpu"\n', 'model.accelerator takes `"auto"` or `"cpu"` or `"edgetpu"`, not "tpu"'),
+        ('[mqtt]\nprotocol = "3.1"\n', 'mqtt.protocol takes `"3.1.1"` or `"5"`, not "3.1"'),
+        ('[events]\nthreshold = "0.5"\n', 'events.threshold takes a number from 0 below 1, or `"card"`, not "0.5"'),
+        ("[mqtt]\ntls = 1\n", "mqtt.tls takes `true` or `false`, not 1"),
+        ("[mqtt]\nport = 2026-11-30\n", 'mqtt.port takes a whole number from 1 to 65,535, not "2026-11-30"'),
+        (
+            "[[detect.ignore]]\nleft = 2\ntop = 0\nwidth = 0.5\nheight = 0.1\n",
+            "detect.ignore[0].left takes a number from 0 below 1, not 2",
+        ),
+    ],
+)
+def test_a_wrong_value_is_answered_by_what_the_key_takes(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load(tmp_path, text)
+    assert str(raised.value) == f"{tmp_path / 'config.toml'}: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        *(("camera", key) for key in ("source", "password_file", "ca_file")),
+        *(("detect", key) for key in ("model", "cascade")),
+        *(("model", key) for key in ("bundle", "edgetpu_library")),
+        *(("mqtt", key) for key in ("password_file", "ca_file", "cert_file", "key_file")),
+        ("store", "folder"),
+    ],
+)
+def test_a_home_folder_is_to_be_written_in_full(tmp_path: Path, table: str, key: str) -> None:
+    with pytest.raises(SettingsError, match=rf": {table}\.{key}: give the whole path in place of ~"):
+        load(tmp_path, f'[{table}]\n{key} = "~/file"\n')
+    load(tmp_path, f'[{table}]\n{key} = "/home/kiosk/file~"\n')
+
+
+def test_a_wrong_text_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"text without control characters, .* - at `camera\.source`") as raised:
+        load(tmp_path, '[camera]\nsource = "rtsp://admin:SECRET\\u0000@cam/"\n')
+    assert "SECRET" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[mqtt]\nbroker = 1\n", "unknown key mqtt.broker; known here: url, host, port"),
+        ("[store]\npath = 1\n", "unknown key store.path; known here: folder, events"),
+        ("[camera]\ndevice = 1\n", "unknown key camera.device; known here: source, username"),
+        ("[camera]\nsise = 1\n", "unknown key camera.sise; did you mean camera.size?"),
+    ],
+)
+def test_the_table_of_an_unknown_key_makes_no_key_more_like_it(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load(tmp_path, text)
+    assert words in str(raised.value)
 
 
 def test_ignored_parts_are_read_in_order(tmp_path: Path) -> None:

@@ -166,6 +166,44 @@ def test_a_recording_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     assert (done.returncode, "cannot be written" in done.stderr) == (5, True)
 
 
+def test_an_earlier_recording_stays_until_the_first_frame(recording: Path) -> None:
+    earlier = recording.read_bytes()
+    moment = Moment(STARTED, synced=True)
+    with Recorder(recording) as recorder:
+        recorder.begin("ba9876543210", CARD, Settings())
+        recorder.end(0.0, moment)  # the camera was opened, and gave nothing
+        assert recording.read_bytes() == earlier
+        recorder.begin("aaaaaaaaaaaa", CARD, Settings())
+        recorder.frame(result(0.0, Track(1, Box(1, 2, 3, 4), 0), HAPPY), moment)
+        recorder.end(0.0, moment)
+    lines = [json.loads(line) for line in lines_of(recording)]
+    assert [line["line"] for line in lines] == ["begin", "frame", "end"]
+    assert lines[0]["run"] == "aaaaaaaaaaaa"
+
+
+@pytest.mark.parametrize("source", ["absent.mp4", "empty.mp4"])
+def test_a_start_that_fails_leaves_an_earlier_recording_as_it_is(recording: Path, source: str) -> None:
+    earlier = recording.read_bytes()
+    (recording.parent / "empty.mp4").touch()
+    done = fer_edge("run", "--source", source, "--record", recording, cwd=recording.parent)
+    assert done.returncode == 5
+    assert recording.read_bytes() == earlier
+
+
+@pytest.mark.parametrize("option", ["--record", "--sheet"])
+def test_no_output_is_written_over_the_video_that_is_read(tmp_path: Path, option: str) -> None:
+    (tmp_path / "visit.mp4").write_bytes(b"a video")
+    (tmp_path / "link").symlink_to("visit.mp4")
+    done = fer_edge("run", "--source", "visit.mp4", option, "link", cwd=tmp_path)
+    assert (done.returncode, f"{option} link: this is the source" in done.stderr) == (2, True)
+    assert (tmp_path / "visit.mp4").read_bytes() == b"a video"
+
+
+def test_a_recording_can_go_into_a_pipe() -> None:
+    done = fer_edge("run", "--source", "demo", "--record", "/dev/stderr")
+    assert (done.returncode, done.stderr.count('"line":"frame"')) == (0, 250)
+
+
 def test_a_run_that_is_killed_leaves_what_can_be_replayed_up_to_there(tmp_path: Path) -> None:
     file = tmp_path / "visit.jsonl"
     script = (

@@ -113,9 +113,9 @@ def test_a_source_that_does_not_open_leaves_an_earlier_sheet_as_it_is(tmp_path: 
 
 
 def test_a_sheet_that_cannot_be_written_costs_neither_the_summary_nor_the_error_of_the_run(tmp_path: Path) -> None:
-    (tmp_path / "sheet.png").mkdir()
     process = start(tmp_path, "--source", "demo", "--realtime")
     wait_until(lambda: is_observing(tmp_path), 60)
+    (tmp_path / "sheet.png").mkdir()
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -146,6 +146,30 @@ def test_a_model_with_other_labels_says_its_own_everywhere(tmp_path: Path, still
         schema = json.loads((ROOT / "docs" / f"{name}.schema.json").read_text())
         for message in listener.json(name):
             jsonschema.validate(message, schema)
+
+
+def test_verify_answers_while_a_video_bounds_the_memory(tmp_path: Path, still_clip: Path, broker: Broker) -> None:
+    """It ended the thread of MQTT, and with that the delivery of events."""
+    frames = cv2.VideoCapture(str(still_clip))
+    _, picture = frames.read()
+    video = cv2.VideoWriter(str(tmp_path / "long.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, picture.shape[1::-1])
+    for _ in range(250):
+        video.write(picture)
+    video.release()
+    (tmp_path / "config.toml").write_text(
+        f'[store]\nfolder = "{tmp_path}"\n[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\ndevice = "kiosk"\n'
+    )
+    with listening(broker.port) as listener:
+        words = ("--source", "long.avi", "--config", "config.toml", "--events", "mqtt", "--realtime")
+        program = start(tmp_path, *words)
+        wait_until(lambda: listener.last("availability") == "online", 30)
+        listener.send("command/verify", '{"id":"7"}')
+        _, stderr = program.communicate(timeout=60)
+        wait_until(lambda: listener.last("availability") == "offline", 5)
+    assert program.returncode == 0, stderr
+    [reply] = listener.json("reply")
+    assert (reply["id"], reply["ok"]) == ("7", True)
+    assert [event["kind"] for event in listener.json("event")][-1] == "left"
 
 
 def test_a_preset_that_the_model_lacks_ends_the_start(tmp_path: Path, still_clip: Path) -> None:

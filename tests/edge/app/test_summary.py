@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edge.app.summary import ContactSheet, Summary
+from edge.errors import SourceError
 from edge.events.episodes import Change
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier
@@ -43,6 +44,22 @@ def test_after_a_pause_the_ids_begin_anew_and_so_does_the_counting() -> None:
     summary.closed([Change(1, "left", None, 0.0)])
     summary.frame(seen([1]), STATUS)
     assert "2 followed" in summary.text(pipeline(), 0)
+
+
+def test_the_video_before_and_after_a_pause_counts() -> None:
+    summary = Summary()
+    for seconds in (2.0, 3.5):
+        summary.frame(FrameResult(Frame(FRAME.gray, seconds), [], [], {}, []), STATUS)
+        summary.closed([])
+    summary.frame(FrameResult(Frame(FRAME.gray, 1.0), [], [], {}, []), STATUS)
+    assert "frames       3 (6.5 s of video)" in summary.text(pipeline(), 0)
+
+
+def test_a_sheet_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"sheet\.png: cannot be written: No such file"):
+        ContactSheet(tmp_path / "absent" / "sheet.png")
+    ContactSheet(tmp_path / "sheet.png")
+    assert not (tmp_path / "sheet.png").exists(), "it is only tried"
 
 
 def test_a_service_does_not_remember_everybody_it_ever_saw() -> None:

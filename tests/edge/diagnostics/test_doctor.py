@@ -1,5 +1,6 @@
 """All checks together, and the command ``fer-edge doctor``."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -46,6 +47,16 @@ def test_the_command_fails_with_the_worst_finding(tmp_path: Path) -> None:
     assert findings["camera"]["level"] == findings["model"]["level"] == "ok"
     assert findings["broker"]["level"] == "fail"
     assert done.returncode == 1
+
+
+def test_the_disk_is_that_of_the_folder_that_the_settings_name(tmp_path: Path) -> None:
+    for text, folder in (
+        (f'[store]\nfolder = "{tmp_path}/kept"\n', f"{tmp_path}/kept"),
+        ("[store\n", "/var/lib/fer-edge"),
+    ):
+        (tmp_path / "config.toml").write_text(text)
+        [disk] = [found for found in itertools.islice(examine(tmp_path / "config.toml"), 5) if found.name == "disk"]
+        assert disk.sentence.endswith(f"MB free for {folder}")
 
 
 def test_without_valid_settings_the_rest_is_not_checked(tmp_path: Path) -> None:

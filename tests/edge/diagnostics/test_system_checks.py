@@ -14,11 +14,13 @@ from edge.diagnostics.system_checks import (
     check_python,
     check_system,
     check_throttling,
+    current_user,
     groups_of,
     judge_disk,
     service_user,
 )
 from edge.settings import CameraSettings
+from edge.system.state import SERVICE_STATE
 from tests.edge.diagnostics.findings import level_of
 
 
@@ -85,7 +87,22 @@ def test_disk(free: int, level: str) -> None:
 
 
 def test_disk_of_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:
-    assert str(tmp_path / "a" / "b") in check_disk(tmp_path / "a" / "b").sentence
+    found = check_disk(tmp_path / "a" / "b", current_user())
+    assert str(tmp_path / "a" / "b") in found.sentence
+    assert "MB free" in found.sentence
+
+
+def test_a_state_folder_that_its_user_may_not_write_in_is_a_failure(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    found = check_disk(tmp_path / "state", "nobody")
+    assert level_of(found) == "fail"
+    assert found.sentence == f"{tmp_path / 'state'}: nobody may not write in {tmp_path}"
+    tmp_path.chmod(0o777)
+    assert "MB free" in check_disk(tmp_path / "state", "nobody").sentence
+
+
+def test_the_state_folder_of_a_service_is_made_by_systemd() -> None:
+    assert "MB free" in check_disk(SERVICE_STATE / "absent", "nobody").sentence
 
 
 def test_config(tmp_path: Path) -> None:

@@ -317,6 +317,17 @@ def test_verify_of_a_damaged_bundle_fails_and_says_why(desk: CommandDesk) -> Non
     assert (reply.id, reply.error, reply.sentence) == ("9", "failed", "model.tflite: the file was damaged or replaced")
 
 
+def test_a_command_without_the_memory_that_it_needs_fails_and_nothing_else(desk: CommandDesk) -> None:
+    def too_large() -> Bundle:
+        raise MemoryError
+
+    desk.bundle = too_large
+    reply = desk.send("verify", b'{"id":"4"}')
+    assert reply
+    assert (reply.ok, reply.error, reply.id) == (False, "failed", "4")
+    assert "memory" in (reply.sentence or "")
+
+
 def test_reload_waits_for_half_a_minute_of_life(tmp_path: Path) -> None:
     desk = CommandDesk(tmp_path)
     desk.command_processor.receive("reload", b"", False)

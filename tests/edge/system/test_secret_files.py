@@ -5,8 +5,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.settings import Section, Settings
-from edge.system.secret_files import SECRET_FILES, SecretFile, with_credentials, with_secret_files
+from edge.camera.address import stream_address
+from edge.errors import SettingsError, SourceError
+from edge.mqtt.connection import new_client
+from edge.settings import CameraSettings, MqttSettings, Section, Settings
+from edge.system.secret_files import SECRET_FILES, SecretFile, read_password, with_credentials, with_secret_files
 from tests.conftest import ROOT
 
 
@@ -39,6 +42,22 @@ def test_a_secret_of_systemd_goes_before_the_settings(tmp_path: Path, secret: Se
     file.write_text("SECRET\n")
     assert value(with_credentials(other(secret), environ), secret) == str(file)
     assert with_credentials(other(secret), {}) == other(secret)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_password_ends_before_the_end_of_its_line(tmp_path: Path, end: str) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(f" geheim ä{end}".encode())
+    assert read_password(str(file)) == " geheim ä"
+
+
+def test_a_password_that_is_not_utf_8_is_named_by_its_file_to_broker_and_camera(tmp_path: Path) -> None:
+    file = str(tmp_path / "password")
+    Path(file).write_bytes("geheim ä".encode("latin-1"))
+    with pytest.raises(SettingsError, match=f"mqtt: {file} cannot be used: it is not UTF-8 text$"):
+        new_client(MqttSettings(username="kiosk", password_file=file), "kiosk")
+    with pytest.raises(SourceError, match=rf"camera\.password_file: {file} cannot be read: it is not UTF-8 text$"):
+        stream_address(CameraSettings("http://cam/", username="kiosk", password_file=file))
 
 
 def test_the_table_has_every_secret_of_the_settings_and_the_unit_hands_over_each() -> None:
