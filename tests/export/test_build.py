@@ -5,7 +5,6 @@ import os
 import resource
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -30,29 +29,23 @@ from export.quantization.convert import check_int8  # noqa: E402
 from export.quantization.errors import ConversionError  # noqa: E402
 from export.tflite_graph import read_graph  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
+from tests.train.program import fer_export, fer_train  # noqa: E402
 from train.checkpoints import read_history  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
 from train.run import Run  # noqa: E402
 
 CONTRACT = ROOT / "tests" / "golden" / "contract.npz"
-BIN = Path(sys.executable).parent
-
-
-def command(program: object, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BIN / str(program), *map(str, arguments)], capture_output=True, text=True, timeout=400, check=False
-    )
 
 
 def train(network: str, data: Path, folder: Path) -> Path:
     recipe = ["--set", "votes=0", "--set", "teachers=", "--set", "epochs=4", "--set", "batch=8", "--set", "ema=0.5"]
-    done = command("fer-train", "run", network, "--data", data, "--out", folder, *recipe)
+    done = fer_train("run", network, "--data", data, "--out", folder, *recipe)
     assert done.returncode == 0, done.stderr
     return folder
 
 
 def export(run: Path, data: Path, out: Path) -> Path:
-    done = command("fer-export", "bundle", run, "--data", data, "--out", out)
+    done = fer_export("bundle", run, "--data", data, "--out", out)
     assert done.returncode == 0, done.stderr
     assert "int8" in done.stdout
     return out
@@ -117,7 +110,7 @@ def test_a_run_that_is_not_finished_is_no_bundle(run: Path, blobs: Path, tmp_pat
     shutil.copytree(run, begun, ignore=shutil.ignore_patterns("checkpoint", "qat", "tensorboard"))
     stored = json.loads((begun / "run.json").read_text())
     (begun / "run.json").write_text(json.dumps(stored | {"best": None}))
-    done = command("fer-export", "bundle", begun, "--data", blobs, "--out", tmp_path / "bundle")
+    done = fer_export("bundle", begun, "--data", blobs, "--out", tmp_path / "bundle")
     assert (done.returncode, "the run is not finished" in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "bundle").exists()
 
@@ -138,11 +131,11 @@ def test_a_float_file_does_not_pass_the_gate() -> None:
 
 
 def test_an_out_folder_in_use_and_other_data_are_refused(run: Path, bundle: Path, blobs: Path, tmp_path: Path) -> None:
-    done = command("fer-export", "bundle", run, "--data", blobs, "--out", bundle)
+    done = fer_export("bundle", run, "--data", blobs, "--out", bundle)
     assert (done.returncode, "not an empty folder" in done.stderr) == (2, True)
     other = tmp_path / "other.csv"
     other.write_text(blobs.read_text().replace("Training", "PublicTest", 1))
-    done = command("fer-export", "bundle", run, "--data", other, "--out", tmp_path / "new")
+    done = fer_export("bundle", run, "--data", other, "--out", tmp_path / "new")
     assert (done.returncode, "not the data" in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "new").exists()
 
@@ -153,10 +146,10 @@ def test_a_folder_without_space_or_permission_is_refused_before_any_work(
     if os.getuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path]).returncode:  # noqa: PLW1510
         pytest.skip("mounting a small file system needs root")
     try:
-        done = command("fer-export", "bundle", run, "--data", blobs, "--out", tmp_path / "bundle")
+        done = fer_export("bundle", run, "--data", blobs, "--out", tmp_path / "bundle")
         assert (done.returncode, "only 1.0 MB are free" in done.stderr) == (2, True), done.stderr
         subprocess.run(["mount", "-o", "remount,ro", tmp_path], check=True)
-        done = command("fer-export", "bundle", run, "--data", blobs, "--out", tmp_path / "bundle")
+        done = fer_export("bundle", run, "--data", blobs, "--out", tmp_path / "bundle")
         assert (done.returncode, "Read-only file system" in done.stderr) == (2, True), done.stderr
         assert not list(tmp_path.iterdir())
     finally:
@@ -182,10 +175,10 @@ def test_a_run_whose_weights_are_cut_short_or_of_another_model_is_refused(
     shutil.copytree(run, broken, ignore=shutil.ignore_patterns("checkpoint", "qat", "tensorboard"))
     weights = broken / "best.weights.h5"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    done = command("fer-export", "bundle", broken, "--data", blobs, "--out", tmp_path / "bundle")
+    done = fer_export("bundle", broken, "--data", blobs, "--out", tmp_path / "bundle")
     assert (done.returncode, "not the weights of shallow" in done.stderr) == (2, True), done.stderr
     MODELS["student-quarter"].build(0.0).save_weights(weights)
-    done = command("fer-export", "bundle", broken, "--data", blobs, "--out", tmp_path / "bundle")
+    done = fer_export("bundle", broken, "--data", blobs, "--out", tmp_path / "bundle")
     assert (done.returncode, "not the weights of shallow" in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "bundle").exists()
 
@@ -198,14 +191,14 @@ def test_a_run_on_a_tree_with_a_bad_picture_is_exported_from_the_same_tree(blobs
             file.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(file), pixels)
     (tmp_path / "tree" / "train" / "sad" / "bad.png").write_text("no picture")
-    train = ["fer-train", "run", "shallow", "--data", tmp_path / "tree", "--out", tmp_path / "run"]
+    train = ["run", "shallow", "--data", tmp_path / "tree", "--out", tmp_path / "run"]
     recipe = ["--set", "votes=0", "--set", "teachers=", "--set", "epochs=1", "--set", "batch=16"]
-    done = command(*train, *recipe)
+    done = fer_train(*train, *recipe)
     assert (done.returncode, "train/sad/bad.png: not a readable picture" in done.stderr) == (7, True), done.stderr
-    done = command(*train, *recipe, "--skip-bad")
+    done = fer_train(*train, *recipe, "--skip-bad")
     assert (done.returncode, "1 bad row skipped" in done.stderr) == (0, True), done.stderr
     assert "chosen by test" in done.stdout
-    done = command("fer-export", "bundle", tmp_path / "run", "--data", tmp_path / "tree", "--out", tmp_path / "bundle")
+    done = fer_export("bundle", tmp_path / "run", "--data", tmp_path / "tree", "--out", tmp_path / "bundle")
     assert done.returncode == 0, done.stderr
     card = open_bundle(tmp_path / "bundle").card
     assert (card.figures.split, card.figures.n, card.origin.chosen) == (

@@ -73,7 +73,7 @@ def test_a_run_in_bfloat16_reports_the_figures_of_evaluate(blobs: Path, tmp_path
 )
 def test_the_large_networks_take_their_steps(recipe: str, settings: list[str], few: Path, tmp_path: Path) -> None:
     """Through their real code; no accuracy is claimed for them."""
-    run = training(recipe, few, tmp_path / "run", *settings, "batch=4", "precision=float32")
+    run = training(recipe, few, tmp_path / "run", *settings, "batch=16", "precision=float32")
     done = fer_train(*run)
     assert done.returncode == 0, done.stderr
     measured = ("loss", "training_loss", "training_accuracy", "validation_loss", "accuracy")
@@ -82,7 +82,7 @@ def test_the_large_networks_take_their_steps(recipe: str, settings: list[str], f
 
 
 def test_a_run_of_two_stages_survives_kill_9_between_them(few: Path, tmp_path: Path) -> None:
-    settings = ["head_epochs=1", "epochs=1", "batch=4"]
+    settings = ["head_epochs=1", "epochs=1", "batch=16"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     done = fer_train(*training("resnet50-imagenet", few, whole, *settings))
     assert done.returncode == 0, done.stderr
