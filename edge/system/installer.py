@@ -171,7 +171,7 @@ def install_steps(machine: Machine, instances: Sequence[Instance] = (FIRST,), *,
         *(step for instance in instances for step in _settings_steps(root, instance)),
         WriteFile(users, _shipped("sysusers.conf")),
         RunCommand(("systemd-sysusers", str(users))),
-        *(step for instance in instances for step in _model_steps(root / instance.state.relative_to("/"))),
+        *(_model_steps(root) if FIRST in instances else ()),
         # The service must be able to read its settings.
         *(RunCommand(("chown", f"root:{_GROUP}", str(root / instance.config_file))) for instance in instances),
         WriteFile(rules, _shipped("udev.rules")),
@@ -233,8 +233,12 @@ def _sample_beside(file: Path) -> Path:
     return file.with_name(f"{file.name}.new")
 
 
-def _model_steps(state: Path) -> list[Step]:
-    """Give the installed models to the owner of the state folder; earlier versions installed them as root."""
+def _model_steps(root: Path) -> list[Step]:
+    """Give the first service's models to the owner of its state folder; earlier versions installed them as root.
+
+    They knew no instances. The state folder of one lies in a folder of the service's user, who may put a link there.
+    """
+    state = root / FIRST.state.relative_to("/")
     models = state / "models"
     if not os.path.lexists(models) or models.lstat().st_uid == state.lstat().st_uid:
         return []
