@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from edge.cli.arguments import Once
 from edge.cli.main import add_pictures, add_source, add_watching
+from edge.system.memory_dump import forbid_memory_dumps
 from train.outputs import check_output
 from train.startup import start_tensorflow
 
@@ -72,6 +73,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _classify(arguments: argparse.Namespace) -> int:
+    forbid_memory_dumps()
     start_tensorflow()
     from edge.cli.classify import find_faces, print_expressions  # noqa: PLC0415  OpenCV
     from edge.settings import load_settings  # noqa: PLC0415
@@ -83,6 +85,7 @@ def _classify(arguments: argparse.Namespace) -> int:
 
 
 def _watch(arguments: argparse.Namespace) -> int:
+    forbid_memory_dumps()
     start_tensorflow()
     from edge.app.run import run  # noqa: PLC0415  OpenCV
     from train.evaluation.watching import PredictorClassifier, as_deployed  # noqa: PLC0415  TensorFlow

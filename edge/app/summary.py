@@ -31,7 +31,7 @@ _ROWS: Final = 3
 
 
 class Summary(FrameObserver):
-    """Counts frames, faces and events of a run; without ``individuals`` it reports no faces."""
+    """Counts frames, faces and events of a run; without ``individuals`` it reports nothing that tells of faces."""
 
     def __init__(self, *, individuals: bool = True) -> None:
         self._individuals = individuals
@@ -74,13 +74,13 @@ class Summary(FrameObserver):
             f"faces        {self._followed} followed; one in view in {self._with_face} frames",
             f"expressions  {_counts(self._expressions)}",
             f"events       {_counts(self._events)}",
+            f"ms a frame   {stages}",  # whether it classified anything
         )
         return "\n".join(
             (
                 f"frames       {self.frames} ({media_seconds:.1f} s of video) in {elapsed:.1f} s: "
                 f"{self.frames / elapsed:.0f} fps" + (f", {dropped} dropped" if dropped else ""),
                 *(faces if self._individuals else ()),
-                f"ms a frame   {stages}",
                 f"model        {pipeline.classifier.card.name} on {pipeline.classifier.runtime}",
             )
         )

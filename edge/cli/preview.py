@@ -46,7 +46,8 @@ def preview(arguments: Namespace, seconds: float = _SECONDS) -> int:
     pipeline = make_pipeline(settings, classifier)
     newest, code, ends = NewestFrame(), new_code(), time.monotonic() + seconds
     viewer = Viewer(settings, bundle.card)
-    page = PreviewPage(newest, viewer, Access(code), own_names(), lambda: ends - time.monotonic())
+    names = own_names(arguments.listen)
+    page = PreviewPage(newest, viewer, Access(code), names, lambda: ends - time.monotonic())
     with Service(os.environ) as process, serving(page, arguments.listen, arguments.port) as address:
         print(_invitation(address, code, arguments.listen, seconds), flush=True)
         timer = threading.Timer(seconds, process.stopping.set)

@@ -41,7 +41,7 @@ def examine(config: Path | None, python: str = sys.executable) -> Iterator[Findi
     if settings:
         yield from _examine_settings(settings, config, (python,))
         return
-    for name in ("privacy", "packages", "groups", "camera", "detector", "model", "edgetpu", "broker"):
+    for name in ("privacy", "secrets", "packages", "groups", "camera", "detector", "model", "edgetpu", "broker"):
         yield Finding(name, "warn", "not checked, because the settings cannot be read")
 
 
@@ -56,11 +56,12 @@ def _check_disk(settings: Settings | None, config: Path | None) -> Finding:
 
 def _examine_settings(settings: Settings, config: Path | None, python: tuple[str]) -> Iterator[Finding]:
     yield system_checks.check_privacy(settings.privacy)
+    with_secrets = with_secret_files(settings, config)
+    yield system_checks.check_secrets(with_secrets)
     user = system_checks.service_user(_SERVICE_USER)
     groups = {group.gr_name for group in grp.getgrall()}
     yield check_packages(python, settings.camera)
     yield system_checks.check_groups(user, system_checks.groups_of(user), groups, settings.camera)
-    with_secrets = with_secret_files(settings, config)
     yield check_camera(python, with_secrets.camera, settings.detect)
     yield check_detector(python, settings.detect)
     model = deployed_model(settings, service_environ(config, os.environ))

@@ -15,6 +15,7 @@ from edge.diagnostics.finding import Finding, Level
 from edge.errors import SettingsError
 from edge.settings import CameraSettings, PrivacySettings, Settings, load_settings
 from edge.system.hardware import text_of, throttling
+from edge.system.secret_files import SECRET_FILES
 from edge.system.state import SERVICE_STATE
 from edge.untrusted_file import is_folder
 
@@ -136,6 +137,23 @@ def check_privacy(privacy: PrivacySettings) -> Finding:
         remedy = "set privacy.declared_use to one sentence that says what visitors are told about the purpose"
         return Finding("privacy", "warn", f"{published}; the purpose is not declared", remedy)
     return Finding("privacy", "ok", f"{published}; declared use: {privacy.declared_use}")
+
+
+def check_secrets(settings: Settings) -> Finding:
+    """Whether only those may read the passwords and keys that the settings name who have to."""
+    files = [getattr(getattr(settings, secret.table), secret.key) for secret in SECRET_FILES]
+    if opened := [file for file in filter(None, files) if _everybody_may_read(Path(file))]:
+        sentence = f"every user of this machine may read {', '.join(opened)}"
+        return Finding("secrets", "warn", sentence, f"sudo chmod o-rwx {' '.join(opened)}")
+    return Finding("secrets", "ok", "not every user may read the passwords and keys" if any(files) else "none")
+
+
+def _everybody_may_read(file: Path) -> bool:
+    try:
+        folders = [folder.stat().st_mode & stat.S_IXOTH for folder in file.resolve().parents]
+        return all(folders) and bool(file.stat().st_mode & stat.S_IROTH)
+    except OSError:  # the check that needs the file says so
+        return False
 
 
 def check_groups(user: str, has: AbstractSet[str], existing: AbstractSet[str], camera: CameraSettings) -> Finding:

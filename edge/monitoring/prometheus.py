@@ -24,6 +24,8 @@ PREFIX: Final = "fer_edge"
 class PrometheusExporter(Collector):
     """Serves the page. ``delivery`` gives the figures of a run that publishes; None for one that does not.
 
+    Without ``counters.individuals`` it has nothing that tells whether somebody is there, such as the time of the CPU.
+
     Raises SettingsError when it cannot listen on the configured address and port.
     """
 
@@ -32,8 +34,8 @@ class PrometheusExporter(Collector):
     ) -> None:
         self._counters = counters
         self._delivery = delivery
+        self._process = ProcessCollector(namespace=PREFIX, registry=None)
         registry = CollectorRegistry()
-        ProcessCollector(namespace=PREFIX, registry=registry)
         registry.register(self)
         try:
             self._server = PageServer(settings.address, settings.port)
@@ -65,7 +67,8 @@ class PrometheusExporter(Collector):
         for labels, count in dict(counters.events).items():
             events.add_metric(labels, count)
         yield events
-        yield _gauge("faces", "Faces in view", counters.faces)
+        if counters.individuals:
+            yield _gauge("faces", "Faces in view", counters.faces)
         yield from _if_known("paused", "1 while the camera is closed on purpose", counters.is_paused)
         yield _gauge("too_dark", "1 while it is too dark to find faces", counters.is_too_dark)
         yield from _if_known("last_frame_timestamp_seconds", "When the last frame was seen", counters.last_frame)
@@ -81,6 +84,9 @@ class PrometheusExporter(Collector):
         if counters.accelerator:
             accelerator.add_metric((counters.accelerator,), 1)
         yield accelerator
+        for metric in self._process.collect():
+            if counters.individuals or metric.name != f"{PREFIX}_process_cpu_seconds":  # a face takes time to classify
+                yield metric
         yield from _board()
         if self._delivery:
             yield from _delivery(self._delivery())

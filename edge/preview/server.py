@@ -39,10 +39,10 @@ def serving(app: App, address: str, port: int) -> Iterator[str]:
         thread.join()
 
 
-def own_names() -> frozenset[str]:
-    """The names under which this machine's page may be opened, in lower case."""
+def own_names(listen: str) -> frozenset[str]:
+    """The names under which this machine's page may be opened, in lower case; ``listen`` is where it listens."""
     name = socket.gethostname().lower()
-    return frozenset((name, f"{name.partition('.')[0]}.local", "localhost"))
+    return frozenset((name, f"{name.partition('.')[0]}.local", "localhost", listen.lower()))
 
 
 def is_loopback(address: str) -> bool:

@@ -17,13 +17,15 @@ from typing import Any, Final, TypeAlias
 from edge.errors import SystemCommandError, UsageError, exit_meanings
 from edge.settings import load_settings
 from edge.system.instance import FIRST, TEMPLATE, Instance, installed_instances
+from edge.system.secret_files import SECRET_FILES
 
 USERS_FILE: Final = "etc/sysusers.d/fer-edge.conf"
 UDEV_FILE: Final = "etc/udev/rules.d/60-fer-edge.rules"
 
-_SECRETS: Final = ("mqtt-password", "camera-password")  # beside the settings
+_SECRETS: Final = ("mqtt-password", "camera-password")  # beside the settings; these are made
 
 _SETTINGS_MODE: Final = 0o640  # an address in the settings may hold a password
+_SECRET_MODE: Final = 0o600
 _GROUP: Final = "fer-edge"
 
 _UNIT_PREFIX: Final = "/opt/fer-edge"  # the virtual environment in the shipped unit
@@ -101,16 +103,17 @@ class RunCommand:
 
 @dataclass(frozen=True)
 class CloseFile:
-    """Take all access to an existing file from others than its owner and its group."""
+    """Give an existing file a mode that keeps others out."""
 
     file: Path
+    mode: int = _SETTINGS_MODE
 
     def __str__(self) -> str:
-        return f"close {self.file} (mode {_SETTINGS_MODE:04o})"
+        return f"close {self.file} (mode {self.mode:04o})"
 
     def apply(self, _: Run) -> None:
         """Set the mode; the content stays."""
-        self.file.chmod(_SETTINGS_MODE)
+        self.file.chmod(self.mode)
 
 
 Step: TypeAlias = CloseFile | WriteFile | RemoveFile | RunCommand
@@ -171,7 +174,7 @@ def install_steps(machine: Machine, instances: Sequence[Instance] = (FIRST,), *,
         *(step for instance in instances for step in _settings_steps(root, instance)),
         WriteFile(users, _shipped("sysusers.conf")),
         RunCommand(("systemd-sysusers", str(users))),
-        *(step for instance in instances for step in _model_steps(root / instance.state.relative_to("/"))),
+        *(_model_steps(root) if FIRST in instances else ()),
         # The service must be able to read its settings.
         *(RunCommand(("chown", f"root:{_GROUP}", str(root / instance.config_file))) for instance in instances),
         WriteFile(rules, _shipped("udev.rules")),
@@ -209,13 +212,19 @@ def uninstall_steps(machine: Machine, instances: Sequence[Instance] = (FIRST,)) 
 
 
 def _settings_steps(root: Path, instance: Instance) -> list[Step]:
-    """The settings, and an empty file for each secret that there may be."""
+    """The settings, an empty file for each password that there may be, and secrets that others may read closed."""
     file = root / instance.config_file
-    secrets = [file.with_name(name) for name in _SECRETS]
+    secrets = [file.with_name(secret.name) for secret in SECRET_FILES]
     return [
         *_config_steps(file, instance.sample_text(_shipped("config.toml"))),
-        *(WriteFile(secret, "", 0o600) for secret in secrets if not secret.exists()),
+        *(WriteFile(one, "", _SECRET_MODE) for one in secrets if one.name in _SECRETS and not one.exists()),
+        *(CloseFile(one, _SECRET_MODE) for one in secrets if _is_open_to_others(one)),
     ]
+
+
+def _is_open_to_others(file: Path) -> bool:
+    """Whether others may read or write a file. What a link leads to has the rights that its owner wants."""
+    return file.is_file() and not file.is_symlink() and bool(file.stat().st_mode & 0o007)
 
 
 def _config_steps(file: Path, sample: str) -> list[Step]:
@@ -233,8 +242,12 @@ def _sample_beside(file: Path) -> Path:
     return file.with_name(f"{file.name}.new")
 
 
-def _model_steps(state: Path) -> list[Step]:
-    """Give the installed models to the owner of the state folder; earlier versions installed them as root."""
+def _model_steps(root: Path) -> list[Step]:
+    """Give the first service's models to the owner of its state folder; earlier versions installed them as root.
+
+    They knew no instances. The state folder of one lies in a folder of the service's user, who may put a link there.
+    """
+    state = root / FIRST.state.relative_to("/")
     models = state / "models"
     if not os.path.lexists(models) or models.lstat().st_uid == state.lstat().st_uid:
         return []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.errors import UsageError
+from edge.system.memory_dump import forbid_memory_dumps
 
 _ROOT: Final = 0
 _NO_GROUP: Final = 65534
@@ -37,11 +38,13 @@ def rights_of_owner(folder: Path) -> Iterator[None]:
         os.setgroups(own_groups)
         os.setegid(own_group)
         os.seteuid(user)
+        forbid_memory_dumps()
         yield
     finally:
         os.seteuid(_ROOT)
         os.setegid(group)
         os.setgroups(groups)
+        forbid_memory_dumps()
 
 
 def become_owner(folder: Path) -> None:
@@ -57,6 +60,7 @@ def become_owner(folder: Path) -> None:
     os.setgroups(groups)
     os.setresgid(group, group, group)
     os.setresuid(user, user, user)
+    forbid_memory_dumps()
 
 
 def require_own_folder(folder: Path) -> None:

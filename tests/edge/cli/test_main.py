@@ -349,6 +349,7 @@ def test_aggregate_only_prints_counts_and_keeps_nothing_about_one_face(couple: P
     assert (told["people"], told["seconds"], sum(told["expressions"].values())) == (2, 3.75, 2)
     assert "\nfaces " not in done.stderr
     assert "expressions" not in done.stderr
+    assert "ms a frame" not in done.stderr, "it would tell whether anybody was classified"
     config.write_text(COUNTING.replace("= 2", "= 3"))
     assert fer_edge("run", "--source", couple, "--config", config).stdout == ""
     for option in ("--record", "--sheet"):

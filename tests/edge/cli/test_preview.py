@@ -9,6 +9,7 @@ import pytest
 
 from edge.cli.preview import of_the_service, require_by_hand
 from edge.errors import SystemCommandError, UsageError
+from edge.preview.access import is_own_host
 from edge.preview.server import LOOPBACK, own_names, serving
 from tests.conftest import ROOT, free_port, wait_until
 from tests.edge.preview.running import PROGRAM, Visitor, previewing
@@ -132,7 +133,17 @@ def test_the_page_has_an_address_that_another_computer_can_open() -> None:
     with serving(_no_app, "0.0.0.0", 0) as everywhere, serving(_no_app, "::1", 0) as six:
         assert "0.0.0.0" not in everywhere
         assert six.startswith("http://[::1]:")
-    assert "localhost" in own_names()
+    assert "localhost" in own_names(LOOPBACK)
+
+
+def test_the_page_opens_under_the_name_at_which_it_listens() -> None:
+    """The address that is printed must be one that the page accepts."""
+    assert is_own_host("kiosk.lan:9470", own_names("Kiosk.lan"))
+    name = "127.1"  # resolves everywhere, and is no address to the page
+    with previewing(*DEMO, "--listen", name) as preview:
+        preview.read_to("Ctrl-C ends it earlier")
+        assert f"http://{name}:" in preview.invitation
+        assert preview.visitor().get("live?0")[0] == 200
 
 
 def test_a_camera_that_the_service_may_be_using_is_said_so() -> None:

@@ -41,7 +41,7 @@ def test_the_command_fails_with_the_worst_finding(tmp_path: Path) -> None:
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
     assert list(findings) == [
         *("system", "python", "clock", "throttling", "disk", "config"),
-        *("privacy", "packages", "groups", "camera", "detector", "model", "edgetpu", "broker"),
+        *("privacy", "secrets", "packages", "groups", "camera", "detector", "model", "edgetpu", "broker"),
     ]
     assert all(set(finding) == {"name", "level", "sentence", "mend"} for finding in findings.values())
     assert findings["camera"]["level"] == findings["model"]["level"] == "ok"

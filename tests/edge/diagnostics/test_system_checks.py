@@ -1,6 +1,7 @@
 """Checks of system, board, settings and groups; what a Raspberry Pi reports is in files given as arguments."""
 
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from edge.diagnostics.system_checks import (
     check_disk,
     check_groups,
     check_python,
+    check_secrets,
     check_system,
     check_throttling,
     current_user,
@@ -19,7 +21,7 @@ from edge.diagnostics.system_checks import (
     judge_disk,
     service_user,
 )
-from edge.settings import CameraSettings
+from edge.settings import CameraSettings, MqttSettings, Settings
 from edge.system.state import SERVICE_STATE
 from tests.edge.diagnostics.findings import level_of
 
@@ -140,3 +142,21 @@ def test_the_groups_of_the_current_user() -> None:
     assert subprocess.run(["id", "-gn", user], capture_output=True, text=True, check=True).stdout.strip() in (
         groups_of(user)
     )
+
+
+def test_a_secret_that_every_user_may_read_is_named() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # pytest's own folders are closed to others
+        password, key = Path(name) / "password", Path(name) / "key"
+        settings = Settings(mqtt=MqttSettings(password_file=str(password), key_file=str(key)))
+        assert level_of(check_secrets(Settings())) == level_of(check_secrets(settings)) == "ok"
+        for file in (password, key):
+            file.write_text("sesame")
+        password.chmod(0o640)
+        key.chmod(0o644)
+        assert level_of(check_secrets(settings)) == "ok", "the folder is closed"
+        Path(name).chmod(0o755)
+        found = check_secrets(settings)
+        assert (found.level, found.remedy) == ("warn", f"sudo chmod o-rwx {key}")
+        assert f"may read {key}" in found.sentence
+        key.chmod(0o600)
+        assert level_of(check_secrets(settings)) == "ok"

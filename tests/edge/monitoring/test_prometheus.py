@@ -69,6 +69,7 @@ def test_a_running_service_reports_its_figures(scraped: dict[str, list[tuple[dic
     assert value("paused") == value("failed_starts") == value("fault_code") == value("outbox_dropped_total") == 0
     assert value("outbox_lost_total") == value("outbox_damaged_total") == 0
     assert value("process_resident_memory_bytes") > 10e6
+    assert value("process_cpu_seconds_total") > 0.1
     assert {labels["stage"] for labels, _ in scraped["fer_edge_stage_seconds_total"]} == {
         "detect",
         "track",
@@ -126,6 +127,17 @@ def test_a_start_does_not_look_like_a_fault() -> None:
         assert scrape(settings.port)["fer_edge_paused"] == [({}, 1.0)]
         counters.last_frame, counters.model_ok = 5.0, False
         assert names <= set(scrape(settings.port))
+
+
+def test_with_counts_only_nothing_tells_whether_somebody_is_there() -> None:
+    """Whoever may ask can do so ten times a second, and a face takes time to classify."""
+    settings = MetricsSettings(enabled=True, port=free_port())
+    telling = {"fer_edge_faces", "fer_edge_events_total", "fer_edge_stage_seconds_total"}
+    telling.add("fer_edge_process_cpu_seconds_total")
+    with contextlib.closing(PrometheusExporter(settings, RunCounters(individuals=False))):
+        scraped = scrape(settings.port)
+    assert telling.isdisjoint(scraped)
+    assert {"fer_edge_frames_total", "fer_edge_process_resident_memory_bytes"} <= set(scraped)
 
 
 def test_the_unit_lets_the_page_be_served() -> None:

@@ -13,7 +13,7 @@ from edge.mqtt.backoff import Backoff
 from edge.mqtt.connection import BrokerConnection, Limits
 from edge.settings import MqttSettings
 from tests.conftest import wait_until
-from tests.edge.mqtt.packets import message, packet
+from tests.edge.mqtt.packets import frame, message, packet, upgrade
 
 CONNACK = {"3.1.1": b"\x20\x02\x00\x00", "5": b"\x20\x03\x00\x00\x00"}
 
@@ -42,19 +42,24 @@ class Heard:
 
 
 @contextmanager
-def connected(protocol: str = "3.1.1") -> Iterator[tuple[Heard, BrokerConnection, socket.socket]]:
+def connected(*, websocket: bool = False) -> Iterator[tuple[Heard, BrokerConnection, socket.socket]]:
     """A device's connection, and the end of its broker, which it has accepted."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        settings = MqttSettings(host="127.0.0.1", port=server.getsockname()[1], protocol=protocol)
+        port = server.getsockname()[1]
+        url = f"ws://127.0.0.1:{port}" if websocket else ""
+        settings = MqttSettings(url=url, host="127.0.0.1", port=port, protocol="3.1.1")
         heard = Heard()
         device = BrokerConnection(
             settings, "kiosk", will="w", topics=("c/+",), backoff=Backoff(0.05, 0.05), listener=heard
         )
         device.start()
         broker, _ = server.accept()
+        server.close()  # no other connection is made
         with broker:
+            if websocket:
+                broker.sendall(upgrade(broker.recv(4096)))
             broker.recv(4096)
-            broker.sendall(CONNACK[protocol])
+            broker.sendall(frame(CONNACK["3.1.1"]) if websocket else CONNACK["3.1.1"])
             wait_until(lambda: heard.connections, 5)
             yield heard, device, broker
             device.stop()
@@ -70,16 +75,19 @@ def test_a_topic_that_is_no_text_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("topic", [b"c/pause", b"c/" + b"x" * 65_533])
-def test_a_message_of_any_size_takes_little_memory_and_is_still_too_large(topic: bytes) -> None:
+@pytest.mark.parametrize("websocket", [False, True], ids=["plain", "websocket"])
+def test_a_message_of_any_size_takes_little_memory_and_is_still_too_large(topic: bytes, *, websocket: bool) -> None:
     size = 20_000_000
-    with connected() as (heard, device, broker):
+    with connected(websocket=websocket) as (heard, device, broker):
         tracemalloc.start()
         try:
-            broker.sendall(packet(0x30, 2 + len(topic) + size) + len(topic).to_bytes(2, "big") + topic)
+            begin = packet(0x30, 2 + len(topic) + size) + len(topic).to_bytes(2, "big") + topic
+            broker.sendall(frame(begin, length=len(begin) + size) if websocket else begin)
             part = bytes(100_000)
             for _ in range(size // len(part)):
                 broker.sendall(part)
-            broker.sendall(message(b"c/pause", b"yz"))
+            following_message = message(b"c/pause", b"yz")
+            broker.sendall(frame(following_message) if websocket else following_message)
             wait_until(lambda: len(heard.messages) == 2 or not device.is_alive(), 10)
             _, peak = tracemalloc.get_traced_memory()
         finally:
@@ -89,6 +97,34 @@ def test_a_message_of_any_size_takes_little_memory_and_is_still_too_large(topic:
         assert 1024 < length < 100_000
         assert peak < 1_000_000
         assert device.up
+
+
+def test_a_websockets_frames_may_be_cut_and_joined_anywhere_and_its_pings_are_answered() -> None:
+    with connected(websocket=True) as (heard, device, broker):
+        one = message(b"c/pause", b"x" * 200)
+        stream = (
+            frame(one[:7], opcode=2) + frame(b"ping", opcode=9) + frame(one[7:] + one, opcode=0) + frame(b"", opcode=9)
+        )
+        for byte in stream:
+            broker.sendall(bytes([byte]))
+            time.sleep(0.0005)
+        broker.sendall(2 * stream)
+        wait_until(lambda: len(heard.messages) == 6, 5)
+        assert heard.messages == 6 * [("c/pause", 200)]
+        received = b""
+        while b"\x8a" not in received:  # a pong; the subscription came before
+            received += broker.recv(4096)
+        assert device.up
+        broker.sendall(frame(b"", opcode=8))
+        wait_until(lambda: not device.up, 5)
+
+
+@pytest.mark.parametrize("sent", [frame(b"text", opcode=1), frame(bytes(126), opcode=9), b"\x82\x81maskx"])
+def test_a_websocket_that_sends_what_is_no_mqtt_is_left(sent: bytes) -> None:
+    with connected(websocket=True) as (_, device, broker):
+        broker.sendall(sent)
+        wait_until(lambda: not device.up, 5)
+        assert device.is_alive()
 
 
 def test_a_flood_is_read_many_messages_at_once_and_delays_none_by_much() -> None:

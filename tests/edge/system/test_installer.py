@@ -161,6 +161,28 @@ def test_settings_that_others_could_read_are_closed_and_a_sample_is_too(machine:
     assert mode(config.with_name("config.toml.new")) == 0o640
 
 
+def test_secrets_that_others_could_read_are_closed(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = machine.root / "etc/fer-edge"
+    folder.mkdir(parents=True)
+    for name, given, wanted in (
+        ("mqtt-password", 0o644, 0o600),
+        ("mqtt-key", 0o604, 0o600),
+        ("camera-password", 0o640, 0o640),
+        ("of another program", 0o644, 0o644),
+    ):
+        (folder / name).write_text("sesame")
+        (folder / name).chmod(given)
+        install_service(arguments("install"), machine, Commands())
+        assert mode(folder / name) == wanted, name
+        assert (folder / name).read_text() == "sesame"
+    assert f"close {folder}/mqtt-key (mode 0600)" in capsys.readouterr().out
+    (folder / "mqtt-key").rename(folder / "of another program")
+    (folder / "of another program").chmod(0o644)
+    (folder / "mqtt-key").symlink_to("of another program")
+    install_service(arguments("install"), machine, Commands())
+    assert mode(folder / "of another program") == 0o644, "its rights are another's affair"
+
+
 def test_settings_from_an_old_version_stop_an_upgrade_before_it_begins(machine: Machine) -> None:
     (machine.root / "etc/fer-edge").mkdir(parents=True)
     (machine.root / CONFIG_FILE).write_text('[mqtt]\nuser = "kiosk"\n')

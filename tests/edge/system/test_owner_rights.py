@@ -21,6 +21,7 @@ from edge.model.tuning import MeasuredSpeed, Tuning, load_tuning, save_tuning, t
 from edge.mqtt.device_record import DeviceRecordStore
 from edge.settings import MqttSettings, Settings, StoreSettings
 from edge.system.installer import Machine, RunCommand, install_steps
+from edge.system.instance import FIRST, Instance
 from edge.system.owner_rights import require_own_folder, rights_of_owner
 from edge.system.systemd import Service
 from tests.conftest import Broker, wait_until
@@ -239,6 +240,19 @@ def test_models_that_an_earlier_version_installed_as_root_are_handed_over(place:
     os.chown(state / "models", HOSTILE, HOSTILE)
     assert not [step for step in install_steps(Machine(place)) if "-P" in str(step)]
     install(state, bundle_named(tmp_path, "other"))
+
+
+@needs_root
+def test_an_installation_gives_away_nothing_to_which_an_instances_folder_leads(place: Path) -> None:
+    """The state folder of an instance lies in a folder of the service's user, who may put a link in its place."""
+    state = place / "var/lib/fer-edge"
+    state.parent.mkdir(parents=True)
+    (place / "state").rename(state)
+    (place / "root/models").mkdir()
+    hostile_link(state / "door", place / "root")
+    for instances in ([Instance("door")], [FIRST, Instance("door")]):
+        words = [step.words for step in install_steps(Machine(place), instances) if isinstance(step, RunCommand)]
+        assert not [one for one in words if f"{state}/door/models" in one]
 
 
 @needs_root

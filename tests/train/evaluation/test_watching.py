@@ -1,6 +1,8 @@
 """A trained network in place of the device's classifier, in the device's own code."""
 
 import json
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -54,3 +56,17 @@ def test_a_folder_of_pictures_is_watched_as_on_a_device(tmp_path: Path, capsys: 
     assert [json.loads(line)["kind"] for line in told.out.splitlines()] == ["appeared", "left"]
     assert "student-small on bundle student-small, int8 on" in told.err
     assert "mean of 2 views" in told.err
+
+
+@pytest.mark.parametrize("command", ["classify", "watch"])
+def test_no_picture_is_dumped_with_the_memory(command: str, tmp_path: Path) -> None:
+    program = (
+        "import ctypes, sys; from train.cli import main\n"
+        f"sys.argv = ['fer-train', {command!r}, *sys.argv[1:]]; main()\n"
+        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"  # PR_GET_DUMPABLE
+    )
+    source = ("--source", tmp_path) if command == "watch" else (PORTRAIT,)
+    done = subprocess.run(
+        [sys.executable, "-c", program, BUNDLE, *source], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.splitlines()[-1] == "0", done.stderr
