@@ -100,7 +100,7 @@ class Pipeline:
         readings = {track.id: self._read(frame.gray, levelled.levels, track) for track in tracks if track.id in chosen}
         ids = self.tracker.ids
         hidden = sorted(set(ids) - {track.id for track in tracks})
-        changes = list(self.episode_tracker.update(ids, readings, frame.time))
+        changes = list(self.episode_tracker.update(ids, readings, frame.time, hidden))
         self._end_stage("tell")
         return FrameResult(frame, tracks, hidden, readings, changes, levelled.too_dark, levelled.levels)
 

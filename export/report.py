@@ -65,7 +65,7 @@ def _parity(pairs: list[FormPair]) -> Markup:
 
 def _confidence(card: Card) -> Markup:
     assessed, abstention, temperature = card.calibration, card.abstention, card.temperature
-    verdict = "cannot be distinguished from" if assessed.ece < assessed.perfect_p95 else "is worse than"
+    verdict = "cannot be distinguished from" if assessed.ece <= assessed.perfect_p95 else "is worse than"
     return Markup(
         f"<p>Temperature: exp({temperature.level:g} {temperature.slope:+g} g {temperature.curve:+g} g²), g being the "
         f"lead of the first logit. Cross-fitted, the expected calibration error is {assessed.ece:.3f} (before: "

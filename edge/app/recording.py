@@ -210,7 +210,7 @@ class _Session:
         elif other := {len(one) for one in line.readings.values() if not isinstance(one, str)} - {self._classes}:
             raise _InconsistentLine(f"a reading of {min(other)} logits, and {self._classes} labels")
         else:
-            changes = self._episode_tracker.update([*line.boxes, *line.hidden], line.readings, line.t)
+            changes = self._episode_tracker.update([*line.boxes, *line.hidden], line.readings, line.t, line.hidden)
         for change in changes:
             yield self._event_factory.event(change, self._moment)
 

@@ -61,6 +61,7 @@ class Summary(FrameObserver):
         self._count(changes)
         self._media_seconds_before += self._media_seconds
         self._media_seconds = 0.0
+        self._present.clear()  # the ids start over; a face that had no event yet is not among the changes
 
     def text(self, pipeline: Pipeline, dropped: int) -> str:
         """The summary for a terminal; ``dropped`` frames were replaced by newer ones before they were read."""
@@ -88,8 +89,6 @@ class Summary(FrameObserver):
     def _count(self, changes: Sequence[Change]) -> None:
         for change in changes:
             self._events[change.kind] += 1
-            if change.kind == "left":
-                self._present.discard(change.track)  # after a pause the ids start over
 
 
 def _counts(counter: Counter[str]) -> str:

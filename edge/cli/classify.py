@@ -19,12 +19,13 @@ from edge.model.classifier import FaceClassifier
 from edge.model.loader import open_deployed
 from edge.model.preprocessing import crop
 from edge.model.registry import folder_in_use
-from edge.records import Box, Expression, Gray
-from edge.settings import Settings, load_settings
+from edge.records import Box, Expression, Gray, Square
+from edge.settings import DetectSettings, Settings, load_settings
 from edge.system.instance import service_environ
 from edge.system.owner_rights import user_to_become
 from edge.untrusted_file import is_folder
 from edge.vision.detectors import open_detector
+from edge.vision.ignore import is_ignored
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def find_faces(images: Iterable[Path], settings: Settings, crop_margin: float) -
             gray = upright(read_gray(file), settings.camera)
         except SourceError as error:
             return PictureFaces(file, problem=str(error))
-        return PictureFaces(file, tuple((box, crop(gray, box, crop_margin)) for box in detector.detect(gray)))
+        boxes = [box for box in detector.detect(gray) if not _is_ignored(box, gray, settings.detect)]
+        return PictureFaces(file, tuple((box, crop(gray, box, crop_margin)) for box in boxes))
 
     return map(found, files)
 
@@ -85,6 +87,12 @@ def _with_bundle(settings: Settings, bundle: str | None) -> Settings:
     if bundle is None:
         return settings
     return msgspec.structs.replace(settings, model=msgspec.structs.replace(settings.model, bundle=bundle))
+
+
+def _is_ignored(box: Box, gray: Gray, settings: DetectSettings) -> bool:
+    """Whether the middle of a face is in a part of the picture in which ``[[detect.ignore]]`` wants none."""
+    height, width = gray.shape
+    return is_ignored(Square(box.x + box.w / 2, box.y + box.h / 2, box.w), (width, height), settings.ignore)
 
 
 def _files(image: Path) -> list[Path]:

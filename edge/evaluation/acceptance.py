@@ -100,18 +100,19 @@ def fisher_p_value(correct: int, n: int, correct_before: int, n_before: int) -> 
 
 
 def faces_needed(loss: float, accuracy: float, n_before: int) -> int | None:
-    """How many other faces are needed to detect a ``loss`` of accuracy; None when the card's own faces are too few.
+    """How many other faces are needed to detect a smaller ``loss`` of ``accuracy``; None when the card's are too few.
 
-    By the normal approximation of the test above.
+    By the normal approximation of the test above, with the variance between both accuracies: at 1 there is none.
     """
-    share = (loss / _NORMAL_QUANTILE) ** 2 / (accuracy * (1 - accuracy)) - 1 / n_before
+    halfway = accuracy - loss / 2
+    share = (loss / _NORMAL_QUANTILE) ** 2 / (halfway * (1 - halfway)) - 1 / n_before
     return math.ceil(1 / share) if share > 0 else None
 
 
 def _smaller_losses(accuracy: float, n_before: int, n: int) -> str:
     """A part of a sentence: how many faces would show a smaller loss."""
     for loss in (0.05, 0.03, 0.02, 0.01):
-        needed = faces_needed(loss, accuracy, n_before) if 0 < accuracy < 1 else None
+        needed = faces_needed(loss, accuracy, n_before) if loss < accuracy else None
         if needed is None:
             return f"no number of faces would show a loss of {loss:.0%}, as the card's figure is of {n_before} faces"
         if needed > n:

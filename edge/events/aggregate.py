@@ -31,15 +31,26 @@ class AggregateCounter:
     def __init__(self, privacy: PrivacySettings) -> None:
         self._seconds = privacy.interval_seconds
         self._minimum = privacy.minimum_people
-        self._begin = 0.0
+        self._ended = 0  # intervals
         self._present: dict[int, str | None] = {}
         self._start_over()
 
+    @property
+    def _end(self) -> float:
+        """When this interval ends."""
+        return (self._ended + 1) * self._seconds
+
     def update(self, changes: Iterable[Change], now: float) -> Iterator[IntervalCounts]:
-        """Take the changes until ``now``; yields the interval that has ended."""
-        if now >= self._begin + self._seconds:
-            yield self._close(self._begin + self._seconds)
-            self._begin = now - now % self._seconds
+        """Take the changes until ``now``; yields each interval that has ended.
+
+        There are several after a long time without a frame. In all but the first nobody was seen.
+        """
+        if now >= self._end:
+            yield self._close(self._end)
+            self._ended += 1
+        while now >= self._end:
+            yield IntervalCounts(self._end, round(self._seconds, 3), None, {}, {})
+            self._ended += 1
         for change in changes:
             self._count(change)
 
@@ -68,7 +79,7 @@ class AggregateCounter:
         people = len(self._people) if len(self._people) >= self._minimum else None
         counts = (self._reportable(self._expressions), self._reportable(self._presets))
         self._start_over()
-        return IntervalCounts(end, round(end - self._begin, 3), people, *counts)
+        return IntervalCounts(end, round(end - self._ended * self._seconds, 3), people, *counts)
 
     def _reportable(self, groups: dict[str, set[int]]) -> dict[str, int]:
         return {name: len(tracks) for name, tracks in sorted(groups.items()) if len(tracks) >= self._minimum}

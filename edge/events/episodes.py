@@ -149,14 +149,18 @@ class EpisodeTracker:
         self._settings = settings
         self._labels = settings.labels
         self._states: dict[int, _State] = {}
+        self._hidden_since: dict[int, float] = {}
 
-    def update(self, tracks: Iterable[int], readings: Mapping[int, Reading], now: float) -> Iterator[Change]:
+    def update(
+        self, tracks: Iterable[int], readings: Mapping[int, Reading], now: float, hidden: Iterable[int] = ()
+    ) -> Iterator[Change]:
         """Take the ids of all tracks and the readings of those classified now; yields the changes.
 
-        A track that is missing has left.
+        A track that is missing has left. ``hidden`` are those of the tracks that are out of sight.
         """
         for track in sorted(self._states.keys() - set(tracks)):
             yield from self._left(self._states.pop(track), now)
+        self._hide(hidden, now)
         for track, reading in readings.items():
             state = self._states.setdefault(track, _State(track, now))
             if not isinstance(reading, str):
@@ -164,6 +168,13 @@ class EpisodeTracker:
             elif now - state.updated >= self._settings.uncertain_after and not _uncertain(state):
                 # The last expression held until its last reading; since then it is unknown.
                 yield self._report(state, _Pending(None, state.updated), None, reading, now)
+
+    def _hide(self, hidden: Iterable[int], now: float) -> None:
+        """Nobody knows what a face has shown that was out of sight for long: its presets begin anew."""
+        self._hidden_since = {track: self._hidden_since.get(track, now) for track in hidden}
+        for track, since in self._hidden_since.items():
+            if track in self._states and now - since >= self._settings.uncertain_after:
+                self._states[track].held.clear()
 
     def _left(self, state: _State, now: float) -> Iterator[Change]:
         if reported := state.reported:

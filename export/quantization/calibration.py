@@ -7,6 +7,7 @@ compared with that of a simulated, perfectly calibrated model with the same conf
 See Guo et al. 2017 (arXiv 1706.04599) for temperature scaling.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,7 @@ from edge.model.preprocessing import Temperature, softmax
 _START: Final = ((0.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.0, 0.2, 0.0), (0.0, 0.0, -0.05))  # a simplex about temperature 1
 _DIGITS: Final = 4
 _SIMULATIONS: Final = 2000
+_THRESHOLD_STEPS: Final = 100_000  # of a threshold, from 0 to 1
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,14 @@ def perfect_ece(probabilities: NDArray[np.float64], rng: np.random.Generator) ->
 
 
 def choose_threshold(probabilities: NDArray[np.float64], labels: NDArray[np.int64], coverage: float) -> Abstention:
-    """The confidence that the share ``coverage`` of the faces reaches, and the accuracy on those faces."""
+    """The confidence that the share ``coverage`` of the faces reaches, and the accuracy on those faces.
+
+    It is rounded down, and below 1: a network that is right on all faces is so sure that it would be rounded to 1, and
+    no face would reach it.
+    """
     confidence = probabilities.max(axis=1)
-    threshold = float(np.quantile(confidence, 1 - coverage))
+    steps = math.floor(float(np.quantile(confidence, 1 - coverage)) * _THRESHOLD_STEPS)
+    threshold = min(steps, _THRESHOLD_STEPS - 1) / _THRESHOLD_STEPS
     confident = confidence >= threshold
     right = probabilities[confident].argmax(axis=1) == labels[confident]
     return Abstention(*(round(float(figure), 5) for figure in (threshold, confident.mean(), right.mean())))

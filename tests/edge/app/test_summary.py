@@ -46,6 +46,14 @@ def test_after_a_pause_the_ids_begin_anew_and_so_does_the_counting() -> None:
     assert "2 followed" in summary.text(pipeline(), 0)
 
 
+def test_a_face_that_a_pause_cut_short_before_its_first_event_counts_too() -> None:
+    summary = Summary()
+    for _ in range(2):
+        summary.frame(seen([1]), STATUS)
+        summary.closed([])
+    assert "2 followed" in summary.text(pipeline(), 0)
+
+
 def test_the_video_before_and_after_a_pause_counts() -> None:
     summary = Summary()
     for seconds in (2.0, 3.5):

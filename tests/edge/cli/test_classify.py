@@ -49,6 +49,24 @@ def test_a_detect_key_counts_and_the_others_keep_the_finer_scan(
     assert faces(PORTRAIT, config, capsys) == faces(PORTRAIT, None, capsys)
 
 
+def test_no_face_is_found_where_the_settings_ignore_it(
+    tmp_path: Path, lying: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it is in the upright picture: so somebody can try the parts on one picture of the camera."""
+    config = tmp_path / "config.toml"
+    [found] = faces(PORTRAIT, None, capsys)
+    height, width = read_gray(PORTRAIT).shape
+    box = found["box"]
+    assert isinstance(box, list)
+    x, y, side, _ = box
+    for left, expected in ((x / width, []), (0.0, [found])):
+        config.write_text(
+            f"[camera]\nrotation = 90\n[[detect.ignore]]\nleft = {left}\ntop = {y / height}\n"
+            f"width = {min(side, x) / width}\nheight = {side / height}\n"
+        )
+        assert faces(lying, config, capsys) == expected
+
+
 def test_a_wrong_value_is_still_named(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     for text in ("detect = 3\n", "[detect]\nmin_face = 3\n"):

@@ -69,6 +69,17 @@ def test_smaller_losses_need_more_faces_until_the_cards_own_faces_are_too_few() 
 
 
 @pytest.mark.parametrize(
+    ("accuracy", "n_before", "loss"), [(1.0, 120, 0.05), (1.0, 1000, 0.03), (0.99, 300, 0.03), (0.95, 300, 0.05)]
+)
+def test_a_card_that_is_nearly_always_right_names_enough_faces(accuracy: float, n_before: int, loss: float) -> None:
+    """With an accuracy of 1 no number of faces was said to do; with 0.99 a quarter of those that do."""
+    needed = faces_needed(loss, accuracy, n_before)
+    assert needed is not None
+    explained = accuracy - min_correct(needed, round(accuracy * n_before), n_before) / needed
+    assert explained <= 1.1 * loss
+
+
+@pytest.mark.parametrize(
     ("runtime", "machine", "same"),
     [
         ("ai-edge-litert 2.3.0", "x86_64", True),

@@ -58,6 +58,28 @@ def test_after_a_long_silence_intervals_still_begin_on_time() -> None:
     assert list(counter.update([], 1020.1)) == [IntervalCounts(1020, 60, 3, {"happy": 3}, {})]
 
 
+def test_intervals_without_a_frame_are_reported_too() -> None:
+    """Recordings by motion have gaps, and some cameras send a picture an hour: no interval may be silent."""
+    counter = AggregateCounter(PRIVACY)
+    everybody = (1, 2, 3)
+    list(counter.update([change(track, "appeared", "happy") for track in everybody], 10))
+    left = [change(track, "left", "happy") for track in everybody]
+    assert list(counter.update(left, 200)) == [
+        IntervalCounts(60, 60, 3, {"happy": 3}, {}),
+        IntervalCounts(120, 60, None, {}, {}),
+        IntervalCounts(180, 60, None, {}, {}),
+    ]
+    assert [one.end for one in counter.update([], 240)] == [240]
+
+
+@given(st.floats(10, 86_400), st.lists(st.floats(0, 100_000)))
+def test_each_interval_is_reported_once(seconds: float, times: list[float]) -> None:
+    counter = AggregateCounter(PrivacySettings(aggregate_only=True, interval_seconds=seconds))
+    ends = [one.end for now in sorted(times) for one in counter.update([], now)]
+    assert ends == [(number + 1) * seconds for number in range(len(ends))]
+    assert max(times, default=0) < (len(ends) + 1) * seconds
+
+
 @given(
     st.lists(
         st.tuples(

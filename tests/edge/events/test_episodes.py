@@ -221,6 +221,20 @@ def test_a_moment_without_readings_interrupts_neither_an_episode_nor_a_preset(hi
     assert presets_of(every(0, 0.6, "happy") + without + every(1.5, 3, "happy"), SMILE) == [1.5]
 
 
+@pytest.mark.parametrize(("seconds", "begins_anew"), [(0.9, False), (4.0, True)])
+def test_a_preset_begins_anew_after_the_face_was_out_of_sight_for_long(seconds: float, *, begins_anew: bool) -> None:
+    """With a long ``lost_after`` a face keeps its track; the time in which nobody saw it counted as a smile."""
+    episode_tracker = EpisodeTracker(EpisodeSettings(FER2013_LABELS, TUNING, 0.4, 1.0, (SMILE,)))
+    at = []
+    for frame in range(100):
+        now = frame / 10
+        gone = 0.5 < now <= 0.5 + seconds
+        reading = {} if gone else {1: shows("happy")}
+        changes = list(episode_tracker.update([1], reading, now, [1] if gone else []))
+        at += [change.time for change in changes if change.kind == "preset"]
+    assert at == [pytest.approx(0.6 + seconds + 1.5 if begins_anew else 1.5)]
+
+
 def test_settings_come_before_the_card() -> None:
     assert episode_settings(EventSettings(), (), FER2013_LABELS, TUNING, 0.4) == SETTINGS
     changed = episode_settings(EventSettings(dwell=0.0, threshold=0.1), (SMILE,), FER2013_LABELS, TUNING, 0.4)

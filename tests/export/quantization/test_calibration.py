@@ -49,3 +49,17 @@ def test_the_threshold_gives_the_requested_coverage_and_a_higher_accuracy() -> N
     assert everything.coverage == 1
     assert most.coverage == pytest.approx(0.8, abs=0.01)
     assert most.accuracy > everything.accuracy + 0.03
+
+
+@pytest.mark.parametrize("classes", [2, 3, 8])
+def test_a_network_that_is_right_on_all_faces_still_recognises_them(classes: int) -> None:
+    """Such as one that has learned from these very faces: the threshold was rounded to 1, which no face reached."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, classes, 300)
+    logits = rng.normal(0, 1, (300, classes)) + 8 * np.eye(classes)[labels]
+    fit = calibrate(logits, labels, seed=1)
+    probabilities = softmax(fit.temperature.calibrated(logits))
+    chosen = choose_threshold(probabilities, labels, 0.9)
+    assert chosen.accuracy == 1
+    assert chosen.coverage == pytest.approx((probabilities.max(axis=1) >= chosen.threshold).mean(), abs=1e-5)
+    assert chosen.coverage >= 0.9
