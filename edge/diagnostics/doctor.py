@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.diagnostics import system_checks
+from edge.diagnostics.access_check import check_files
 from edge.diagnostics.broker_check import check_broker
 from edge.diagnostics.device_checks import check_camera, check_detector, check_model, deployed_model
 from edge.diagnostics.edgetpu_checks import CoralPaths, check_edgetpu
@@ -61,6 +62,8 @@ def _examine_settings(settings: Settings, config: Path | None, python: tuple[str
     yield check_packages(python, settings.camera)
     yield system_checks.check_groups(user, system_checks.groups_of(user), groups, settings.camera)
     with_secrets = with_secret_files(settings, config)
+    if config and instance_of(config):
+        yield check_files(with_secrets, config, user)
     yield check_camera(python, with_secrets.camera, settings.detect)
     yield check_detector(python, settings.detect)
     model = deployed_model(settings, service_environ(config, os.environ))
