@@ -286,7 +286,7 @@ class HomeAssistantSettings(Section, frozen=True):
 
 
 class MetricsSettings(Section, frozen=True):
-    """``[metrics]``: metrics for Prometheus at http://ADDRESS:PORT/metrics. They need the extra fer-edge[metrics]."""
+    """``[metrics]``: metrics for Prometheus at http://ADDRESS:PORT/metrics. They need a package: docs/metrics.md."""
 
     enabled: bool = False
     """Serve the metrics."""

@@ -59,7 +59,7 @@ def _examine_settings(settings: Settings, config: Path | None, python: tuple[str
     yield system_checks.check_privacy(settings.privacy)
     user = system_checks.service_user(_SERVICE_USER)
     groups = {group.gr_name for group in grp.getgrall()}
-    yield check_packages(python, settings.camera)
+    yield check_packages(python, settings.camera, settings.metrics)
     yield system_checks.check_groups(user, system_checks.groups_of(user), groups, settings.camera)
     with_secrets = with_secret_files(settings, config)
     if config and instance_of(config):
