@@ -39,12 +39,12 @@ def credential(environ: Mapping[str, str], name: str) -> Path | None:
 
 
 def read_password(file: str) -> str:
-    """The password in a file, without the end of its line, which Windows writes as two characters.
+    """The password in a file, without what Windows adds: a second character at the end of its line, a mark before it.
 
     Raises OSError, with the file's name, when it cannot be read or is not UTF-8 text.
     """
     try:
-        return read_regular(Path(file), _LARGEST).decode().rstrip("\r\n")
+        return read_regular(Path(file), _LARGEST).decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise OSError(errno.EILSEQ, "it is not UTF-8 text", file) from error
 

@@ -60,10 +60,11 @@ def test_a_secret_of_systemd_goes_before_the_settings(tmp_path: Path, secret: Se
     assert with_credentials(other(secret), {}) == other(secret)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
-def test_a_password_ends_before_the_end_of_its_line(tmp_path: Path, end: str) -> None:
+def test_a_password_ends_before_the_end_of_its_line(tmp_path: Path, end: str, encoding: str) -> None:
     file = tmp_path / "password"
-    file.write_bytes(f" geheim ä{end}".encode())
+    file.write_bytes(f" geheim ä{end}".encode(encoding))
     assert read_password(str(file)) == " geheim ä"
 
 
