@@ -286,7 +286,7 @@ class HomeAssistantSettings(Section, frozen=True):
 
 
 class MetricsSettings(Section, frozen=True):
-    """``[metrics]``: metrics for Prometheus at http://ADDRESS:PORT/metrics. They need the extra fer-edge[metrics]."""
+    """``[metrics]``: metrics for Prometheus at http://ADDRESS:PORT/metrics. They need a package: docs/metrics.md."""
 
     enabled: bool = False
     """Serve the metrics."""
@@ -321,7 +321,7 @@ def load_settings(file: Path | None) -> Settings:
     if file is None:
         return Settings()
     try:
-        text = read_regular(file, _LARGEST_FILE).decode()
+        text = read_regular(file, _LARGEST_FILE).decode("utf-8-sig")  # Windows may write a mark at the beginning
         if any(line.count(".") > _MAX_DOTS for line in text.splitlines()):
             raise ValueError(f"a line has more than {_MAX_DOTS} dots")  # tomllib takes 30 s for a key of 40,000 parts
         values = tomllib.loads(text)
@@ -331,9 +331,9 @@ def load_settings(file: Path | None) -> Settings:
         raise settings_error(file, "not valid TOML: its brackets are nested too deep") from error
     except ValueError as error:  # TOMLDecodeError, text that is not UTF-8, numbers of thousands of digits
         raise settings_error(file, f"not valid TOML: {error}") from error
-    reject_unknown_keys(file, values, Settings, "")
-    check_presets(file, values.get("preset"), Preset)
-    check_ignored(file, values.get("detect"), Ignore)
+    reject_unknown_keys(file, values, Settings, "", Settings)
+    check_presets(file, values.get("preset"), Preset, Settings)
+    check_ignored(file, values.get("detect"), Ignore, Settings)
     try:
         settings = msgspec.convert(values, Settings)
         if settings.mqtt.url:

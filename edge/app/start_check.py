@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edge.camera.sources import is_live
+from edge.diagnostics.package_check import install_command
 from edge.errors import BundleError, SettingsError
 from edge.model.bundle import Card, find_bundle, open_bundle
 from edge.model.registry import ModelRegistry, state_folder
@@ -40,7 +41,7 @@ def load_exporter() -> "type[PrometheusExporter]":
     try:
         from edge.monitoring.prometheus import PrometheusExporter  # noqa: PLC0415  an extra that few install
     except ImportError as error:
-        raise SettingsError(f"metrics.enabled: {error}. Install it: pip install 'fer-edge[metrics]'") from error
+        raise SettingsError(f"metrics.enabled: {error}. Install it: {install_command('prometheus-client')}") from error
     return PrometheusExporter
 
 

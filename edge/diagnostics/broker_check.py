@@ -21,10 +21,11 @@ def check_broker(python: Sequence[str], settings: MqttSettings, *, needed: bool,
     user = f"user {settings.username}" if settings.username else "a device without a user name"
     if outcome == "accepted":
         return Finding("broker", "ok", f"{address} accepts {user}, {'TLS' if settings.encrypted else 'without TLS'}")
+    secret = settings.password_file or "/etc/fer-edge/mqtt-password"
     sentence, remedy = {
         "unreachable": (f"{address} cannot be reached: {detail}", f"is it running? {_CHECK_ADDRESS}"),
         "tls": (f"{address}: TLS failed: {detail}", "check mqtt.ca_file, mqtt.host and mqtt.port"),
         "silent": (f"{address} gives no MQTT answer", f"does it need TLS (mqtt.ca_file)? {_CHECK_ADDRESS}"),
-        "refused": (f"{address} refuses {user}: {detail}", "check mqtt.username and mqtt.password_file"),
+        "refused": (f"{address} refuses {user}: {detail}", f"check mqtt.username and the password in {secret}"),
     }.get(outcome, (detail, "check mqtt.password_file and mqtt.ca_file, and who may read them"))
     return Finding("broker", "fail" if needed else "warn", sentence, remedy)

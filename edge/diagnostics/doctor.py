@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.diagnostics import system_checks
+from edge.diagnostics.access_check import check_files
 from edge.diagnostics.broker_check import check_broker
 from edge.diagnostics.device_checks import check_camera, check_detector, check_model, deployed_model
 from edge.diagnostics.edgetpu_checks import CoralPaths, check_edgetpu
@@ -60,8 +61,10 @@ def _examine_settings(settings: Settings, config: Path | None, python: tuple[str
     yield system_checks.check_secrets(with_secrets)
     user = system_checks.service_user(_SERVICE_USER)
     groups = {group.gr_name for group in grp.getgrall()}
-    yield check_packages(python, settings.camera)
+    yield check_packages(python, settings.camera, settings.metrics)
     yield system_checks.check_groups(user, system_checks.groups_of(user), groups, settings.camera)
+    if config and instance_of(config):
+        yield check_files(with_secrets, config, user)
     yield check_camera(python, with_secrets.camera, settings.detect)
     yield check_detector(python, settings.detect)
     model = deployed_model(settings, service_environ(config, os.environ))

@@ -40,6 +40,7 @@ _DISTRIBUTIONS: Final = {
     "ai_edge_litert.interpreter": "ai-edge-litert",
     "tflite_runtime.interpreter": "tflite-runtime",
     "picamera2": "picamera2",
+    "prometheus_client": "prometheus-client",
 }
 
 

@@ -11,13 +11,14 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
 
+from edge.diagnostics.access_check import may_access
 from edge.diagnostics.finding import Finding, Level
 from edge.errors import SettingsError
 from edge.settings import CameraSettings, PrivacySettings, Settings, load_settings
 from edge.system.hardware import text_of, throttling
 from edge.system.secret_files import SECRET_FILES
 from edge.system.state import SERVICE_STATE
-from edge.untrusted_file import is_folder
+from edge.untrusted_file import is_folder, is_forbidden
 
 _TESTED_PYTHONS: Final = {"3.11": "Bookworm", "3.13": "Trixie"}
 _DISK_FAIL_MB: Final = 50
@@ -84,7 +85,7 @@ def _output_of(command: Sequence[str]) -> str:
 
 
 def check_disk(state: Path, user: str) -> Finding:
-    """Whether ``user`` may write in the folder of the state, which must survive a restart, and its free space.
+    """Whether ``user`` may write in the folder of the state, which must survive a restart, and what free space it has.
 
     A folder that is not there yet is made in the nearest one that is; that of a service is made by systemd.
     """
@@ -97,6 +98,10 @@ def check_disk(state: Path, user: str) -> Finding:
     if not made_by_systemd and not _may_write(existing, pwd.getpwnam(user)):
         remedy = f"sudo install -d -o {user} {state}, or name another store.folder"
         return Finding("disk", "fail", f"{state}: {user} may not write in {existing}", remedy)
+    for file in (*state.glob("*.outbox.db*"), *state.glob("*.state.json")):
+        if not may_access(file, "-w", user):  # as when root has restored a backup
+            remedy = f"sudo chown --recursive --no-dereference {user}: {state}"
+            return Finding("disk", "fail", f"{user} may not write {file}", remedy)
     return judge_disk(state, shutil.disk_usage(existing).free // 1_000_000)
 
 
@@ -123,10 +128,11 @@ def check_config(file: Path | None, installed: Path) -> tuple[Finding, Settings 
     try:
         settings = load_settings(file)
     except SettingsError as error:
-        return Finding("config", "fail", str(error), f"sudoedit {file}"), None
+        remedy = f"sudo fer-edge doctor --config {file}" if file and is_forbidden(file) else f"sudoedit {file}"
+        return Finding("config", "fail", str(error), remedy), None
     if file is None and installed.exists():
         sentence = f"the built-in defaults were checked, not {installed}"
-        return Finding("config", "warn", sentence, f"fer-edge doctor --config {installed}"), settings
+        return Finding("config", "warn", sentence, f"sudo fer-edge doctor --config {installed}"), settings
     return Finding("config", "ok", f"{file}: valid" if file else "no file: the built-in defaults"), settings
 
 

@@ -1,7 +1,6 @@
 """Wall-clock time of a source's frames, and whether a time server has set the clock."""
 
 import ctypes
-import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ TimeOrigin = Callable[[], datetime]
 """Gives the wall-clock time, with zone, of a source's second 0, by what the clock says now."""
 
 # Made once: each library and each buffer type makes a class, which only the cyclic garbage collector would free.
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_LIBC: Final = ctypes.CDLL(None)
+_TIMESYNCD_MARK: Final = Path("/run/systemd/timesync/synchronized")
 _TIME_ERROR: Final = 5  # adjtimex(2): the clock is not synchronized
 _Timex: Final = ctypes.c_char * 208  # sizeof(struct timex) on 64-bit Linux, and more than enough on 32-bit
 
@@ -53,8 +53,9 @@ def moment(origin: TimeOrigin) -> Moment:
 
 
 def clock_synced() -> bool:
-    """Whether a time server set this device's clock, as the kernel knows it (adjtimex(2), which only reads here)."""
-    state = _LIBC.adjtimex(_Timex())
-    if state == -1 and ctypes.get_errno() == errno.EPERM:  # the service's system-call filter denies the clock calls
-        return Path("/run/systemd/timesync/synchronized").exists()
-    return bool(state not in (-1, _TIME_ERROR))
+    """Whether a time server set this device's clock, as the kernel knows it (adjtimex(2), which only reads here).
+
+    The kernel forgets it after nine hours without the time server, and some containers do not let it be asked. So the
+    mark that systemd-timesyncd makes counts too.
+    """
+    return _LIBC.adjtimex(_Timex()) not in (-1, _TIME_ERROR) or _TIMESYNCD_MARK.exists()

@@ -29,7 +29,7 @@ _SECRET_MODE: Final = 0o600
 _GROUP: Final = "fer-edge"
 
 _UNIT_PREFIX: Final = "/opt/fer-edge"  # the virtual environment in the shipped unit
-_HIDDEN: Final = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+HIDDEN_FOLDERS: Final = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 SHOWN_PROPERTIES: Final = (
     "LoadState",
     "ActiveState",
@@ -146,7 +146,7 @@ class Machine:
     def require_visible(self) -> None:
         """Raise UsageError when the service's sandbox would hide the program's own files."""
         for folder in (self.prefix, self.base_prefix):
-            if f"{folder}/".startswith(_HIDDEN):
+            if f"{folder}/".startswith(HIDDEN_FOLDERS):
                 raise UsageError(
                     f"{folder} is hidden from the service, which sees no home and no temporary folder. Make the "
                     f"virtual environment with the system's Python, in {_UNIT_PREFIX}."

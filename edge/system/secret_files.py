@@ -39,12 +39,12 @@ def credential(environ: Mapping[str, str], name: str) -> Path | None:
 
 
 def read_password(file: str) -> str:
-    """The password in a file, without the end of its line, which Windows writes as two characters.
+    """The password in a file, without what Windows adds: a second character at the end of its line, a mark before it.
 
     Raises OSError, with the file's name, when it cannot be read or is not UTF-8 text.
     """
     try:
-        return read_regular(Path(file), _LARGEST).decode().rstrip("\r\n")
+        return read_regular(Path(file), _LARGEST).decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise OSError(errno.EILSEQ, "it is not UTF-8 text", file) from error
 
@@ -58,22 +58,24 @@ def with_credentials(settings: Settings, environ: Mapping[str, str]) -> Settings
 
 
 def with_secret_files(settings: Settings, config: Path | None) -> Settings:
-    """The settings with the secrets that lie beside the settings file, unless they name others.
+    """The settings with the secrets that lie beside the settings file. They go before those that the settings name.
 
-    An empty file is no secret, as for the service.
+    An empty file is no secret, as for the service. One that this user may not read is taken where the settings name
+    none, so that the user is told so when it is needed.
     """
     for secret in SECRET_FILES:
+        named = getattr(getattr(settings, secret.table), secret.key)
         beside = config.parent / secret.name if config else None
-        if beside and _holds_something(beside) and not getattr(getattr(settings, secret.table), secret.key):
+        if beside and _holds_something(beside, if_unreadable=not named):
             settings = _with_file(settings, secret, beside)
     return settings
 
 
-def _holds_something(file: Path) -> bool:
+def _holds_something(file: Path, *, if_unreadable: bool) -> bool:
     try:
         return bool(read_regular(file, _LARGEST).strip())
     except PermissionError:
-        return True  # who may not read it is to be told so, when it is needed
+        return if_unreadable
     except OSError:
         return False
 

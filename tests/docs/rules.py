@@ -13,7 +13,7 @@ from typing import Literal
 PROGRAMS = ("fer-edge", "fer-train", "fer-export")
 """Ours: whatever rule holds, their parsers must take the command."""
 
-_PACKAGES = "git|make|mosquitto|mosquitto-clients|python3-picamera2|python3-venv"
+_PACKAGES = "git|make|mosquitto|mosquitto-clients|python3-picamera2|python3-prometheus-client|python3-venv"
 _ROOT = "needs root and a device that is set up"
 
 

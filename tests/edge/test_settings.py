@@ -58,7 +58,12 @@ def test_a_file_changes_the_keys_that_it_has(tmp_path: Path) -> None:
         ),
         ('[[preset]]\nname = "smile"\nexpresion = "happy"\n', r"unknown key preset\[0\]\.expresion; did you mean"),
         ('[[preset]]\nname = "Smile!"\nexpression = "happy"\n', r"preset\[0\]\.name"),
-        ('[preset]\nname = "smile"\nexpression = "happy"\n', "preset"),
+        ('[preset]\nname = "smile"\nexpression = "happy"\n', r"\[preset\]: write \[\[preset\]\], with two brackets"),
+        ("[detect.ignore]\nleft = 0\n", r"\[detect\.ignore\]: write \[\[detect\.ignore\]\], with two brackets"),
+        ("[mqtt]\npassword_file = 1234\n", r": mqtt\.password_file takes text in quotation marks$"),
+        ("[[preset]]\nname = 1\n", r": preset\[0\]\.name takes text in quotation marks$"),
+        ('source = "demo"\n', r"unknown key source; it belongs below \[camera\]$"),
+        ('username = "kiosk"\n', r"unknown key username; it belongs below \[camera\] or \[mqtt\]$"),
         ('[[preset]]\nname = "a"\nexpression = "sad"\n' * 2, "two presets have the name 'a'"),
         ('[mqtt]\ndevice = "front door"\n', r"Expected a name without spaces, .*/, \+ and # - at `mqtt\.device`"),
         ('[mqtt]\ndevice = "a\\u0000b"\n', r"control characters.*mqtt\.device"),
@@ -141,12 +146,22 @@ def test_a_wrong_text_is_not_repeated(tmp_path: Path) -> None:
         ("[store]\npath = 1\n", "unknown key store.path; known here: folder, events"),
         ("[camera]\ndevice = 1\n", "unknown key camera.device; known here: source, username"),
         ("[camera]\nsise = 1\n", "unknown key camera.sise; did you mean camera.size?"),
+        (
+            "[events]\nexpression = 1\n",
+            "did you mean events.hysteresis? ([[preset]] has a key of this name)",
+        ),
+        ("[camera]\nmin_face = 1\n", " ([detect] has a key of this name)"),
     ],
 )
 def test_the_table_of_an_unknown_key_makes_no_key_more_like_it(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(SettingsError) as raised:
         load(tmp_path, text)
     assert words in str(raised.value)
+
+
+def test_a_file_from_windows_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_bytes(b'\xef\xbb\xbf[mqtt]\r\nhost = "broker.local"\r\n')
+    assert load_settings(tmp_path / "config.toml").mqtt.host == "broker.local"
 
 
 def test_ignored_parts_are_read_in_order(tmp_path: Path) -> None:

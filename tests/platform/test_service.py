@@ -110,7 +110,8 @@ def test_the_sandbox_denies_what_the_service_does_not_need(installed: Container)
     assert groups <= {str(group) for group in inside["groups"]}
     assert inside["user"] != 0
     assert inside["packet_socket"] == "EAFNOSUPPORT"
-    assert inside["mount"] == "EPERM"
+    assert inside["mount"] == inside["set_clock"] == "EPERM"
+    assert inside["ask_clock"] == "done"
     assert inside["capabilities"] == ["0000000000000000"]
     assert inside["no_new_privileges"]
     assert inside["callback"] == "done"  # TFLite's delegates need one, in spite of MemoryDenyWriteExecute=
@@ -149,6 +150,26 @@ def test_the_password_comes_as_a_credential_and_may_be_absent(installed: Contain
     installed.write("etc/fer-edge/config.toml", CONFIG)
     (installed.root / "etc/mosquitto/conf.d/locked.conf").unlink()
     installed.run("systemctl", "restart", "mosquitto")
+
+
+@pytest.mark.parametrize(
+    ("ca_file", "words"),
+    [
+        ("/home/pi/ca.pem", "mqtt.ca_file: /home/pi/ca.pem is hidden from the service"),
+        ("ca.pem", "mqtt: ca.pem cannot be used: No such file or directory"),
+        ("/etc/fer-edge/ca.pem", "mqtt.ca_file: fer-edge may not read /etc/fer-edge/ca.pem"),
+    ],
+)
+def test_the_doctor_names_what_root_can_read_and_the_service_cannot(
+    installed: Container, ca_file: str, words: str
+) -> None:
+    installed.write("home/pi/ca.pem", "")
+    installed.run("install", "-m", "600", "/home/pi/ca.pem", "/etc/fer-edge/ca.pem")
+    installed.write("etc/fer-edge/config.toml", f'{CONFIG}ca_file = "{ca_file}"\n')
+    doctor = ("/opt/fer-edge/bin/fer-edge", "doctor", "--config", "/etc/fer-edge/config.toml")
+    told = installed.run("env", "-C", "/home/pi", *doctor, check=False)
+    installed.write("etc/fer-edge/config.toml", CONFIG)
+    assert words in told
 
 
 def test_an_upgrade_keeps_the_settings_and_names_a_key_that_is_gone(installed: Container) -> None:

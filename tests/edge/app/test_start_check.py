@@ -1,4 +1,6 @@
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,6 +8,7 @@ import msgspec
 import pytest
 
 from edge.app.start_check import check_start
+from edge.diagnostics.package_check import install_command
 from edge.errors import FerEdgeError
 from edge.model.bundle import open_bundle
 from edge.model.registry import ModelRegistry, state_folder
@@ -31,6 +34,15 @@ def fails(settings: Settings, **environ: str) -> str:
     except FerEdgeError as error:
         return str(error)
     return ""
+
+
+def test_metrics_without_their_package_say_what_installs_it(tmp_path: Path) -> None:
+    (tmp_path / "prometheus_client.py").write_text("raise ImportError('no such package')")
+    code = "from edge.app.start_check import load_exporter; load_exporter()"
+    environ = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    command = install_command("prometheus-client")
+    assert f"SettingsError: metrics.enabled: no such package. Install it: {command}" in done.stderr
 
 
 @pytest.fixture

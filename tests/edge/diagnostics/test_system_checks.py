@@ -1,7 +1,10 @@
 """Checks of system, board, settings and groups; what a Raspberry Pi reports is in files given as arguments."""
 
+import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -119,6 +122,24 @@ def test_config(tmp_path: Path) -> None:
     assert level_of(found) == "fail"
     assert "did you mean camera.source?" in found.sentence
     assert settings is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_settings_that_this_user_may_not_read_are_checked_with_sudo() -> None:
+    with tempfile.TemporaryDirectory() as name, rights_of_nobody():
+        found, _ = check_config(Path(name, "config.toml"), Path(name, "none"))
+    assert found.sentence.endswith("cannot be read: Permission denied")
+    assert found.remedy == f"sudo fer-edge doctor --config {name}/config.toml"
+
+
+@contextmanager
+def rights_of_nobody() -> Iterator[None]:
+    """Let root have the rights of nobody meanwhile."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_checking_the_defaults_beside_an_installed_config_is_a_warning(tmp_path: Path) -> None:

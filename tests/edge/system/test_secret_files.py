@@ -1,5 +1,7 @@
 """Every secret is found beside the settings file, and where systemd hands it over."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -9,6 +11,7 @@ from edge.camera.address import stream_address
 from edge.errors import SettingsError, SourceError
 from edge.mqtt.connection import new_client
 from edge.settings import CameraSettings, MqttSettings, Section, Settings
+from edge.system.owner_rights import rights_of_owner
 from edge.system.secret_files import SECRET_FILES, SecretFile, read_password, with_credentials, with_secret_files
 from tests.conftest import ROOT
 
@@ -23,15 +26,28 @@ def other(secret: SecretFile) -> Settings:
 
 
 @pytest.mark.parametrize("secret", SECRET_FILES)
-def test_a_secret_beside_the_settings_counts_unless_they_name_another(tmp_path: Path, secret: SecretFile) -> None:
+def test_a_secret_beside_the_settings_counts_as_for_the_service(tmp_path: Path, secret: SecretFile) -> None:
     config, file = tmp_path / "config.toml", tmp_path / secret.name
     assert with_secret_files(Settings(), config) == Settings()
     assert with_secret_files(Settings(), None) == Settings()
     file.write_text("\n")
     assert with_secret_files(Settings(), config) == Settings(), "the file that service install makes is empty"
+    assert value(with_secret_files(other(secret), config), secret) == "other"
     file.write_text("SECRET\n")
     assert value(with_secret_files(Settings(), config), secret) == str(file)
-    assert value(with_secret_files(other(secret), config), secret) == "other"
+    assert value(with_secret_files(other(secret), config), secret) == str(file)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("secret", SECRET_FILES)
+def test_a_secret_that_this_user_may_not_read_counts_only_where_the_settings_name_none(secret: SecretFile) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        config, file = Path(name, "config.toml"), Path(name, secret.name)
+        os.chown(name, 65534, 65534)
+        file.touch(0o600)
+        with rights_of_owner(config.parent):
+            assert value(with_secret_files(Settings(), config), secret) == str(file), "its user is to be told"
+            assert value(with_secret_files(other(secret), config), secret) == "other"
 
 
 @pytest.mark.parametrize("secret", SECRET_FILES)
@@ -44,10 +60,11 @@ def test_a_secret_of_systemd_goes_before_the_settings(tmp_path: Path, secret: Se
     assert with_credentials(other(secret), {}) == other(secret)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
-def test_a_password_ends_before_the_end_of_its_line(tmp_path: Path, end: str) -> None:
+def test_a_password_ends_before_the_end_of_its_line(tmp_path: Path, end: str, encoding: str) -> None:
     file = tmp_path / "password"
-    file.write_bytes(f" geheim ä{end}".encode())
+    file.write_bytes(f" geheim ä{end}".encode(encoding))
     assert read_password(str(file)) == " geheim ä"
 
 

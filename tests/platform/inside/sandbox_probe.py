@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import socket
+import time
 from collections.abc import Callable
 
 FILES = (
@@ -29,6 +30,11 @@ def mount() -> None:
         raise OSError(ctypes.get_errno(), "mount")
 
 
+def ask_clock() -> None:
+    if ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(256)) == -1:
+        raise OSError(ctypes.get_errno(), "adjtimex")
+
+
 def call_back() -> None:
     ctypes.CFUNCTYPE(None)(lambda: None)()
 
@@ -43,6 +49,8 @@ outcomes = {
     "groups": sorted(os.getgroups()),
     "packet_socket": attempt(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)),
     "mount": attempt(mount),
+    "ask_clock": attempt(ask_clock),
+    "set_clock": attempt(lambda: time.clock_settime(time.CLOCK_REALTIME, time.time())),
     "callback": attempt(call_back),
     "no_new_privileges": "NoNewPrivs:\t1" in process,
     "capabilities": [line.split()[1] for line in process.splitlines() if line.startswith("CapBnd")],
