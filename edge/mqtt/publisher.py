@@ -22,7 +22,7 @@ from edge.mqtt.figures import DeliveryFigures
 from edge.mqtt.live_events import LiveEvents
 from edge.mqtt.messages import Aggregate, FaultState, Reply, Statistics
 from edge.mqtt.outbox import Outbox
-from edge.mqtt.refusals import RefusedEvents
+from edge.mqtt.refusals import Refusals, RefusedEvents, RefusedTopics
 from edge.mqtt.retained import Announcement, RetainedTopics
 from edge.mqtt.sender import CommandHandler, EventDelivery, MessageSender, Topics
 from edge.mqtt.topics import base_topic, client_id
@@ -75,15 +75,15 @@ class MqttPublisher:
             replies=self._topic("reply"),
             commands=self._topic("command/"),
         )
-        self._refused = RefusedEvents(
-            topics.events, self.faults, Backoff(min(_FIRST_REFUSAL_WAIT, longest_wait), longest_wait)
-        )
+        first_wait = min(_FIRST_REFUSAL_WAIT, longest_wait)
+        self._refused = RefusedEvents(topics.events, self.faults, Backoff(first_wait, longest_wait))
+        refusals = Refusals(self._refused, RefusedTopics(Backoff(first_wait, longest_wait)))
         self._committer = Committer(outbox, self._committed)
         delivery = EventDelivery(
             (lambda payload: payload) if aggregate_only else self._delay.stamp, self._live_events, self._acknowledged
         )
         self._sender = MessageSender(
-            topics, outbox, self._retained, self._refused, delivery=delivery, handle_command=self._command_received
+            topics, outbox, self._retained, refusals, delivery=delivery, handle_command=self._command_received
         )
         self._connection = BrokerConnection(
             settings,
