@@ -176,7 +176,8 @@ class MqttPublisher:
         self.faults.close()  # a device that is offline has no other fault than the one that ended it
         self._set("availability", b"offline")
         _wait_while(lambda: self._connection.up and self._sender.busy, deadline)
-        self._connection.stop()
+        # A broker that has not taken ``offline`` yet must not take the connection for ended in order.
+        self._connection.stop(in_order=not self._sender.busy)
         # The connection may be in a name look-up, the committer in a write: nothing interrupts these.
         self._committer.close(max(0.1, deadline - time.monotonic()))
         self._connection.join(max(0.1, deadline - time.monotonic()))
