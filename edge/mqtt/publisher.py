@@ -66,6 +66,7 @@ class MqttPublisher:
             self._live_events = LiveEvents(self._topic("homeassistant/event"), homeassistant.event_max_age)
         self._faces = FacesInView()
         self._handle_command: CommandHandler = lambda *_: None
+        self._disk_works: Callable[[], object] = lambda: None
         self._retained = RetainedTopics(self._topic("availability"))
         self._retained.announce(announcements)  # before all else: a reader then knows what the other topics are
         self.faults = FaultBoard(self._publish_fault)
@@ -95,10 +96,16 @@ class MqttPublisher:
         )
         self._publish_first()
 
-    def start(self, handle_command: CommandHandler | None = None) -> None:
-        """Begin to connect; ``handle_command`` is called with commands, in the connection's thread."""
-        if handle_command:
-            self._handle_command = handle_command
+    def start(
+        self, handle_command: CommandHandler | None = None, disk_works: Callable[[], object] | None = None
+    ) -> None:
+        """Begin to connect.
+
+        ``handle_command`` is called with commands, in the connection's thread. ``disk_works`` is called now, and again
+        and again in the thread that commits, at least each minute, while the disk takes events.
+        """
+        self._handle_command = handle_command or self._handle_command
+        self._disk_works = disk_works or self._disk_works
         self._committed()
         self._committer.start()
         self._connection.start()
@@ -196,6 +203,8 @@ class MqttPublisher:
         disk = self._outbox.disk
         self.faults.set("outbox", fault_of(StoreError(disk.error), now()) if disk.error else None)
         self.faults.set("loss", fault_of(StoreError(disk.damage), now()) if disk.damage else None)
+        if not disk.error:
+            self._disk_works()
         self._connection.wake()
 
     def _command_received(self, name: str, payload: bytes, retained: bool) -> None:

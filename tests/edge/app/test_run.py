@@ -159,6 +159,24 @@ def test_a_model_with_other_labels_says_its_own_everywhere(tmp_path: Path, still
             jsonschema.validate(message, schema)
 
 
+def test_a_pause_that_a_read_only_disk_refused_is_stored_once_it_can_be(
+    tmp_path: Path, broker: Broker, small_disk: Path
+) -> None:
+    settings = f"[mqtt]\nport = {broker.port}\ndevice = 'kiosk'\n[store]\nfolder = '{small_disk}'\n"
+    (tmp_path / "my.toml").write_text(settings)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with Mjpeg(noisy_pictures) as camera, listening(broker.port) as listener:
+        process = start(tmp_path, "--source", camera.url, "--events", "mqtt", "--config", "my.toml")
+        wait_until(lambda: listener.last("availability") == "online", 60)
+        listener.send("command/pause", '{"on":true}')
+        wait_until(lambda: "cannot be stored yet" in (listener.last("reply") or ""), 10)
+        subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+        file = small_disk / "fer-edge-kiosk.state.json"
+        wait_until(lambda: file.exists() and json.loads(file.read_text())["paused"], 60)
+        process.kill()
+        process.communicate()
+
+
 def test_verify_answers_while_a_video_bounds_the_memory(tmp_path: Path, still_clip: Path, broker: Broker) -> None:
     """It ended the thread of MQTT, and with that the delivery of events."""
     frames = cv2.VideoCapture(str(still_clip))
