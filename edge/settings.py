@@ -46,9 +46,9 @@ class CameraSettings(Section, frozen=True):
     """``[camera]``: the source of the pictures."""
 
     source: FileName = "/dev/video0"
-    """`demo`, a video file, a folder of pictures, or a V4L2 device (`/dev/video0`). Or a Raspberry Pi camera
-    (`picamera2`, `picamera2:1`), or the address of a stream (`http://`, `https://`, `rtsp://`, `rtsps://`, `rtmp://`,
-    `tcp://`, `udp://`)."""
+    """`demo`, a video file, a folder of pictures, or a V4L2 device (`/dev/video0`, or a link to it such as
+    `/dev/v4l/by-id/NAME`). Or a Raspberry Pi camera (`picamera2`, `picamera2:1`), or the address of a stream
+    (`http://`, `https://`, `rtsp://`, `rtsps://`, `rtmp://`, `tcp://`, `udp://`)."""
     username: UserName = ""
     """User name for a stream; empty: no user name and no password, or those in the address."""
     password_file: FileName = ""

@@ -160,5 +160,5 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
     session.report_damaged_state()
     if not pausable:
         publisher.set_paused(None)
-    publisher.start(command_processor.receive)
+    publisher.start(command_processor.receive, command_processor.disk_works)
     return session

@@ -68,7 +68,6 @@ def _run(arguments: Namespace, service: Service, open_model: OpenModel) -> int:
     session = open_broker_session(settings, arguments.config, service) if arguments.events == "mqtt" else None
     if session:
         service.before_forced_exit(partial(session.close, _FORCED_EXIT_SECONDS))
-    seconds = STOP_SECONDS if service.managed else _DELIVERY_SECONDS
     try:
         _observe(arguments, settings, service, session, open_model)
     except FerEdgeError as error:
@@ -76,6 +75,8 @@ def _run(arguments: Namespace, service: Service, open_model: OpenModel) -> int:
             session.publisher.faults.set("service", fault_of(error, now()))
         raise
     finally:
+        # Who asks for a stop wants it soon; after three seconds a camera that hangs would be blamed.
+        seconds = STOP_SECONDS if service.managed or service.stopping.is_set() else _DELIVERY_SECONDS
         undelivered = session.close(seconds) if session else 0
     if undelivered:
         message = (

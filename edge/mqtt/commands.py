@@ -72,12 +72,14 @@ class StoredPause:
         self._lock = threading.Lock()
         self._openings = openings
         self._put_off = False
+        self._refused: bool | None = None  # what the disk did not take
 
     def store(self, paused: bool, now: float) -> bool:
         """Store it, or put that off. Returns False when it should be on the disk now and is not."""
         with self._lock:
+            self._refused = None
             self._put_off = not paused and not self._openings.allows(now)
-            return self._put_off or self._state_store.update(paused=paused)
+            return self._put_off or self._store(paused)
 
     def store_opening(self, now: float, *, in_any_case: bool = False) -> None:
         """Store that the camera is open, if that was put off and is due."""
@@ -86,7 +88,22 @@ class StoredPause:
         with self._lock:
             if self._put_off and (in_any_case or self._openings.allows(now)):
                 self._put_off = False
-                self._state_store.update(paused=False)
+                self._store(False)
+
+    def store_again(self) -> None:
+        """Store what the disk did not take before. Does not wait for another thread that is doing so."""
+        if self._refused is None:
+            return
+        with self._lock:
+            if self._refused is not None:
+                self._store(self._refused)
+
+    def _store(self, paused: bool) -> bool:
+        self._refused = None
+        stored = self._state_store.update(paused=paused)
+        if not stored:
+            self._refused = paused
+        return stored
 
 
 class InvalidCommand(Exception):  # noqa: N818  the name says what it is
@@ -174,8 +191,13 @@ class CommandProcessor:
         self._answer_pauses(paused=True)
 
     def close(self) -> None:
-        """Store what was put off: the process ends."""
+        """Store what was put off or refused: the process ends."""
         self._stored.store_opening(self._clock(), in_any_case=True)
+        self._stored.store_again()
+
+    def disk_works(self) -> None:
+        """Store what the disk did not take before. For any thread but the frame loop's, because a disk may hang."""
+        self._stored.store_again()
 
     def continue_verification(self, classifier: Classifier) -> None:
         """Do the next step of a verification that was asked for, with the classifier of the frame loop."""
@@ -242,7 +264,10 @@ class CommandProcessor:
                 self._refuse("pause", command.id, "failed", "a later command says otherwise")
             elif not stored:
                 self._refuse(
-                    "pause", command.id, "failed", "done, but it cannot be stored: a restart will not know of it"
+                    "pause",
+                    command.id,
+                    "failed",
+                    "done, but it cannot be stored yet: a restart now would not know of it",
                 )
             else:
                 self._reply(Reply(command="pause", id=command.id, ok=True, result={"paused": paused}))

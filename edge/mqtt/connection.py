@@ -133,6 +133,7 @@ class BrokerConnection(threading.Thread):
         self._backoff = backoff
         self._waker: socket.socket | None = None
         self._stopping = threading.Event()
+        self._in_order = True
         self._client: BoundedClient | None = None
         self._accepted: float | None = None
         self._refused = self._blamed = self._message_came = False
@@ -150,8 +151,12 @@ class BrokerConnection(threading.Thread):
             with contextlib.suppress(OSError):  # it is awake already, or has ended
                 waker.send(b"\0")
 
-    def stop(self) -> None:
-        """Disconnect in order, and end. For any thread; does not wait."""
+    def stop(self, *, in_order: bool = True) -> None:
+        """End the connection, and this thread. For any thread; does not wait.
+
+        Without ``in_order`` it ends as if it broke: then the broker publishes the will, which it else throws away.
+        """
+        self._in_order = in_order
         self._stopping.set()
         self.wake()
 
@@ -204,8 +209,11 @@ class BrokerConnection(threading.Thread):
             if self._accepted is None and time.monotonic() > deadline:
                 self._log_once(f"{self._address} gives no MQTT answer. Events are kept; trying again.")
                 break
-        client.disconnect()
-        client.loop_misc()
+        if self._in_order:
+            client.disconnect()
+            client.loop_misc()
+        elif open_socket := client.socket():
+            open_socket.close()
 
     def _serve(self, client: BoundedClient, woken: socket.socket) -> bool:
         """Wait for something to do, and do it; returns whether the connection is still open."""

@@ -22,7 +22,7 @@ from edge.mqtt.figures import DeliveryFigures
 from edge.mqtt.live_events import LiveEvents
 from edge.mqtt.messages import Aggregate, FaultState, Reply, Statistics
 from edge.mqtt.outbox import Outbox
-from edge.mqtt.refusals import RefusedEvents
+from edge.mqtt.refusals import Refusals, RefusedEvents, RefusedTopics
 from edge.mqtt.retained import Announcement, RetainedTopics
 from edge.mqtt.sender import CommandHandler, EventDelivery, MessageSender, Topics
 from edge.mqtt.topics import base_topic, client_id
@@ -66,6 +66,7 @@ class MqttPublisher:
             self._live_events = LiveEvents(self._topic("homeassistant/event"), homeassistant.event_max_age)
         self._faces = FacesInView()
         self._handle_command: CommandHandler = lambda *_: None
+        self._disk_works: Callable[[], object] = lambda: None
         self._retained = RetainedTopics(self._topic("availability"))
         self._retained.announce(announcements)  # before all else: a reader then knows what the other topics are
         self.faults = FaultBoard(self._publish_fault)
@@ -75,15 +76,15 @@ class MqttPublisher:
             replies=self._topic("reply"),
             commands=self._topic("command/"),
         )
-        self._refused = RefusedEvents(
-            topics.events, self.faults, Backoff(min(_FIRST_REFUSAL_WAIT, longest_wait), longest_wait)
-        )
+        first_wait = min(_FIRST_REFUSAL_WAIT, longest_wait)
+        self._refused = RefusedEvents(topics.events, self.faults, Backoff(first_wait, longest_wait))
+        refusals = Refusals(self._refused, RefusedTopics(Backoff(first_wait, longest_wait)))
         self._committer = Committer(outbox, self._committed)
         delivery = EventDelivery(
             (lambda payload: payload) if aggregate_only else self._delay.stamp, self._live_events, self._acknowledged
         )
         self._sender = MessageSender(
-            topics, outbox, self._retained, self._refused, delivery=delivery, handle_command=self._command_received
+            topics, outbox, self._retained, refusals, delivery=delivery, handle_command=self._command_received
         )
         self._connection = BrokerConnection(
             settings,
@@ -95,10 +96,16 @@ class MqttPublisher:
         )
         self._publish_first()
 
-    def start(self, handle_command: CommandHandler | None = None) -> None:
-        """Begin to connect; ``handle_command`` is called with commands, in the connection's thread."""
-        if handle_command:
-            self._handle_command = handle_command
+    def start(
+        self, handle_command: CommandHandler | None = None, disk_works: Callable[[], object] | None = None
+    ) -> None:
+        """Begin to connect.
+
+        ``handle_command`` is called with commands, in the connection's thread. ``disk_works`` is called now, and again
+        and again in the thread that commits, at least each minute, while the disk takes events.
+        """
+        self._handle_command = handle_command or self._handle_command
+        self._disk_works = disk_works or self._disk_works
         self._committed()
         self._committer.start()
         self._connection.start()
@@ -176,7 +183,8 @@ class MqttPublisher:
         self.faults.close()  # a device that is offline has no other fault than the one that ended it
         self._set("availability", b"offline")
         _wait_while(lambda: self._connection.up and self._sender.busy, deadline)
-        self._connection.stop()
+        # A broker that has not taken ``offline`` yet must not take the connection for ended in order.
+        self._connection.stop(in_order=not self._sender.busy)
         # The connection may be in a name look-up, the committer in a write: nothing interrupts these.
         self._committer.close(max(0.1, deadline - time.monotonic()))
         self._connection.join(max(0.1, deadline - time.monotonic()))
@@ -195,6 +203,8 @@ class MqttPublisher:
         disk = self._outbox.disk
         self.faults.set("outbox", fault_of(StoreError(disk.error), now()) if disk.error else None)
         self.faults.set("loss", fault_of(StoreError(disk.damage), now()) if disk.damage else None)
+        if not disk.error:
+            self._disk_works()
         self._connection.wake()
 
     def _command_received(self, name: str, payload: bytes, retained: bool) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from edge.errors import DeliveryError
@@ -64,13 +65,46 @@ class RefusedEvents:
 
 
 class RefusedTopics:
-    """Logs each topic that the broker refuses, once."""
+    """Logs each topic that the broker refuses, once, and says when to try again those that it may permit later.
 
-    def __init__(self) -> None:
-        self._topics: set[str] = set()
+    Times are monotonic, in seconds.
+    """
+
+    def __init__(self, backoff: Backoff) -> None:
+        self.resume_at: float | None = None
+        """When to send the postponed topics again; None while there are none."""
+        self._backoff = backoff
+        self._logged: set[str] = set()
+        self._postponed: list[str] = []
 
     def add(self, topic: str, reason: str) -> None:
         """The broker will not take what is published on this topic."""
-        if topic not in self._topics:
-            self._topics.add(topic)
+        if topic not in self._logged:
+            self._logged.add(topic)
             _log.warning("the MQTT broker refuses %s: %s", topic, reason)
+
+    def postpone(self, topic: str, at: float) -> None:
+        """Try this topic again some time after ``at``: a broker changes permissions without ending connections."""
+        self._postponed.append(topic)
+        if self.resume_at is None:
+            self.resume_at = at + self._backoff.next()
+
+    def due(self, at: float) -> list[str]:
+        """The topics to try again now, in the order in which they were refused."""
+        if self.resume_at is None or at < self.resume_at:
+            return []
+        topics, self._postponed, self.resume_at = self._postponed, [], None
+        return topics
+
+    def start_over(self) -> None:
+        """On a new connection: every topic is sent anyway."""
+        self._postponed, self.resume_at = [], None
+        self._backoff.reset()
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """What the broker refuses, and when to try it again: events, and retained topics."""
+
+    events: RefusedEvents
+    topics: RefusedTopics

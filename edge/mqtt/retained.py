@@ -85,7 +85,7 @@ class RetainedTopics:
             announcement.done()
 
     def given_up(self, topic: str) -> None:
-        """What was taken of this topic was refused or not sent; it is sent again on the next connection."""
+        """What was taken of this topic was refused or not sent; only give_back or a new connection sends it again."""
         with self._lock:
             self._in_flight.discard(topic)
 

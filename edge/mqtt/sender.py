@@ -14,7 +14,7 @@ from edge.mqtt.live_events import LiveEvents
 from edge.mqtt.messages import Reply, Statistics
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.poison import PoisonMessageDetector
-from edge.mqtt.refusals import RefusedEvents, RefusedTopics
+from edge.mqtt.refusals import Refusals
 from edge.mqtt.retained import RetainedTopics
 
 _log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class MessageSender:
         topics: Topics,
         outbox: Outbox,
         retained: RetainedTopics,
-        refused: RefusedEvents,
+        refusals: Refusals,
         *,
         delivery: EventDelivery,
         handle_command: CommandHandler,
@@ -87,10 +87,10 @@ class MessageSender:
         self._topics = topics
         self._outbox = outbox
         self._retained = retained
-        self._refused = refused
+        self._refused = refusals.events
         self._delivery = delivery
         self._handle_command = handle_command
-        self._refused_topics = RefusedTopics()
+        self._refused_topics = refusals.topics
         self._poison = PoisonMessageDetector()
         self._limits = Limits()
         self._in_flight: dict[int, _InFlight] = {}
@@ -114,6 +114,7 @@ class MessageSender:
         """Start over: send every retained topic as it is now, and try events again that were refused."""
         self._limits = limits
         self._refused.keep(self._poison.is_held)  # the others are tried again
+        self._refused_topics.start_over()
         self._retained.start_over()
 
     def lost(self, *, blamed: bool) -> None:
@@ -137,6 +138,8 @@ class MessageSender:
                 self._outbox.give_back(key)
             else:
                 self._retained.give_back(key)
+        for topic in self._refused_topics.due(at):
+            self._retained.give_back(topic)
         if self._refused and not self._outbox.figures.waiting:  # they were dropped
             self._refused.clear()
         if any(at - message.at > _ANSWER_SECONDS for message in self._in_flight.values()):
@@ -149,7 +152,7 @@ class MessageSender:
         self._send_live_events(connection)
         if at >= self._refused.resume_at:
             self._send_events(connection, at)
-        due = (self._retained.resend_at, self._refused.resume_at)
+        due = (self._retained.resend_at, self._refused.resume_at, self._refused_topics.resume_at)
         return min((then - at for then in due if then and then > at), default=1.0)
 
     def answered(self, mid: int, refusal: str, *, everything: bool) -> None:
@@ -164,6 +167,7 @@ class MessageSender:
         if refusal:
             self._retained.given_up(message.topic)
             self._refused_topics.add(message.topic, refusal)
+            self._refused_topics.postpone(message.topic, time.monotonic())
         else:
             self._retained.accepted(message.topic)
 

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -71,9 +72,17 @@ class StateStore:
         """Why the stored state cannot be trusted, and what to do; empty when it can."""
         self.state = self._load()
         self._failed = bool(self.damage)
+        self._lock = threading.Lock()
 
     def update(self, **changes: bool | str) -> bool:
-        """Change fields of the state, and write the file if needed. Returns whether they are on the disk."""
+        """Change fields of the state, and write the file if needed. Returns whether they are on the disk.
+
+        For any thread.
+        """
+        with self._lock:
+            return self._update(changes)
+
+    def _update(self, changes: Mapping[str, bool | str]) -> bool:
         changed = msgspec.structs.replace(self.state, **changes)
         if changed == self.state and not self._failed:
             return True

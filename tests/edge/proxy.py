@@ -58,6 +58,7 @@ class Proxy:
     def __init__(self, target: int, version: int = 5) -> None:
         self.record = Record()
         self.connections = 0
+        self.refused = 0  # messages of any topic
         self._target = target
         self._version = version
         self._open = True
@@ -161,9 +162,10 @@ class Proxy:
             in_flight[number] = json.loads(body[at:])["id"]
             self.record.published.append(in_flight[number])
         elif not from_device and kind == _PUBACK:
+            refused = len(body) > 2 and body[2] >= 0x80
+            self.refused += refused
             event = in_flight.pop(int.from_bytes(body[:2], "big"), None)
             if event:
-                refused = len(body) > 2 and body[2] >= 0x80
                 (self.record.refused if refused else self.record.acknowledged).append(event)
 
 

@@ -12,7 +12,7 @@ import cv2
 import jsonschema
 import pytest
 
-from tests.conftest import ROOT, Broker, wait_until
+from tests.conftest import ROOT, Broker, free_port, wait_until
 from tests.edge.listener import listening
 from tests.edge.mjpeg import Mjpeg, noisy_pictures
 from tests.edge.model.bundles import AFFECTNET, relabelled_bundle
@@ -60,6 +60,17 @@ def test_ctrl_c_and_a_stop_write_the_sheet_and_the_summary(tmp_path: Path, numbe
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == code
     assert_shown(tmp_path, stderr)
+
+
+def test_a_stop_by_hand_while_the_broker_is_away_blames_no_camera(tmp_path: Path) -> None:
+    (tmp_path / "my.toml").write_text(f"[mqtt]\nport = {free_port()}\n[store]\nfolder = '{tmp_path}/state'\n")
+    process = start(tmp_path, "--source", "demo", "--realtime", "--events", "mqtt", "--config", "my.toml")
+    wait_until(lambda: is_observing(tmp_path), 60)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "camera does not return" not in stderr
+    assert "2 events were not acknowledged" in stderr
 
 
 def test_the_end_of_a_stream_writes_the_sheet_and_the_summary_before_its_error(tmp_path: Path) -> None:
@@ -146,6 +157,24 @@ def test_a_model_with_other_labels_says_its_own_everywhere(tmp_path: Path, still
         schema = json.loads((ROOT / "docs" / f"{name}.schema.json").read_text())
         for message in listener.json(name):
             jsonschema.validate(message, schema)
+
+
+def test_a_pause_that_a_read_only_disk_refused_is_stored_once_it_can_be(
+    tmp_path: Path, broker: Broker, small_disk: Path
+) -> None:
+    settings = f"[mqtt]\nport = {broker.port}\ndevice = 'kiosk'\n[store]\nfolder = '{small_disk}'\n"
+    (tmp_path / "my.toml").write_text(settings)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with Mjpeg(noisy_pictures) as camera, listening(broker.port) as listener:
+        process = start(tmp_path, "--source", camera.url, "--events", "mqtt", "--config", "my.toml")
+        wait_until(lambda: listener.last("availability") == "online", 60)
+        listener.send("command/pause", '{"on":true}')
+        wait_until(lambda: "cannot be stored yet" in (listener.last("reply") or ""), 10)
+        subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+        file = small_disk / "fer-edge-kiosk.state.json"
+        wait_until(lambda: file.exists() and json.loads(file.read_text())["paused"], 60)
+        process.kill()
+        process.communicate()
 
 
 def test_verify_answers_while_a_video_bounds_the_memory(tmp_path: Path, still_clip: Path, broker: Broker) -> None:

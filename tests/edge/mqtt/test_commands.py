@@ -277,7 +277,23 @@ def test_a_pause_that_cannot_be_stored_is_done_and_reported(desk: CommandDesk, t
     desk.send("pause", b'{"on":true}')
     desk.command_processor.camera_is_closed()
     assert desk.command_processor.paused
-    assert (desk.replies[0].error, "a restart will not know" in str(desk.replies[0].sentence)) == ("failed", True)
+    assert (desk.replies[0].error, "cannot be stored yet" in str(desk.replies[0].sentence)) == ("failed", True)
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+@pytest.mark.parametrize("paused", [False, True])
+def test_what_could_not_be_stored_is_stored_once_the_disk_works(
+    desk: CommandDesk, tmp_path: Path, *, paused: bool, at_the_end: bool
+) -> None:
+    desk.send("pause", b'{"on":false}' if paused else b'{"on":true}')
+    blocked = tmp_path / "kiosk.state.new"
+    blocked.mkdir()
+    desk.send("pause", b'{"on":true}' if paused else b'{"on":false}')
+    desk.command_processor.disk_works()
+    assert StateStore(tmp_path, "kiosk").state.paused != paused
+    blocked.rmdir()
+    (desk.command_processor.close if at_the_end else desk.command_processor.disk_works)()
+    assert StateStore(tmp_path, "kiosk").state.paused == paused
 
 
 def test_a_file_cannot_be_paused(tmp_path: Path) -> None:

@@ -212,6 +212,21 @@ def test_a_device_whose_connection_breaks_is_offline_by_its_last_will(broker: Br
         wait_until(lambda: listener.of("availability") == ["online", "offline"], 5)
 
 
+def test_a_device_that_stops_beside_a_slow_broker_is_offline_all_the_same(broker: Broker, start: Start) -> None:
+    """The broker allows one message without an answer, and that is an event: there is no room to say offline."""
+    broker.stop()
+    broker.options += "\nmax_inflight_messages 1"
+    broker.start()
+    with listening(broker.port) as listener:
+        publisher = start(settings(broker.port))
+        wait_until(lambda: listener.last("availability") == "online", 5)
+        broker.freeze()
+        publisher.publish_event(event("appeared"))
+        assert publisher.close(1) == 1
+        broker.thaw()
+        wait_until(lambda: listener.last("availability") == "offline", 5)
+
+
 def test_events_published_while_the_broker_is_absent_arrive_when_it_comes(
     broker: Broker, start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,6 @@
 """Events that the broker does not take: they wait, and do not hold up others."""
 
+import logging
 import time
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from edge.events.episodes import Change
 from tests.conftest import Broker, wait_until
+from tests.edge.listener import listening
 from tests.edge.mqtt.delivery import HAPPY, MOMENT, device, first_occurrences, persistent_session
 from tests.edge.proxy import proxied
 
@@ -38,6 +40,32 @@ def test_refused_events_stay_and_are_delivered_once_they_may(persistent_broker: 
         kiosk.wait_until_delivered()
         assert set(proxy.record.acknowledged) == set(kiosk.published)
         wait_until(lambda: first_occurrences(listener.ids()) == kiosk.published and listener.last("fault") == "", 5)
+
+
+def test_topics_that_were_refused_are_said_once_they_may_be(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The connection stays: mosquitto takes a changed access list without ending any."""
+    rights = tmp_path / "rights"
+    rights.write_text("topic read #\n")
+    broker.stop()
+    broker.options += f"\nacl_file {rights}"
+    broker.start()
+    with (
+        caplog.at_level(logging.WARNING),
+        proxied(broker.port) as proxy,
+        listening(broker.port) as listener,
+        device(tmp_path, proxy.port) as kiosk,
+    ):
+        kiosk.publisher.set_camera(is_open=True)
+        wait_until(lambda: caplog.text.count("refuses fer-edge/kiosk/") == 3, 5)
+        time.sleep(1.0)
+        assert proxy.refused < 3 * 25, "tried with pauses, not in a storm"
+        assert caplog.text.count("refuses fer-edge/kiosk/availability") == 1, "said once"
+        rights.write_text("topic readwrite #\n")
+        broker.reread()
+        wait_until(lambda: listener.last("availability") == "online", 5)
+        assert (listener.last("camera"), proxy.connections) == ("online", 1)
 
 
 @pytest.mark.parametrize("option", ["message_size_limit 350", "max_packet_size 390"])
