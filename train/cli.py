@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.cli.arguments import Once, whole_number
+from edge.cli.arguments import Once, network_path, whole_number
 from edge.errors import UsageError
 from edge.system.shutdown import exit_if_camera_hangs, guarded
 from train import recipes
@@ -367,7 +367,9 @@ def _add_bank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", d
     summary = "save a teacher's predictions for augmented training faces (a view bank), for distillation"
     bank = commands.add_parser("bank", help=summary, description=f"{summary.capitalize()}.", parents=[data])
     bank.set_defaults(command=_bank)
-    bank.add_argument("teacher", type=Path, metavar="RUN|BUNDLE", help="a run folder, or a bundle's folder or name")
+    bank.add_argument(
+        "teacher", type=network_path, metavar="RUN|BUNDLE", help="a run folder, or a bundle's folder or name"
+    )
     bank.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file to write")
     bank.add_argument(
         "--views",
