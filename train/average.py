@@ -23,7 +23,7 @@ from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures
 from edge.model.preprocessing import normalize
-from train.checkpoints import BEST_WEIGHTS
+from train.checkpoints import BEST_WEIGHTS, writing_run
 from train.progress import print_line
 from train.run import InitialWeights, Run, find_trained, is_run, make_folder, named_weights, statistics_faces
 from train.sources import distinct, prefixed
@@ -39,7 +39,7 @@ def average_networks(
     """Write the mean of the members' weights to ``folder`` as a run; returns it, and its figures in single crop.
 
     Raises what ``describe_mean`` raises, and UsageError when the members were trained on other faces than those of
-    ``data``, or when ``folder`` exists.
+    ``data``, or when ``folder`` exists; CheckpointError when it cannot be written.
     """
     if folder.exists():
         raise UsageError(f"{folder} exists. Give another --out, or remove it.")
@@ -53,9 +53,10 @@ def average_networks(
     partial = folder.with_name(f"making.{folder.name}")  # so that a folder of this name is always whole
     shutil.rmtree(partial, ignore_errors=True)
     make_folder(partial)
-    model.save_weights(partial / BEST_WEIGHTS)
-    run.save(partial)
-    partial.replace(folder)
+    with writing_run(folder):
+        model.save_weights(partial / BEST_WEIGHTS)
+        run.save(partial)
+        partial.replace(folder)
     return run, measure_model(model, splits.public)
 
 
