@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from train import recipes
 from train.network_cli import add_network_commands
 from train.outputs import check_output
 from train.plans import PLANS, Cycle, find_plan
-from train.precision import computes_in_bfloat16, fit_precision
+from train.precision import assignments_here
 from train.progress import Progress, print_line
 from train.recipes import RECIPES, Recipe, customize, find_recipe
 from train.startup import start_tensorflow
@@ -99,8 +99,8 @@ def _recipes(_arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     start_tensorflow()
     recipe = find_recipe(arguments.recipe)
-    recipe = customize(recipe, _assignments([recipe], arguments.set))
     folder = arguments.out or Path("runs") / recipe.name
+    recipe = customize(recipe, assignments_here([recipe], arguments.set, [folder]))
     from train.distributed import Workers  # noqa: PLC0415
     from train.run import RunInputs, train_recipe  # noqa: PLC0415  as above
 
@@ -108,14 +108,6 @@ def _run(arguments: argparse.Namespace) -> int:
     run = train_recipe(recipe, inputs, folder, Workers(arguments.strategy))
     print(_outcome(folder, run))
     return 0
-
-
-def _assignments(recipes: Iterable[Recipe], given: list[str]) -> list[str]:
-    """The assignments of ``--set``, and float32 where this machine would emulate bfloat16, which is said."""
-    fitted = fit_precision(recipes, given, computes_in_bfloat16())
-    if fitted != given:
-        print_line("This processor has no bfloat16 instructions. So --set precision=float32, which is faster here")
-    return fitted
 
 
 def _outcome(folder: Path, run: "Run") -> str:
@@ -141,8 +133,10 @@ def _build(arguments: argparse.Namespace) -> int:
     from train.run import RunInputs  # noqa: PLC0415
 
     inputs = RunInputs(arguments.data, arguments.weights, arguments.votes, arguments.skip_bad)
-    recipes = [run.recipe for run in plan.runs if isinstance(run, Cycle)]
-    build = Build(plan, inputs, _assignments(recipes, arguments.set), arguments.out)
+    cycles = [run for run in plan.runs if isinstance(run, Cycle)]
+    folders = [arguments.out / cycle.name for cycle in cycles]
+    assignments = assignments_here([cycle.recipe for cycle in cycles], arguments.set, folders)
+    build = Build(plan, inputs, assignments, arguments.out)
     if arguments.dry_run:
         build.check()
         print("\n".join(build.describe()))
