@@ -65,15 +65,18 @@ def describe_mean(members: Sequence[str], shares: Sequence[float]) -> Run:
 
     A member is a run folder, or a bundle's folder or name. At least one is a run: the first run provides recipe and
     votes. ``shares`` are the members' weights in the mean; empty: all the same. A single member keeps its weights, and
-    only its batch norms are measured again. Raises UsageError when the members are not of one network or were trained
-    on different faces, and when the shares do not fit.
+    only its batch norms are measured again. Raises UsageError when the members are not of one network, not finished or
+    trained on different faces, and when the shares do not fit.
     """
     factors = _checked_shares(members, shares)
     networks = [_find_network(member) for member in members]
     first = Run.load(_first_run(members))
     for member, (network, _) in zip(members, networks, strict=True):
-        if is_run(member) and Run.load(Path(member)).training_sha256 != first.training_sha256:
-            raise UsageError(f"{member} was trained on other faces than {_first_run(members)}")
+        if is_run(member):
+            run = Run.load(Path(member))
+            run.require_finished(Path(member))
+            if run.training_sha256 != first.training_sha256:
+                raise UsageError(f"{member} was trained on other faces than {_first_run(members)}")
         if network != first.recipe.model:
             raise UsageError(f"{member}: weights of {network} cannot be averaged with those of {first.recipe.model}")
     shared = [

@@ -120,9 +120,10 @@ class Run:
         except (OSError, ValueError) as error:
             raise UsageError(f"{folder / BEST_WEIGHTS}: not the weights of {self.recipe.model}: {error}") from error
 
-    def is_finished(self, folder: Path) -> bool:
-        """Whether its training has ended. A mean has no ``best`` epoch either, but no history."""
-        return self.best is not None or not read_history(folder)
+    def require_finished(self, folder: Path) -> None:
+        """Raise UsageError unless its training has ended. A mean has no ``best`` epoch either, but no history."""
+        if self.best is None and read_history(folder):
+            raise UsageError(f"{folder}: the run is not finished. Continue it: {self.command} --out {folder}")
 
     def as_sources(self, folder: Path) -> tuple[Source, ...]:
         """The run's network as what another is made of, and what it was made of itself."""
