@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from edge.cli.arguments import Once, whole_number
+from edge.cli.arguments import Once, network_path, whole_number
 from edge.model.preprocessing import CROP_MARGIN
 from edge.system.shutdown import guarded
 from export.help_texts import (
@@ -108,7 +108,7 @@ def _add_bundles(add: _Add) -> None:
     summary = "write the golden file of this version into a bundle of an earlier one"
     description = f"{summary.capitalize()}. Needs no training and no TensorFlow."
     golden = add("golden", ("export.golden", "golden_command"), summary, description)
-    golden.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
+    golden.add_argument("bundle", type=network_path, metavar="BUNDLE", help="the bundle's folder")
 
 
 def _add_import(add: _Add) -> None:
@@ -200,7 +200,9 @@ def _add_measurements(add: _Add) -> None:
         "measure false event changes and event delay",
         EPISODES_DESCRIPTION,
     )
-    episodes.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundled model's name, or a bundle's folder")
+    episodes.add_argument(
+        "bundle", type=network_path, metavar="BUNDLE", help="a bundled model's name, or a bundle's folder"
+    )
     episodes.add_argument(
         "--data", type=Path, required=True, action=Once, metavar="PATH", help="FER2013 or a tree of pictures"
     )

@@ -23,7 +23,7 @@ from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures
 from edge.model.preprocessing import normalize
-from train.checkpoints import BEST_WEIGHTS
+from train.checkpoints import BEST_WEIGHTS, writing_run
 from train.progress import print_line
 from train.run import InitialWeights, Run, find_trained, is_run, make_folder, named_weights, statistics_faces
 from train.sources import distinct, prefixed
@@ -39,7 +39,7 @@ def average_networks(
     """Write the mean of the members' weights to ``folder`` as a run; returns it, and its figures in single crop.
 
     Raises what ``describe_mean`` raises, and UsageError when the members were trained on other faces than those of
-    ``data``, or when ``folder`` exists.
+    ``data``, or when ``folder`` exists; CheckpointError when it cannot be written.
     """
     if folder.exists():
         raise UsageError(f"{folder} exists. Give another --out, or remove it.")
@@ -47,15 +47,16 @@ def average_networks(
     splits = run.faces(_first_run(members), data)
     faces = statistics_faces(splits.training)
     model = build_in_float32(dataclasses.replace(run.recipe, dropout=0.0))
+    partial = folder.with_name(f"making.{folder.name}")  # so that a folder of this name is always whole
+    shutil.rmtree(partial, ignore_errors=True)
+    make_folder(partial)  # before the minutes of work
     _set_mean(model, [weights for _, weights in map(_find_network, members)], _checked_shares(members, shares), faces)
     print_line(f"measuring batch norms on {len(splits.training):,} training faces; this takes a minute or more")
     measure_batch_norms(model, splits.training)
-    partial = folder.with_name(f"making.{folder.name}")  # so that a folder of this name is always whole
-    shutil.rmtree(partial, ignore_errors=True)
-    make_folder(partial)
-    model.save_weights(partial / BEST_WEIGHTS)
-    run.save(partial)
-    partial.replace(folder)
+    with writing_run(folder):
+        model.save_weights(partial / BEST_WEIGHTS)
+        run.save(partial)
+        partial.replace(folder)
     return run, measure_model(model, splits.public)
 
 
@@ -64,15 +65,18 @@ def describe_mean(members: Sequence[str], shares: Sequence[float]) -> Run:
 
     A member is a run folder, or a bundle's folder or name. At least one is a run: the first run provides recipe and
     votes. ``shares`` are the members' weights in the mean; empty: all the same. A single member keeps its weights, and
-    only its batch norms are measured again. Raises UsageError when the members are not of one network or were trained
-    on different faces, and when the shares do not fit.
+    only its batch norms are measured again. Raises UsageError when the members are not of one network, not finished or
+    trained on different faces, and when the shares do not fit.
     """
     factors = _checked_shares(members, shares)
     networks = [_find_network(member) for member in members]
     first = Run.load(_first_run(members))
     for member, (network, _) in zip(members, networks, strict=True):
-        if is_run(member) and Run.load(Path(member)).training_sha256 != first.training_sha256:
-            raise UsageError(f"{member} was trained on other faces than {_first_run(members)}")
+        if is_run(member):
+            run = Run.load(Path(member))
+            run.require_finished(Path(member))
+            if run.training_sha256 != first.training_sha256:
+                raise UsageError(f"{member} was trained on other faces than {_first_run(members)}")
         if network != first.recipe.model:
             raise UsageError(f"{member}: weights of {network} cannot be averaged with those of {first.recipe.model}")
     shared = [

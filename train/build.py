@@ -189,8 +189,8 @@ class Build:
         return f"{begun}{self._hours(run.hours)}"
 
     def _hours(self, hours: float) -> str:
-        """How long it takes; nothing with ``--set``, which may change that."""
-        if self.assignments:
+        """How long it takes there in the recipes' precision; nothing with another ``--set``, which may change that."""
+        if any(not assignment.startswith("precision=") for assignment in self.assignments):
             return ""
         return f", about {hours:.1f} hours on two AVX-512 cores" if hours else ", some minutes"
 

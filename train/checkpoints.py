@@ -18,7 +18,7 @@ _CHECKPOINTS: Final = "checkpoint"
 
 
 class CheckpointError(FerEdgeError):
-    """A run's folder cannot be written. The checkpoint of the last finished epoch is still there."""
+    """A run's folder cannot be written. The checkpoint of the last finished epoch, if there is one, is still there."""
 
     exit_code = 15
 
@@ -62,7 +62,7 @@ class RunFolder:
 
     def __init__(self, path: Path, workers: Workers) -> None:
         self.path, self.workers = path, workers
-        with _checkpoint_error(path):
+        with writing_run(path):
             path.mkdir(parents=True, exist_ok=True)
             self._tensorboard = tf.summary.create_file_writer(str(workers.writable(path) / "tensorboard"))
         self._latest = tf.train.latest_checkpoint(path / _CHECKPOINTS)
@@ -91,13 +91,13 @@ class RunFolder:
 
     def save_checkpoint(self) -> None:
         """Save the state that was given to ``restore``; the previous checkpoint is removed after this is complete."""
-        with _checkpoint_error(self.path):
+        with writing_run(self.path):
             self._latest = self._manager.save()
 
     def save_best(self, model: Any) -> None:
         """Replace the best weights by those of ``model``, atomically."""
         partial = self.workers.writable(self.path) / f"making.{BEST_WEIGHTS}"
-        with _checkpoint_error(self.path):
+        with writing_run(self.path):
             model.save_weights(partial)
             if self.workers.chief:
                 partial.replace(self.path / BEST_WEIGHTS)
@@ -107,7 +107,7 @@ class RunFolder:
         if not self.workers.chief:
             return
         partial = self.path / f"{HISTORY}.part"
-        with _checkpoint_error(self.path):
+        with writing_run(self.path):
             partial.write_text("".join(json.dumps(asdict(epoch)) + "\n" for epoch in history))
             partial.replace(self.path / HISTORY)
             with self._tensorboard.as_default(step=history[-1].epoch):
@@ -118,12 +118,12 @@ class RunFolder:
 
 
 @contextmanager
-def _checkpoint_error(folder: Path) -> Iterator[None]:
-    """Turn an error of writing, such as a full disk, into a CheckpointError that says what to do."""
+def writing_run(folder: Path) -> Iterator[None]:
+    """A context in which a run's folder is written: an error of it, such as a full disk, becomes a CheckpointError."""
     try:
         yield
     except (OSError, tf.errors.OpError) as error:
         raise CheckpointError(
-            f"{folder}: cannot be written: {error}. The last finished epoch is saved: make room, then run the same "
-            "command again to continue."
+            f"{folder}: cannot be written: {error}. What is finished is saved: make room, then run the same command "
+            "again to continue."
         ) from error

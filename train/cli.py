@@ -3,18 +3,18 @@
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.cli.arguments import Once, whole_number
+from edge.cli.arguments import Once, network_path, whole_number
 from edge.errors import UsageError
 from edge.system.shutdown import exit_if_camera_hangs, guarded
 from train import recipes
 from train.network_cli import add_network_commands
 from train.outputs import check_output
 from train.plans import PLANS, Cycle, find_plan
-from train.precision import computes_in_bfloat16, fit_precision
+from train.precision import assignments_here
 from train.progress import Progress, print_line
 from train.recipes import RECIPES, Recipe, customize, find_recipe
 from train.startup import start_tensorflow
@@ -99,8 +99,8 @@ def _recipes(_arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     start_tensorflow()
     recipe = find_recipe(arguments.recipe)
-    recipe = customize(recipe, _assignments([recipe], arguments.set))
     folder = arguments.out or Path("runs") / recipe.name
+    recipe = customize(recipe, assignments_here([recipe], arguments.set, [folder]))
     from train.distributed import Workers  # noqa: PLC0415
     from train.run import RunInputs, train_recipe  # noqa: PLC0415  as above
 
@@ -108,14 +108,6 @@ def _run(arguments: argparse.Namespace) -> int:
     run = train_recipe(recipe, inputs, folder, Workers(arguments.strategy))
     print(_outcome(folder, run))
     return 0
-
-
-def _assignments(recipes: Iterable[Recipe], given: list[str]) -> list[str]:
-    """The assignments of ``--set``, and float32 where this machine would emulate bfloat16, which is said."""
-    fitted = fit_precision(recipes, given, computes_in_bfloat16())
-    if fitted != given:
-        print_line("This processor has no bfloat16 instructions. So --set precision=float32, which is faster here")
-    return fitted
 
 
 def _outcome(folder: Path, run: "Run") -> str:
@@ -141,8 +133,10 @@ def _build(arguments: argparse.Namespace) -> int:
     from train.run import RunInputs  # noqa: PLC0415
 
     inputs = RunInputs(arguments.data, arguments.weights, arguments.votes, arguments.skip_bad)
-    recipes = [run.recipe for run in plan.runs if isinstance(run, Cycle)]
-    build = Build(plan, inputs, _assignments(recipes, arguments.set), arguments.out)
+    cycles = [run for run in plan.runs if isinstance(run, Cycle)]
+    folders = [arguments.out / cycle.name for cycle in cycles]
+    assignments = assignments_here([cycle.recipe for cycle in cycles], arguments.set, folders)
+    build = Build(plan, inputs, assignments, arguments.out)
     if arguments.dry_run:
         build.check()
         print("\n".join(build.describe()))
@@ -367,7 +361,9 @@ def _add_bank(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", d
     summary = "save a teacher's predictions for augmented training faces (a view bank), for distillation"
     bank = commands.add_parser("bank", help=summary, description=f"{summary.capitalize()}.", parents=[data])
     bank.set_defaults(command=_bank)
-    bank.add_argument("teacher", type=Path, metavar="RUN|BUNDLE", help="a run folder, or a bundle's folder or name")
+    bank.add_argument(
+        "teacher", type=network_path, metavar="RUN|BUNDLE", help="a run folder, or a bundle's folder or name"
+    )
     bank.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file to write")
     bank.add_argument(
         "--views",

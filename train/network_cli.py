@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TypeAlias
 
-from edge.cli.arguments import Once
+from edge.cli.arguments import Once, network_path
 from edge.cli.main import add_pictures, add_source, add_watching
 from edge.system.memory_dump import forbid_memory_dumps
 from train.outputs import check_output
@@ -106,7 +106,9 @@ def _add(commands: Commands, name: str, summary: str, description: str) -> argpa
 
 
 def _add_predictor(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("predictor", type=Path, metavar="RUN|BUNDLE", help="a run folder, or a bundle's folder or name")
+    parser.add_argument(
+        "predictor", type=network_path, metavar="RUN|BUNDLE", help="a run folder, or a bundle's folder or name"
+    )
 
 
 def _add_evaluate(commands: Commands) -> None:
@@ -123,7 +125,7 @@ def _add_evaluate(commands: Commands) -> None:
     )
     evaluate.add_argument(
         "predictors",
-        type=Path,
+        type=network_path,
         nargs="+",
         metavar="RUN|BUNDLE|NPZ",
         help="a run folder, a bundle's folder or name, or predictions saved by --keep; several are measured as an "

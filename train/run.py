@@ -17,8 +17,9 @@ from edge.labels import FER2013_LABELS
 from edge.model.bundle import CARD_FILE, bundled, find_bundle, open_bundle
 from edge.model.origin import Source
 from edge.model.preprocessing import normalize
+from edge.system.atomic_file import write_durably
 from edge.untrusted_file import read_regular
-from train.checkpoints import BEST_WEIGHTS, Epoch, read_history
+from train.checkpoints import BEST_WEIGHTS, Epoch, read_history, writing_run
 from train.data.batches import Teachers, TrainingSet
 from train.data.dataset import Splits, read_splits
 from train.data.ferplus import read_votes
@@ -100,8 +101,9 @@ class Run:
             raise UsageError(f"{folder}: not a training run ({error}). Make one with `fer-train run`.") from error
 
     def save(self, folder: Path) -> None:
-        """Write ``run.json``."""
-        (folder / _RUN).write_text(json.dumps(msgspec.to_builtins(self), indent=2) + "\n")
+        """Replace ``run.json`` in one step: half of one would make the folder useless. Raises CheckpointError."""
+        with writing_run(folder):
+            write_durably(folder / _RUN, json.dumps(msgspec.to_builtins(self), indent=2).encode() + b"\n")
 
     def model(self, folder: Path) -> Any:
         """The trained Keras model with its best averaged weights, in float32. Raises as ``load_into`` does."""
@@ -118,9 +120,10 @@ class Run:
         except (OSError, ValueError) as error:
             raise UsageError(f"{folder / BEST_WEIGHTS}: not the weights of {self.recipe.model}: {error}") from error
 
-    def is_finished(self, folder: Path) -> bool:
-        """Whether its training has ended. A mean has no ``best`` epoch either, but no history."""
-        return self.best is not None or not read_history(folder)
+    def require_finished(self, folder: Path) -> None:
+        """Raise UsageError unless its training has ended. A mean has no ``best`` epoch either, but no history."""
+        if self.best is None and read_history(folder):
+            raise UsageError(f"{folder}: the run is not finished. Continue it: {self.command} --out {folder}")
 
     def as_sources(self, folder: Path) -> tuple[Source, ...]:
         """The run's network as what another is made of, and what it was made of itself."""
@@ -193,7 +196,8 @@ def prepare_run(recipe: Recipe, inputs: RunInputs, splits: Splits) -> PreparedRu
 def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run:
     """Train a run into ``folder``, or continue it there.
 
-    Raises UsageError when the folder holds another run, and when the recipe does not fit the faces or the network.
+    Raises UsageError when the folder holds another run, and when the recipe does not fit the faces or the network;
+    CheckpointError when the folder cannot be written.
     """
     run, splits = prepared.run, prepared.splits
     recipe = run.recipe
@@ -216,7 +220,8 @@ def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run
     if workers.chief:
         run.save(folder)
         logits = predict_logits(run.model(folder), splits.public.pixels)
-        write_report(folder, run.command, read_history(folder), splits.public, logits)
+        with writing_run(folder):
+            write_report(folder, run.command, read_history(folder), splits.public, logits)
     return run
 
 

@@ -1,7 +1,9 @@
 """Kinds of command-line arguments that several programs share."""
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -18,6 +20,15 @@ def whole_number(least: int, most: int = 2**32 - 1) -> Callable[[str], int]:
         return number
 
     return convert
+
+
+def network_path(text: str) -> Path:
+    """The type of an argument that is a path or the name of a bundled model.
+
+    A Path forgets the slash of ``./student``, which tells a folder from a name (edge.model.bundle.find_bundle).
+    """
+    path = Path(text)
+    return path.absolute() if os.sep in text and len(path.parts) == 1 else path
 
 
 class Once(argparse.Action):

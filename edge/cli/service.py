@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
+from edge.errors import UsageError
 from edge.system.installer import (
     SHOWN_PROPERTIES,
     Machine,
@@ -57,6 +58,9 @@ def uninstall_service(arguments: Namespace, machine: Machine | None = None, run:
         return 0
     instance = parse_instance(arguments.instance)
     machine.require_systemd()
+    if instance.name and not (machine.root / instance.config_file).exists():
+        existing = ", ".join(one.name for one in installed_instances(machine.root) if one.name) or "none"
+        raise UsageError(f"--instance {instance.name}: there is no such service; those with a name: {existing}")
     _require_rights(arguments, machine, [])
     _carry_out(arguments, machine, run, uninstall_steps(machine, [instance]))
     if not arguments.dry_run:

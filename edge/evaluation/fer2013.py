@@ -353,6 +353,9 @@ def _split_and_label(file: str, names: Labels, meaning: Meaning) -> tuple[Split,
         reason = f"in no folder named {', '.join(names)}"
         numbered = folders and folders[0].isdigit()
         return f"{reason}; numbers are not read, since trees differ in their order" if numbered else reason
+    below = next((folder for folder in folders[1:] if folder.lower() in _SPLIT_OF_USAGE), None)
+    if below and Split.named(below) is not split:  # its pictures must not be taken for those of no split, or of another
+        return f"the folder {below} of a split is below the label: it must be above, as {below}/{folders[0]}"
     match = _SPLIT_IN_FILE_NAME.match(name)
     named = Split.named(match[1]) if match else None
     if split is None:

@@ -5,7 +5,9 @@ It is opened strictly: anything that differs from the card is an error that says
 
 import hashlib
 import io
+import logging
 import lzma
+import os
 import re
 import struct
 import sys
@@ -28,6 +30,8 @@ from edge.model.preprocessing import INPUT_SIZE, Temperature
 from edge.records import Box, EventTuning, Gray
 from edge.system.owner_rights import rights_of_owner
 from edge.untrusted_file import MALFORMED_JSON, is_file, is_forbidden, read_regular
+
+_log = logging.getLogger(__name__)
 
 DEFAULT: Final = "student"
 """The bundled model that is used when no other is chosen."""
@@ -235,11 +239,18 @@ def bundled() -> list[str]:
 
 
 def find_bundle(name: str) -> Path:
-    """The folder of a bundled model by name (empty: DEFAULT), or of a bundle by path. Raises BundleError."""
+    """The folder of a bundled model by name (empty: DEFAULT), or of a bundle by path. Raises BundleError.
+
+    What has a slash is a path: ``./student`` is a folder here. A warning tells when a name could mean either.
+    """
     name = name or DEFAULT
-    for folder in (_bundles_folder() / name, Path(name)):
-        if is_file(folder / CARD_FILE):
-            return folder
+    own, here = _bundles_folder() / name, Path(name)
+    if os.sep not in name and is_file(own / CARD_FILE):
+        if is_file(here / CARD_FILE) and not here.samefile(own):
+            _log.warning("%s is the bundled model; the folder here is ./%s", name, name)
+        return own
+    if is_file(here / CARD_FILE):
+        return here
     if is_forbidden(Path(name) / CARD_FILE):
         raise BundleError(f"{name}: this user may not read it, or not a folder that leads to it")
     raise BundleError(f"{name}: neither a bundled model ({', '.join(bundled())}) nor a folder with a {CARD_FILE}")

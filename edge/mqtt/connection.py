@@ -26,7 +26,7 @@ from edge.mqtt.backoff import Backoff
 from edge.mqtt.bounded_client import BoundedClient
 from edge.mqtt.no_connection import no_connection
 from edge.settings import MqttSettings
-from edge.system.secret_files import read_password
+from edge.system.secret_files import has_passphrase, read_password
 from edge.untrusted_file import require_regular
 
 _log = logging.getLogger(__name__)
@@ -334,8 +334,14 @@ def new_client(settings: MqttSettings, client_id: str) -> BoundedClient:
                 ca_certs=settings.ca_file or None,
                 certfile=settings.cert_file or None,
                 keyfile=settings.key_file or None,
+                keyfile_password="",  # nobody is there to whom OpenSSL could put its question
             )
     except (OSError, ValueError) as error:
+        if has_passphrase(settings.key_file):
+            raise SettingsError(
+                f"mqtt: {settings.key_file} cannot be used: it has a passphrase, and nobody is there to enter it. "
+                "Write it without one: openssl pkey -in KEY -out mqtt-key"
+            ) from error
         file = getattr(error, "filename", None) or settings.cert_file or settings.ca_file
         reason = getattr(error, "strerror", None) or error
         raise SettingsError(f"mqtt: {file} cannot be used: {reason}") from error

@@ -49,6 +49,14 @@ def read_password(file: str) -> str:
         raise OSError(errno.EILSEQ, "it is not UTF-8 text", file) from error
 
 
+def has_passphrase(key_file: str) -> bool:
+    """Whether this is the file of an encrypted private key, in PEM (RFC 7468, 11, and RFC 1421, 4.6.1.1)."""
+    try:
+        return b"ENCRYPTED" in read_regular(Path(key_file), _LARGEST)
+    except OSError:
+        return False
+
+
 def with_credentials(settings: Settings, environ: Mapping[str, str]) -> Settings:
     """The settings with the files that systemd hands over; they go before those that the settings name."""
     for secret in SECRET_FILES:

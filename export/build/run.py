@@ -99,10 +99,7 @@ def make_bundle(folder: Path, data: Sequence[Path], choices: BundleChoices) -> C
 def _quantize(folder: Path, data: Sequence[Path]) -> _Export:
     """Quantize a run's network by every method that it allows."""
     run = Run.load(folder)
-    if not run.is_finished(folder):
-        raise UsageError(
-            f"{folder}: the run is not finished. Continue it with the command that began it: {run.command}"
-        )
+    run.require_finished(folder)
     splits = run.faces(folder, data)
     model = run.model(folder)
     candidates = []

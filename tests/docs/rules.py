@@ -162,7 +162,11 @@ RULES = (
     Rule("system", r"sudo apt update", "changes this system"),
     Rule("system", rf"sudo apt install --no-install-recommends( ({_PACKAGES}))+", "changes this system"),
     Rule("system", r"sudo /opt/fer-edge/bin/pip install .*", "downloads, into a folder of this system"),
-    Rule("system", r"python3 -m venv \.venv/ml|\.venv/ml/bin/pip install '\.\[export\]'", "downloads TensorFlow"),
+    Rule(
+        "system",
+        r"python3 -m venv \.venv/ml|\.venv/ml/bin/pip install --editable '\.\[export\]'",
+        "downloads TensorFlow",
+    ),
     Rule("system", r'export PATH="\$PWD/\.venv/(device|ml)/bin:\$PATH"', "is how the commands that run here are found"),
     Rule("system", r"sudo systemctl (start|stop|restart) fer-edge", "tests/platform does it inside a container"),
     Rule("system", r"journalctl -u fer-edge( -f| -n 50)", "there is no journal of it here"),

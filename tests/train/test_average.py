@@ -1,6 +1,7 @@
 """``fer-train average`` on runs with random weights, and on a bundle."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from edge.model.origin import Source  # noqa: E402
 from edge.model.preprocessing import normalize  # noqa: E402
 from tests.train.program import fer_train  # noqa: E402
 from train.average import average_networks  # noqa: E402
-from train.checkpoints import BEST_WEIGHTS  # noqa: E402
+from train.checkpoints import BEST_WEIGHTS, HISTORY, Epoch  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
 from train.recipes import RECIPES  # noqa: E402
@@ -132,3 +133,14 @@ def test_networks_that_cannot_be_averaged_are_refused(blobs: Path, tmp_path: Pat
         assert not out.exists()
     with pytest.raises(UsageError, match="exists"):
         average_networks([one, two], (), (blobs,), tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="no folder can be made there"):
+        average_networks([one, two], (), (blobs,), tmp_path / "file" / "mean")
+
+
+def test_a_run_that_was_interrupted_is_refused(blobs: Path, tmp_path: Path) -> None:
+    """Its mean passed for a finished run, so `fer-export bundle` took what it refuses of the run itself."""
+    run = make_run(tmp_path / "run", blobs, 1)
+    (run / HISTORY).write_text(json.dumps(dataclasses.asdict(Epoch(0, 1.0, 0.5, 0.5, 1e-3, 100.0, 0.0))) + "\n")
+    with pytest.raises(UsageError, match=r"the run is not finished. Continue it: seed 1 --out .*run"):
+        average_networks([str(run)], (), (blobs,), tmp_path / "mean")

@@ -64,6 +64,12 @@ def begun(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_hours_are_told_also_where_a_machine_trains_in_float32(blobs: Path, tmp_path: Path) -> None:
+    title = next(Build(TINY, RunInputs((blobs,)), ("precision=float32",), tmp_path / "out").describe())
+    assert "about 0.2 hours on two AVX-512 cores" in title
+    assert "AVX-512" not in next(build(blobs, tmp_path / "out").describe())
+
+
 def weights_of(run: Path) -> list[np.ndarray]:
     return [variable.numpy() for variable in Run.load(run).model(run).trainable_variables]
 

@@ -44,6 +44,14 @@ def test_a_precision_that_was_asked_for_is_kept() -> None:
     assert fit_precision([MIXED], given, bfloat16=False) == given
 
 
+def test_what_was_begun_keeps_its_precision_on_another_machine() -> None:
+    """The same command was refused there: the folder held "a run with another recipe, command"."""
+    assert fit_precision([MIXED], ["epochs=2"], bfloat16=False, begun="mixed_bfloat16") == ["epochs=2"]
+    assert fit_precision([MIXED], [], bfloat16=True, begun="float32") == ["precision=float32"]
+    assert fit_precision([PLAIN, MIXED], [], bfloat16=False, begun="float32") == ["precision=float32"]
+    assert fit_precision([MIXED], ["precision=float32"], bfloat16=True, begun="mixed_bfloat16") == ["precision=float32"]
+
+
 def test_wrong_assignments_are_told_as_ever() -> None:
     with pytest.raises(UsageError, match="epochs"):
         fit_precision([MIXED], ["epoch=2"], bfloat16=False)

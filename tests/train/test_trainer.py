@@ -159,6 +159,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+def fill(file: Path) -> None:
+    """Write until the disk is full."""
+    with contextlib.suppress(OSError), file.open("wb", buffering=0) as rest:
+        while rest.write(bytes(1 << 20)):
+            pass
+
+
 def test_a_full_disk_is_reported_and_the_run_continues_when_there_is_room(blobs: Path, small_disk: Path) -> None:
     settings = ["teachers=", "epochs=2", "batch=16"]
     filler = small_disk / "filler"
@@ -166,9 +173,7 @@ def test_a_full_disk_is_reported_and_the_run_continues_when_there_is_room(blobs:
     with subprocess.Popen([PROGRAM, *run], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         next(line for line in process.stderr if "epoch 1/2" in line)
-        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as rest:  # until it is full
-            while rest.write(bytes(1 << 20)):
-                pass
+        fill(filler)
         told = process.stderr.read()
     assert process.returncode == 15, told
     assert "cannot be written" in told
@@ -176,3 +181,17 @@ def test_a_full_disk_is_reported_and_the_run_continues_when_there_is_room(blobs:
     filler.unlink()
     assert fer_train(*run).returncode == 0
     assert [line["epoch"] for line in history(small_disk / "run")] == [0, 1]
+
+
+def test_a_run_that_cannot_begin_on_a_full_disk_begins_when_there_is_room(blobs: Path, small_disk: Path) -> None:
+    """There was a traceback. Half a run.json stayed, and the same command ended then: "not a training run"."""
+    settings = ["teachers=", "votes=0", "epochs=1", "batch=16"]
+    run = [*training("student-quarter", blobs, small_disk / "run", *settings), "--weights", "student"]
+    (small_disk / "run").mkdir()
+    filler = small_disk / "filler"
+    fill(filler)
+    os.truncate(filler, filler.stat().st_size - 8192)  # its run.json has 11,000 bytes
+    done = fer_train(*run)
+    assert (done.returncode, "run the same command again" in done.stderr) == (15, True), done.stderr
+    filler.unlink()
+    assert fer_train(*run).returncode == 0

@@ -19,7 +19,7 @@ from edge.evaluation.fer2013 import MEASURED, NO_ROW, BadRow, LabelledData, Labe
 from edge.evaluation.picture_tree import pictures
 from train.data.twins import twins_of
 
-_CACHE_VERSION: Final = "3"
+_CACHE_VERSION: Final = "4"
 """Version of the cache. Increase it whenever the parser's result for the same file changes."""
 
 _LISTED_BAD_ROWS: Final = 20

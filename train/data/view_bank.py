@@ -136,8 +136,8 @@ def find_bank(name: str) -> ViewBank:
     known = sorted(file.stem for file in shipped.glob("*.npz"))
     if not known:
         raise DataError(
-            f"teacher {name!r}: no view bank is installed. They come with a checkout of fer-edge, not with its wheel; "
-            "`fer-train bank` makes one of a trained run"
+            f"teacher {name!r}: no view bank is installed. They are in a checkout of fer-edge, not in its wheel: "
+            "there, pip install --editable '.[export]'. Or train without teachers: --set teachers="
         )
     raise DataError(f"teacher {name!r}: no view bank with that name or path; {nearest(name, known)}")
 

@@ -90,6 +90,23 @@ def test_what_a_start_needs_and_does_not_find_is_named(
     assert reason in fails(msgspec.structs.replace(settings, **more))
 
 
+def test_a_key_with_a_passphrase_is_refused_without_a_question(
+    settings: Settings, certificate: Certificate, tmp_path: Path
+) -> None:
+    cert_file, key_file = certificate("kiosk")
+    closed = str(tmp_path / "closed.key")
+    words = ["pkey", "-in", key_file, "-aes256", "-passout", "pass:secret", "-out", closed]
+    subprocess.run(["openssl", *words], check=True, capture_output=True)
+    told = fails(msgspec.structs.replace(settings, mqtt=MqttSettings(cert_file=cert_file, key_file=closed)))
+    assert f"mqtt: {closed} cannot be used: it has a passphrase" in told
+    old = str(tmp_path / "old.key")
+    words = ["rsa", "-traditional", "-in", key_file, "-aes256", "-passout", "pass:secret", "-out", old]
+    subprocess.run(["openssl", *words], check=True, capture_output=True)
+    assert "it has a passphrase" in fails(
+        msgspec.structs.replace(settings, mqtt=MqttSettings(cert_file=cert_file, key_file=old))
+    )
+
+
 def test_a_certificate_is_matched_with_the_key_that_a_start_will_have(
     settings: Settings, certificate: Certificate, tmp_path: Path
 ) -> None:

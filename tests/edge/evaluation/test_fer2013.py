@@ -407,6 +407,19 @@ def test_foreign_labels_and_unreadable_pictures_of_a_tree_are_bad_rows(tmp_path:
         read_faces(tmp_path)
 
 
+def test_a_split_below_the_label_is_refused(tmp_path: Path) -> None:
+    """Such pictures were of no split, so a run trained on those of ``test``."""
+    for name in ("happy/train/a.png", "happy/Test/b.png", "test/sad/val/c.png", "test/sad/test/d.png", "sad/ann/e.png"):
+        draw(tmp_path / name, 9)
+    data = read_data(tmp_path)
+    assert [str(bad) for bad in data.bad] == [
+        "happy/Test/b.png: the folder Test of a split is below the label: it must be above, as Test/happy",
+        "happy/train/a.png: the folder train of a split is below the label: it must be above, as train/happy",
+        "test/sad/val/c.png: the folder val of a split is below the label: it must be above, as val/sad",
+    ]
+    assert {split: len(faces) for split, faces in data.splits.items()} == {Split.UNSPLIT: 1, Split.TEST: 1}
+
+
 def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "happy").mkdir()
     for read in (read_faces, read_data):

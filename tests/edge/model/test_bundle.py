@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge.cli.arguments import network_path
 from edge.errors import BundleError
 from edge.labels import FER2013_LABELS
 from edge.model.bundle import find_bundle, open_bundle
@@ -182,6 +183,23 @@ def test_golden_outputs_with_swapped_labels_are_rejected(copy: Path) -> None:
     np.savez(copy / "golden.npz", **parts)
     with pytest.raises(BundleError, match=r"golden\.npz: its labels"):
         open_bundle(copy)
+
+
+def test_a_path_is_a_folder_and_a_name_alone_a_bundled_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``./student`` used to be the bundled one, so a user's own network was not the one that was measured."""
+    shutil.copytree(find_bundle("student-small"), tmp_path / "student")
+    monkeypatch.chdir(tmp_path)
+    for path in ("./student", "student/", str(tmp_path / "student")):
+        assert find_bundle(path).resolve() == tmp_path / "student"
+    assert caplog.text == ""
+    assert find_bundle("student").parent == BUNDLED.parent
+    assert "the folder here is ./student" in caplog.text
+    for text in ("./student", "student/"):
+        assert find_bundle(str(network_path(text))) == tmp_path / "student"
+    assert network_path("student") == Path("student")
+    assert network_path("models/student") == Path("models/student")
 
 
 def test_the_error_for_an_unknown_bundle_names_the_bundled_models() -> None:

@@ -403,6 +403,15 @@ def test_removing_one_instance_leaves_what_the_others_need(machine: Machine) -> 
     assert "etc/fer-edge/door/config.toml" in files(machine)
 
 
+def test_an_instance_that_was_never_installed_cannot_be_removed(machine: Machine) -> None:
+    install_service(arguments("install", instance="door"), machine, Commands())
+    enabled(machine, "door")
+    commands = Commands()
+    with pytest.raises(UsageError, match=r"--instance dor: there is no such service; those with a name: door$"):
+        uninstall_service(arguments("uninstall", instance="dor"), machine, commands)
+    assert commands.run == []
+
+
 def test_the_commands_to_use_name_the_instance(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     plain = Machine(machine.root, machine.prefix, machine.base_prefix, superuser=False)
     with pytest.raises(UsageError, match="sudo /srv/fer/bin/fer-edge service install --instance door"):
