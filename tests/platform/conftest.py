@@ -50,7 +50,7 @@ def new_container(folder: Path, suite: str = "bookworm") -> Container:
     shutil.copy(INSIDE / "camera.service", made.root / "etc/systemd/system")
     made.write("etc/hosts", "127.0.0.1 localhost\n")  # mmdebstrap does not make it
     # Tests start the service more often in half an hour than a device does, and read all its lines.
-    made.write("etc/systemd/system/fer-edge.service.d/log.conf", "[Service]\nLogRateLimitIntervalSec=0\n")
+    made.write("usr/local/lib/systemd/system/fer-edge.service.d/log.conf", "[Service]\nLogRateLimitIntervalSec=0\n")
     return made
 
 

@@ -68,32 +68,32 @@ def test_a_run_in_bfloat16_reports_the_figures_of_evaluate(blobs: Path, tmp_path
     assert f"accuracy {told.accuracy:.2%}, macro-F1 {told.macro_f1:.2%} (Keras float32" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("recipe", "settings"), [("vgg16", ["epochs=2"]), ("resnet50-vggface", ["head_epochs=1", "epochs=1"])]
-)
-def test_the_large_networks_take_their_steps(recipe: str, settings: list[str], few: Path, tmp_path: Path) -> None:
-    """Through their real code; no accuracy is claimed for them."""
-    run = training(recipe, few, tmp_path / "run", *settings, "batch=16", "precision=float32")
-    done = fer_train(*run)
+def few_steps(recipe: str, data: Path, out: Path, *settings: str) -> list[dict[str, float]]:
+    """The history of a run of a large network with a step an epoch, through its real code. It claims no accuracy."""
+    done = fer_train(*training(recipe, data, out, *settings, "batch=16", "precision=float32"))
     assert done.returncode == 0, done.stderr
     measured = ("loss", "training_loss", "training_accuracy", "validation_loss", "accuracy")
-    assert all(np.isfinite(line[name]) for line in history(tmp_path / "run") for name in measured)
-    assert len(history(tmp_path / "run")) == 2
+    assert all(np.isfinite(line[name]) for line in history(out) for name in measured)
+    return history(out)
+
+
+def test_a_large_network_takes_its_steps(few: Path, tmp_path: Path) -> None:
+    assert len(few_steps("vgg16", few, tmp_path / "run", "epochs=2")) == 2
 
 
 def test_a_run_of_two_stages_survives_kill_9_between_them(few: Path, tmp_path: Path) -> None:
-    settings = ["head_epochs=1", "epochs=1", "batch=16"]
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    done = fer_train(*training("resnet50-imagenet", few, whole, *settings))
-    assert done.returncode == 0, done.stderr
-    run = training("resnet50-imagenet", few, cut, *settings)
+    settings = ["head_epochs=1", "epochs=1", "batch=16", "precision=float32"]
+    cut = tmp_path / "cut"
+    whole = few_steps("resnet50-vggface", few, tmp_path / "whole", *settings)
+    run = training("resnet50-vggface", few, cut, *settings)
     with subprocess.Popen([PROGRAM, *run], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         next(line for line in process.stderr if "epoch 1/2" in line)  # it is said after the checkpoint
         process.send_signal(signal.SIGKILL)
     assert len(history(cut)) == 1
-    assert fer_train(*run).returncode == 0
-    losses = [[line["loss"] for line in history(folder)] for folder in (cut, whole)]
+    done = fer_train(*run)
+    assert done.returncode == 0, done.stderr
+    losses = [[line["loss"] for line in lines] for lines in (history(cut), whole)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
     assert len(losses[1]) == 2
 
