@@ -3,9 +3,8 @@ PYTHON ?= python3
 DEVICE := .venv/device
 DEV    := .venv/dev
 FULL   := .venv/full
-# A file of tests stays in one process, since its fixtures may be expensive. The order is that of tests/conftest.py. There
-# is a process more than cores, because many tests wait.
-PARALLEL = -n $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)") --dist loadfile --no-loadscope-reorder
+# A file of tests stays in one process, since its fixtures may be expensive. The order is that of tests/conftest.py.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 # The device that `make wheelhouse` and `make size` are for: a 64-bit Raspberry Pi OS Bookworm.
 ARCH ?= aarch64
 PY   ?= 3.11
