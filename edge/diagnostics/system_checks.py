@@ -95,7 +95,7 @@ def check_disk(state: Path, user: str) -> Finding:
             "disk", "fail", f"{state}: its disk is read-only", "see why with journalctl -k; check the SD card"
         )
     made_by_systemd = existing != state and SERVICE_STATE in (state, *state.parents)
-    if not made_by_systemd and not _may_write(existing, pwd.getpwnam(user)):
+    if not made_by_systemd and not may_access(existing, "-w", user):
         remedy = f"sudo install -d -o {user} {state}, or name another store.folder"
         return Finding("disk", "fail", f"{state}: {user} may not write in {existing}", remedy)
     for file in (*state.glob("*.outbox.db*"), *state.glob("*.state.json")):
@@ -103,17 +103,6 @@ def check_disk(state: Path, user: str) -> Finding:
             remedy = f"sudo chown --recursive --no-dereference {user}: {state}"
             return Finding("disk", "fail", f"{user} may not write {file}", remedy)
     return judge_disk(state, shutil.disk_usage(existing).free // 1_000_000)
-
-
-def _may_write(folder: Path, account: pwd.struct_passwd) -> bool:
-    """Whether a user may make files in a folder. Of another user the folder's mode tells, not what leads to it."""
-    if account.pw_uid == os.geteuid():
-        return os.access(folder, os.W_OK | os.X_OK)
-    status = folder.stat()
-    if account.pw_uid == status.st_uid:
-        return bool(status.st_mode & stat.S_IWUSR)
-    in_group = status.st_gid in os.getgrouplist(account.pw_name, account.pw_gid)
-    return bool(status.st_mode & (stat.S_IWGRP if in_group else stat.S_IWOTH))
 
 
 def judge_disk(state: Path, free_mb: int) -> Finding:

@@ -28,6 +28,8 @@ from edge.settings import CameraSettings, MqttSettings, Settings
 from edge.system.state import SERVICE_STATE
 from tests.edge.diagnostics.findings import level_of
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
 
 def test_the_system_and_the_board_are_named(tmp_path: Path) -> None:
     (tmp_path / "os-release").write_text('NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n')
@@ -97,13 +99,17 @@ def test_disk_of_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:
     assert "MB free" in found.sentence
 
 
-def test_a_state_folder_that_its_user_may_not_write_in_is_a_failure(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    found = check_disk(tmp_path / "state", "nobody")
-    assert level_of(found) == "fail"
-    assert found.sentence == f"{tmp_path / 'state'}: nobody may not write in {tmp_path}"
-    tmp_path.chmod(0o777)
-    assert "MB free" in check_disk(tmp_path / "state", "nobody").sentence
+@needs_root
+def test_a_state_folder_that_its_user_may_not_write_in_is_a_failure() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        folder = Path(name)
+        for mode in (0o755, 0o700):
+            folder.chmod(mode)
+            found = check_disk(folder / "state", "nobody")
+            assert level_of(found) == "fail"
+            assert found.sentence == f"{folder / 'state'}: nobody may not write in {folder}"
+        folder.chmod(0o777)
+        assert "MB free" in check_disk(folder / "state", "nobody").sentence
 
 
 def test_the_state_folder_of_a_service_is_made_by_systemd() -> None:
@@ -125,6 +131,7 @@ def test_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@needs_root
 def test_settings_that_this_user_may_not_read_are_checked_with_sudo() -> None:
     with tempfile.TemporaryDirectory() as name, rights_of_nobody():
         found, _ = check_config(Path(name, "config.toml"), Path(name, "none"))
