@@ -1,4 +1,4 @@
-"""The real ``fer-train`` and ``fer-export``, as a user starts them, each in a process of its own."""
+"""The commands ``fer-train`` and ``fer-export`` with TensorFlow loaded before, each in a process of its own."""
 
 import json
 import multiprocessing
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -56,5 +57,5 @@ def _main(module: str, words: list[str], out: str, err: str, folder: str) -> Non
         os.close(opened)
     os.chdir(folder)
     sys.argv = [module.partition(".")[0], *words]
-    main: Callable[[], int] = __import__(module, fromlist=["main"]).main
+    main: Callable[[], int] = import_module(module).main
     sys.exit(main())

@@ -7,7 +7,7 @@ from typing import Final
 from train.progress import print_line
 from train.recipes import Recipe, customize
 
-CPU_INFO: Final = Path("/proc/cpuinfo")
+_CPU_INFO: Final = Path("/proc/cpuinfo")
 _INSTRUCTIONS: Final = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # as Linux calls them; the last one is Arm's
 
 
@@ -15,7 +15,7 @@ def computes_in_bfloat16() -> bool:
     """Whether TensorFlow has a GPU, or a processor with instructions for bfloat16."""
     import tensorflow as tf  # noqa: PLC0415  it takes seconds, and --help must not
 
-    return bool(tf.config.list_physical_devices("GPU")) or has_bfloat16_instructions(CPU_INFO)
+    return bool(tf.config.list_physical_devices("GPU")) or has_bfloat16_instructions(_CPU_INFO)
 
 
 def has_bfloat16_instructions(cpu_info: Path) -> bool:

@@ -29,7 +29,7 @@ from export.quantization.convert import check_int8  # noqa: E402
 from export.quantization.errors import ConversionError  # noqa: E402
 from export.tflite_graph import read_graph  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
-from tests.train.program import fer_export, fer_train  # noqa: E402
+from tests.programs import fer_export, fer_train  # noqa: E402
 from train.checkpoints import read_history  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
 from train.run import Run  # noqa: E402

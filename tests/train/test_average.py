@@ -16,7 +16,7 @@ import tf_keras as keras  # noqa: E402
 from edge.errors import UsageError  # noqa: E402
 from edge.model.origin import Source  # noqa: E402
 from edge.model.preprocessing import normalize  # noqa: E402
-from tests.train.program import fer_train  # noqa: E402
+from tests.programs import fer_train  # noqa: E402
 from train.average import average_networks  # noqa: E402
 from train.checkpoints import BEST_WEIGHTS, HISTORY, Epoch  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402

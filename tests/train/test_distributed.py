@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import free_port
-from tests.train.program import PROGRAM
+from tests.programs import PROGRAM
 
 pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow

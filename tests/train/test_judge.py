@@ -10,7 +10,7 @@ pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
 from edge.vision.judge import FACE_SCORE, INPUT_SIDE, FaceJudge  # noqa: E402
-from tests.train.program import fer_train  # noqa: E402
+from tests.programs import fer_train  # noqa: E402
 from train.data.judge_samples import other_samples  # noqa: E402
 from train.judge import calibrate  # noqa: E402
 

@@ -15,7 +15,7 @@ pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
 from edge.errors import UsageError  # noqa: E402
-from tests.train.program import PROGRAM, fer_train  # noqa: E402
+from tests.programs import PROGRAM, fer_train  # noqa: E402
 from train.checkpoints import Epoch  # noqa: E402
 from train.cli import _outcome  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402

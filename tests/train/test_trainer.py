@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 import tf_keras as keras  # noqa: E402
 
 from edge.evaluation.fer2013 import read_faces  # noqa: E402
-from tests.train.program import PROGRAM, fer_train  # noqa: E402
+from tests.programs import PROGRAM, fer_train  # noqa: E402
 from train.evaluation.evaluate import evaluate  # noqa: E402
 from train.recipes import Recipe  # noqa: E402
 from train.trainer import build_in_float32, predict_logits  # noqa: E402

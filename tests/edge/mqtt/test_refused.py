@@ -15,12 +15,18 @@ from tests.edge.proxy import proxied
 pytestmark = pytest.mark.slow
 
 
+def restrict(broker: Broker, may: str) -> Path:
+    """Start the broker again with an access list, and return its file."""
+    rights = broker.folder / "rights"
+    rights.write_text(may)
+    broker.stop()
+    broker.options += f"\nacl_file {rights}"
+    broker.start()
+    return rights
+
+
 def test_refused_events_stay_and_are_delivered_once_they_may(persistent_broker: Broker, tmp_path: Path) -> None:
-    rights = tmp_path / "rights"
-    rights.write_text("topic read #\ntopic write fer-edge/kiosk/fault\n")
-    persistent_broker.stop()
-    persistent_broker.options += f"\nacl_file {rights}"
-    persistent_broker.start()
+    rights = restrict(persistent_broker, "topic read #\ntopic write fer-edge/kiosk/fault\n")
     with (
         proxied(persistent_broker.port) as proxy,
         persistent_session(persistent_broker) as listener,
@@ -46,11 +52,7 @@ def test_topics_that_were_refused_are_said_once_they_may_be(
     broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The connection stays: mosquitto takes a changed access list without ending any."""
-    rights = tmp_path / "rights"
-    rights.write_text("topic read #\n")
-    broker.stop()
-    broker.options += f"\nacl_file {rights}"
-    broker.start()
+    rights = restrict(broker, "topic read #\n")
     with (
         caplog.at_level(logging.WARNING),
         proxied(broker.port) as proxy,

@@ -18,7 +18,7 @@ from edge.labels import FER2013_LABELS  # noqa: E402
 from edge.model.bundle import find_bundle, open_bundle  # noqa: E402
 from edge.model.classifier import Classifier  # noqa: E402
 from tests.conftest import PORTRAIT  # noqa: E402
-from tests.train.program import fer_train  # noqa: E402
+from tests.programs import fer_train  # noqa: E402
 from train.checkpoints import BEST_WEIGHTS  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.data.view_bank import ViewBank, find_bank  # noqa: E402

@@ -14,7 +14,7 @@ import tf_keras as keras  # noqa: E402
 from edge.errors import UsageError  # noqa: E402
 from edge.model.bundle import find_bundle, open_bundle  # noqa: E402
 from edge.model.preprocessing import dequantize, normalize  # noqa: E402
-from tests.train.program import brief_run  # noqa: E402
+from tests.programs import brief_run  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.init.from_bundle import load_bundle_weights  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402

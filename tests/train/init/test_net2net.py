@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 import tensorflow as tf  # noqa: E402
 
-from tests.train.program import brief_run  # noqa: E402
+from tests.programs import brief_run  # noqa: E402
 from train.init.net2net import initialize_function_preserving  # noqa: E402
 from train.init.pruning import prune_filters  # noqa: E402
 from train.models.mobilenet import divide_filters, student  # noqa: E402

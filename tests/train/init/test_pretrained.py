@@ -20,7 +20,7 @@ import tf_keras as keras  # noqa: E402
 
 from edge.errors import DataError, UsageError  # noqa: E402
 from edge.model.preprocessing import normalize  # noqa: E402
-from tests.train.program import fer_train  # noqa: E402
+from tests.programs import fer_train  # noqa: E402
 from train.init.faceres import load_faceres, read_tfjs_weights  # noqa: E402
 from train.init.pretrained import PUBLISHED, load_weights, weights_sources  # noqa: E402
 from train.models.mobilenet import CHANNEL_MEANS  # noqa: E402

@@ -12,7 +12,7 @@ from edge.model.registry import find_bundle
 keras = pytest.importorskip("tf_keras", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
-from tests.train.program import brief_run  # noqa: E402
+from tests.programs import brief_run  # noqa: E402
 from train.init.pruning import filter_contributions, prune_filters  # noqa: E402
 from train.models.mobilenet import divide_filters, student  # noqa: E402
 
