@@ -44,7 +44,7 @@ def bundle_command(arguments: argparse.Namespace) -> int:
     from export.build.run import make_bundle  # noqa: PLC0415
 
     choices = BundleChoices(arguments.out, arguments.coverage, arguments.margin)
-    card = make_bundle(arguments.run, arguments.data, choices)
+    card = make_bundle(arguments.run, arguments.data, choices, train=not arguments.post_training)
     float_figures, abstention = card.origin.float_figures, card.abstention
     print(
         f"{arguments.out}: {card.name}, int8 {card.figures.accuracy:.2%} on {card.figures.split} "
@@ -102,6 +102,11 @@ def _add_bundles(add: _Add) -> None:
         action="append",
         metavar="PATH",
         help="the data that the run was trained on; several --data as in `fer-train run`",
+    )
+    bundle.add_argument(
+        "--post-training",
+        action="store_true",
+        help="quantize after training only; quantization-aware training takes two epochs in float32",
     )
     _add_choices(bundle)
     _add_import(add)

@@ -74,36 +74,36 @@ class _Export:
         return max(self.candidates, key=lambda candidate: measure_logits(candidate.logits, self.measured).accuracy)
 
 
-def make_bundle(folder: Path, data: Sequence[Path], choices: BundleChoices) -> Card:
+def make_bundle(folder: Path, data: Sequence[Path], choices: BundleChoices, *, train: bool) -> Card:
     """Turn the training run in ``folder`` into a bundle; returns its card.
 
-    The quantization-aware training is kept beside the run, and continued when it was interrupted. Raises UsageError
-    when ``choices.out`` is in use, the run is not finished or the data is not what it was trained on, ConversionError
-    when the network cannot become int8, ParityError when its forms disagree, LegacyRuntimeError when the older runtime
-    cannot be installed.
+    With ``train`` by quantization-aware training too, if the network allows it. This training is kept beside the run,
+    and continued when it was interrupted. Raises UsageError when ``choices.out`` is in use, the run is not finished or
+    the data is not what it was trained on, ConversionError when the network cannot become int8, ParityError when its
+    forms disagree, LegacyRuntimeError when the older runtime cannot be installed.
     """
     check_writable(choices.out)
     legacy_runtime.prepare()
-    export = _quantize(folder, data)
+    export = _quantize(folder, data, train)
     facts = NetworkFacts(
         name=export.run.recipe.name,
         parameters=export.parameters,
         macs=export.macs,
-        origin=_origin(export, folder.name),
+        origin=_origin(export, folder.name, "" if train else " --post-training"),
         licence=_LICENCE,
         limits=_LIMITS,
     )
     return assemble_bundle(choices, facts, export.best, _forms(export), export.measured).card
 
 
-def _quantize(folder: Path, data: Sequence[Path]) -> _Export:
-    """Quantize a run's network by every method that it allows."""
+def _quantize(folder: Path, data: Sequence[Path], train: bool) -> _Export:
+    """Quantize a run's network by every method that it allows, or after training only."""
     run = Run.load(folder)
     run.require_finished(folder)
     splits = run.faces(folder, data)
     model = run.model(folder)
     candidates = []
-    for method, file, source in _conversions(run, model, splits, folder):
+    for method, file, source in _conversions(run, model, splits, folder if train else None):
         int8 = Network(file, method)
         logits = np.stack([int8.logits(face) for face in splits.public.pixels])
         candidates.append(_Candidate(method, file, int8, logits, predict_logits(source, splits.public.pixels)))
@@ -111,10 +111,11 @@ def _quantize(folder: Path, data: Sequence[Path]) -> _Export:
     return _Export(run, int(model.count_params()), macs(model), splits.public, float_logits, tuple(candidates))
 
 
-def _conversions(run: Run, model: Any, splits: Splits, folder: Path) -> Iterator[tuple[str, bytes, Any]]:
+def _conversions(run: Run, model: Any, splits: Splits, folder: Path | None) -> Iterator[tuple[str, bytes, Any]]:
     """Each method with its int8 file and the Keras network of it.
 
-    Quantization-aware training takes a plain path of layers. A network with other layers, such as VGG16 and ResNet50,
+    ``folder`` is the run's, for quantization-aware training; None: only what needs no training. That training takes a
+    plain path of layers. A network with other layers, such as VGG16 and ResNet50,
     is quantized after training only, and need not fit an Edge TPU: its size and time rule that out.
     """
     try:
@@ -123,8 +124,9 @@ def _conversions(run: Run, model: Any, splits: Splits, folder: Path) -> Iterator
         print_line(f"{error}: post-training quantization only")
         yield POST_TRAINING, quantize_post_training(model, splits.training, edge_tpu=False), model
         return
-    aware = train_quantized(network, run.recipe, splits.training, splits.public, _aware_folder(folder))
-    yield QUANTIZATION_AWARE, convert(aware), aware
+    if folder:
+        aware = train_quantized(network, run.recipe, splits.training, splits.public, _aware_folder(folder))
+        yield QUANTIZATION_AWARE, convert(aware), aware
     corrected = correct_biases(network, splits.training)
     yield POST_TRAINING, quantize_post_training(corrected, splits.training), network
 
@@ -159,20 +161,19 @@ def _forms(export: _Export) -> list[NetworkForm]:
     return [*forms, *runtime_forms(best, export.measured)]
 
 
-def _origin(export: _Export, folder_name: str) -> Provenance:
+def _origin(export: _Export, folder_name: str, option: str) -> Provenance:
     run = export.run
+    figures = {one.method: split_figures(one.logits, export.measured) for one in export.candidates}
     return Provenance(
         train_command=run.command,
-        export_command=f"fer-export bundle runs/{folder_name} --data fer2013.csv --out {run.recipe.name}",
+        export_command=f"fer-export bundle runs/{folder_name} --data fer2013.csv --out {run.recipe.name}{option}",
         revision=run.revision,
         seed=run.recipe.seed,
         training_sha256=run.training_sha256,
         public_sha256=run.public_sha256,
         float_figures=split_figures(export.float_logits, export.measured),
         quantization=export.best.method,
-        quantization_figures={
-            candidate.method: split_figures(candidate.logits, export.measured) for candidate in export.candidates
-        },
-        chosen=f"epoch and quantization, both by {run.measured}",
+        quantization_figures=figures,
+        chosen=f"epoch and quantization, both by {run.measured}" if len(figures) > 1 else f"epoch, by {run.measured}",
         sources=run.sources,
     )

@@ -23,6 +23,7 @@ from edge.labels import FER2013_LABELS  # noqa: E402
 from edge.model.bundle import open_bundle  # noqa: E402
 from edge.model.classifier import Classifier  # noqa: E402
 from edge.model.preprocessing import CROP_MARGIN, encode  # noqa: E402
+from export.build.measured import POST_TRAINING  # noqa: E402
 from export.build.writing import write_bundle  # noqa: E402
 from export.golden import golden_faces  # noqa: E402
 from export.quantization.convert import check_int8  # noqa: E402
@@ -75,6 +76,7 @@ def test_the_bundle_opens_and_gives_its_goldens_and_its_accuracy(bundle: Path, b
     assert card.origin.training_sha256 == read_faces(blobs, "Training").sha256()
     assert card.origin.quantization in card.origin.quantization_figures
     assert len(card.origin.quantization_figures) == 2
+    assert card.origin.chosen == "epoch and quantization, both by PublicTest"
     assert card.figures.accuracy == max(figures.accuracy for figures in card.origin.quantization_figures.values())
     assert card.input.scale == pytest.approx(1 / 128, rel=1e-3)
     assert card.ops["CONV_2D"] == 14
@@ -198,13 +200,14 @@ def test_a_run_on_a_tree_with_a_bad_picture_is_exported_from_the_same_tree(blobs
     done = fer_train(*train, *recipe, "--skip-bad")
     assert (done.returncode, "1 bad row skipped" in done.stderr) == (0, True), done.stderr
     assert "chosen by test" in done.stdout
-    done = fer_export("bundle", tmp_path / "run", "--data", tmp_path / "tree", "--out", tmp_path / "bundle")
+    bundle = ["bundle", tmp_path / "run", "--data", tmp_path / "tree", "--out", tmp_path / "bundle"]
+    done = fer_export(*bundle, "--post-training")
     assert done.returncode == 0, done.stderr
     card = open_bundle(tmp_path / "bundle").card
-    assert (card.figures.split, card.figures.n, card.origin.chosen) == (
-        "test",
-        28,
-        "epoch and quantization, both by test",
+    assert (card.figures.split, card.figures.n, card.origin.chosen) == ("test", 28, "epoch, by test")
+    assert (card.origin.export_command.split()[-1], list(card.origin.quantization_figures)) == (
+        "--post-training",
+        [POST_TRAINING],
     )
     [training] = [source for source in card.origin.sources if source.role == "data"]
     assert training.sha256 == card.origin.training_sha256
