@@ -24,7 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.errors import DeliveryError, SettingsError
 from edge.mqtt.backoff import Backoff
 from edge.mqtt.bounded_client import BoundedClient
-from edge.mqtt.no_connection import no_connection
+from edge.mqtt.no_connection import closed_early, no_connection, refusal_hint
 from edge.mqtt.subscriptions import Subscriptions
 from edge.settings import MqttSettings
 from edge.system.secret_files import has_passphrase, read_password
@@ -269,10 +269,7 @@ class BrokerConnection(threading.Thread):
         if not reason.is_failure or self._refused:
             return
         if self._accepted is None:
-            wanted = "a certificate of this device (mqtt.cert_file)" if self._settings.encrypted else "TLS (mqtt.tls)"
-            self._log_once(
-                f"{self._address} closes the connection without a reason. Does it want {wanted}? Trying again."
-            )
+            self._log_once(f"{closed_early(self._address, reason.value, self._settings)} Trying again.")
         else:
             self._blamed = reason.value in _BLAMING
             hint = self._takeovers.ended(reason.value, time.monotonic() - self._accepted)
@@ -371,7 +368,8 @@ def publish_retained(
         raise DeliveryError(f"{where} cannot be reached: {error.strerror or error}") from error
     until(lambda: connected)
     if connected[0].is_failure:
-        raise DeliveryError(f"{where} refuses the connection: {connected[0]}")
+        hint = refusal_hint(connected[0].value, settings)
+        raise DeliveryError(f"{where} refuses the connection: {connected[0]}; {hint}.")
     sent = [client.publish(topic, payload, qos=1, retain=True).mid for topic, payload in payloads.items()]
     until(lambda: all(mid in answers for mid in sent))
     client.disconnect()
