@@ -258,10 +258,11 @@ def test_an_installation_gives_away_nothing_to_which_an_instances_folder_leads(p
 @needs_root
 def test_root_does_not_run_in_the_folder_of_another_user(place: Path) -> None:
     from edge.app.broker_session import open_broker_session  # noqa: PLC0415  it imports most of the program
+    from edge.mqtt.device_record import DeviceRecordStore  # noqa: PLC0415
 
     settings = Settings(store=StoreSettings(folder=str(place / "state")), mqtt=MqttSettings(device="kiosk"))
     with pytest.raises(UsageError, match=r"state belongs to nobody.*sudo -u nobody"):
-        open_broker_session(settings, None, Service({}))
+        open_broker_session(settings, None, Service({}), DeviceRecordStore(place / "state"))
     assert not list((place / "state").iterdir())
     require_own_folder(place / "root")
 
