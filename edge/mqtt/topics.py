@@ -11,6 +11,7 @@ import msgspec
 from edge.mqtt.device_record import DeviceRecordStore
 from edge.settings import MqttSettings, Settings
 from edge.system import hardware
+from edge.system.owner_rights import require_own_folder
 
 BOARD: Final = "{board}"
 
@@ -49,13 +50,15 @@ def with_device_name(
 ) -> Settings:
     """The settings with the board's name that ``store`` keeps, where a board without a serial number needs one.
 
-    With ``keep`` the name is made and kept when there is none: a container has another host name at each start.
+    With ``keep`` the name is made and kept when there is none: a container has another host name at each start. Raises
+    UsageError then for root in a folder of another user.
     """
     configured = settings.mqtt.device or BOARD
     if BOARD not in configured or hardware.text_of(serial):
         return settings
     name = store.record.name or socket.gethostname()
     if keep:
+        require_own_folder(store.folder)
         store.update(msgspec.structs.replace(store.record, name=name))
     return msgspec.structs.replace(
         settings, mqtt=msgspec.structs.replace(settings.mqtt, device=configured.replace(BOARD, name))

@@ -268,6 +268,20 @@ def test_root_does_not_run_in_the_folder_of_another_user(place: Path) -> None:
 
 
 @needs_root
+def test_root_keeps_no_name_in_the_folder_of_another_user(place: Path) -> None:
+    """The name is kept before anything else is opened there."""
+    from edge.mqtt.device_record import DeviceRecordStore  # noqa: PLC0415
+    from edge.mqtt.topics import with_device_name  # noqa: PLC0415
+
+    state, victim = place / "state", place / "victim"
+    victim.write_text("root's")
+    hostile_link(state / "device.new", victim)
+    with pytest.raises(UsageError, match=r"state belongs to nobody.*sudo -u nobody"):
+        with_device_name(Settings(), DeviceRecordStore(state), keep=True, serial=place / "none")
+    assert victim.read_text() == "root's"
+
+
+@needs_root
 def test_all_threads_get_their_rights_back_after_an_error(place: Path) -> None:
     groups = os.getgroups()
     with suppress(ZeroDivisionError), rights_of_owner(place / "state"):
