@@ -4,6 +4,7 @@ Sixteen synthetic faces are classified. A scene is processed like a camera's pic
 the card's margin. On a device, edge.model.verification compares its own results with these. Needs no TensorFlow.
 """
 
+import io
 import platform
 from argparse import Namespace
 from pathlib import Path
@@ -21,6 +22,8 @@ from edge.model.classifier import Network
 from edge.model.preprocessing import INPUT_SIZE, crop
 from edge.model.verification import decode_jpeg
 from edge.records import Box
+from edge.system.atomic_file import write_durably
+from train.outputs import writing
 
 _FACES: Final = 16
 _SEED: Final = 20130414
@@ -60,10 +63,10 @@ def golden_scene(margin: float) -> GoldenScene:
 
 
 def write_golden(folder: Path, golden: Golden) -> None:
-    """Write the golden file of a bundle; the same content gives the same bytes."""
-    scene = golden.scene
+    """Replace the golden file of a bundle in one step; the same content gives the same bytes. Raises OSError."""
+    scene, content = golden.scene, io.BytesIO()
     np.savez_compressed(
-        folder / GOLDEN_FILE,
+        content,
         faces=golden.faces,
         outputs=golden.outputs,
         labels=np.array(golden.labels),
@@ -73,12 +76,14 @@ def write_golden(folder: Path, golden: Golden) -> None:
         margin=np.float64(scene.margin),
         crops=scene.crops,
     )
+    write_durably(folder / GOLDEN_FILE, content.getvalue())
 
 
 def golden_command(arguments: Namespace) -> int:
     """``fer-export golden``: write the golden file of this version into a bundle of an earlier one.
 
-    Raises BundleError on another runtime or machine than the one that made the bundle, where outputs may differ.
+    Raises BundleError on another runtime or machine than the one that made the bundle, where outputs may differ,
+    and UsageError when the file cannot be written.
     """
     folder = find_bundle(str(arguments.bundle))
     try:
@@ -93,7 +98,8 @@ def golden_command(arguments: Namespace) -> int:
             f"{here[0]} on {here[1]}, which may round differently. Run the command there, or export the bundle again."
         )
     made = make_golden(network, card.crop_margin, card.labels)
-    write_golden(folder, made)
+    with writing(folder / GOLDEN_FILE):
+        write_golden(folder, made)
     open_bundle(folder)
     crops = f"{len(made.scene.crops)} crops with margin {made.scene.margin:g}"
     print(f"{folder / GOLDEN_FILE}: {len(made.outputs)} outputs of {here[0]}, {crops}")

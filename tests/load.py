@@ -30,6 +30,7 @@ from edge.labels import FER2013_LABELS
 from edge.model.preprocessing import expression
 from edge.mqtt.backoff import Backoff
 from edge.mqtt.connection import BrokerConnection, Limits
+from edge.mqtt.subscriptions import Subscriptions
 from edge.records import Event
 from edge.settings import MqttSettings
 from tests.conftest import Broker, free_port, wait_until
@@ -95,7 +96,7 @@ class Device:
             settings,
             self.base.replace("/", "-"),
             will=f"{self.base}/availability",
-            topics=(f"{self.base}/command/+",),
+            subscriptions=Subscriptions((f"{self.base}/command/+",), Backoff(load.first_wait, load.longest_wait)),
             backoff=Backoff(load.first_wait, load.longest_wait),
             listener=self,
         )

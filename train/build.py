@@ -20,6 +20,7 @@ from train.average import average_networks, describe_mean
 from train.checkpoints import BEST_WEIGHTS
 from train.data.dataset import Splits, read_splits
 from train.distributed import Workers
+from train.outputs import make_folder
 from train.plans import Cycle, Mean, Plan, PlannedRun
 from train.progress import print_line
 from train.recipes import Recipe, assignments_of, customize
@@ -28,7 +29,6 @@ from train.run import (
     RunInputs,
     check_inputs,
     is_run,
-    make_folder,
     options_of,
     prepare_run,
     refuse_another_run,

@@ -21,6 +21,14 @@ def check_output(file: Path) -> None:
             raise UsageError(f"{file}: cannot be written: {place} is read-only for this user")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for runs, if it is not there. Raises UsageError when that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: no folder can be made there: {error}. Give another --out") from error
+
+
 @contextmanager
 def writing(file: Path) -> Iterator[None]:
     """A context in which ``file`` is written: an error of it, such as a full disk, becomes a UsageError."""

@@ -31,6 +31,7 @@ from train.init.net2net import initialize_function_preserving
 from train.init.pretrained import load_weights, weights_sources
 from train.init.pruning import prune_filters
 from train.models.registry import MODELS, find_architecture
+from train.outputs import make_folder
 from train.progress import print_line
 from train.recipes import RECIPES, Recipe, assignments_of
 from train.report import write_report
@@ -120,10 +121,15 @@ class Run:
         except (OSError, ValueError) as error:
             raise UsageError(f"{folder / BEST_WEIGHTS}: not the weights of {self.recipe.model}: {error}") from error
 
+    def unfinished(self, folder: Path) -> str:
+        """How to end its training; empty if that has ended. A mean has no ``best`` epoch either, but no history."""
+        going_on = self.best is None and read_history(folder)
+        return f"{folder}: the run is not finished. Continue it: {self.command} --out {folder}" if going_on else ""
+
     def require_finished(self, folder: Path) -> None:
-        """Raise UsageError unless its training has ended. A mean has no ``best`` epoch either, but no history."""
-        if self.best is None and read_history(folder):
-            raise UsageError(f"{folder}: the run is not finished. Continue it: {self.command} --out {folder}")
+        """Raise UsageError unless its training has ended."""
+        if sentence := self.unfinished(folder):
+            raise UsageError(sentence)
 
     def as_sources(self, folder: Path) -> tuple[Source, ...]:
         """The run's network as what another is made of, and what it was made of itself."""
@@ -157,6 +163,9 @@ def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Worke
     Raises UsageError when the folder holds another run, and what ``check_inputs`` raises.
     """
     check_inputs(recipe, inputs)  # before the data, which may take a minute to parse
+    start = Path(inputs.weights)
+    if workers.chief and is_run(inputs.weights) and (sentence := Run.load(start).unfinished(start)):
+        print_line(f"warning: its best epoch so far is taken. {sentence}")
     splits = read_splits(*inputs.data, skip_bad=inputs.skip_bad)
     print(splits, file=sys.stderr)
     return train_prepared(prepare_run(recipe, inputs, splits), folder, workers)
@@ -223,14 +232,6 @@ def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run
         with writing_run(folder):
             write_report(folder, run.command, read_history(folder), splits.public, logits)
     return run
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for runs, if it is not there. Raises UsageError when that is not possible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder}: no folder can be made there: {error}. Give another --out") from error
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """What a device announces to Home Assistant, and what it takes back, by what the state folder remembers."""
 
-from pathlib import Path
-
 from edge.labels import Labels
 from edge.mqtt.device_record import DeviceRecord, DeviceRecordStore, former_topics
 from edge.mqtt.homeassistant import birth_topic, discovery, discovery_topic, platforms
@@ -14,16 +12,21 @@ from edge.system.state import StateStore
 
 
 def make_announcements(
-    settings: Settings, folder: Path, state_store: StateStore, labels: Labels, *, pausable: bool, restartable: bool
+    settings: Settings,
+    store: DeviceRecordStore,
+    state_store: StateStore,
+    labels: Labels,
+    *,
+    pausable: bool,
+    restartable: bool,
 ) -> list[Announcement]:
     """The discovery message, and the removal of what an earlier name or setting has left.
 
-    ``folder`` is the state folder, and ``labels`` are those of the model that runs. ``pausable`` says that the source
-    can be closed, ``restartable`` that a new process comes after the end of this one.
+    ``store`` keeps the record of the state folder, and ``labels`` are those of the model that runs. ``pausable`` says
+    that the source can be closed, ``restartable`` that a new process comes after the end of this one.
     """
     wanted, base = settings.homeassistant, base_topic(settings.mqtt)
     topic = discovery_topic(wanted, base) if wanted.enabled else ""
-    store = DeviceRecordStore(folder)
     record, stem = store.record, file_stem(settings.mqtt)
     described = DeviceDescription(
         base=base,
@@ -48,7 +51,7 @@ def make_announcements(
         state_store.update(discovery=topic)
         store.update(left if topic else DeviceRecord(record.name))
 
-    removals = former_topics(record, left, folder)
+    removals = former_topics(record, left, store.folder)
     if (former := state_store.state.discovery) and former != topic:
         removals = [*removals, former, *([] if topic else [f"{base}/homeassistant/fault"])]
     announcements = [Announcement(one, b"", done=keep) for one in dict.fromkeys(removals)]

@@ -21,6 +21,7 @@ from edge.model.registry import deployed_folder, expected_labels
 from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.monitoring.statistics import StatisticsCollector, StatisticsInput
 from edge.mqtt.commands import Capabilities, CommandProcessor
+from edge.mqtt.device_record import DeviceRecordStore
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.publisher import MqttPublisher
 from edge.mqtt.retained import Announcement
@@ -30,7 +31,7 @@ from edge.settings import PrivacySettings, Settings, load_settings
 from edge.system.clock import now
 from edge.system.instance import service_environ
 from edge.system.owner_rights import require_own_folder
-from edge.system.state import StateStore, store_folder
+from edge.system.state import StateStore
 from edge.system.systemd import Service, fault_of
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class BrokerSession(FrameObserver):
     publisher: MqttPublisher
     command_processor: CommandProcessor
     state_store: StateStore
+    record_store: DeviceRecordStore
     statistics: StatisticsCollector
     pausable: bool
     privacy: PrivacySettings
@@ -80,9 +82,15 @@ class BrokerSession(FrameObserver):
         damage = self.state_store.damage if self.pausable else ""
         self.publisher.faults.set("state", fault_of(StoreError(damage), now()) if damage else None)
 
+    def disk_works(self) -> None:
+        """Store what the disk did not take before. For any thread but the frame loop's, because a disk may hang."""
+        self.command_processor.disk_works()
+        self.record_store.write_again()
+
     def close(self, seconds: float) -> int:
         """Store what was put off, and close the publisher; returns how many events are undelivered."""
         self.command_processor.close()
+        self.record_store.write_again()
         return self.publisher.close(seconds)
 
     def _between_frames(self, status: LoopStatus) -> None:
@@ -112,13 +120,15 @@ class BrokerSession(FrameObserver):
         self.publisher.publish_statistics(self.statistics.collect(stage_seconds, given))
 
 
-def open_broker_session(settings: Settings, config: Path | None, service: Service) -> BrokerSession:
-    """Open the outbox and the kept state, and begin to connect.
+def open_broker_session(
+    settings: Settings, config: Path | None, service: Service, record_store: DeviceRecordStore
+) -> BrokerSession:
+    """Open the outbox and the kept state, and begin to connect. ``record_store`` is that of the state folder.
 
     Raises StoreError when another process uses the outbox, UsageError for root in a folder of another user, and
     SettingsError.
     """
-    folder, name = store_folder(settings.store, os.environ), file_stem(settings.mqtt)
+    folder, name = record_store.folder, file_stem(settings.mqtt)
     models = service_environ(config, os.environ)
     require_own_folder(folder)
     state_store = StateStore(folder, name)
@@ -127,7 +137,7 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
     # Aggregates have an outbox of their own, so that events of earlier runs are not sent among them.
     outbox = Outbox(folder / f"{name}{'.aggregate' if counting else ''}.outbox.db", settings.store.events)
     announcements_of = partial(
-        make_announcements, settings, folder, state_store, pausable=pausable, restartable=service.managed
+        make_announcements, settings, record_store, state_store, pausable=pausable, restartable=service.managed
     )
     publisher = MqttPublisher(
         settings.mqtt,
@@ -155,10 +165,17 @@ def open_broker_session(settings: Settings, config: Path | None, service: Servic
     if not service.managed:
         publisher.faults.set("service", None)  # of an earlier process; a service keeps it until it is ready
     session = BrokerSession(
-        publisher, command_processor, state_store, statistics, pausable, settings.privacy, announcements_of
+        publisher,
+        command_processor,
+        state_store,
+        record_store,
+        statistics,
+        pausable,
+        settings.privacy,
+        announcements_of,
     )
     session.report_damaged_state()
     if not pausable:
         publisher.set_paused(None)
-    publisher.start(command_processor.receive, command_processor.disk_works)
+    publisher.start(command_processor.receive, session.disk_works)
     return session

@@ -24,6 +24,7 @@ from edge.model.classifier import CardTerms
 from edge.model.loader import DeployedModel, open_deployed_model
 from edge.monitoring.counters import RunCounters
 from edge.monitoring.observer import FrameObserver, LoopStatus
+from edge.mqtt.device_record import DeviceRecordStore
 from edge.mqtt.publisher import MqttPublisher
 from edge.mqtt.topics import with_device_name
 from edge.pipeline import FrameResult, make_pipeline
@@ -31,6 +32,7 @@ from edge.settings import CameraSettings, MetricsSettings, Settings, load_settin
 from edge.system.clock import TimeOrigin, now
 from edge.system.instance import service_environ
 from edge.system.secret_files import with_credentials
+from edge.system.state import store_folder
 from edge.system.systemd import STOP_SECONDS, Service, fault_of
 from edge.untrusted_file import is_file
 
@@ -61,12 +63,15 @@ def run(arguments: Namespace, open_model: OpenModel = open_deployed_model) -> in
 
 def _run(arguments: Namespace, service: Service, open_model: OpenModel) -> int:
     settings = _settings(arguments)
+    record_store = DeviceRecordStore(store_folder(settings.store, os.environ))
+    settings = with_device_name(settings, record_store, keep=arguments.events == "mqtt")
     if settings.privacy.aggregate_only and (arguments.record or arguments.sheet):
         raise UsageError("--record and --sheet keep what single faces showed, and privacy.aggregate_only forbids that")
     _spare_the_source(arguments, settings.camera)
     # The broker comes first, so that a camera or a model that does not work can be published as a fault.
-    session = open_broker_session(settings, arguments.config, service) if arguments.events == "mqtt" else None
-    if session:
+    session = None
+    if arguments.events == "mqtt":
+        session = open_broker_session(settings, arguments.config, service, record_store)
         service.before_forced_exit(partial(session.close, _FORCED_EXIT_SECONDS))
     try:
         _observe(arguments, settings, service, session, open_model)
@@ -156,7 +161,7 @@ def _settings(arguments: Namespace) -> Settings:
     settings = with_source(load_settings(arguments.config), arguments.source)
     if arguments.no_metrics:
         settings = msgspec.structs.replace(settings, metrics=MetricsSettings(enabled=False))
-    return with_device_name(with_credentials(settings, os.environ), os.environ, keep=arguments.events == "mqtt")
+    return with_credentials(settings, os.environ)
 
 
 def _spare_the_source(arguments: Namespace, camera: CameraSettings) -> None:

@@ -47,6 +47,9 @@ def report_text(report: dict[str, Any]) -> str:
     ]
     rows = [*report["clips"], total] if len(report["clips"]) > 1 else report["clips"]
     lines += [_clip_row(row) for row in rows]
+    known = sum(row["fer_edge"]["counts"] is not None for row in report["clips"])
+    if 0 < known < len(report["clips"]):
+        lines.append(f"faces of the total: those of the {known} of {len(report['clips'])} clips with a ground truth")
     if total["recall_by_size"]:
         lines += ["", *_recall_lines(total["recall_by_size"])]
     baseline, edge = total["tutorial"], total["fer_edge"]

@@ -49,6 +49,7 @@ class Cost:
 class ClipResult:
     """Everything that is measured on one clip, or on several together.
 
+    Of several, costs are those of all; faces are those of the clips with a ground truth, if there are any.
     ``stages`` are fer-edge's wall and CPU seconds by the stage's name. ``baseline_faces`` counts the baseline's
     detections, with a ground truth only the true ones; ``covered`` counts those where fer-edge has a track in the same
     frame. ``baseline_false`` counts its false detections, ``baseline_found`` the faces of the ground truth that it
@@ -75,8 +76,7 @@ class ClipResult:
         self.fer_edge += other.fer_edge
         for name, (wall, cpu) in other.stages.items():
             self._add_stage(name, wall, cpu)
-        self.baseline_faces += other.baseline_faces
-        self.covered += other.covered
+        self._add_faces(other)
         self.baseline_false += other.baseline_false
         self.baseline_found += other.baseline_found
         if other.counts:
@@ -86,6 +86,14 @@ class ClipResult:
             for total, clip in zip(self.recall, other.recall, strict=True):
                 total += clip  # noqa: PLW2901  the total's own object
         return self
+
+    def _add_faces(self, other: "ClipResult") -> None:
+        """Add the baseline's faces: only those of clips with a ground truth if there are any; others may be false."""
+        if other.counts and not self.counts:
+            self.baseline_faces = self.covered = 0
+        if other.counts or not self.counts:
+            self.baseline_faces += other.baseline_faces
+            self.covered += other.covered
 
     def add_stages(self, stage_seconds: dict[str, float], wall: float, cpu: float) -> None:
         """Add one frame's stages: their wall seconds. A stage's share of the frame's CPU time is that of its wall time.

@@ -19,6 +19,7 @@ from edge.system.installer import (
     describe,
     install_steps,
     run_command,
+    running_instances,
     uninstall_steps,
 )
 from edge.system.instance import FIRST, TEMPLATE, Instance, installed_instances, parse_instance
@@ -43,10 +44,15 @@ def install_service(arguments: Namespace, machine: Machine | None = None, run: R
 def _install_from_package(arguments: Namespace, machine: Machine, run: Run) -> int:
     """Install as a Debian package is expected to: also where systemd does not run, and without enabling again."""
     upgrade = any((machine.root / kind.unit_file).exists() for kind in (FIRST, TEMPLATE))
-    instances = installed_instances(machine.root) if upgrade else [FIRST]
+    instances = _packaged_instances(machine, run) if upgrade else [FIRST]
     _require_rights(arguments, machine, instances)
     _carry_out(arguments, machine, run, install_steps(machine, instances, upgrade=upgrade))
     return 0
+
+
+def _packaged_instances(machine: Machine, run: Run) -> list[Instance]:
+    """The instances whose program a package replaces or removes: those that are enabled or run."""
+    return list(dict.fromkeys([*installed_instances(machine.root), *running_instances(machine, run)]))
 
 
 def uninstall_service(arguments: Namespace, machine: Machine | None = None, run: Run = run_command) -> int:
@@ -54,7 +60,7 @@ def uninstall_service(arguments: Namespace, machine: Machine | None = None, run:
     machine = machine or Machine()
     if arguments.from_package:
         _require_rights(arguments, machine, [])
-        _carry_out(arguments, machine, run, uninstall_steps(machine, installed_instances(machine.root)))
+        _carry_out(arguments, machine, run, uninstall_steps(machine, _packaged_instances(machine, run)))
         return 0
     instance = parse_instance(arguments.instance)
     machine.require_systemd()

@@ -7,7 +7,7 @@ measured and compared with the card's (edge.evaluation.accuracy).
 import json
 import os
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,13 +23,14 @@ from edge.model.loader import become_network_owner, open_classifier
 from edge.model.registry import folder_in_use
 from edge.model.verification import MAX_CROP_DIFFERENCE, MAX_LUMA_DIFFERENCE, verify_golden
 from edge.mqtt.connection import new_client, publish_retained
+from edge.mqtt.device_record import DeviceRecordStore
 from edge.mqtt.topics import base_topic, client_id, with_device_name
 from edge.records import Accuracy, Verification
-from edge.settings import MqttSettings, load_settings
+from edge.settings import MqttSettings, Settings, load_settings
 from edge.system.instance import service_environ
 from edge.system.memory_budget import memory_budget
 from edge.system.secret_files import with_secret_files
-from edge.system.state import device_config
+from edge.system.state import device_config, store_folder
 
 _DATA_MEMORY: Final = 300 * 2**20  # bytes; all of FER2013 takes 180 MB
 
@@ -43,7 +44,7 @@ def verify(arguments: Namespace) -> int:
     folder = folder_in_use(settings, environ)
     labels = read_card(folder).labels
     faces = _read_faces(arguments.data, arguments.split, labels) if arguments.data else None
-    mqtt = with_device_name(with_secret_files(settings, config), environ).mqtt if arguments.publish else None
+    mqtt = _broker(with_secret_files(settings, config), environ) if arguments.publish else None
     publish = _publisher(mqtt) if mqtt else lambda *_: None
     become_network_owner(folder)
     classifier, bundle = open_classifier(folder, settings, environ)
@@ -70,6 +71,11 @@ def _read_faces(data: Path, split: str | None, names: Labels) -> LabelledFaces:
         raise DataError(
             f"{data}: reading it takes more than {_DATA_MEMORY // 2**20} MB. Give fewer faces, such as one split"
         ) from error
+
+
+def _broker(settings: Settings, environ: Mapping[str, str]) -> MqttSettings:
+    """The broker, and the name that the state folder keeps for this device."""
+    return with_device_name(settings, DeviceRecordStore(store_folder(settings.store, environ))).mqtt
 
 
 def _publisher(mqtt: MqttSettings) -> Callable[[Verification, Accuracy | None], None]:

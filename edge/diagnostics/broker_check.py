@@ -8,6 +8,7 @@ import msgspec
 from edge.camera.address import safe_source
 from edge.diagnostics.finding import Finding
 from edge.diagnostics.probe_runner import run_probe
+from edge.mqtt.no_connection import CREDENTIALS, refusal_hint
 from edge.settings import MqttSettings
 
 _CHECK_ADDRESS: Final = "check mqtt.url, or mqtt.host and mqtt.port"
@@ -16,7 +17,9 @@ _CHECK_ADDRESS: Final = "check mqtt.url, or mqtt.host and mqtt.port"
 def check_broker(python: Sequence[str], settings: MqttSettings, *, needed: bool, seconds: float = 20) -> Finding:
     """Whether the broker can be reached, uses TLS if it should, and accepts this device. Nothing is published."""
     probe = run_probe(python, "broker", msgspec.json.encode(settings).decode(), seconds)
-    outcome, detail = next(((line["outcome"], line["detail"]) for line in probe.output), ("", probe.problem))
+    outcome, detail, code = next(
+        ((line["outcome"], line["detail"], line["code"]) for line in probe.output), ("", probe.problem, 0)
+    )
     address = f"{safe_source(settings.host)}:{settings.port}"
     user = f"user {settings.username}" if settings.username else "a device without a user name"
     if outcome == "accepted":
@@ -25,7 +28,13 @@ def check_broker(python: Sequence[str], settings: MqttSettings, *, needed: bool,
     sentence, remedy = {
         "unreachable": (f"{address} cannot be reached: {detail}", f"is it running? {_CHECK_ADDRESS}"),
         "tls": (f"{address}: TLS failed: {detail}", "check mqtt.ca_file, mqtt.host and mqtt.port"),
-        "silent": (f"{address} gives no MQTT answer", f"does it need TLS (mqtt.ca_file)? {_CHECK_ADDRESS}"),
-        "refused": (f"{address} refuses {user}: {detail}", f"check mqtt.username and the password in {secret}"),
+        "silent": (
+            f"{address} gives no MQTT answer",
+            f"does it need TLS (mqtt.ca_file), or another mqtt.protocol? {_CHECK_ADDRESS}",
+        ),
+        "refused": (
+            f"{address} refuses {user}: {detail}",
+            refusal_hint(code, settings).replace(CREDENTIALS, f"mqtt.username and the password in {secret}"),
+        ),
     }.get(outcome, (detail, "check mqtt.password_file and mqtt.ca_file, and who may read them"))
     return Finding("broker", "fail" if needed else "warn", sentence, remedy)

@@ -156,28 +156,31 @@ def broker(argument: str) -> None:
     settings = msgspec.json.decode(argument, type=MqttSettings)
     # It needs its own client id: with the service's, the broker would disconnect the running service.
     client = new_client(settings, f"{client_id(settings)}-doctor")
-    outcome, detail = _connect(client, settings)
-    _print_json({"outcome": outcome, "detail": detail})
+    outcome, detail, code = _connect(client, settings)
+    _print_json({"outcome": outcome, "detail": detail, "code": code})
 
 
-def _connect(client: paho.Client, settings: MqttSettings) -> tuple[str, str]:
-    """Connect and disconnect. Returns the outcome (accepted, refused, silent, tls or unreachable) and its detail."""
+def _connect(client: paho.Client, settings: MqttSettings) -> tuple[str, str, int]:
+    """Connect and disconnect.
+
+    Returns the outcome (accepted, refused, silent, tls or unreachable), its detail, and the broker's reason code.
+    """
     reasons: list[ReasonCode] = []
     client.on_connect = lambda _client, _data, _flags, reason, _properties: reasons.append(reason)
     client.connect_timeout = _ANSWER_SECONDS
     try:
         client.connect(settings.host, settings.port, keepalive=_ANSWER_SECONDS)  # limits the TLS handshake too
     except (ssl.SSLError, ConnectionResetError) as error:
-        return "tls", str(error)
+        return "tls", str(error), 0
     except OSError as error:
-        return "unreachable", error.strerror or str(error)
+        return "unreachable", error.strerror or str(error), 0
     deadline = time.monotonic() + _ANSWER_SECONDS
     while not reasons and time.monotonic() < deadline and client.loop(0.1) == paho.MQTT_ERR_SUCCESS:
         pass
     client.disconnect()
     if not reasons:
-        return "silent", ""
-    return ("refused" if reasons[0].is_failure else "accepted"), str(reasons[0])
+        return "silent", "", 0
+    return ("refused" if reasons[0].is_failure else "accepted"), str(reasons[0]), int(reasons[0].value)
 
 
 def _has_litert() -> bool:

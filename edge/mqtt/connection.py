@@ -24,7 +24,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.errors import DeliveryError, SettingsError
 from edge.mqtt.backoff import Backoff
 from edge.mqtt.bounded_client import BoundedClient
-from edge.mqtt.no_connection import no_connection
+from edge.mqtt.no_connection import closed_early, no_connection, refusal_hint
+from edge.mqtt.subscriptions import Subscriptions
 from edge.settings import MqttSettings
 from edge.system.secret_files import has_passphrase, read_password
 from edge.untrusted_file import require_regular
@@ -111,7 +112,7 @@ class BrokerConnection(threading.Thread):
     """Keeps a connection up until it is stopped, and logs each change of its state once.
 
     ``will`` is the topic of the availability, which the broker sets to ``offline`` when this connection breaks;
-    ``topics`` are those to subscribe to.
+    ``subscriptions`` are what it listens to.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class BrokerConnection(threading.Thread):
         client_id: str,
         *,
         will: str,
-        topics: tuple[str, ...],
+        subscriptions: Subscriptions,
         backoff: Backoff,
         listener: ConnectionListener,
     ) -> None:
@@ -129,7 +130,7 @@ class BrokerConnection(threading.Thread):
         self._settings = settings
         self._client_id = client_id
         self._will = will
-        self._topics = topics
+        self._subscriptions = subscriptions
         self._backoff = backoff
         self._waker: socket.socket | None = None
         self._stopping = threading.Event()
@@ -217,7 +218,10 @@ class BrokerConnection(threading.Thread):
 
     def _serve(self, client: BoundedClient, woken: socket.socket) -> bool:
         """Wait for something to do, and do it; returns whether the connection is still open."""
-        wait = min(_WAIT, max(0.0, self._listener.send_due(self))) if self.up else _WAIT
+        wait = _WAIT
+        if self.up:
+            self._subscriptions.ask_again(client, time.monotonic())
+            wait = min(wait, max(0.0, self._listener.send_due(self)))
         open_socket: Any = client.socket()
         if open_socket is None or open_socket.fileno() < 0:
             return False
@@ -249,40 +253,30 @@ class BrokerConnection(threading.Thread):
 
     def _on_connect(self, client: paho.Client, _d: Any, _f: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
-            hint = (
-                'Give mqtt.protocol = "3.1.1"'
-                if "protocol" in str(reason).lower()
-                else "Check mqtt.username and mqtt.password_file"
-            )
             self._refused = True
+            hint = refusal_hint(reason.value, self._settings)
             self._log_once(
-                f"the MQTT broker at {self._address} refuses the connection: {reason}. {hint}; trying again."
+                f"the MQTT broker at {self._address} refuses the connection: {reason}; {hint}. Trying again."
             )
             return
         self._log_once(f"connected to the MQTT broker at {self._address}")
         self._accepted = time.monotonic()
         window = getattr(properties, "ReceiveMaximum", _USUAL_WINDOW)
         self._listener.connected(Limits(min(window, _USUAL_WINDOW), getattr(properties, "MaximumPacketSize", None)))
-        if self._topics:
-            client.subscribe([(topic, 1) for topic in self._topics])
+        self._subscriptions.begin(client)
 
     def _on_disconnect(self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _p: Any) -> None:
         if not reason.is_failure or self._refused:
             return
         if self._accepted is None:
-            wanted = "a certificate of this device (mqtt.cert_file)" if self._settings.encrypted else "TLS (mqtt.tls)"
-            self._log_once(
-                f"{self._address} closes the connection without a reason. Does it want {wanted}? Trying again."
-            )
+            self._log_once(f"{closed_early(self._address, reason.value, self._settings)} Trying again.")
         else:
             self._blamed = reason.value in _BLAMING
             hint = self._takeovers.ended(reason.value, time.monotonic() - self._accepted)
             self._log_once(f"lost the MQTT broker at {self._address}: {reason}.{hint} Events are kept; trying again.")
 
-    def _on_subscribe(self, _client: paho.Client, _d: Any, _mid: int, reasons: list[ReasonCode], _p: Any) -> None:
-        for topic, reason in zip(self._topics, reasons, strict=False):
-            if reason.is_failure:
-                _log.warning("the MQTT broker does not let this device listen to %s: %s", topic, reason)
+    def _on_subscribe(self, _client: paho.Client, _d: Any, mid: int, reasons: list[ReasonCode], _p: Any) -> None:
+        self._subscriptions.answered(mid, reasons, time.monotonic())
 
     def _on_publish(self, _client: paho.Client, _data: Any, mid: int, reason: ReasonCode, _p: Properties) -> None:
         self._listener.answered(
@@ -374,7 +368,8 @@ def publish_retained(
         raise DeliveryError(f"{where} cannot be reached: {error.strerror or error}") from error
     until(lambda: connected)
     if connected[0].is_failure:
-        raise DeliveryError(f"{where} refuses the connection: {connected[0]}")
+        hint = refusal_hint(connected[0].value, settings)
+        raise DeliveryError(f"{where} refuses the connection: {connected[0]}; {hint}.")
     sent = [client.publish(topic, payload, qos=1, retain=True).mid for topic, payload in payloads.items()]
     until(lambda: all(mid in answers for mid in sent))
     client.disconnect()

@@ -5,6 +5,7 @@ A name that has changed, or an entity that is offered no more, can only be remov
 
 import glob
 import logging
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -36,21 +37,41 @@ class DeviceRecord(msgspec.Struct, frozen=True):
 
 
 class DeviceRecordStore:
-    """Keeps the record in a folder. A file that is damaged or missing is an empty record; the next update makes it."""
+    """Keeps the record in a folder. A file that is damaged or missing is an empty record; the next update makes it.
+
+    For any thread.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._file = folder / _FILE
         self.record = self._read()
+        self._lock = threading.Lock()
+        self._refused = False
 
     def update(self, changed: DeviceRecord) -> None:
         """Take another record, and write the file if needed; only log an error when that fails."""
-        if changed == self.record:
+        with self._lock:
+            if changed == self.record:
+                return
+            self.record = changed
+            self._write()
+
+    def write_again(self) -> None:
+        """Write what the disk did not take before. Does not wait for another thread that is doing so."""
+        if not self._refused:
             return
-        self.record = changed
+        with self._lock:
+            if self._refused:
+                self._write()
+
+    def _write(self) -> None:
+        self._refused = False
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(self._file, msgspec.json.encode(changed))
+            write_durably(self._file, msgspec.json.encode(self.record))
         except OSError as error:
+            self._refused = True
             _log.error("%s cannot be written: %s", self._file, error.strerror)
 
     def _read(self) -> DeviceRecord:

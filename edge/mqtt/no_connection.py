@@ -1,6 +1,32 @@
 """Why the broker could not be reached, in words that say what to check."""
 
 import ssl
+from typing import Final
+
+from edge.settings import MqttSettings
+
+CREDENTIALS: Final = "mqtt.username and mqtt.password_file"
+_UNKNOWN: Final = "look into the broker's log"
+_OTHER_PROTOCOL: Final = {"5": "3.1.1", "3.1.1": "5"}
+_WAIT: Final = "wait: the broker is starting, or has too much to do"
+_MOVED: Final = "give mqtt.host or mqtt.url the broker's new address"
+_HINTS: Final = {  # MQTT 5.0, 3.2.2.2; paho gives those of MQTT 3.1.1 the same numbers
+    0x85: "choose another mqtt.device or mqtt.prefix: the broker does not allow the client id made of them",
+    0x86: f"check {CREDENTIALS}",
+    0x87: f"check this device's rights at the broker, {CREDENTIALS}",  # mosquitto says it of a wrong password
+    0x88: _WAIT,
+    0x89: _WAIT,
+    0x8A: "lift the ban of this device at the broker",
+    0x8C: "have the broker accept a user with a password, or a certificate",
+    0x90: "choose another mqtt.device or mqtt.prefix: the broker does not allow the topic made of them",
+    0x97: "raise the broker's quota for this device, such as that of connections",
+    0x9A: "choose a broker with retained messages",
+    0x9B: "choose a broker with QoS 1",
+    0x9C: _MOVED,
+    0x9D: _MOVED,
+    0x9F: _WAIT,
+}
+_ABOUT_THE_PROTOCOL: Final = (0x81, 0x82, 0x84)  # malformed packet, protocol error, unsupported version
 
 
 def no_connection(address: str, error: OSError | ValueError) -> str:
@@ -14,3 +40,26 @@ def no_connection(address: str, error: OSError | ValueError) -> str:
         return f"no MQTT broker answers at {address}: TLS failed: {error}. Check mqtt.port, mqtt.tls and mqtt.ca_file."
     where = "mqtt.url, or mqtt.host and mqtt.port"
     return f"no MQTT broker answers at {address}: {error}. Is it running, is its address right ({where})?"
+
+
+def refusal_hint(code: int, settings: MqttSettings) -> str:
+    """What to do when the broker answers a connection with this reason code of MQTT 5: a clause without a full stop."""
+    if code in _ABOUT_THE_PROTOCOL:
+        return f'give mqtt.protocol = "{_OTHER_PROTOCOL[settings.protocol]}"'
+    return _HINTS.get(code, _UNKNOWN)
+
+
+def closed_early(address: str, code: int, settings: MqttSettings) -> str:
+    """The connection has ended before the broker accepted it: why, and what to check.
+
+    ``code`` is paho's reason; it says "protocol error" (0x82) of an answer that the client does not understand. Among
+    these is the refusal of MQTT 3.1.1 as a version.
+    """
+    if code in _ABOUT_THE_PROTOCOL:
+        other = _OTHER_PROTOCOL[settings.protocol]
+        return (
+            f"{address} gives no answer of MQTT {settings.protocol}. Is it a broker "
+            f'(mqtt.port), and does it want mqtt.protocol = "{other}"?'
+        )
+    wanted = "a certificate of this device (mqtt.cert_file)" if settings.encrypted else "TLS (mqtt.tls)"
+    return f"{address} closes the connection without a reason. Does it want {wanted}?"

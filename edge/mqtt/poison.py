@@ -73,10 +73,11 @@ class PoisonMessageDetector:
         Call it regularly: it also forgets messages that were suspected long ago, which may have been dropped.
         """
         for name in [
-            name for name, at in self._last_seen.items() if now - at >= _FORGET_SECONDS and name not in self._holds
+            name for name, at in self._last_seen.items() if now - at >= _FORGET_SECONDS and name not in self._held_until
         ]:
             self.answered(name)
         free = [name for name, until in self._held_until.items() if now >= until]
         for name in free:
             del self._held_until[name]
+            self._last_seen[name] = now  # from now on it can come again
         return free

@@ -25,6 +25,7 @@ from edge.mqtt.outbox import Outbox
 from edge.mqtt.refusals import Refusals, RefusedEvents, RefusedTopics
 from edge.mqtt.retained import Announcement, RetainedTopics
 from edge.mqtt.sender import CommandHandler, EventDelivery, MessageSender, Topics
+from edge.mqtt.subscriptions import Subscriptions
 from edge.mqtt.topics import base_topic, client_id
 from edge.records import Event, Fault, Verification
 from edge.settings import HomeAssistantSettings, MqttSettings
@@ -86,11 +87,12 @@ class MqttPublisher:
         self._sender = MessageSender(
             topics, outbox, self._retained, refusals, delivery=delivery, handle_command=self._command_received
         )
+        heard = (*((f"{topics.commands}+",) if settings.commands else ()), *self._retained.birth_topics)
         self._connection = BrokerConnection(
             settings,
             client_id(settings),
             will=self._topic("availability"),
-            topics=(*((f"{topics.commands}+",) if settings.commands else ()), *self._retained.birth_topics),
+            subscriptions=Subscriptions(heard, Backoff(first_wait, longest_wait)),
             backoff=Backoff(min(_FIRST_CONNECTION_WAIT, longest_wait), longest_wait),
             listener=self._sender,
         )

@@ -1,4 +1,4 @@
-"""What the broker refuses: events, which stay in the outbox, and retained topics."""
+"""What the broker refuses: events, which stay in the outbox, retained topics, and subscriptions."""
 
 import logging
 from collections.abc import Callable
@@ -67,21 +67,22 @@ class RefusedEvents:
 class RefusedTopics:
     """Logs each topic that the broker refuses, once, and says when to try again those that it may permit later.
 
-    Times are monotonic, in seconds.
+    ``warning`` is what is logged, with the places of a topic and a reason. Times are monotonic, in seconds.
     """
 
-    def __init__(self, backoff: Backoff) -> None:
+    def __init__(self, backoff: Backoff, warning: str = "the MQTT broker refuses %s: %s") -> None:
         self.resume_at: float | None = None
         """When to send the postponed topics again; None while there are none."""
         self._backoff = backoff
+        self._warning = warning
         self._logged: set[str] = set()
         self._postponed: list[str] = []
 
     def add(self, topic: str, reason: str) -> None:
-        """The broker will not take what is published on this topic."""
+        """The broker refuses this topic."""
         if topic not in self._logged:
             self._logged.add(topic)
-            _log.warning("the MQTT broker refuses %s: %s", topic, reason)
+            _log.warning(self._warning, topic, reason)
 
     def postpone(self, topic: str, at: float) -> None:
         """Try this topic again some time after ``at``: a broker changes permissions without ending connections."""

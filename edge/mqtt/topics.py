@@ -3,7 +3,6 @@
 import hashlib
 import re
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +11,7 @@ import msgspec
 from edge.mqtt.device_record import DeviceRecordStore
 from edge.settings import MqttSettings, Settings
 from edge.system import hardware
-from edge.system.state import store_folder
+from edge.system.owner_rights import require_own_folder
 
 BOARD: Final = "{board}"
 
@@ -47,18 +46,19 @@ def device_id(settings: MqttSettings, serial: Path = hardware.SERIAL) -> str:
 
 
 def with_device_name(
-    settings: Settings, environ: Mapping[str, str], *, keep: bool = False, serial: Path = hardware.SERIAL
+    settings: Settings, store: DeviceRecordStore, *, keep: bool = False, serial: Path = hardware.SERIAL
 ) -> Settings:
-    """The settings with the board's name that the state folder keeps, where a board without a serial number needs one.
+    """The settings with the board's name that ``store`` keeps, where a board without a serial number needs one.
 
-    With ``keep`` the name is made and kept when there is none: a container has another host name at each start.
+    With ``keep`` the name is made and kept when there is none: a container has another host name at each start. Raises
+    UsageError then for root in a folder of another user.
     """
     configured = settings.mqtt.device or BOARD
     if BOARD not in configured or hardware.text_of(serial):
         return settings
-    store = DeviceRecordStore(store_folder(settings.store, environ))
     name = store.record.name or socket.gethostname()
     if keep:
+        require_own_folder(store.folder)
         store.update(msgspec.structs.replace(store.record, name=name))
     return msgspec.structs.replace(
         settings, mqtt=msgspec.structs.replace(settings.mqtt, device=configured.replace(BOARD, name))

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from edge.errors import SystemCommandError, UsageError, exit_meanings
 from edge.settings import load_settings
-from edge.system.instance import FIRST, TEMPLATE, Instance, installed_instances
+from edge.system.instance import FIRST, NAMED_UNITS, TEMPLATE, Instance, installed_instances, name_of_unit
 from edge.system.secret_files import SECRET_FILES
 
 USERS_FILE: Final = "etc/sysusers.d/fer-edge.conf"
@@ -192,6 +192,15 @@ def _start_steps(machine: Machine, units: Sequence[str], *, upgrade: bool) -> li
     # Without waiting: a camera or broker that is missing must not make the installation hang.
     start = [RunCommand(("systemctl", verb, "--no-block", *units))] if units else []
     return [RunCommand(("systemctl", "daemon-reload")), *enable, *start]
+
+
+def running_instances(machine: Machine, run: Run) -> list[Instance]:
+    """The named instances that run, also those that are disabled."""
+    if not machine.booted:
+        return []
+    shown = ("--plain", "--no-legend", "--full", "--state=active,activating,reloading")
+    units = (line.split()[0] for line in run(("systemctl", "list-units", *shown, NAMED_UNITS)).splitlines())
+    return [Instance(name_of_unit(unit)) for unit in units]
 
 
 def uninstall_steps(machine: Machine, instances: Sequence[Instance] = (FIRST,)) -> list[Step]:

@@ -58,6 +58,9 @@ class Instance:
         return shipped.replace('#device = ""', f'device = "{{board}}-{self.name}"') if self.name else shipped
 
 
+NAMED_UNITS: Final = "fer-edge@*.service"
+"""Matches the units of all named instances."""
+
 FIRST: Final = Instance()
 TEMPLATE: Final = Instance("NAME")
 """Stands for all that have a name, where only their common unit file matters."""
@@ -86,9 +89,14 @@ def instance_of(config: Path | None) -> Instance | None:
 
 def installed_instances(root: Path) -> list[Instance]:
     """The first service, if the machine with this root folder has its unit, and the named ones that are enabled."""
-    links = sorted((root / TEMPLATE.unit_file).parent.glob("*.wants/fer-edge@*.service"))
-    named = [Instance(link.stem.partition("@")[2]) for link in links]
+    links = sorted((root / TEMPLATE.unit_file).parent.glob(f"*.wants/{NAMED_UNITS}"))
+    named = [Instance(name_of_unit(link.name)) for link in links]
     return [FIRST, *named] if (root / FIRST.unit_file).exists() else named
+
+
+def name_of_unit(unit: str) -> str:
+    """The name of a named instance's unit."""
+    return unit.removesuffix(".service").partition("@")[2]
 
 
 def service_environ(config: Path | None, environ: Mapping[str, str]) -> Mapping[str, str]:

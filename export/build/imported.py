@@ -23,7 +23,7 @@ from export.build.assemble import BundleChoices, MadeBundle, NetworkFacts, assem
 from export.build.measured import POST_TRAINING, QuantizedNetwork, runtime_forms, split_figures
 from export.build.writing import check_writable
 from export.edgetpu.predict import Prediction, predict_mapping
-from export.importing.detection import ChosenScaling, choose_scaling
+from export.importing.detection import ChosenScaling, choose_scaling, require_enough
 from export.importing.limits import check_integer
 from export.importing.quantize import quantize
 from export.importing.rewrite import for_devices
@@ -136,6 +136,8 @@ def _read(path: Path, labels: Labels) -> _Data:
         raise DataError(f"{path}, {data.bad[0]}; {len(data.bad):,} of its rows or pictures cannot be used. Mend it.")
     measured = data.faces(_measured_split(data))
     typical = data.splits.get(Split.TRAINING, measured)
+    for faces in (typical, measured):
+        require_enough(faces)
     return _Data(measured, typical, tuple(_data_warnings(data, measured, typical)))
 
 

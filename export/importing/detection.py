@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import binom
 
-from edge.errors import UsageError
+from edge.errors import DataError, UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from export.importing.scaling import PixelScaling
 from export.quantization.parity import chance_of_loss
@@ -91,16 +91,31 @@ def _best_order(predicted: NDArray[np.int64], faces: LabelledFaces) -> tuple[NDA
     return order, order[predicted] == faces.labels
 
 
+def require_enough(faces: LabelledFaces) -> None:
+    """Raise DataError when chance explains even a network that is right on all of these faces."""
+    commonest, share = _commonest(faces)
+    if share ** len(faces) >= _SIGNIFICANCE_LEVEL:
+        raise DataError(
+            f"{faces.split} has too few faces to tell a good network from one that always says {commonest}: "
+            f"{len(faces):,}, of which {share:.0%} are {commonest}. Give more faces, and of several labels."
+        )
+
+
+def _commonest(faces: LabelledFaces) -> tuple[str, float]:
+    """The label that most faces have, and their share."""
+    counts = np.bincount(faces.labels)
+    return faces.names[int(counts.argmax())], float(counts.max() / len(faces))
+
+
 def _check_chance(best: PixelScaling, accuracies: Mapping[str, float], faces: LabelledFaces) -> None:
     """Raise UsageError unless the best accuracy is above that of always giving the commonest label."""
-    commonest = int(np.bincount(faces.labels).argmax())
-    share = float((faces.labels == commonest).mean())
+    commonest, share = _commonest(faces)
     hits = round(accuracies[best.name] * len(faces))
     if binom.sf(hits - 1, len(faces), share) < _SIGNIFICANCE_LEVEL:
         return
     tried = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in accuracies.items())
     raise UsageError(
         f"the network is no better than chance on {len(faces):,} faces of {faces.split}: {tried}; always "
-        f"{faces.names[commonest]} would be {share:.1%}. --labels may have another order, its pixels may be scaled in "
+        f"{commonest} would be {share:.1%}. --labels may have another order, its pixels may be scaled in "
         "another way (--input MEAN,DEVIATION), or the data has other faces than those that it learned from."
     )

@@ -26,6 +26,7 @@ from edge.labels import FER2013_LABELS
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier, find_runtime
 from edge.records import Gray
+from train.outputs import check_output, writing
 from train.report import draw_svg
 
 _FER_FILE: Final = "emotion_model_quantized.tflite"
@@ -55,14 +56,17 @@ class ComparisonRow:
 
 def compare_command(arguments: Namespace) -> int:
     """``fer-export compare``; returns the exit code."""
+    if arguments.out:
+        check_output(arguments.out)
     classifiers = [bundle_classifier(name) for name in arguments.bundles]
     if arguments.fer:
         classifiers.append(fer_classifier(arguments.fer))
     faces = read_faces(arguments.data, measured_split(arguments.data))
     rows = compare_classifiers(classifiers, faces)
-    if arguments.out:
-        _write(arguments.out, draw_comparison(rows, str(faces.split)))
     print(json.dumps([asdict(row) for row in rows]) if arguments.json else format_comparison(rows, faces))
+    if arguments.out:  # last, so that the table is not lost when the disk is full
+        with writing(arguments.out):
+            arguments.out.write_text(draw_comparison(rows, str(faces.split)))
     return 0
 
 
@@ -180,10 +184,3 @@ def _scatter(figure: Figure, rows: list[ComparisonRow], split: str) -> None:
     axes.margins(0.25)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
-
-
-def _write(file: Path, svg: str) -> None:
-    try:
-        file.write_text(svg)
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be written: {error.strerror}") from error

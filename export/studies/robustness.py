@@ -18,7 +18,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces, measured_split, read_faces
 from edge.evaluation.metrics import measure, reliability_diagram
 from edge.labels import FER2013_LABELS
@@ -26,6 +25,7 @@ from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.model.preprocessing import softmax
 from train.data.degradations import DEGRADATIONS, Faces
+from train.outputs import check_output, writing
 from train.report import draw_svg
 
 CLEAN: Final = "clean"
@@ -120,6 +120,8 @@ class RobustnessTable:
 
 def robustness_command(arguments: Namespace) -> int:
     """``fer-export robustness``; returns the exit code."""
+    if arguments.out:
+        check_output(arguments.out)
     bundles = [open_bundle(find_bundle(name), FER2013_LABELS) for name in arguments.bundles]
     faces = read_faces(arguments.data, measured_split(arguments.data))
     tables = []
@@ -134,8 +136,9 @@ def robustness_command(arguments: Namespace) -> int:
         print("\n\n".join(format_robustness(table, faces) for table in tables))
         if len(tables) > 1:
             print(f"\n{format_differences(tables)}")
-    if arguments.out:  # last, so that the tables are not lost when the file cannot be written
-        _write(arguments.out, draw_robustness(tables, str(faces.split or "the faces")))
+    if arguments.out:  # last, so that the tables are not lost when the disk is full
+        with writing(arguments.out):
+            arguments.out.write_text(draw_robustness(tables, str(faces.split or "the faces")))
     return 0
 
 
@@ -249,10 +252,3 @@ def _dots(figure: Figure, tables: list[RobustnessTable], split: str) -> None:
     axes.set(xlabel=f"accuracy on {split}, % (dashed line: clean faces)")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left")
-
-
-def _write(file: Path, svg: str) -> None:
-    try:
-        file.write_text(svg)
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be written: {error.strerror}") from error

@@ -151,6 +151,21 @@ def test_labels_in_another_order_and_wrong_pixels_are_told_by_the_data(
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.parametrize("split", ["PublicTest", "Training"])
+def test_a_split_with_one_face_is_refused_before_the_work(
+    split: str, blobs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """numpy warned of empty slices, and the accuracy of one face got onto the card."""
+    head, *rows = blobs.read_text().splitlines(keepends=True)
+    ours = [row for row in rows if row.endswith(f"{split}\n")]
+    few = tmp_path / "few.csv"
+    few.write_text("".join([head, ours[0], *(row for row in rows if row not in ours)]))
+    code, out = import_(as_keras(tmp_path), few)
+    assert code == 7
+    assert f"{split} has too few faces" in capfd.readouterr().err
+    assert not out.exists()
+
+
 def test_the_commands_of_the_page_work_as_written(blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/import.md, in a folder with the files that it names."""
     shutil.copy(blobs, tmp_path / "fer2013.csv")

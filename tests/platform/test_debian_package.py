@@ -75,11 +75,13 @@ def test_an_instance_has_a_process_and_a_name_of_its_own(debian: Container) -> N
 
 def test_an_upgrade_keeps_settings_and_state_and_restarts_every_instance(debian: Container) -> None:
     former = debian.ready()
+    debian.run("systemctl", "disable", "fer-edge@door")  # it goes on, with files that the upgrade replaces
     door = debian.run("systemctl", "show", "fer-edge@door", "--property=MainPID")
     before = {file.name for file in (debian.root / "var/lib/fer-edge").iterdir()}
     debian.run(*INSTALL)
     debian.ready(after=former)
     assert debian.run("systemctl", "show", "fer-edge@door", "--property=MainPID") != door
+    assert debian.run("systemctl", "is-enabled", "fer-edge@door", check=False).strip() == "disabled"
     assert (debian.root / "etc/fer-edge/config.toml").read_text() == CONFIG
     assert before <= {file.name for file in (debian.root / "var/lib/fer-edge").iterdir()}
 
@@ -108,7 +110,9 @@ def test_removal_keeps_settings_and_state_and_purging_removes_them(debian: Conta
     assert debian.run("find", "/proc", "-maxdepth", "1", "-user", "fer-edge") == ""
     assert (etc / "fer-edge/config.toml").read_text() == CONFIG
     assert (debian.root / "var/lib/fer-edge/door").is_dir()
+    debian.write("etc/systemd/system/fer-edge.service.d/override.conf", "")  # as `systemctl edit` makes it
     debian.run("apt-get", "purge", "--yes", "fer-edge")
+    assert (etc / "systemd/system/fer-edge.service.d/override.conf").exists(), "it is the administrator's"
     assert not (etc / "fer-edge").exists()
     assert not (debian.root / "var/lib/fer-edge").exists()
 

@@ -76,6 +76,20 @@ def test_a_run_is_repeatable_and_survives_kill_9(blobs: Path, tmp_path: Path) ->
     assert run.recipe.epochs == 3
 
 
+def test_a_start_from_a_run_that_has_not_ended_is_told(blobs: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    command = ["run", "shallow", "--data", blobs, *SMALL[:-1], "epochs=1", "--out"]
+    assert fer_train(*command, first).returncode == 0
+    again = [*command[:-1], "--weights", first, "--out"]
+    assert "warning" not in fer_train(*again, tmp_path / "second").stderr
+    stored = json.loads((first / "run.json").read_text())
+    (first / "run.json").write_text(json.dumps({**stored, "best": None}))  # as before its last epoch
+    done = fer_train(*again, tmp_path / "third")
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert f"{first}: the run is not finished. Continue it: fer-train run shallow" in line
+
+
 def test_another_data_set_or_recipe_is_not_mixed_into_a_run(blobs: Path, tmp_path: Path) -> None:
     command = ["run", "student-quarter", "--data", blobs, "--out", tmp_path / "run", *SMALL[:-1], "epochs=2"]
     command += ["--set", "small_epochs=1"]

@@ -7,6 +7,7 @@ import pytest
 
 from edge.app.announcements import make_announcements
 from edge.labels import FER2013_LABELS, Labels
+from edge.mqtt.device_record import DeviceRecordStore
 from edge.mqtt.topics import file_stem
 from edge.settings import HomeAssistantSettings, MqttSettings, Preset, Settings
 from edge.system.state import StateStore
@@ -31,7 +32,7 @@ def started(
         preset=tuple(Preset(name, "happy") for name in presets),
     )
     store = StateStore(folder, file_stem(settings.mqtt))
-    made = make_announcements(settings, folder, store, labels, pausable=pausable, restartable=False)
+    made = make_announcements(settings, DeviceRecordStore(folder), store, labels, pausable=pausable, restartable=False)
     for one in made if acknowledged else ():
         one.done()
     return {one.topic: json.loads(one.payload or b"{}") for one in made}

@@ -1,5 +1,6 @@
 """The whole program with a live camera (an MJPEG server) and a real broker: what it publishes, and its commands."""
 
+import contextlib
 import json
 import os
 import re
@@ -328,6 +329,24 @@ def test_a_reload_for_settings_that_cannot_start_ends_nothing(broker: Broker, ki
         assert replies(listener, "reload")[1]["ok"]
         running.process.communicate(timeout=20)
         assert running.process.returncode == 0
+
+
+@pytest.mark.slow
+def test_what_a_full_disk_refused_at_the_start_is_kept_once_there_is_room(
+    small_disk: Path, broker: Broker, kiosk: Starting
+) -> None:
+    """Without it a device that is renamed would leave its description in Home Assistant for ever."""
+    ballast = small_disk / "ballast"
+    with contextlib.suppress(OSError):
+        ballast.write_bytes(bytes(600_000))
+    with listening(broker.port) as listener:
+        running = kiosk(f'[homeassistant]\nenabled = true\n[store]\nfolder = "{small_disk}"\n')
+        wait_until(lambda: listener.of("event"), 60)
+        record = small_disk / "device.json"
+        assert not record.exists()
+        ballast.unlink()
+        wait_until(lambda: record.exists() and json.loads(record.read_bytes())["base"] == "fer-edge/kiosk", 20)
+        running.end()
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import pytest
 from edge.bench.compare import bench_clip
 from edge.bench.ground_truth import FaceTruth, FrameTruth, GroundTruth, read_truth, truth_beside
 from edge.bench.report import report_text
+from edge.bench.results import ClipResult
 from edge.bench.startup import measure_starts
 from edge.errors import DataError
 from edge.settings import DetectSettings, Settings
@@ -142,6 +143,27 @@ def test_a_wrong_ground_truth_gives_no_recall_and_makes_every_track_false(short_
     assert (result["fer_edge"]["recall"], result["tutorial"]["recall"]) == (0.0, 0.0)
     assert (result["fer_edge"]["false_tracks"], result["tutorial"]["false_faces"]) == (1.0, 1.0)
     assert result["fer_edge"]["counts"]["phantoms"] == result["fer_edge"]["counts"]["tracks"] == 1
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_faces_of_a_total_are_those_of_clips_with_a_ground_truth(
+    short_clip: Path, still_clip: Path, order: int
+) -> None:
+    wrong = first_six(read_truth(truth_beside(still_clip)), (FaceTruth(1, (0, 0, 60, 60), 1.0),))
+    clips = [bench_clip(Settings(), short_clip, truth, {}) for truth in (wrong, None)]
+    total = ClipResult()
+    for clip in clips[::order]:
+        total += clip
+    figures = total.as_json("total")
+    assert (figures["frames"], figures["tutorial"]["false_faces"]) == (12, 1.0)
+    assert figures["covered"] == {"faces": 0, "share": None}, "the other clip's faces may be false ones too"
+
+
+def test_a_total_of_clips_with_and_without_a_ground_truth_says_so(still_clip: Path, tmp_path: Path) -> None:
+    lonely = tmp_path / "lonely.avi"
+    shutil.copy(still_clip, lonely)
+    done = bench("--source", still_clip, lonely, "--starts", 1)
+    assert "faces of the total: those of the 1 of 2 clips with a ground truth" in done.stdout
 
 
 def test_the_ground_truth_of_another_clip_is_refused(short_clip: Path, still_clip: Path) -> None:

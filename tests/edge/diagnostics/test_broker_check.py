@@ -13,6 +13,7 @@ from edge.mqtt.publisher import MqttPublisher
 from edge.settings import MqttSettings
 from tests.conftest import Broker, free_port, wait_until
 from tests.edge.diagnostics.findings import PYTHON, level_of
+from tests.edge.mqtt.scripted_broker import refusing
 
 
 def test_no_broker() -> None:
@@ -110,6 +111,28 @@ def test_tls_with_a_broker_that_has_none(broker: Broker, tmp_path: Path) -> None
     found = check_broker(PYTHON, settings, needed=True)
     assert level_of(found) == "fail"
     assert "TLS" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("protocol", "code", "reason", "remedy"),
+    [
+        ("5", 0x84, "Unsupported protocol version", 'give mqtt.protocol = "3.1.1"'),
+        ("5", 0x97, "Quota exceeded", "raise the broker's quota"),
+        ("3.1.1", 2, "Client identifier not valid", "choose another mqtt.device"),
+        (
+            "3.1.1",
+            4,
+            "Bad user name or password",
+            "check mqtt.username and the password in /etc/fer-edge/mqtt-password",
+        ),
+    ],
+)
+def test_the_remedy_fits_the_refusal(protocol: str, code: int, reason: str, remedy: str) -> None:
+    with refusing(protocol, code) as port:
+        settings = MqttSettings(host="127.0.0.1", port=port, protocol=protocol)
+        found = check_broker(PYTHON, settings, needed=True)
+    assert found.sentence.endswith(f"refuses a device without a user name: {reason}")
+    assert found.remedy.startswith(remedy)
 
 
 @pytest.mark.slow

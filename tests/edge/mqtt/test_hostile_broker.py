@@ -4,66 +4,15 @@ import random
 import socket
 import time
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from edge.mqtt.backoff import Backoff
-from edge.mqtt.connection import BrokerConnection, Limits
+from edge.mqtt.connection import BrokerConnection
 from edge.settings import MqttSettings
 from tests.conftest import wait_until
-from tests.edge.mqtt.packets import frame, message, packet, upgrade
-
-CONNACK = {"3.1.1": b"\x20\x02\x00\x00", "5": b"\x20\x03\x00\x00\x00"}
-
-
-class Heard:
-    """A listener that notes what comes, and how long it was."""
-
-    def __init__(self) -> None:
-        self.messages: list[tuple[str, int]] = []
-        self.connections = 0
-        self.asked = 0
-
-    def connected(self, _limits: Limits) -> None:
-        self.connections += 1
-
-    def lost(self, *, blamed: bool) -> None: ...
-
-    def send_due(self, _connection: BrokerConnection) -> float:
-        self.asked += 1
-        return 1.0
-
-    def answered(self, mid: int, refusal: str, *, everything: bool) -> None: ...
-
-    def received(self, topic: str, payload: bytes, _retained: bool) -> None:
-        self.messages.append((topic, len(payload)))
-
-
-@contextmanager
-def connected(*, websocket: bool = False) -> Iterator[tuple[Heard, BrokerConnection, socket.socket]]:
-    """A device's connection, and the end of its broker, which it has accepted."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        url = f"ws://127.0.0.1:{port}" if websocket else ""
-        settings = MqttSettings(url=url, host="127.0.0.1", port=port, protocol="3.1.1")
-        heard = Heard()
-        device = BrokerConnection(
-            settings, "kiosk", will="w", topics=("c/+",), backoff=Backoff(0.05, 0.05), listener=heard
-        )
-        device.start()
-        broker, _ = server.accept()
-        server.close()  # no other connection is made
-        with broker:
-            if websocket:
-                broker.sendall(upgrade(broker.recv(4096)))
-            broker.recv(4096)
-            broker.sendall(frame(CONNACK["3.1.1"]) if websocket else CONNACK["3.1.1"])
-            wait_until(lambda: heard.connections, 5)
-            yield heard, device, broker
-            device.stop()
-        device.join(5)
+from tests.edge.mqtt.packets import frame, message, packet
+from tests.edge.mqtt.scripted_broker import CONNACK, Heard, connected, listening_to
 
 
 def test_a_topic_that_is_no_text_is_left_out() -> None:
@@ -147,7 +96,12 @@ def test_no_packet_ends_the_thread(protocol: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         settings = MqttSettings(host="127.0.0.1", port=server.getsockname()[1], protocol=protocol)
         device = BrokerConnection(
-            settings, "kiosk", will="w", topics=("c/+",), backoff=Backoff(0.001, 0.001), listener=Heard()
+            settings,
+            "kiosk",
+            will="w",
+            subscriptions=listening_to("c/+"),
+            backoff=Backoff(0.001, 0.001),
+            listener=Heard(),
         )
         device.start()
         server.settimeout(5)

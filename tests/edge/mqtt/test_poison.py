@@ -1,3 +1,5 @@
+import pytest
+
 from edge.mqtt.poison import PoisonMessageDetector
 
 
@@ -61,6 +63,22 @@ def test_an_answered_message_is_cleared() -> None:
         detector.lost([1], 0.0, blamed=False)
     detector.answered(1)
     assert detector.lost([1], 0.0, blamed=False) is None
+
+
+@pytest.mark.parametrize("name", [1, "kiosk/reply"])
+def test_what_was_held_back_and_never_comes_again_is_forgotten(name: int | str) -> None:
+    """An event that the full outbox has dropped, or a reply, which is not sent again: no answer will ever clear it."""
+    detector, now = PoisonMessageDetector(), 0.0
+    while detector.lost([name], now, blamed=True) is None:
+        pass
+    while not detector.released(now):
+        assert not detector.one_by_one
+        now += 1
+    assert detector.one_by_one, "it may be tried once more"
+    detector.released(now + 599)
+    assert detector.one_by_one
+    detector.released(now + 600)
+    assert not detector.one_by_one
 
 
 def test_what_is_suspected_and_never_comes_again_is_forgotten() -> None:

@@ -28,35 +28,52 @@ def test_devices_on_different_topics_have_different_client_ids_and_keep_their_fi
     assert file_stem(devices[0]) == "site-a-b", "as before, or a stored pause would be forgotten"
 
 
+def named(settings: Settings, serial: Path, *, keep: bool = False) -> Settings:
+    """The settings as a start sees them."""
+    return with_device_name(settings, DeviceRecordStore(Path(settings.store.folder)), keep=keep, serial=serial)
+
+
 def test_a_computer_without_a_serial_number_keeps_its_first_name(tmp_path: Path) -> None:
     """A container has another host name at each start."""
     settings, serial = Settings(store=StoreSettings(folder=str(tmp_path / "state"))), tmp_path / "serial-number"
-    assert with_device_name(settings, {}, serial=serial).mqtt.device == socket.gethostname()
+    assert named(settings, serial).mqtt.device == socket.gethostname()
     assert not (tmp_path / "state").exists(), "a command beside the service writes nothing"
-    assert with_device_name(settings, {}, keep=True, serial=serial).mqtt.device == socket.gethostname()
+    assert named(settings, serial, keep=True).mqtt.device == socket.gethostname()
     record = tmp_path / "state" / "device.json"
     record.write_text(record.read_text().replace(socket.gethostname(), "4f2a9c0b1d3e"))
     for keep in (True, False):
-        assert with_device_name(settings, {}, keep=keep, serial=serial).mqtt.device == "4f2a9c0b1d3e"
+        assert named(settings, serial, keep=keep).mqtt.device == "4f2a9c0b1d3e"
     own = Settings(mqtt=MqttSettings(device="kiosk"), store=settings.store)
-    assert with_device_name(own, {}, keep=True, serial=serial) == own
+    assert named(own, serial, keep=True) == own
     serial.write_bytes(b"10000000abcdef01\0")
-    assert with_device_name(settings, {}, keep=True, serial=serial) == settings
+    assert named(settings, serial, keep=True) == settings
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"name":3}', b"\xff\x00", b"[" * 100_000])
 def test_a_damaged_record_is_made_anew(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "device.json").write_bytes(content)
     settings = Settings(store=StoreSettings(folder=str(tmp_path)))
-    assert with_device_name(settings, {}, keep=True, serial=tmp_path / "none").mqtt.device == socket.gethostname()
+    assert named(settings, tmp_path / "none", keep=True).mqtt.device == socket.gethostname()
     assert DeviceRecordStore(tmp_path).record.name == socket.gethostname()
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state").write_text("a file")
     settings = Settings(store=StoreSettings(folder=str(tmp_path / "state")))
-    assert with_device_name(settings, {}, keep=True, serial=tmp_path / "none").mqtt.device == socket.gethostname()
+    assert named(settings, tmp_path / "none", keep=True).mqtt.device == socket.gethostname()
     assert "cannot be written" in caplog.text
+
+
+def test_a_record_that_the_disk_refused_is_written_once_it_takes_it(tmp_path: Path) -> None:
+    blocked = tmp_path / "device.new"
+    blocked.mkdir()
+    store, record = DeviceRecordStore(tmp_path), DeviceRecord("4f2a9c0b1d3e")
+    store.update(record)
+    store.write_again()
+    assert DeviceRecordStore(tmp_path).record == DeviceRecord()
+    blocked.rmdir()
+    store.write_again()
+    assert DeviceRecordStore(tmp_path).record == record
 
 
 NOW = DeviceRecord("", "ha/device/new/config", "fer-edge/new", "fer-edge-new", "1000")

@@ -444,7 +444,22 @@ def test_a_package_never_starts_the_first_service_for_a_disabled_instance(machin
     install_service(arguments("install", from_package=True), machine, commands)
     assert UNIT_FILE not in files(machine)
     assert "[Unit]" in files(machine)[TEMPLATE_FILE]
-    assert [command for command in commands.run if command.startswith("systemctl")] == ["systemctl daemon-reload"]
+    changing = [command for command in commands.run if command.startswith("systemctl") and "list-units" not in command]
+    assert changing == ["systemctl daemon-reload"]
+
+
+def test_a_package_restarts_and_removes_an_instance_that_runs_though_it_is_disabled(machine: Machine) -> None:
+    install_service(arguments("install", from_package=True), machine, Commands())
+    install_service(arguments("install", instance="door"), machine, Commands())
+    enabled(machine, "gate")
+    running = Commands("fer-edge@door.service loaded active running door: expressions\n")
+    install_service(arguments("install", from_package=True), machine, running)
+    units = "fer-edge.service fer-edge@gate.service fer-edge@door.service"
+    assert running.run[-1] == f"systemctl try-restart --no-block {units}"
+    assert not [command for command in running.run if command.startswith("systemctl enable")]
+    running.run.clear()
+    uninstall_service(arguments("uninstall", from_package=True), machine, running)
+    assert f"systemctl disable --now {units}" in running.run
 
 
 def test_a_package_installs_where_an_images_systemd_does_not_run(tmp_path: Path) -> None:
@@ -464,5 +479,5 @@ def test_a_package_removes_every_instance(machine: Machine) -> None:
     enabled(machine, "door")
     commands = Commands()
     uninstall_service(arguments("uninstall", from_package=True), machine, commands)
-    assert commands.run[0] == "systemctl disable --now fer-edge.service fer-edge@door.service"
+    assert commands.run[1] == "systemctl disable --now fer-edge.service fer-edge@door.service"
     assert {UNIT_FILE, TEMPLATE_FILE, USERS_FILE, UDEV_FILE}.isdisjoint(files(machine))

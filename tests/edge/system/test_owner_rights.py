@@ -258,12 +258,27 @@ def test_an_installation_gives_away_nothing_to_which_an_instances_folder_leads(p
 @needs_root
 def test_root_does_not_run_in_the_folder_of_another_user(place: Path) -> None:
     from edge.app.broker_session import open_broker_session  # noqa: PLC0415  it imports most of the program
+    from edge.mqtt.device_record import DeviceRecordStore  # noqa: PLC0415
 
     settings = Settings(store=StoreSettings(folder=str(place / "state")), mqtt=MqttSettings(device="kiosk"))
     with pytest.raises(UsageError, match=r"state belongs to nobody.*sudo -u nobody"):
-        open_broker_session(settings, None, Service({}))
+        open_broker_session(settings, None, Service({}), DeviceRecordStore(place / "state"))
     assert not list((place / "state").iterdir())
     require_own_folder(place / "root")
+
+
+@needs_root
+def test_root_keeps_no_name_in_the_folder_of_another_user(place: Path) -> None:
+    """The name is kept before anything else is opened there."""
+    from edge.mqtt.device_record import DeviceRecordStore  # noqa: PLC0415
+    from edge.mqtt.topics import with_device_name  # noqa: PLC0415
+
+    state, victim = place / "state", place / "victim"
+    victim.write_text("root's")
+    hostile_link(state / "device.new", victim)
+    with pytest.raises(UsageError, match=r"state belongs to nobody.*sudo -u nobody"):
+        with_device_name(Settings(), DeviceRecordStore(state), keep=True, serial=place / "none")
+    assert victim.read_text() == "root's"
 
 
 @needs_root

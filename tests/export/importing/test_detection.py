@@ -1,23 +1,25 @@
 """How a scaling and an order of labels are told by a network's answers; the answers are made up."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 pytest.importorskip("scipy", reason="the export extra is not installed")
 
-from edge.errors import UsageError
+from edge.errors import DataError, UsageError
 from edge.evaluation.fer2013 import LabelledFaces, Split
 from edge.labels import FER2013_LABELS
-from export.importing.detection import choose_scaling
+from export.importing.detection import choose_scaling, require_enough
 from export.importing.scaling import SCALINGS, PixelScaling
 
 ONE, MINUS, RAW = (SCALINGS[name] for name in ("zero-one", "minus-one-one", "raw"))
 LABELS = np.arange(700) % 7
 
 
-def faces(names: tuple[str, ...] = FER2013_LABELS) -> LabelledFaces:
-    pixels = np.zeros((len(LABELS), 48, 48), np.uint8)
-    return LabelledFaces(pixels, LABELS.astype(np.int64), None, Split.TRAINING, names)
+def faces(names: tuple[str, ...] = FER2013_LABELS, labels: Sequence[int] | np.ndarray = LABELS) -> LabelledFaces:
+    pixels = np.zeros((len(labels), 48, 48), np.uint8)
+    return LabelledFaces(pixels, np.asarray(labels, np.int64), None, Split.TRAINING, names)
 
 
 def answers(share: float, seed: int = 0) -> np.ndarray:
@@ -63,3 +65,10 @@ def test_a_network_that_guesses_is_refused_with_what_was_tried() -> None:
 
     with pytest.raises(UsageError, match=r"no better than chance on 700 faces .*zero-one .*raw .*always angry"):
         choose_scaling((ONE, RAW), guess, faces())
+
+
+@pytest.mark.parametrize("labels", [[3], [3, 4], [0, 1, 2], 50 * [5]])
+def test_faces_that_cannot_tell_a_perfect_network_from_chance_are_refused(labels: list[int]) -> None:
+    with pytest.raises(DataError, match=f"Training has too few faces to tell .*: {len(labels)}, of which"):
+        require_enough(faces(labels=labels))
+    require_enough(faces(labels=[0, 1, 2, 3]))

@@ -42,6 +42,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.parametrize(("out", "measured"), [("none/a.svg", False), ("/dev/full", True)])
+def test_no_table_is_lost_to_a_file_that_cannot_be_written(
+    blobs: Path, tmp_path: Path, out: str, *, measured: bool
+) -> None:
+    """A path is checked before the work; only a full disk is found after it."""
+    program = Path(sys.executable).with_name("fer-export")
+    command = [program, "compare", "student-small", "--data", blobs, "--out", tmp_path / out]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert ("student-small" in done.stdout) == measured
+    assert ("faces" in done.stderr) == measured, "the progress"
+
+
 def test_bundle_and_peer_are_shown_the_same_faces(blobs: Path, wheel: Path, tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("fer-export")
     draw_comparison = tmp_path / "comparison.svg"

@@ -1,0 +1,32 @@
+"""``fer-export golden``, which writes into a bundle that is in use."""
+
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ai_edge_litert", reason="the litert extra is not installed")
+
+from edge.model.bundle import GOLDEN_FILE, open_bundle
+from tests.conftest import ROOT
+
+
+def test_a_golden_file_that_cannot_be_written_leaves_the_bundle_as_it_was(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(ROOT / "edge" / "bundles" / "student-small", bundle)
+    before = {file.name: file.read_bytes() for file in bundle.iterdir()}
+    most = len(before[GOLDEN_FILE]) // 2
+    done = subprocess.run(
+        [Path(sys.executable).with_name("fer-export"), "golden", bundle],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),  # as a disk that becomes full
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert f"{GOLDEN_FILE}: cannot be written: File too large" in done.stderr
+    assert {file.name: file.read_bytes() for file in bundle.iterdir()} == before
+    open_bundle(bundle)
