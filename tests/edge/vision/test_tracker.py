@@ -61,6 +61,15 @@ def test_a_tentative_face_must_be_detected_in_most_frames_to_be_confirmed() -> N
     assert [track.id for track in shown["steady"]] == [1]
 
 
+@pytest.mark.parametrize("fps", [12, 25])
+@pytest.mark.parametrize(("interval", "confirmed"), [(3, True), (4, False)])
+def test_a_tentative_face_is_dropped_after_three_misses_in_a_row(fps: float, interval: int, confirmed: bool) -> None:
+    tracker = Tracker(Settings(min_hits=3))
+    for n, frame in enumerate(film([STANDING], (2 * interval + 1) / fps, fps=fps)):
+        tracks = step(tracker, frame, *([unclear(STANDING, 0)] if n % interval == 0 else []))
+    assert bool(tracks) == confirmed
+
+
 @pytest.mark.parametrize(("y", "as_clear", "as_doubtful"), [(420, 1, 3), (440, 2, 6), (40, 1, 3)])
 def test_what_overlaps_the_lower_edge_must_be_detected_twice_as_often(y: int, as_clear: int, as_doubtful: int) -> None:
     actor = Actor(walk((200, y, 100), (200, y, 100), 1))
