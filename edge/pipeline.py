@@ -10,7 +10,7 @@ from edge.model.classifier import FaceClassifier
 from edge.model.preprocessing import crop
 from edge.records import Frame, Gray, Reading, Track
 from edge.settings import DetectSettings, QualitySettings, Settings, require_expressions
-from edge.vision.detection import Detection, Detector
+from edge.vision.detection import Absence, Detection, Detector
 from edge.vision.detectors import open_detector
 from edge.vision.ignore import is_ignored
 from edge.vision.light import level_frame
@@ -109,11 +109,11 @@ class Pipeline:
         detections = []
         for face in self.tracker.due_for_check():
             self._end_stage("track")
-            detection = self.detector.check(pyramid, face.square, tentative=face.id is None, misses=face.misses)
+            found = self.detector.check(pyramid, face.square, tentative=face.id is None, misses=face.misses)
             self._end_stage("detect")
-            self.tracker.mark_checked(face)
-            if detection:
-                detections.append(detection)
+            self.tracker.mark_checked(face, absent=isinstance(found, Absence))
+            if isinstance(found, Detection):
+                detections.append(found)
         return detections
 
     def _search_new_faces(self, pyramid: Pyramid, now: float) -> list[Detection]:

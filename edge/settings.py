@@ -129,7 +129,7 @@ class TrackSettings(Section, frozen=True):
     """How many faces are tracked at once; the largest come first."""
     min_hits: Count = 3
     """How many detections a doubtful new face needs before it is tracked; a clear one needs one. What overlaps the
-    picture's lower edge needs twice as many."""
+    picture's lower edge needs twice as many. With `haar`, a face below 0.12 of the shorter side is never clear."""
     lost_after: Seconds = 1.0
     """Seconds without a detection after which a face has left. A face that is found again earlier keeps its track."""
     still_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 60.0

@@ -7,7 +7,8 @@ Detection takes three steps:
 3. A second cascade, trained apart from the first, confirms it there. The windows that agree are its votes.
 
 A texture may pass a cascade or the judge, but hardly all of them. Judge and second cascade need to agree only for a new
-face; a known one keeps a lower score while it turns away or is half covered.
+face; a known one keeps a lower score while it turns away or is half covered. Small faces need more, since there are
+more places that may look like one.
 
 The cost of each step is counted in windows of the cascade; see edge.vision.search.
 """
@@ -26,18 +27,18 @@ from numpy.typing import NDArray
 from edge.errors import FerEdgeError, SettingsError
 from edge.records import Box, Gray, Square
 from edge.settings import DetectSettings
-from edge.vision.detection import Detection
+from edge.vision.detection import Absence, Detection
 from edge.vision.face_size import smallest_face
 from edge.vision.judge import FACE_SCORE, FaceJudge
 from edge.vision.pyramid import Pyramid
-from edge.vision.search import WINDOW, SearchRegion
+from edge.vision.search import LARGE_FACE, WINDOW, SearchRegion
 
 _SCALE_FACTOR: Final = 1.1  # detectMultiScale's, where position and size are about known
 _PRIMARY_FILE: Final = "haarcascade_frontalface_default.xml"
 _CONFIRMING_FILE: Final = "haarcascade_frontalface_alt2.xml"
 _SIZE_TOLERANCE: Final = 0.9  # a refined face may be so many times as large as the smallest face
 _MASK_REACH: Final = 0.35  # of a known face's side: how far the mask reaches from its centre
-# Evidence is the score, and the second cascade's votes in multiples of ``neighbors``.
+# Evidence is the score, and the second cascade's votes in multiples of ``neighbors``, less a small face's rarity.
 _CLEAR_SCORE: Final = 4.3  # below which it is no clear one
 _FACE_EVIDENCE, _CLEAR_EVIDENCE = 5.0, 7.6  # from which on a proposal is a face, and a clear one
 _KNOWN_SCORE, _ALONE_SCORE = -0.2, 2.3  # from which a known face is one: if a cascade sees it too, and if none does
@@ -154,14 +155,15 @@ class FaceCascades:
         """Confirm a tentative face in another frame; returns as `confirm_proposal` does."""
         return self._confirm(pyramid, square, looks=2)
 
-    def redetect(self, pyramid: Pyramid, square: Square) -> tuple[Detection | None, int]:
+    def redetect(self, pyramid: Pyramid, square: Square) -> tuple[Detection | Absence | None, int]:
         """Detect a confirmed face again near where it should be; the judge or either cascade will do.
 
-        Returns the detection, if any, and the cost in windows.
+        Returns the detection, if any, and the cost in windows. What the judge gives a hopeless score is no face: real
+        ones that turned away or were half covered had more.
         """
         opinion, windows = self._judge.look(pyramid, square), _LOOK_WINDOWS
         if opinion.score < _KNOWN_SCORE:
-            return None, windows
+            return (Absence() if opinion.score < _HOPELESS_SCORE else None), windows
         place = replace(square, roll=_lean(opinion.face))
         for cascade in (self._primary, self._confirming):
             windows += _RECHECK.windows
@@ -192,19 +194,21 @@ class FaceCascades:
         windows = looks * _LOOK_WINDOWS
         if opinion.score < FACE_SCORE:
             return None, windows
-        square, evidence = replace(square, roll=_lean(square)), opinion.score
+        square, share = replace(square, roll=_lean(square)), square.side / min(pyramid.size)
+        alone = evidence = opinion.score - _rarity(share)
         for mirror in (True, False):
             seen = self._scan_patch(self._confirming, pyramid, square, _CONFIRMATION, mirror=mirror)
             windows += _CONFIRMATION.windows
             evidence += seen.votes / self._settings.neighbors if seen else 0
             if evidence >= _CLEAR_EVIDENCE:
                 break
-        if evidence < _FACE_EVIDENCE or evidence == opinion.score:
+        if evidence < _FACE_EVIDENCE or evidence == alone:
             return None, windows
         exact = self._scan_patch(self._primary, pyramid, square, _RECHECK)
         windows += _RECHECK.windows
         place = exact.square if exact and exact.votes > 1 else square
-        clear = evidence >= _CLEAR_EVIDENCE and opinion.score >= _CLEAR_SCORE
+        # A small face is never clear: what looks like one in a single frame is often no face in the next one.
+        clear = share >= LARGE_FACE and evidence >= _CLEAR_EVIDENCE and opinion.score >= _CLEAR_SCORE
         return Detection(place, opinion.score, clear), windows
 
     def _scan_patch(
@@ -230,6 +234,14 @@ class FaceCascades:
         cosine, sine = math.cos(math.radians(square.roll)), math.sin(math.radians(square.roll))
         place = (square.x + cosine * right - sine * down, square.y + sine * right + cosine * down)
         return Detection(Square(*place, side * scale, square.roll), votes)
+
+
+def _rarity(share: float) -> float:
+    """How much more evidence a small face needs: the logarithm of how many more places there are for it.
+
+    ``share`` is its side as a share of the picture's shorter side. Large faces need no more.
+    """
+    return max(0.0, 2 * math.log(LARGE_FACE / share))
 
 
 def _lean(square: Square) -> float:

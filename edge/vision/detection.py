@@ -17,6 +17,11 @@ class Detection:
     clear: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """What a detector says of a known face that it does not only miss: what is in its place now is no face."""
+
+
 class Detector(Protocol):
     """Detects faces in the frames of one source, and decides itself where in a frame it searches.
 
@@ -31,10 +36,11 @@ class Detector(Protocol):
     A detector that hardly ever misses a known face asks for more than one that often does.
     """
 
-    def check(self, pyramid: Pyramid, square: Square, *, tentative: bool, misses: int) -> Detection | None:
+    def check(self, pyramid: Pyramid, square: Square, *, tentative: bool, misses: int) -> Detection | Absence | None:
         """Detect a known face again, near ``square``. A ``tentative`` face is held to what a new one is held to.
 
-        ``misses`` counts the checks that have not found it since it was last detected.
+        ``misses`` counts the checks that have not found it since it was last detected. None says that it was not found
+        and may yet be there: it turns away, or is half covered.
         """
         ...
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from edge.records import Box, Gray, Pose, Square
 from edge.settings import DetectSettings
 from edge.vision.cascades import FaceCascades
-from edge.vision.detection import Detection
+from edge.vision.detection import Absence, Detection
 from edge.vision.pyramid import Pyramid
 from edge.vision.search import SearchScheduler
 
@@ -24,7 +24,7 @@ class HaarDetector:
         self._scheduler = SearchScheduler(settings)
         self._known: list[Square] = []
 
-    def check(self, pyramid: Pyramid, square: Square, *, tentative: bool, misses: int) -> Detection | None:
+    def check(self, pyramid: Pyramid, square: Square, *, tentative: bool, misses: int) -> Detection | Absence | None:
         """Detect a known face again: either cascade will do for a confirmed face, a tentative one needs both."""
         again = self._cascades.confirm_again if tentative else self._cascades.redetect
         detection, windows = again(pyramid, square)

@@ -28,7 +28,7 @@ _WINDOWS_PER_MS: Final = 1000
 """Assumed speed of a Raspberry Pi 4's core: it scans 640x480 at all sizes, 700,000 windows, in about a second."""
 
 _SAVED_FRAMES: Final = 5  # the budget of so many frames can be saved up for when something happens
-_LARGE_FACE: Final = 0.12  # of the shorter side: from here on a face is large
+LARGE_FACE: Final = 0.12  # of the shorter side: from here on a face is large
 _LARGE_SECONDS, _SMALL_SECONDS = 2.0, 20.0  # that a full scan takes, for large and for small faces
 _REPEAT_SECONDS: Final = 1.2  # a face that is hard to detect may be detected when a changed area is searched again
 _REPEAT_INTERVAL: Final = 0.2
@@ -60,8 +60,8 @@ class SearchScheduler:
         self._budget = settings.budget_ms * _WINDOWS_PER_MS
         self._left = (_SAVED_FRAMES - 1) * self._budget
         self._full_scans = (
-            _FullScan(settings, (_LARGE_FACE, math.inf), _LARGE_SECONDS),
-            _FullScan(settings, (0.0, _LARGE_FACE), _SMALL_SECONDS),
+            _FullScan(settings, (LARGE_FACE, math.inf), _LARGE_SECONDS),
+            _FullScan(settings, (0.0, LARGE_FACE), _SMALL_SECONDS),
         )
         self._changes = _ChangeSearch(settings)
         self._size = (0, 0)  # of the last frame
@@ -129,7 +129,7 @@ class _ChangeSearch:
         somebody who has just come must not wait until the frame before was searched for all sizes.
         """
         self._motion.update(pyramid)
-        large = _LARGE_FACE * min(pyramid.size)
+        large = LARGE_FACE * min(pyramid.size)
         waiting = [] if self._repeated else self._queue
         if waiting and (waiting[-1].side >= large or now < self._changed_at + _LARGE_INTERVAL - 1e-6):
             return

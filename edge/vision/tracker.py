@@ -28,7 +28,7 @@ _DUPLICATE_OVERLAP: Final = 0.4  # from this overlap on two detections are of on
 _OCCLUDING_DISTANCE: Final = 0.4  # of the larger side: nearer to each other, one face must be behind the other
 _SEARCH_SECONDS, _SEARCH_INTERVAL = 0.3, 0.05  # for how long, and how often, a face that is out of sight is checked
 _COAST_SECONDS: Final = 0.3  # a face that was out of sight for longer has lost its velocity
-_TENTATIVE_SECONDS: Final = 0.1  # a tentative face that is not detected for so long is dropped
+_TENTATIVE_MISSES: Final = 3  # a tentative face that so many checks in a row do not find is dropped
 _SIZE_RATIO: Final = 1.7  # a half hidden face looks smaller to the detector
 _REPLACING_SIZE: Final = 1.25  # a face that replaces the smallest one must be so many times as large
 _MOVED_SHARE: Final = 0.02  # of its side: a face that moves farther, and by more than a pixel, lives
@@ -53,6 +53,8 @@ class TrackedFace:
     misses: int = 0
     """How many checks have not found it since it was last detected."""
     hits: int = 0
+    absent: bool = False
+    """Whether the last check saw that there is no face."""
     id: int | None = None
     velocity: tuple[float, float] = (0.0, 0.0)
     """Pixels a second."""
@@ -63,8 +65,11 @@ class TrackedFace:
     rest_square: Square = field(init=False)
     """Where it was when it last moved."""
     moved_at: float = field(init=False)
+    began_at: float = field(init=False)
+    """When it was first detected."""
 
     def __post_init__(self) -> None:
+        self.began_at = self.detected_at
         self.last_square = self.rest_square = self.square
         self.moved_at = self.detected_at
 
@@ -113,9 +118,12 @@ class Tracker:
         """The faces that the detector should check in this frame."""
         return [face for face in self._faces if self._now - face.checked_at >= _check_interval(face, self._now) - 1e-6]
 
-    def mark_checked(self, face: TrackedFace) -> None:
-        """Note that the detector has checked this face in this frame. Until it is detected, that counts as a miss."""
-        face.checked_at = self._now
+    def mark_checked(self, face: TrackedFace, *, absent: bool = False) -> None:
+        """Note that the detector has checked this face in this frame. Until it is detected, that counts as a miss.
+
+        ``absent`` says that there is no face any more (`edge.vision.detection.Absence`).
+        """
+        face.checked_at, face.absent = self._now, absent
         face.misses += 1
 
     def follow(self, pyramid: Pyramid, now: float) -> None:
@@ -252,8 +260,9 @@ class Tracker:
 
     def _is_kept(self, face: TrackedFace) -> bool:
         """Whether a face was detected recently enough to be followed further."""
-        limit = _TENTATIVE_SECONDS if face.id is None else self._settings.lost_after
-        return self._now - face.detected_at < limit
+        if face.id is None:
+            return face.misses < _TENTATIVE_MISSES
+        return self._now - face.detected_at < self._settings.lost_after
 
     def _is_shown(self, face: TrackedFace, size: tuple[int, int]) -> bool:
         """Whether a face is in sight, and neither covered nor just leaving the frame."""
@@ -261,7 +270,9 @@ class Tracker:
             return False
         if face.checked_at <= face.detected_at:
             return True
-        if face.similarity < self._least_similarity:
+        if face.absent or face.similarity < self._least_similarity:
+            return False
+        if self._now - face.detected_at > face.detected_at - face.began_at:
             return False
         # At the picture's edge the detector fails first, and what is left of the face is soon no face.
         reach = 0.45 * face.square.side

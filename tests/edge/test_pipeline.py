@@ -16,6 +16,7 @@ from edge.model.preprocessing import crop
 from edge.pipeline import STAGES, FrameResult, Pipeline, make_pipeline
 from edge.records import Box, Frame, Pose, Square
 from edge.settings import DetectSettings, Ignore, QualitySettings, Settings, TrackSettings
+from edge.vision.detection import Absence
 from edge.vision.haar import HaarDetector
 from edge.vision.pyramid import Pyramid
 from tests.conftest import PORTRAIT
@@ -99,6 +100,17 @@ def test_a_face_that_comes_where_motion_is_expected_is_detected_within_two_secon
 def test_an_empty_room_has_no_tracks() -> None:
     _, results = run(film([], 1.0))
     assert all(not result.tracks and not result.readings for result in results)
+
+
+def test_where_the_detector_sees_no_face_any_more_none_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = make_pipeline(Settings(), open_deployed(Settings(), {})[0])
+    results = []
+    for number, frame in enumerate(film([Actor(walk((300, 220, 100), (300, 220, 100), 1))], 1.2)):
+        if number == 20:
+            monkeypatch.setattr(pipeline.detector, "check", lambda *_, **__: Absence())
+        results.append(pipeline.step(frame))
+    assert [len(result.tracks) for result in results[10:20]] == [1] * 10
+    assert [(result.tracks, result.hidden) for result in results[-4:]] == [([], [1])] * 4
 
 
 def test_a_new_source_begins_without_known_faces() -> None:

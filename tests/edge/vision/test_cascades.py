@@ -8,6 +8,7 @@ from edge.errors import SettingsError
 from edge.records import Gray, Square
 from edge.settings import DetectSettings
 from edge.vision.cascades import FaceCascades
+from edge.vision.detection import Absence, Detection
 from edge.vision.pyramid import Pyramid
 from edge.vision.search import SearchRegion
 from tests.edge.stage import Actor, film, walk
@@ -95,7 +96,7 @@ def test_judge_and_second_cascade_must_agree_on_a_new_face(scene: Pyramid) -> No
     bodies = Path(cv2.__file__).parent / "data" / "haarcascade_fullbody.xml"
     blind = FaceCascades(DetectSettings(cascade=str(bodies)))
     assert blind.confirm_proposal(scene, FACE)[0] is None
-    assert blind.redetect(scene, FACE)[0], "for one that is known, the judge will do"
+    assert isinstance(blind.redetect(scene, FACE)[0], Detection), "for one that is known, the judge will do"
 
 
 def test_more_neighbors_leave_more_doubt(cascades: FaceCascades, scene: Pyramid) -> None:
@@ -106,9 +107,36 @@ def test_more_neighbors_leave_more_doubt(cascades: FaceCascades, scene: Pyramid)
     assert (sure.clear, doubtful.clear) == (True, False)
 
 
+def test_the_smaller_a_face_is_in_the_picture_the_more_evidence_it_needs() -> None:
+    place = Square(200, 220, 24)
+    [frame] = film([Actor(walk((200, 220, 24), (200, 220, 24), 1))], 0.04)
+    wide, close_up = Pyramid(frame.gray), Pyramid(frame.gray[120:320, 100:300].copy())
+    in_close_up = Square(100, 100, place.side)
+    sure, doubtful = (FaceCascades(DetectSettings(neighbors=neighbors)) for neighbors in (5, 1000))
+    assert doubtful.confirm_proposal(close_up, in_close_up)[0]
+    assert doubtful.confirm_proposal(wide, place)[0] is None
+    small, large = sure.confirm_proposal(wide, place)[0], sure.confirm_proposal(close_up, in_close_up)[0]
+    assert small
+    assert large
+    assert (small.clear, large.clear) == (False, True), "one frame is too little for a small face"
+
+
+def test_a_face_that_is_half_covered_may_yet_be_there_and_one_that_is_covered_is_not(
+    cascades: FaceCascades, scene: Pyramid
+) -> None:
+    found = []
+    for columns in (20, 50, 80):
+        picture = np.array(scene.halved(1)[0])
+        picture[170:270, 250 : 250 + columns] = 110
+        found.append(cascades.redetect(Pyramid(picture), FACE)[0])
+    assert isinstance(found[0], Detection)
+    assert found[1] is None
+    assert isinstance(found[2], Absence)
+
+
 def test_detecting_a_known_face_again_costs_less(cascades: FaceCascades, scene: Pyramid) -> None:
     detection, windows = cascades.redetect(scene, Square(296, 224, 94))
-    assert detection
+    assert isinstance(detection, Detection)
     assert detection.square.overlap(FACE) > 0.75
     assert windows < cascades.confirm_proposal(scene, FACE)[1] / 4
 
@@ -116,7 +144,7 @@ def test_detecting_a_known_face_again_costs_less(cascades: FaceCascades, scene: 
 def test_nothing_is_detected_where_there_is_no_face(cascades: FaceCascades, scene: Pyramid) -> None:
     for place in (Square(100, 100, 90), Square(550, 350, 120), Square(300, 330, 100)):
         assert cascades.confirm_proposal(scene, place)[0] is None
-        assert cascades.redetect(scene, place)[0] is None
+        assert isinstance(cascades.redetect(scene, place)[0], Absence)
 
 
 def test_confirming_a_tentative_face_again_costs_less(cascades: FaceCascades, scene: Pyramid) -> None:
@@ -131,7 +159,7 @@ def test_a_custom_cascade_can_be_used(scene: Pyramid) -> None:
     custom = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"
     cascades = FaceCascades(DetectSettings(cascade=str(custom)))
     for detection, _ in (cascades.redetect(scene, FACE), cascades.confirm_proposal(scene, FACE)):
-        assert detection
+        assert isinstance(detection, Detection)
         assert detection.square.overlap(FACE) > 0.7
 
 

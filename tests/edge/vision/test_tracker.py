@@ -61,6 +61,15 @@ def test_a_tentative_face_must_be_detected_in_most_frames_to_be_confirmed() -> N
     assert [track.id for track in shown["steady"]] == [1]
 
 
+@pytest.mark.parametrize("fps", [12, 25])
+@pytest.mark.parametrize(("interval", "confirmed"), [(3, True), (4, False)])
+def test_a_tentative_face_is_dropped_after_three_misses_in_a_row(fps: float, interval: int, confirmed: bool) -> None:
+    tracker = Tracker(Settings(min_hits=3))
+    for n, frame in enumerate(film([STANDING], (2 * interval + 1) / fps, fps=fps)):
+        tracks = step(tracker, frame, *([unclear(STANDING, 0)] if n % interval == 0 else []))
+    assert bool(tracks) == confirmed
+
+
 @pytest.mark.parametrize(("y", "as_clear", "as_doubtful"), [(420, 1, 3), (440, 2, 6), (40, 1, 3)])
 def test_what_overlaps_the_lower_edge_must_be_detected_twice_as_often(y: int, as_clear: int, as_doubtful: int) -> None:
     actor = Actor(walk((200, y, 100), (200, y, 100), 1))
@@ -73,7 +82,7 @@ def test_what_overlaps_the_lower_edge_must_be_detected_twice_as_often(y: int, as
 def test_a_walking_face_is_followed_between_detections() -> None:
     tracker = Tracker(Settings())
     for n, frame in enumerate(film([WALKING], 2)):
-        [track] = step(tracker, frame, *([clear(WALKING, frame.time)] if n % 8 == 0 else []))
+        [track] = step(tracker, frame, *([clear(WALKING, frame.time)] if n < 8 or n % 8 == 0 else []))
         true = WALKING.box(frame.time)
         assert true
         assert track.id == 1
@@ -103,13 +112,36 @@ def test_a_face_out_of_sight_is_checked_in_every_other_frame_for_a_while() -> No
 
 
 def test_a_face_is_followed_without_detections_until_lost_after() -> None:
-    tracker = Tracker(Settings(lost_after=1.0))
-    seen = {
-        frame.time: [track.id for track in step(tracker, frame, *([clear(STANDING, 0)] if frame.time == 0 else []))]
-        for frame in film([STANDING], 1.2)
-    }
-    assert all(ids == [1] for time, ids in seen.items() if time < 0.99)
-    assert all(ids == [] for time, ids in seen.items() if time > 1.01)
+    assert shown_until(detected_until=1.2, lost_after=1.0) == pytest.approx(2.2, abs=0.05)
+
+
+def shown_until(detected_until: float, lost_after: float) -> float:
+    """When a face is last shown that is detected until then, and from then on looks as it did."""
+    tracker = Tracker(Settings(lost_after=lost_after))
+    times = []
+    for frame in film([STANDING], detected_until + lost_after + 0.2):
+        detections = [clear(STANDING, 0)] if frame.time < detected_until + 0.01 else []
+        if step(tracker, frame, *detections):
+            times.append(frame.time)
+    return times[-1]
+
+
+@pytest.mark.parametrize("seconds", [0.32, 0.6])
+def test_a_face_is_shown_without_detections_no_longer_than_it_was_detected(seconds: float) -> None:
+    assert shown_until(detected_until=seconds, lost_after=2.0) == pytest.approx(2 * seconds, abs=0.05)
+
+
+def test_a_face_whose_place_holds_none_any_more_is_not_shown_and_keeps_its_id() -> None:
+    tracker, shown = Tracker(Settings()), {}
+    for n, frame in enumerate(film([STANDING], 1.2)):
+        pyramid, away = Pyramid(frame.gray), 15 <= n < 25
+        tracker.follow(pyramid, frame.time)
+        for face in tracker.due_for_check():
+            tracker.mark_checked(face, absent=away)
+        tracker.update([] if away else [clear(STANDING, 0)], pyramid)
+        shown[n] = [track.id for track in tracker.tracks(pyramid.size)]
+    assert [n for n, ids in shown.items() if not ids] == list(range(15, 25))
+    assert shown[29] == [1]
 
 
 def away_between(begin: float, end: float) -> Actor:
@@ -163,17 +195,18 @@ def test_what_the_detector_no_longer_finds_is_shown_as_long_as_it_looks_enough_l
     least_similarity: float, shown: list[int]
 ) -> None:
     tracker = Tracker(Settings(), least_similarity)
-    frames = list(film([STANDING], 0.9))
-    step(tracker, frames[0], clear(STANDING, 0))
-    for frame in frames[1:10]:
+    frames = list(film([STANDING], 1.0))
+    for frame in frames[:12]:
+        step(tracker, frame, clear(STANDING, 0))
+    for frame in frames[12:16]:
         tracks = step(tracker, frame)
         assert [track.id for track in tracks] == [1], "it looks as it did when it was detected"
-    for frame in frames[10:16]:
+    for frame in frames[16:22]:
         tracks = step(tracker, covered(frame, 0.3))
     assert 0.6 < tracker.faces[0].similarity < 0.8
     assert [track.id for track in tracks] == shown
     assert tracker.ids == [1]
-    tracks = step(tracker, frames[16], clear(STANDING, 0))
+    tracks = step(tracker, frames[22], clear(STANDING, 0))
     assert [track.id for track in tracks] == [1], "it keeps its id"
 
 
