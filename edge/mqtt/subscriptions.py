@@ -37,5 +37,5 @@ class Subscriptions:
     def _ask(self, client: paho.Client, topics: Sequence[str]) -> None:
         if topics:
             _, mid = client.subscribe([(topic, 1) for topic in topics])
-            if mid is not None:  # the connection has just ended
+            if mid is not None:  # it is None when the connection has just ended
                 self._asked[mid] = topics
