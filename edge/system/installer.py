@@ -195,12 +195,16 @@ def _start_steps(machine: Machine, units: Sequence[str], *, upgrade: bool) -> li
 
 
 def running_instances(machine: Machine, run: Run) -> list[Instance]:
-    """The named instances that run, also those that are disabled."""
+    """The named instances that run, also those that are disabled.
+
+    One that is deactivating, or inactive with a pending job, counts: restarts are not waited for, so it may be about to
+    start again. systemd lists no other inactive unit.
+    """
     if not machine.booted:
         return []
-    shown = ("--plain", "--no-legend", "--full", "--state=active,activating,reloading")
-    units = (line.split()[0] for line in run(("systemctl", "list-units", *shown, NAMED_UNITS)).splitlines())
-    return [Instance(name_of_unit(unit)) for unit in units]
+    listed = run(("systemctl", "list-units", "--plain", "--no-legend", "--full", NAMED_UNITS))
+    rows = (line.split() for line in listed.splitlines())  # unit, load state, active state, ...
+    return [Instance(name_of_unit(unit)) for unit, _, active, *_ in rows if active != "failed"]
 
 
 def uninstall_steps(machine: Machine, instances: Sequence[Instance] = (FIRST,)) -> list[Step]:

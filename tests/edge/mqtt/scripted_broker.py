@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from edge.mqtt.backoff import Backoff
 from edge.mqtt.connection import BrokerConnection, Limits
@@ -28,7 +28,8 @@ def refusing(protocol: str, code: int) -> Iterator[int]:
             with device:
                 device.recv(4096)
                 device.sendall(CONNACK[protocol][:3] + bytes([code]) + CONNACK[protocol][4:])
-                device.shutdown(socket.SHUT_WR)
+                with suppress(OSError):  # the device has closed it already
+                    device.shutdown(socket.SHUT_WR)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=refuse)

@@ -452,9 +452,14 @@ def test_a_package_restarts_and_removes_an_instance_that_runs_though_it_is_disab
     install_service(arguments("install", from_package=True), machine, Commands())
     install_service(arguments("install", instance="door"), machine, Commands())
     enabled(machine, "gate")
-    running = Commands("fer-edge@door.service loaded active running door: expressions\n")
+    running = Commands(
+        "fer-edge@door.service loaded active running door: expressions\n"
+        "fer-edge@hall.service loaded deactivating stop-sigterm hall: expressions\n"
+        "fer-edge@lift.service loaded inactive dead start lift: expressions\n"
+        "fer-edge@shop.service loaded failed failed shop: expressions\n"
+    )
     install_service(arguments("install", from_package=True), machine, running)
-    units = "fer-edge.service fer-edge@gate.service fer-edge@door.service"
+    units = " ".join(["fer-edge.service", *(f"fer-edge@{name}.service" for name in ("gate", "door", "hall", "lift"))])
     assert running.run[-1] == f"systemctl try-restart --no-block {units}"
     assert not [command for command in running.run if command.startswith("systemctl enable")]
     running.run.clear()
