@@ -8,7 +8,7 @@ import msgspec
 from edge.camera.address import safe_source
 from edge.diagnostics.finding import Finding
 from edge.diagnostics.probe_runner import run_probe
-from edge.mqtt.no_connection import CREDENTIALS, refusal_hint
+from edge.mqtt.no_connection import refusal_hint
 from edge.settings import MqttSettings
 
 _CHECK_ADDRESS: Final = "check mqtt.url, or mqtt.host and mqtt.port"
@@ -34,7 +34,7 @@ def check_broker(python: Sequence[str], settings: MqttSettings, *, needed: bool,
         ),
         "refused": (
             f"{address} refuses {user}: {detail}",
-            refusal_hint(code, settings).replace(CREDENTIALS, f"mqtt.username and the password in {secret}"),
+            refusal_hint(code, settings, f"mqtt.username and the password in {secret}"),
         ),
     }.get(outcome, (detail, "check mqtt.password_file and mqtt.ca_file, and who may read them"))
     return Finding("broker", "fail" if needed else "warn", sentence, remedy)

@@ -5,15 +5,15 @@ from typing import Final
 
 from edge.settings import MqttSettings
 
-CREDENTIALS: Final = "mqtt.username and mqtt.password_file"
+_CREDENTIALS: Final = "mqtt.username and mqtt.password_file"
 _UNKNOWN: Final = "look into the broker's log"
 _OTHER_PROTOCOL: Final = {"5": "3.1.1", "3.1.1": "5"}
 _WAIT: Final = "wait: the broker is starting, or has too much to do"
 _MOVED: Final = "give mqtt.host or mqtt.url the broker's new address"
-_HINTS: Final = {  # MQTT 5.0, 3.2.2.2; paho gives those of MQTT 3.1.1 the same numbers
+_HINTS: Final = {  # of MQTT 5.0, 3.2.2.2; paho gives those of MQTT 3.1.1 the same numbers
     0x85: "choose another mqtt.device or mqtt.prefix: the broker does not allow the client id made of them",
-    0x86: f"check {CREDENTIALS}",
-    0x87: f"check this device's rights at the broker, {CREDENTIALS}",  # mosquitto says it of a wrong password
+    0x86: "check {credentials}",
+    0x87: "check this device's rights at the broker, {credentials}",  # mosquitto says it of a wrong password
     0x88: _WAIT,
     0x89: _WAIT,
     0x8A: "lift the ban of this device at the broker",
@@ -42,11 +42,14 @@ def no_connection(address: str, error: OSError | ValueError) -> str:
     return f"no MQTT broker answers at {address}: {error}. Is it running, is its address right ({where})?"
 
 
-def refusal_hint(code: int, settings: MqttSettings) -> str:
-    """What to do when the broker answers a connection with this reason code of MQTT 5: a clause without a full stop."""
+def refusal_hint(code: int, settings: MqttSettings, credentials: str = _CREDENTIALS) -> str:
+    """What to do when the broker answers a connection with this reason code of MQTT 5: a clause without a full stop.
+
+    ``credentials`` says where the device's name and password are.
+    """
     if code in _ABOUT_THE_PROTOCOL:
         return f'give mqtt.protocol = "{_OTHER_PROTOCOL[settings.protocol]}"'
-    return _HINTS.get(code, _UNKNOWN)
+    return _HINTS.get(code, _UNKNOWN).format(credentials=credentials)
 
 
 def closed_early(address: str, code: int, settings: MqttSettings) -> str:

@@ -16,7 +16,7 @@ from edge.model.preprocessing import crop
 from edge.pipeline import STAGES, FrameResult, Pipeline, make_pipeline
 from edge.records import Box, Frame, Pose, Square
 from edge.settings import DetectSettings, Ignore, QualitySettings, Settings, TrackSettings
-from edge.vision.detection import Absence
+from edge.vision.detection import Absence, Detection
 from edge.vision.haar import HaarDetector
 from edge.vision.pyramid import Pyramid
 from tests.conftest import PORTRAIT
@@ -102,12 +102,21 @@ def test_an_empty_room_has_no_tracks() -> None:
     assert all(not result.tracks and not result.readings for result in results)
 
 
-def test_where_the_detector_sees_no_face_any_more_none_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline = make_pipeline(Settings(), open_deployed(Settings(), {})[0])
+class ForgetfulDetector(HaarDetector):
+    """Sees no face any more where one was, once it is ``forgetful``."""
+
+    forgetful = False
+
+    def check(self, pyramid: Pyramid, square: Square, *, tentative: bool, misses: int) -> Detection | Absence | None:
+        return Absence() if self.forgetful else super().check(pyramid, square, tentative=tentative, misses=misses)
+
+
+def test_where_the_detector_sees_no_face_any_more_none_is_shown() -> None:
+    detector = ForgetfulDetector(DetectSettings())
+    pipeline = replace(make_pipeline(Settings(), open_deployed(Settings(), {})[0]), detector=detector)
     results = []
     for number, frame in enumerate(film([Actor(walk((300, 220, 100), (300, 220, 100), 1))], 1.2)):
-        if number == 20:
-            monkeypatch.setattr(pipeline.detector, "check", lambda *_, **__: Absence())
+        detector.forgetful = number >= 20
         results.append(pipeline.step(frame))
     assert [len(result.tracks) for result in results[10:20]] == [1] * 10
     assert [(result.tracks, result.hidden) for result in results[-4:]] == [([], [1])] * 4

@@ -130,7 +130,6 @@ def test_config(tmp_path: Path) -> None:
     assert settings is None
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @needs_root
 def test_settings_that_this_user_may_not_read_are_checked_with_sudo() -> None:
     with tempfile.TemporaryDirectory() as name, rights_of_nobody():
