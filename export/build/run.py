@@ -115,8 +115,8 @@ def _conversions(run: Run, model: Any, splits: Splits, folder: Path | None) -> I
     """Each method with its int8 file and the Keras network of it.
 
     ``folder`` is the run's, for quantization-aware training; None: only what needs no training. That training takes a
-    plain path of layers. A network with other layers, such as VGG16 and ResNet50,
-    is quantized after training only, and need not fit an Edge TPU: its size and time rule that out.
+    plain path of layers. A network with other layers, such as VGG16 and ResNet50, is quantized after training only, and
+    need not fit an Edge TPU: its size and time rule that out.
     """
     try:
         network = prepare_network(model)

@@ -122,7 +122,7 @@ def quantize_post_training(model: Any, training: LabelledFaces, *, edge_tpu: boo
 
 
 def _converter(model: Any) -> Any:
-    """A converter of one traced function. ``from_keras_model`` saves the model first, for ten times the time."""
+    """A converter of one traced function. ``from_keras_model`` saves the model first, which takes much longer."""
     face = tf.TensorSpec((1, INPUT_SIZE, INPUT_SIZE, 1), tf.float32, name="face")  # a dynamic batch would add ops
     inference = tf.function(lambda face: model(face, training=False)).get_concrete_function(face)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([inference], model)
