@@ -52,14 +52,16 @@ class EventDelivery:
 
 @dataclass(frozen=True)
 class _InFlight:
-    """A message that the broker has not answered yet, sent at ``at``; ``event`` is its id in the outbox if it is one.
+    """A message that the broker has not answered yet, sent at ``at``.
 
-    Times here are monotonic, in seconds.
+    ``event`` is its id in the outbox if it is an event, ``reply`` its content if it is a reply. Times here are
+    monotonic, in seconds.
     """
 
     at: float
     topic: str
     event: int | None = None
+    reply: Reply | None = None
 
     @property
     def key(self) -> int | str:
@@ -119,10 +121,12 @@ class MessageSender:
 
     def lost(self, *, blamed: bool) -> None:
         """Forget what was in flight, and send it again: it may have arrived or not."""
-        keys = [message.key for message in self._in_flight.values()]
+        unanswered = list(self._in_flight.values())
         self._in_flight.clear()
         self._outbox.start_over()  # now, because the outbox opens its file only while no event is in flight
-        poison = self._poison.lost(keys, time.monotonic(), blamed=blamed)
+        poison = self._poison.lost([message.key for message in unanswered], time.monotonic(), blamed=blamed)
+        if poison != self._topics.replies:
+            self._give_back_replies(unanswered)
         if isinstance(poison, int):
             self._refused.add(poison, "connections end again and again while one of them is on its way")
         elif poison:
@@ -198,11 +202,18 @@ class MessageSender:
     def _send_replies(self, connection: BrokerConnection, at: float) -> None:
         topic = self._topics.replies
         while self._room and self._replies and not self._poison.is_held(topic):
-            payload = msgspec.json.encode(self._replies.popleft())
+            reply = self._replies.popleft()
+            payload = msgspec.json.encode(reply)
             if self._too_large(topic, payload):
                 self._refused_topics.add(topic, "too large for it")
             else:
-                self._send(connection, _InFlight(at, topic), payload)
+                self._send(connection, _InFlight(at, topic, reply=reply), payload)
+
+    def _give_back_replies(self, unanswered: list[_InFlight]) -> None:
+        """Send these replies again, before those that wait; of too many the newest are kept."""
+        for message in reversed(unanswered):
+            if message.reply and len(self._replies) < _MOST_REPLIES:
+                self._replies.appendleft(message.reply)
 
     def _send_statistics(self, connection: BrokerConnection) -> None:
         statistics, self._statistics = self._statistics, None

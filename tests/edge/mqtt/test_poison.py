@@ -67,7 +67,7 @@ def test_an_answered_message_is_cleared() -> None:
 
 @pytest.mark.parametrize("name", [1, "kiosk/reply"])
 def test_what_was_held_back_and_never_comes_again_is_forgotten(name: int | str) -> None:
-    """An event that the full outbox has dropped, or a reply, which is not sent again: no answer will ever clear it."""
+    """An event that the full outbox has dropped, or a reply, which is then dropped: no answer will ever clear it."""
     detector, now = PoisonMessageDetector(), 0.0
     while detector.lost([name], now, blamed=True) is None:
         pass
