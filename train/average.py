@@ -24,9 +24,10 @@ from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures
 from edge.model.preprocessing import normalize
 from train.checkpoints import BEST_WEIGHTS, writing_run
+from train.initial_weights import InitialWeights, find_trained, statistics_faces
 from train.outputs import make_folder
 from train.progress import print_line
-from train.run import InitialWeights, Run, find_trained, is_run, named_weights, statistics_faces
+from train.run import Run, is_run, named_weights
 from train.sources import distinct, prefixed
 from train.trainer import build_in_float32, measure_model
 

@@ -24,16 +24,8 @@ from train.outputs import make_folder
 from train.plans import Cycle, Mean, Plan, PlannedRun
 from train.progress import print_line
 from train.recipes import Recipe, assignments_of, customize
-from train.run import (
-    Run,
-    RunInputs,
-    check_inputs,
-    is_run,
-    options_of,
-    prepare_run,
-    refuse_another_run,
-    train_prepared,
-)
+from train.run import Run, RunInputs, is_run, options_of, refuse_another_run
+from train.training import check_inputs, prepare_run, train_prepared
 
 
 @dataclass(frozen=True)

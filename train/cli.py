@@ -102,7 +102,8 @@ def _run(arguments: argparse.Namespace) -> int:
     folder = arguments.out or Path("runs") / recipe.name
     recipe = customize(recipe, assignments_here([recipe], arguments.set, [folder]))
     from train.distributed import Workers  # noqa: PLC0415
-    from train.run import RunInputs, train_recipe  # noqa: PLC0415  as above
+    from train.run import RunInputs  # noqa: PLC0415  as above
+    from train.training import train_recipe  # noqa: PLC0415  as above
 
     inputs = RunInputs(arguments.data, arguments.weights, arguments.votes, arguments.skip_bad)
     run = train_recipe(recipe, inputs, folder, Workers(arguments.strategy))

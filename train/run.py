@@ -1,10 +1,8 @@
-"""A training run: its inputs, its ``run.json``, and the folder that is needed to repeat or export its result."""
+"""A training run's folder: ``run.json``, the weights beside it, and the command that repeats the run."""
 
 import dataclasses
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,44 +10,18 @@ from typing import Any, Final
 import msgspec
 
 from edge.errors import UsageError
-from edge.evaluation.fer2013 import LabelledFaces
-from edge.labels import FER2013_LABELS
-from edge.model.bundle import CARD_FILE, bundled, find_bundle, open_bundle
 from edge.model.origin import Source
-from edge.model.preprocessing import normalize
 from edge.system.atomic_file import write_durably
 from edge.untrusted_file import read_regular
 from train.checkpoints import BEST_WEIGHTS, Epoch, read_history, writing_run
-from train.data.batches import Teachers, TrainingSet
 from train.data.dataset import Splits, read_splits
-from train.data.ferplus import read_votes
-from train.data.view_bank import find_bank
-from train.distributed import Workers
-from train.init.batch_norm import Values
-from train.init.from_bundle import bundle_sources, load_bundle_weights
-from train.init.net2net import initialize_function_preserving
-from train.init.pretrained import load_weights, weights_sources
-from train.init.pruning import prune_filters
-from train.models.registry import MODELS, find_architecture
-from train.outputs import make_folder
 from train.progress import print_line
-from train.recipes import RECIPES, Recipe, assignments_of
-from train.report import write_report
-from train.sources import (
-    OUR_LICENCE,
-    as_teacher,
-    data_source,
-    distinct,
-    prefixed,
-    sha256_of,
-    sources_of_lines,
-    votes_source,
-)
-from train.trainer import build_in_float32, check_recipe, configure_keras, fit, measure_in_float32, predict_logits
+from train.recipes import Recipe, assignments_of
+from train.sources import OUR_LICENCE, data_source, distinct, sha256_of, sources_of_lines
+from train.trainer import build_in_float32
 
 _RUN = "run.json"
 _LARGEST_FILE: Final = 1_000_000  # bytes; a whole one has a few thousand
-_STATISTICS_FACES = 512
 
 
 @dataclass(frozen=True)
@@ -126,6 +98,11 @@ class Run:
         going_on = self.best is None and read_history(folder)
         return f"{folder}: the run is not finished. Continue it: {self.command} --out {folder}" if going_on else ""
 
+    def warn_unfinished(self, folder: Path) -> None:
+        """Tell on stderr that its training has not ended, and how to go on."""
+        if sentence := self.unfinished(folder):
+            print_line(f"warning: its best epoch so far is taken. {sentence}")
+
     def require_finished(self, folder: Path) -> None:
         """Raise UsageError unless its training has ended."""
         if sentence := self.unfinished(folder):
@@ -157,143 +134,16 @@ def _with_sources(stored: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "sources": sources_of_lines(stored["init"], stored["teachers"], stored["votes"], data)}
 
 
-def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Workers) -> Run:
-    """Train ``recipe`` into ``folder``, or continue the run that was interrupted there.
-
-    Raises UsageError when the folder holds another run, and what ``check_inputs`` raises.
-    """
-    check_inputs(recipe, inputs)  # before the data, which may take a minute to parse
-    start = Path(inputs.weights)
-    if workers.chief and is_run(inputs.weights) and (sentence := Run.load(start).unfinished(start)):
-        print_line(f"warning: its best epoch so far is taken. {sentence}")
-    splits = read_splits(*inputs.data, skip_bad=inputs.skip_bad)
-    print(splits, file=sys.stderr)
-    return train_prepared(prepare_run(recipe, inputs, splits), folder, workers)
-
-
-@dataclass(frozen=True)
-class PreparedRun:
-    """A run that can begin: its ``run.json`` before the first epoch, its faces, and the weights that it starts from."""
-
-    run: Run
-    splits: Splits
-    training: TrainingSet
-    weights: "InitialWeights"
-
-
-def check_inputs(recipe: Recipe, inputs: RunInputs) -> "InitialWeights":
-    """The weights that a run of ``recipe`` starts from.
-
-    Raises UsageError when there is no such network or it cannot start from them, and when the recipe needs votes and
-    ``inputs`` has none.
-    """
-    if recipe.votes and inputs.votes is None:
-        raise UsageError(f"recipe {recipe.name} learns from FERPlus: give --votes fer2013new.csv, or --set votes=0")
-    return _initial_weights(recipe, inputs.weights)
-
-
-def prepare_run(recipe: Recipe, inputs: RunInputs, splits: Splits) -> PreparedRun:
-    """Check everything that a run of ``recipe`` needs; ``splits`` are the faces of ``inputs.data``.
-
-    Raises what ``check_inputs`` raises, and DataError and UsageError when teachers or votes do not fit the faces.
-    """
-    weights = check_inputs(recipe, inputs)
-    training = _training_set(recipe, inputs, splits)
-    return PreparedRun(_new_run(recipe, inputs, splits, training, weights.sources), splits, training, weights)
-
-
-def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run:
-    """Train a run into ``folder``, or continue it there.
-
-    Raises UsageError when the folder holds another run, and when the recipe does not fit the faces or the network;
-    CheckpointError when the folder cannot be written.
-    """
-    run, splits = prepared.run, prepared.splits
-    recipe = run.recipe
-    if workers.chief:
-        refuse_another_run(folder, run)
-        make_folder(folder)
-    configure_keras(recipe)
-    with workers.strategy.scope():
-        model = MODELS[recipe.model].build(recipe.dropout)
-        check_recipe(model, recipe, len(prepared.training))  # before run.json: a corrected command may take the folder
-        prepared.weights.load(model, statistics_faces(splits.training))
-        model = workers.synchronized(model)
-    if prepared.weights.sources:
-        run = dataclasses.replace(run, start=measure_in_float32(model, recipe, splits.public)[0].accuracy)
-        print_line(f"{recipe.name} before training: {run.measured} {run.start:.2%}")
-    if workers.chief:
-        run.save(folder)
-    best = fit(model, recipe, prepared.training, splits.public, folder, workers)
-    run = dataclasses.replace(run, best=best)
-    if workers.chief:
-        run.save(folder)
-        logits = predict_logits(run.model(folder), splits.public.pixels)
-        with writing_run(folder):
-            write_report(folder, run.command, read_history(folder), splits.public, logits)
-    return run
-
-
-@dataclass(frozen=True)
-class InitialWeights:
-    """Weights that training starts from, and what they were made of.
-
-    ``load(model, faces)`` loads them into a network; ``faces`` are those of train.init.batch_norm.restore_batch_norms.
-    """
-
-    sources: tuple[Source, ...]
-    load: Callable[[Any, Values], object]
-
-
-def _initial_weights(recipe: Recipe, weights: str) -> InitialWeights:
-    """The weights that ``--weights`` names. Raises UsageError when the recipe's network cannot start from them."""
-    architecture = find_architecture(recipe.model)
-    found = find_trained(weights)
-    if found is None:
-        return InitialWeights(
-            weights_sources(architecture, weights),
-            lambda model, faces: load_weights(model, architecture, weights, faces),
+def refuse_another_run(folder: Path, run: Run) -> None:
+    """Raise UsageError when ``folder`` holds another run than ``run``, whatever epochs either has finished."""
+    if not is_run(str(folder)):
+        return
+    found = dataclasses.replace(Run.load(folder), best=None, start=None, revision=run.revision)
+    differing = [f.name for f in dataclasses.fields(Run) if getattr(found, f.name) != getattr(run, f.name)]
+    if differing:
+        raise UsageError(
+            f"{folder} holds a run with another {', '.join(differing)}. Give another --out, or remove that folder."
         )
-    network, trained = found
-    if network == architecture.name:
-        return trained
-    if network == architecture.wider:
-        return _converted(prune_filters, "the most telling filters of", network, trained)
-    if network == architecture.narrower:
-        return _converted(initialize_function_preserving, "grown from", network, trained)
-    raise UsageError(
-        f"--weights {weights}: weights of {network}; {recipe.name} takes those of {' or '.join(architecture.sources)}"
-    )
-
-
-def find_trained(weights: str) -> tuple[str, InitialWeights] | None:
-    """The network of a run or bundle, and its weights; None when ``weights`` names neither."""
-    folder = Path(weights)
-    if weights in bundled() or (folder / CARD_FILE).is_file():
-        bundle = open_bundle(find_bundle(weights), FER2013_LABELS)
-        named = RECIPES.get(bundle.card.name)
-        return named.model if named else bundle.card.name, InitialWeights(
-            bundle_sources(bundle.card), lambda model, faces: load_bundle_weights(model, bundle, faces)
-        )
-    if folder.is_dir():
-        run = Run.load(folder)
-        return run.recipe.model, InitialWeights(
-            run.as_sources(folder), lambda model, _faces: run.load_into(model, folder)
-        )
-    return None
-
-
-def _converted(
-    convert: Callable[[Any, Any, Values], None], how: str, network: str, trained: InitialWeights
-) -> InitialWeights:
-    """Weights of another network, which ``convert(model, source, faces)`` turns into those of the recipe's network."""
-
-    def load(model: Any, faces: Values) -> None:
-        source = MODELS[network].build(0.0)
-        trained.load(source, faces)
-        convert(model, source, faces)
-
-    return InitialWeights(prefixed(trained.sources, f"{how}:"), load)
 
 
 def command_of(recipe: Recipe, inputs: RunInputs) -> str:
@@ -321,76 +171,3 @@ def named_weights(weights: str) -> str:
 def is_run(weights: str) -> bool:
     """Whether ``weights`` names a run folder."""
     return (Path(weights) / _RUN).is_file()
-
-
-def _training_set(recipe: Recipe, inputs: RunInputs, splits: Splits) -> TrainingSet:
-    faces = splits.training
-    votes = read_votes(inputs.votes, faces, splits.public) if inputs.votes and recipe.votes else None
-    return TrainingSet(faces, votes, _teachers(recipe, splits) if recipe.teachers else None)
-
-
-def _teachers(recipe: Recipe, splits: Splits) -> Teachers:
-    """The recipe's view banks. Raises DataError and UsageError when they do not fit the data or each other."""
-    banks = tuple(find_bank(name) for name in recipe.teachers)
-    for name, bank in zip(recipe.teachers, banks, strict=True):
-        theirs = bank.faces_of(name, splits)
-    if len({(bank.seed, len(bank.logits), bank.training_sha256) for bank in banks}) > 1:
-        raise UsageError(f"teachers {', '.join(recipe.teachers)}: their banks hold different views")
-    missing = int((splits.kept & splits.first & ~theirs).sum())  # joined faces may learn from their labels alone
-    if missing:
-        raise UsageError(
-            f"teachers {', '.join(recipe.teachers)}: their banks lack {missing:,} of the training faces. They were "
-            "made of data with more splits. Give the same data, or make banks with `fer-train bank`"
-        )
-    return Teachers(banks, splits.published.select(theirs).pixels, splits.kept[theirs], theirs[splits.kept])
-
-
-def _new_run(
-    recipe: Recipe, inputs: RunInputs, splits: Splits, training: TrainingSet, start: tuple[Source, ...]
-) -> Run:
-    banks = training.teachers.banks if training.teachers else ()
-    taught = [one for bank in banks for one in as_teacher(bank.sources, bank.sha256())]
-    names = " and ".join(path.name for path in inputs.data)
-    data = [data_source(f"Training of {names}", splits.training.sha256(), splits.excluded, splits.bad)]
-    if training.votes is not None and inputs.votes:
-        data.append(votes_source(inputs.votes.name, sha256_of(inputs.votes)))
-    return Run(
-        recipe=recipe,
-        command=command_of(recipe, inputs),
-        revision=_revision(),
-        training_sha256=splits.training.sha256(),
-        public_sha256=splits.public.sha256(),
-        sources=distinct((*start, *taught, *data)),
-        excluded=splits.excluded,
-        skipped=splits.bad,
-        measured=str(splits.public.split),
-        best=None,
-    )
-
-
-def refuse_another_run(folder: Path, run: Run) -> None:
-    """Raise UsageError when ``folder`` holds another run than ``run``, whatever epochs either has finished."""
-    if not is_run(str(folder)):
-        return
-    found = dataclasses.replace(Run.load(folder), best=None, start=None, revision=run.revision)
-    differing = [f.name for f in dataclasses.fields(Run) if getattr(found, f.name) != getattr(run, f.name)]
-    if differing:
-        raise UsageError(
-            f"{folder} holds a run with another {', '.join(differing)}. Give another --out, or remove that folder."
-        )
-
-
-def _revision() -> str:
-    """The Git commit of the source tree that is running; empty where it is installed without one."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        dirty = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return f"{commit}+" if dirty.stdout else commit
-
-
-def statistics_faces(training: LabelledFaces) -> Any:
-    """The training faces, ``(512, 48, 48, 1)`` normalized float32, that batch-norm statistics are measured on."""
-    return normalize(training.pixels[:_STATISTICS_FACES])[..., None]

@@ -20,9 +20,10 @@ from tests.programs import fer_train  # noqa: E402
 from train.average import average_networks  # noqa: E402
 from train.checkpoints import BEST_WEIGHTS, HISTORY, Epoch  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
+from train.initial_weights import find_trained, statistics_faces  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
 from train.recipes import RECIPES  # noqa: E402
-from train.run import Run, find_trained, statistics_faces  # noqa: E402
+from train.run import Run  # noqa: E402
 
 
 def make_run(folder: Path, blobs: Path, seed: int, network: str = "student-small") -> Path:

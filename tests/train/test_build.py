@@ -24,7 +24,8 @@ from train.distributed import Workers  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
 from train.plans import PLANS, Cycle, Mean, Plan  # noqa: E402
 from train.recipes import RECIPES, Recipe, customize  # noqa: E402
-from train.run import Run, RunInputs, train_recipe  # noqa: E402
+from train.run import Run, RunInputs  # noqa: E402
+from train.training import train_recipe  # noqa: E402
 
 BRIEF = ("epochs=1", "small_epochs=0", "teachers=", "votes=0", "batch=16", "precision=float32")
 SETS = [word for value in BRIEF for word in ("--set", value)]

@@ -85,7 +85,7 @@ def shifted_view(pixels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
 
 
 def open_predictor(path: Path) -> Predictor:
-    """Open a run folder, a bundle's folder, or a bundled model by its name.
+    """Open a run folder, a bundle's folder, or a bundled model by its name. It tells when the run's training goes on.
 
     Raises UsageError when ``path`` is none of these or a run without weights, BundleError for a damaged bundle.
     """
@@ -94,6 +94,7 @@ def open_predictor(path: Path) -> Predictor:
     if (path / CARD_FILE).exists() or not path.is_dir():
         return _bundle(path)
     run = Run.load(path)
+    run.warn_unfinished(path)
     return Predictor(
         f"run {path}, Keras float32",
         compile_logits(run.model(path)),

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ from train.data.view_bank import ViewBank, find_bank  # noqa: E402
 from train.evaluation.evaluate import evaluate  # noqa: E402
 from train.evaluation.predictors import make_teacher_bank, open_predictor  # noqa: E402
 from train.recipes import RECIPES, customize  # noqa: E402
-from train.run import RunInputs, prepare_run  # noqa: E402
+from train.run import RunInputs  # noqa: E402
+from train.training import prepare_run  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +235,18 @@ def test_a_bundle_teaches_too_but_only_about_the_faces_it_learned_from(blobs: Pa
     assert set(bundle.card.origin.sources) < set(subject.sources)
     done = fer_train("bank", "student-small", "--data", blobs, "--out", tmp_path / "bank.npz")
     assert (done.returncode, "is not the data that student-small was trained on" in done.stderr) == (2, True)
+
+
+def test_a_run_that_has_not_ended_is_told_whatever_it_is_used_for(run: Path, blobs: Path, tmp_path: Path) -> None:
+    assert "warning" not in fer_train("evaluate", run, "--data", blobs).stderr
+    going_on = shutil.copytree(run, tmp_path / "going-on")
+    stored = json.loads((run / "run.json").read_text())
+    (going_on / "run.json").write_text(json.dumps({**stored, "best": None}))  # as before its last epoch
+    for command in (["evaluate", going_on, "--json"], ["bank", going_on, "--views", 1, "--out", tmp_path / "bank.npz"]):
+        done = fer_train(*command, "--data", blobs)
+        assert done.returncode == 0, done.stderr
+        [line] = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+        assert f"{going_on}: the run is not finished. Continue it: fer-train run shallow" in line
 
 
 def test_what_is_not_there_is_told_with_all_that_is_taken(tmp_path: Path) -> None:

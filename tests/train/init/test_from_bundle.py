@@ -17,8 +17,8 @@ from edge.model.preprocessing import dequantize, normalize  # noqa: E402
 from tests.programs import brief_run  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.init.from_bundle import load_bundle_weights  # noqa: E402
+from train.initial_weights import statistics_faces  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
-from train.run import statistics_faces  # noqa: E402
 from train.trainer import measure_model, predict_logits  # noqa: E402
 
 

@@ -1,0 +1,158 @@
+"""``fer-train run``: trains a recipe into a run folder, or continues there."""
+
+import dataclasses
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.errors import UsageError
+from edge.model.origin import Source
+from train.checkpoints import read_history, writing_run
+from train.data.batches import Teachers, TrainingSet
+from train.data.dataset import Splits, read_splits
+from train.data.ferplus import read_votes
+from train.data.view_bank import find_bank
+from train.distributed import Workers
+from train.initial_weights import InitialWeights, find_initial_weights, statistics_faces
+from train.models.registry import MODELS
+from train.outputs import make_folder
+from train.progress import print_line
+from train.recipes import Recipe
+from train.report import write_report
+from train.run import Run, RunInputs, command_of, is_run, refuse_another_run
+from train.sources import as_teacher, data_source, distinct, sha256_of, votes_source
+from train.trainer import check_recipe, configure_keras, fit, measure_in_float32, predict_logits
+
+
+def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Workers) -> Run:
+    """Train ``recipe`` into ``folder``, or continue the run that was interrupted there.
+
+    Raises UsageError when the folder holds another run, and what ``check_inputs`` raises.
+    """
+    check_inputs(recipe, inputs)  # before the data, which may take a minute to parse
+    if workers.chief and is_run(inputs.weights):
+        start = Path(inputs.weights)
+        Run.load(start).warn_unfinished(start)
+    splits = read_splits(*inputs.data, skip_bad=inputs.skip_bad)
+    print(splits, file=sys.stderr)
+    return train_prepared(prepare_run(recipe, inputs, splits), folder, workers)
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that can begin: its ``run.json`` before the first epoch, its faces, and the weights that it starts from."""
+
+    run: Run
+    splits: Splits
+    training: TrainingSet
+    weights: InitialWeights
+
+
+def check_inputs(recipe: Recipe, inputs: RunInputs) -> InitialWeights:
+    """The weights that a run of ``recipe`` starts from.
+
+    Raises UsageError when there is no such network or it cannot start from them, and when the recipe needs votes and
+    ``inputs`` has none.
+    """
+    if recipe.votes and inputs.votes is None:
+        raise UsageError(f"recipe {recipe.name} learns from FERPlus: give --votes fer2013new.csv, or --set votes=0")
+    return find_initial_weights(recipe, inputs.weights)
+
+
+def prepare_run(recipe: Recipe, inputs: RunInputs, splits: Splits) -> PreparedRun:
+    """Check everything that a run of ``recipe`` needs; ``splits`` are the faces of ``inputs.data``.
+
+    Raises what ``check_inputs`` raises, and DataError and UsageError when teachers or votes do not fit the faces.
+    """
+    weights = check_inputs(recipe, inputs)
+    training = _training_set(recipe, inputs, splits)
+    return PreparedRun(_new_run(recipe, inputs, splits, training, weights.sources), splits, training, weights)
+
+
+def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run:
+    """Train a run into ``folder``, or continue it there.
+
+    Raises UsageError when the folder holds another run, and when the recipe does not fit the faces or the network;
+    CheckpointError when the folder cannot be written.
+    """
+    run, splits = prepared.run, prepared.splits
+    recipe = run.recipe
+    if workers.chief:
+        refuse_another_run(folder, run)
+        make_folder(folder)
+    configure_keras(recipe)
+    with workers.strategy.scope():
+        model = MODELS[recipe.model].build(recipe.dropout)
+        check_recipe(model, recipe, len(prepared.training))  # before run.json: a corrected command may take the folder
+        prepared.weights.load(model, statistics_faces(splits.training))
+        model = workers.synchronized(model)
+    if prepared.weights.sources:
+        run = dataclasses.replace(run, start=measure_in_float32(model, recipe, splits.public)[0].accuracy)
+        print_line(f"{recipe.name} before training: {run.measured} {run.start:.2%}")
+    if workers.chief:
+        run.save(folder)
+    best = fit(model, recipe, prepared.training, splits.public, folder, workers)
+    run = dataclasses.replace(run, best=best)
+    if workers.chief:
+        run.save(folder)
+        logits = predict_logits(run.model(folder), splits.public.pixels)
+        with writing_run(folder):
+            write_report(folder, run.command, read_history(folder), splits.public, logits)
+    return run
+
+
+def _training_set(recipe: Recipe, inputs: RunInputs, splits: Splits) -> TrainingSet:
+    faces = splits.training
+    votes = read_votes(inputs.votes, faces, splits.public) if inputs.votes and recipe.votes else None
+    return TrainingSet(faces, votes, _teachers(recipe, splits) if recipe.teachers else None)
+
+
+def _teachers(recipe: Recipe, splits: Splits) -> Teachers:
+    """The recipe's view banks. Raises DataError and UsageError when they do not fit the data or each other."""
+    banks = tuple(find_bank(name) for name in recipe.teachers)
+    for name, bank in zip(recipe.teachers, banks, strict=True):
+        theirs = bank.faces_of(name, splits)
+    if len({(bank.seed, len(bank.logits), bank.training_sha256) for bank in banks}) > 1:
+        raise UsageError(f"teachers {', '.join(recipe.teachers)}: their banks hold different views")
+    missing = int((splits.kept & splits.first & ~theirs).sum())  # joined faces may learn from their labels alone
+    if missing:
+        raise UsageError(
+            f"teachers {', '.join(recipe.teachers)}: their banks lack {missing:,} of the training faces. They were "
+            "made of data with more splits. Give the same data, or make banks with `fer-train bank`"
+        )
+    return Teachers(banks, splits.published.select(theirs).pixels, splits.kept[theirs], theirs[splits.kept])
+
+
+def _new_run(
+    recipe: Recipe, inputs: RunInputs, splits: Splits, training: TrainingSet, start: tuple[Source, ...]
+) -> Run:
+    banks = training.teachers.banks if training.teachers else ()
+    taught = [one for bank in banks for one in as_teacher(bank.sources, bank.sha256())]
+    names = " and ".join(path.name for path in inputs.data)
+    data = [data_source(f"Training of {names}", splits.training.sha256(), splits.excluded, splits.bad)]
+    if training.votes is not None and inputs.votes:
+        data.append(votes_source(inputs.votes.name, sha256_of(inputs.votes)))
+    return Run(
+        recipe=recipe,
+        command=command_of(recipe, inputs),
+        revision=_revision(),
+        training_sha256=splits.training.sha256(),
+        public_sha256=splits.public.sha256(),
+        sources=distinct((*start, *taught, *data)),
+        excluded=splits.excluded,
+        skipped=splits.bad,
+        measured=str(splits.public.split),
+        best=None,
+    )
+
+
+def _revision() -> str:
+    """The Git commit of the source tree that is running; empty where it is installed without one."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f"{commit}+" if dirty.stdout else commit
