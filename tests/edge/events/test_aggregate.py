@@ -69,7 +69,7 @@ def test_intervals_without_a_frame_are_reported_too() -> None:
         IntervalCounts(120, 60, None, {}, {}),
         IntervalCounts(180, 60, None, {}, {}),
     ]
-    assert [one.end for one in counter.update([], 240)] == [240]
+    assert [one.end for one in counter.update([], 360)] == [240, 300, 360]
 
 
 @given(st.floats(10, 86_400), st.lists(st.floats(0, 100_000)))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.events.episodes import Change, EpisodeSettings, EpisodeTracker, episode_settings
+from edge.events.episodes import Change, EpisodeSettings, EpisodeSpan, EpisodeTracker, episode_settings
 from edge.labels import FER2013_LABELS
 from edge.records import EventTuning, Logits, Reading
 from edge.settings import EventSettings, Preset
@@ -87,6 +87,48 @@ def test_a_flicker_is_not_reported_and_does_not_end_the_episode() -> None:
     assert changes[1].episode.duration == pytest.approx(3.9)
 
 
+def of_the_moment(dwell: float = 0.4) -> EpisodeSettings:
+    """Hardly any averaging over time, so that each reading's confidence is that of its moment."""
+    return EpisodeSettings(FER2013_LABELS, EventTuning(smoothing=0.001, dwell=dwell, hysteresis=0.1), 0.4, 1.0)
+
+
+def test_flickers_do_not_add_up() -> None:
+    flicker = every(0, 0.3, "angry") + every(0.3, 1.0, "sad")
+    script = every(0, 1, "sad") + [(round(start + now, 3), shown) for start in range(1, 5) for now, shown in flicker]
+    assert briefly(changes_of(script, of_the_moment())) == [("appeared", "sad")]
+
+
+def test_an_episodes_confidences_are_its_own_from_its_beginning_to_its_end() -> None:
+    """Also those before it was reported, and those of a moment in which other expressions led."""
+    rising = every(0, 0.5, shows("happy", 0.5)) + every(0.5, 1, shows("happy", 0.9))
+    flicker: Script = [(1.0, shows("angry", 0.8)), (1.1, shows("fear", 0.8))]
+    script = [*rising, *flicker, *every(1.2, 2, shows("happy", 0.6)), *every(2, 3, shows("sad", 0.45)), (3.9, None)]
+    _, changed, left = changes_of(script, of_the_moment())
+    beside = 0.2 / 6
+    assert changed.episode == EpisodeSpan(
+        "happy",
+        0.0,
+        pytest.approx(2.0),
+        pytest.approx(0.9),
+        pytest.approx((5 * 0.5 + 5 * 0.9 + 2 * beside + 8 * 0.6) / 20),
+    )
+    assert left.episode == EpisodeSpan("sad", 2.0, pytest.approx(0.9), pytest.approx(0.45), pytest.approx(0.45))
+    _, left = changes_of([*rising, *flicker, (1.2, None)], of_the_moment())
+    assert left.episode
+    assert left.episode.mean == pytest.approx((5 * 0.5 + 5 * 0.9 + 2 * beside) / 12), "it left amid a flicker"
+
+
+def test_a_short_episode_lasts_as_long_as_it_was_seen() -> None:
+    _, left = changes_of([*every(0, 0.3, "happy"), (0.9, None)], of_the_moment(dwell=0.0))
+    assert left.episode
+    assert (left.episode.start, left.episode.duration) == (0.0, 0.2)
+
+
+def test_a_face_that_wavers_from_the_start_appears_all_the_same() -> None:
+    wavering = [(n / 10, between("sad", "angry", 0.47 if n % 2 else 0.53)) for n in range(20)]
+    assert briefly(changes_of(wavering, of_the_moment())) == [("appeared", "angry")]
+
+
 def test_a_slight_lead_is_not_enough_however_long_it_lasts() -> None:
     slight = every(2, 8, between("sad", "angry", 0.54))
     assert briefly(changes_of(every(0, 2, "sad") + slight)) == [("appeared", "sad")]
@@ -144,8 +186,10 @@ def test_at_the_threshold_it_does_not_waver() -> None:
 
 @pytest.mark.parametrize("threshold", [0.75, 0.85, 0.99])
 def test_a_face_becomes_certain_again_with_a_high_threshold(threshold: float) -> None:
+    """With a hysteresis that is larger than what is left, half of that is enough."""
     settings = EpisodeSettings(FER2013_LABELS, EventTuning(0.2, 0.2, 0.3), threshold, 1.0)
-    sure, surer = shows("happy", threshold + 0.3 * (1 - threshold)), shows("happy", threshold + 0.7 * (1 - threshold))
+    half = (1 - threshold) / 2
+    sure, surer = shows("happy", threshold + 0.9 * half), shows("happy", threshold + 1.1 * half)
     script = every(0, 2, surer) + every(2, 5, shows("happy", 0.5)) + every(5, 8, sure)
     assert briefly(changes_of(script, settings)) == [("appeared", "happy"), ("uncertain", "low margin")]
     assert briefly(changes_of(script + every(8, 10, surer), settings))[2:] == [("changed", "happy")]
@@ -175,6 +219,8 @@ def test_a_preset_wants_its_confidence_all_the_time() -> None:
     changes = changes_of(script, EpisodeSettings(FER2013_LABELS, TUNING, 0.4, 1.0, (sure,)))
     assert briefly(changes) == [("appeared", "happy"), ("preset", "sure")]
     assert changes[1].time > 3.0
+    certain = Preset(name="certain", expression="angry", for_seconds=1.0, min_confidence=1.0)
+    assert presets_of(every(0, 2, (0.0, *[-1000.0] * 6)), certain) == [1.0], "what is exactly its confidence is enough"
 
 
 def test_being_uncertain_starts_a_preset_anew() -> None:
@@ -182,6 +228,7 @@ def test_being_uncertain_starts_a_preset_anew() -> None:
     changes = changes_of(every(0, 2, "happy") + every(2, 5, "blurred") + every(5, 7, "happy"), settings)
     kinds = ["appeared", "preset", "uncertain", "changed", "preset"]
     assert [change.kind for change in changes] == kinds
+    assert changes[-1].time == 6.5, "a smile of before that may have ended meanwhile does not count"
 
 
 def presets_of(script: Script, preset: Preset, dwell: float = 0.2) -> list[float]:
@@ -189,6 +236,24 @@ def presets_of(script: Script, preset: Preset, dwell: float = 0.2) -> list[float
     tuning = EventTuning(smoothing=0.1, dwell=dwell, hysteresis=0.1)
     settings = EpisodeSettings(FER2013_LABELS, tuning, 0.4, 1.0, (preset,))
     return [change.time for change in changes_of(script, settings) if change.kind == "preset"]
+
+
+def test_each_preset_has_its_own_time_and_its_own_expression() -> None:
+    frown, grin = Preset(name="frown", expression="sad", for_seconds=1.0), Preset("grin", "happy", for_seconds=0.5)
+    settings = EpisodeSettings(FER2013_LABELS, EventTuning(0.001, 0.2, 0.1), 0.4, 1.0, (frown, SMILE, grin))
+    changes = changes_of(every(0, 2, "happy") + every(2, 4, "sad"), settings)
+    assert [(change.name, change.time) for change in changes if change.name] == [
+        ("grin", 0.5),
+        ("smile", 1.5),
+        ("frown", 3.0),
+    ]
+
+
+def test_a_preset_is_reported_after_its_expression() -> None:
+    soon = Preset(name="soon", expression="happy", for_seconds=0.1)
+    assert presets_of(every(0, 2, "happy"), soon, dwell=0.4) == [0.4]
+    flicker = every(0, 2, "sad") + every(2, 2.3, "happy") + every(2.3, 4, "sad")
+    assert presets_of(flicker, soon, dwell=0.4) == [], "it never was"
 
 
 def test_a_preset_does_not_count_the_time_in_which_no_expression_was_certain() -> None:
@@ -221,24 +286,27 @@ def test_a_moment_without_readings_interrupts_neither_an_episode_nor_a_preset(hi
     assert presets_of(every(0, 0.6, "happy") + without + every(1.5, 3, "happy"), SMILE) == [1.5]
 
 
-@pytest.mark.parametrize(("seconds", "begins_anew"), [(0.9, False), (4.0, True)])
+@pytest.mark.parametrize(("seconds", "begins_anew"), [(1.0, False), (1.125, True), (4.0, True)])
 def test_a_preset_begins_anew_after_the_face_was_out_of_sight_for_long(seconds: float, *, begins_anew: bool) -> None:
     """With a long ``lost_after`` a face keeps its track; the time in which nobody saw it counted as a smile."""
     episode_tracker = EpisodeTracker(EpisodeSettings(FER2013_LABELS, TUNING, 0.4, 1.0, (SMILE,)))
     at = []
     for frame in range(100):
-        now = frame / 10
+        now = frame / 8
         gone = 0.5 < now <= 0.5 + seconds
-        reading = {} if gone else {1: shows("happy")}
-        changes = list(episode_tracker.update([1], reading, now, [1] if gone else []))
+        reading = {} if gone else {7: shows("happy")}
+        never_read = 8
+        changes = list(episode_tracker.update([7, never_read], reading, now, [7, never_read] if gone else [never_read]))
         at += [change.time for change in changes if change.kind == "preset"]
-    assert at == [pytest.approx(0.6 + seconds + 1.5 if begins_anew else 1.5)]
+    assert at == [0.625 + seconds + 1.5 if begins_anew else 1.625]
 
 
 def test_settings_come_before_the_card() -> None:
     assert episode_settings(EventSettings(), (), FER2013_LABELS, TUNING, 0.4) == SETTINGS
     changed = episode_settings(EventSettings(dwell=0.0, threshold=0.1), (SMILE,), FER2013_LABELS, TUNING, 0.4)
     assert changed == EpisodeSettings(FER2013_LABELS, EventTuning(0.3, 0.0, 0.1), 0.1, 1.0, (SMILE,))
+    changed = episode_settings(EventSettings(smoothing=0.5, hysteresis=0.0), (), FER2013_LABELS, TUNING, 0.4)
+    assert changed == EpisodeSettings(FER2013_LABELS, EventTuning(0.5, 0.4, 0.0), 0.4, 1.0)
 
 
 def test_reported_scores_are_named_and_add_up() -> None:

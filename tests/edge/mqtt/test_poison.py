@@ -3,10 +3,12 @@ import pytest
 from edge.mqtt.poison import PoisonMessageDetector
 
 
-def test_messages_in_flight_when_a_cable_is_pulled_once_are_not_suspected() -> None:
-    detector = PoisonMessageDetector()
-    assert detector.lost(range(20), 0.0, blamed=False) is None
-    assert not detector.one_by_one
+def test_messages_in_flight_when_a_cable_is_pulled_are_suspected_at_the_third_time() -> None:
+    detector, suspected = PoisonMessageDetector(), []
+    for now in range(3):
+        assert detector.lost(range(20), now, blamed=False) is None
+        suspected.append(detector.one_by_one)
+    assert suspected == [False, False, True]
 
 
 def test_the_poison_message_is_found_among_many_and_held_back_while_others_go_on() -> None:

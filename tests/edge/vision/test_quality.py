@@ -41,10 +41,21 @@ def test_each_flaw_is_named(portrait: Gray) -> None:
     assert judged(np.full_like(portrait, 128)) == "low contrast"
 
 
+def test_what_reaches_every_limit_exactly_is_classified(portrait: Gray) -> None:
+    face = crop(portrait, BOX, 0.0)
+    limits = QualitySettings(min_size=96, max_yaw=40, min_contrast=contrast(face), min_sharpness=sharpness(face))
+    assert flaw(BOX, face, limits, yaw=40) is None
+    assert flaw(Box(116, 66, 96, 95), face, limits) == "small", "the shorter side counts"
+
+
 def test_noise_does_not_make_a_blurred_face_sharp(portrait: Gray) -> None:
     blurred = cv2.GaussianBlur(portrait, (0, 0), 6.0).astype(np.float64)
-    noisy = np.clip(blurred + np.random.default_rng(2).normal(0, 6, blurred.shape), 0, 255).astype(np.uint8)
+    noisy = np.clip(blurred + np.random.default_rng(2).normal(0, 10, blurred.shape), 0, 255).astype(np.uint8)
     assert judged(noisy) == "blurred"
+
+
+def test_a_face_that_is_a_little_soft_is_classified(portrait: Gray) -> None:
+    assert judged(cv2.GaussianBlur(portrait, (0, 0), 3.0)) is None  # type: ignore[arg-type]
 
 
 def test_sharpness_does_not_depend_on_contrast(portrait: Gray) -> None:
