@@ -42,12 +42,13 @@ class EventDelivery:
     """What else belongs to the delivery of events.
 
     ``stamp`` completes a stored event when it is sent. ``live_events`` are sent too, without acknowledgement.
-    ``acknowledged`` is called after each acknowledgement of a stored event.
+    ``acknowledged`` is called after each acknowledgement of a stored event. ``clock`` gives monotonic seconds.
     """
 
     stamp: Callable[[bytes], bytes]
     live_events: LiveEvents | None
     acknowledged: Callable[[], None]
+    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class MessageSender:
         self._retained = retained
         self._refused = refusals.events
         self._delivery = delivery
+        self._clock = delivery.clock
         self._handle_command = handle_command
         self._refused_topics = refusals.topics
         self._poison = PoisonMessageDetector()
@@ -124,7 +126,7 @@ class MessageSender:
         unanswered = list(self._in_flight.values())
         self._in_flight.clear()
         self._outbox.start_over()  # now, because the outbox opens its file only while no event is in flight
-        poison = self._poison.lost([message.key for message in unanswered], time.monotonic(), blamed=blamed)
+        poison = self._poison.lost([message.key for message in unanswered], self._clock(), blamed=blamed)
         if poison != self._topics.replies:
             self._give_back_replies(unanswered)
         if isinstance(poison, int):
@@ -136,7 +138,7 @@ class MessageSender:
 
     def send_due(self, connection: BrokerConnection) -> float:
         """Send what is due and fits the broker's limits."""
-        at = time.monotonic()
+        at = self._clock()
         for key in self._poison.released(at):
             if isinstance(key, int):
                 self._outbox.give_back(key)
@@ -171,7 +173,7 @@ class MessageSender:
         if refusal:
             self._retained.given_up(message.topic)
             self._refused_topics.add(message.topic, refusal)
-            self._refused_topics.postpone(message.topic, time.monotonic())
+            self._refused_topics.postpone(message.topic, self._clock())
         else:
             self._retained.accepted(message.topic)
 
@@ -180,7 +182,7 @@ class MessageSender:
         if topic.startswith(self._topics.commands):
             self._handle_command(topic.removeprefix(self._topics.commands), payload, retained)
         elif payload == b"online" and not retained:
-            self._retained.reader_started(time.monotonic())
+            self._retained.reader_started(self._clock())
 
     @property
     def _room(self) -> int:
@@ -252,7 +254,7 @@ class MessageSender:
     def _event_answered(self, event: int, refusal: str, *, everything: bool) -> None:
         if refusal:
             self._outbox.give_back(event)
-            self._refused.pause(time.monotonic(), everything=everything)
+            self._refused.pause(self._clock(), everything=everything)
             self._refused.add(event, refusal)
             return
         self._outbox.acknowledge(event)

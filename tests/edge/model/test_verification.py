@@ -1,7 +1,9 @@
 """Golden outputs: each deviation is caught by itself. Every face here is synthetic."""
 
 import json
+import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +39,7 @@ def classifier(bundle: Bundle) -> Classifier:
 def test_a_sound_device_passes_without_any_data(classifier: Classifier, bundle: Bundle) -> None:
     found = verify_golden(classifier, bundle.golden)
     assert found.ok, found.sentence
-    assert found.n == len(bundle.golden.faces)
+    assert (found.n, found.top1) == (len(bundle.golden.faces), 1.0)
 
 
 def test_limited_range_luma_is_detected(classifier: Classifier, bundle: Bundle) -> None:
@@ -73,6 +75,48 @@ def test_another_runtimes_rounding_passes_within_its_tolerance(classifier: Class
     assert judge_golden(classifier, GoldenAgreement(16, most, 0.94), scene, machine="aarch64").ok
     assert not judge_golden(classifier, GoldenAgreement(16, most + 1, 0.94), scene, machine="aarch64").ok
     assert not judge_golden(classifier, GoldenAgreement(16, 1, 1.0), scene, machine=bundle.card.golden_machine).ok
+
+
+@pytest.mark.parametrize(("levels", "ok"), [(3, True), (4, False)])
+def test_decoders_may_differ_by_three_grey_levels(
+    classifier: Classifier, bundle: Bundle, levels: int, *, ok: bool
+) -> None:
+    luma = bundle.golden.scene.luma
+    found = judge_golden(
+        classifier,
+        GoldenAgreement(16, 0, 1.0),
+        bundle.golden.scene,
+        decoder=lambda _: np.where(luma < 128, luma + levels, luma).astype(np.uint8),
+    )
+    assert (found.ok, found.luma_levels) == (ok, levels)
+
+
+@pytest.mark.parametrize(
+    "decoder", [lambda jpeg: decode_jpeg(jpeg)[:-1], lambda _: decode_jpeg(b"no picture")], ids=["another size", "none"]
+)
+def test_a_picture_that_is_not_decoded_fails(
+    classifier: Classifier, bundle: Bundle, decoder: Callable[[bytes], Gray]
+) -> None:
+    found = judge_golden(classifier, GoldenAgreement(16, 0, 1.0), bundle.golden.scene, decoder=decoder)
+    assert not found.ok
+    assert found.luma_levels > 200
+
+
+@pytest.mark.parametrize(("levels", "ok"), [(1, True), (2, False)])
+def test_cropped_faces_may_differ_by_one_grey_level(
+    classifier: Classifier, bundle: Bundle, levels: int, *, ok: bool
+) -> None:
+    crops = bundle.golden.scene.crops
+    scene = replace(bundle.golden.scene, crops=np.where(crops < 128, crops + levels, crops).astype(np.uint8))
+    found = judge_golden(classifier, GoldenAgreement(16, 0, 1.0), scene)
+    assert (found.ok, found.crop_levels) == (ok, levels)
+    assert ("cropped faces differ from those made with the model by up to 2 grey levels" in found.sentence) is not ok
+
+
+def test_on_a_device_like_the_models_maker_no_rounding_explains_a_difference(bundle: Bundle) -> None:
+    made_here = {"golden_runtime": Network(bundle.model, "").runtime, "golden_machine": platform.machine()}
+    classifier = Classifier(replace(bundle, card=msgspec.structs.replace(bundle.card, **made_here)))
+    assert judge_golden(classifier, GoldenAgreement(16, 1, 1.0), bundle.golden.scene).allowed_lsb == 0
 
 
 class RoundingTpu:

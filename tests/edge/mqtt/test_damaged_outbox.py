@@ -219,10 +219,22 @@ def test_counts_survive_a_file_that_is_set_aside(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_loss_is_counted_once_also_where_no_event_comes_afterwards(tmp_path: Path) -> None:
+    file = tmp_path / "outbox.db"
+    outbox = Outbox(file, 10)
+    outbox.add([b"1", b"2"])
+    outbox.close()
+    file.write_bytes(b"")
+    for _ in range(3):
+        again = Outbox(file, 10)
+        assert again.figures.lost == 2
+        again.close()
+
+
 def test_damage_found_while_it_runs_counts_no_event_that_then_arrives(tmp_path: Path) -> None:
     file = tmp_path / "outbox.db"
-    outbox = Outbox(file, 1000)
-    outbox.add([b"%d %s" % (number, b"x" * 1000) for number in range(100)])
+    outbox = Outbox(file, 100)
+    outbox.add([b"%d %s" % (number, b"x" * 1000) for number in range(102)])
     outbox.close()
     outbox = Outbox(file, 1000)
     in_flight = outbox.take(10)
@@ -239,6 +251,7 @@ def test_damage_found_while_it_runs_counts_no_event_that_then_arrives(tmp_path: 
     assert (outbox.figures.damaged, outbox.figures.durable, outbox.figures.waiting) == (1, True, 0)
     assert len(in_flight) + outbox.figures.lost == 101
     assert outbox.figures.lost > 0
+    assert outbox.figures.dropped == 2, "what earlier processes have counted is counted once"
     outbox.close()
 
 

@@ -162,6 +162,16 @@ def test_ids_only_grow_while_the_outbox_is_emptied_again_and_again(file: Path) -
     outbox.close()
 
 
+def test_nothing_is_written_while_nothing_changes(file: Path) -> None:
+    outbox = Outbox(file, 3)
+    outbox.add(payloads(1))
+    before = {found: (found.stat().st_size, found.stat().st_mtime_ns) for found in file.parent.iterdir()}
+    for _ in range(5):
+        outbox.flush()
+    assert {found: (found.stat().st_size, found.stat().st_mtime_ns) for found in file.parent.iterdir()} == before
+    outbox.close()
+
+
 def test_two_processes_cannot_share_it(file: Path) -> None:
     outbox = Outbox(file, 3)
     with pytest.raises(StoreError, match="is in use: does another fer-edge run"):

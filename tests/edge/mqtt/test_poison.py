@@ -47,6 +47,15 @@ def test_it_is_tried_again_later_each_time() -> None:
     assert holds == [600, 1200, 2400, 3600, 3600]
 
 
+def test_a_message_that_was_answered_is_held_for_ten_minutes_again() -> None:
+    detector = PoisonMessageDetector()
+    for now in (0.0, 10_000.0):
+        while detector.lost([1], now, blamed=True) is None:
+            pass
+        assert (detector.released(now + 599), detector.released(now + 600)) == ([], [1])
+        detector.answered(1)
+
+
 def test_a_topic_is_held_for_a_minute_at_most() -> None:
     detector, now, holds = PoisonMessageDetector(), 0.0, []
     for _ in range(7):

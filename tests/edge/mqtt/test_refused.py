@@ -41,6 +41,11 @@ def test_refused_events_stay_and_are_delivered_once_they_may(persistent_broker: 
         refused = len(proxy.record.refused)
         time.sleep(0.5)
         assert len(proxy.record.refused) - refused < 20, "tried with pauses, not in a storm"
+        counted = kiosk.publisher.figures().refused
+        assert counted <= 100, "each event counts once"
+        proxy.cut()
+        proxy.mend()
+        wait_until(lambda: kiosk.publisher.figures().refused > counted, 5)  # and once more on another connection
         rights.write_text("topic readwrite #\n")
         persistent_broker.reread()
         kiosk.wait_until_delivered()
@@ -91,3 +96,19 @@ def test_an_event_that_is_too_large_for_the_broker_does_not_hold_up_the_others(
         assert (kiosk.publisher.undelivered, kiosk.publisher.figures().fault) == (1, 8), (
             "it is kept, reported as a fault, and not counted as sent"
         )
+
+
+def test_the_fault_ends_when_the_full_outbox_has_dropped_what_was_refused(
+    persistent_broker: Broker, tmp_path: Path
+) -> None:
+    persistent_broker.stop()
+    persistent_broker.options += "\nmax_packet_size 390"
+    persistent_broker.start()
+    with device(tmp_path, persistent_broker.port, most=3) as kiosk:
+        large = kiosk.factory.event(Change(1, "changed", HAPPY.__class__("x" * 400, 1.0, {}), 0.0), MOMENT)
+        kiosk.publisher.publish_event(large)
+        wait_until(lambda: kiosk.publisher.figures().fault == 8, 5)
+        kiosk.publish(100)
+        kiosk.wait_until_delivered()
+        wait_until(lambda: kiosk.publisher.figures().fault is None, 5)
+        assert kiosk.publisher.figures().outbox.dropped

@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -46,8 +48,12 @@ def test_a_network_that_was_trained_on_is_only_held_to_its_accuracy() -> None:
         check_parity(forms, compare_forms(forms, LABELS))
 
 
-@pytest.mark.parametrize(("n", "lost", "gained"), [(150, 1, 0), (150, 2, 1), (27, 2, 0), (27, 0, 2), (3589, 0, 300)])
-def test_neither_a_gain_nor_a_loss_that_chance_explains_is_refused(n: int, lost: int, gained: int) -> None:
+@pytest.mark.parametrize(
+    ("n", "lost", "gained"), [(150, 1, 0), (150, 2, 1), (27, 2, 0), (27, 0, 2), (3589, 0, 300), (2000, 10, 0)]
+)
+def test_neither_a_gain_nor_a_loss_that_is_small_or_that_chance_explains_is_refused(
+    n: int, lost: int, gained: int
+) -> None:
     check_parity(*_changed(n, lost, gained))
 
 
@@ -76,6 +82,33 @@ def test_one_clear_face_of_few_may_differ() -> None:
     there[1] = np.roll(there[1], 2)
     with pytest.raises(ParityError, match=r"agree on 98\.67% of the 150 faces that are clear"):
         check_parity(forms, compare_forms(forms, LABELS[:150]))
+
+
+@pytest.mark.parametrize(("second", "clear"), [(5, 200), (6, 0)])
+def test_faces_whose_first_two_logits_are_more_than_four_steps_apart_are_clear(second: int, clear: int) -> None:
+    [pair] = compare_forms([NetworkForm("a", logits(10, second)), NetworkForm("b", logits(10, 2))], LABELS)
+    assert (pair.clear, pair.clear_agreement) == (clear, 1.0 if clear else 0.0)
+
+
+@pytest.mark.parametrize(("n", "refused"), [(400, False), (399, True)])
+def test_two_clear_faces_may_differ_where_they_are_no_more_than_half_a_percent(n: int, refused: bool) -> None:
+    here = np.tile([[10, 2, 0, 0, 0, 0, 0]], (n, 1)).astype(np.int8)
+    there = here.copy()
+    there[:2] = np.roll(there[:2], 2, axis=1)
+    labels = np.array([2, *[0] * (n - 1)])  # each form is right about one of both
+    forms = [NetworkForm("a", here), NetworkForm("b", there)]
+    with pytest.raises(ParityError, match="agree on") if refused else contextlib.nullcontext():
+        check_parity(forms, compare_forms(forms, labels))
+
+
+def test_steps_are_those_of_int8_logits_alone() -> None:
+    unclear, clear = logits(10, 10), logits(10, 2)
+    pair, of_floats = (
+        compare_forms([NetworkForm("float", unclear.astype(np.float32)), NetworkForm("other", other)], LABELS)[0]
+        for other in (clear, clear.astype(np.float32))
+    )
+    assert (pair.clear, pair.ties, pair.histogram) == (200, 0, ())
+    assert (of_floats.clear, of_floats.ties, of_floats.histogram) == (0, 0, ())
 
 
 def test_chance_is_that_of_coins() -> None:
