@@ -67,6 +67,7 @@ def test_a_loss_on_other_faces_fails_only_when_chance_does_not_explain_it(
     assert found.accuracy == pytest.approx(accuracy, abs=0.5 / found.n)
     assert "Fisher" in found.sentence
     assert "faces would show a loss of 5%" in found.sentence
+    assert 0 < found.ms_p50 <= found.ms_p99
 
 
 def test_a_small_loss_on_the_cards_own_faces_fails(

@@ -231,6 +231,39 @@ def test_a_loss_is_counted_once_also_where_no_event_comes_afterwards(tmp_path: P
         again.close()
 
 
+def test_a_payload_that_has_changed_is_counted_and_not_sent(tmp_path: Path) -> None:
+    file = tmp_path / "outbox.db"
+    outbox = Outbox(file, 10)
+    outbox.add([b"1", b"2"])
+    outbox.close()
+    with contextlib.closing(sqlite3.connect(file)) as db, db:
+        db.execute("UPDATE events SET payload = x'33' WHERE id = 1")
+    again = Outbox(file, 10)
+    assert [event.payload for event in again.take(10)] == [b"2"]
+    assert (again.figures.lost, again.figures.waiting) == (1, 1)
+    again.close()
+
+
+def test_damage_found_by_a_commit_costs_what_waited_and_not_the_new_event(tmp_path: Path) -> None:
+    file = tmp_path / "outbox.db"
+    outbox = Outbox(file, 1000)
+    outbox.add([b"x" * 1000] * 100)
+    outbox.close()
+    outbox = Outbox(file, 1000)
+    damage_all_but_the_schema(outbox, file)
+    assert outbox.add([b"new"]), "to a new file, at once"
+    assert (outbox.figures.lost, outbox.figures.waiting, outbox.figures.durable) == (100, 1, True)
+    outbox.close()
+    assert drain(file) == ([b"new"], 100)
+
+
+def damage_all_but_the_schema(outbox: Outbox, file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[8192:] = b"\xa5" * (len(content) - 8192)
+    file.write_bytes(content)
+    outbox._file._db.execute("PRAGMA shrink_memory")  # type: ignore[union-attr]  # so that it reads the file again
+
+
 def test_damage_found_while_it_runs_counts_no_event_that_then_arrives(tmp_path: Path) -> None:
     file = tmp_path / "outbox.db"
     outbox = Outbox(file, 100)
@@ -238,13 +271,11 @@ def test_damage_found_while_it_runs_counts_no_event_that_then_arrives(tmp_path: 
     outbox.close()
     outbox = Outbox(file, 1000)
     in_flight = outbox.take(10)
-    content = bytearray(file.read_bytes())
-    content[8192:] = b"\xa5" * (len(content) - 8192)
-    file.write_bytes(content)
-    outbox._file._db.execute("PRAGMA shrink_memory")  # type: ignore[union-attr]  # so that it reads the file again
+    damage_all_but_the_schema(outbox, file)
     outbox.add([b"new"])
     while more := outbox.take(10):
         in_flight += more
+    assert not outbox.figures.durable, "what came since is in memory until those in flight are answered"
     for event in in_flight:
         outbox.acknowledge(event.id)
     outbox.flush()

