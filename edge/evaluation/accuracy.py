@@ -50,17 +50,12 @@ def measure_accuracy(classifier: Classifier, faces: LabelledFaces) -> MeasuredAc
     )
 
 
-def judge_accuracy(
-    classifier: Classifier, faces: LabelledFaces, measured: MeasuredAccuracy, machine: str | None = None
-) -> Accuracy:
-    """Decide whether ``measured`` is as good as the card states.
-
-    ``machine`` is the kind of processor, as platform.machine() gives it.
-    """
+def judge_accuracy(classifier: Classifier, faces: LabelledFaces, measured: MeasuredAccuracy) -> Accuracy:
+    """Decide whether ``measured``, which was measured on this machine, is as good as the card states."""
     card, figures = classifier.card, measured.figures
     same_faces = faces.sha256() == card.origin.public_sha256
     threshold = acceptance_threshold(
-        card, figures.n, same_faces=same_faces, runtime=classifier.computed_by, machine=machine or platform.machine()
+        card, figures.n, same_faces=same_faces, runtime=classifier.computed_by, machine=platform.machine()
     )
     limited = _limited_range(faces.pixels)
     compared = threshold.describe(figures.accuracy, figures.n)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge.evaluation.acceptance import min_correct
 from edge.evaluation.accuracy import judge_accuracy, measure_accuracy
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.labels import FER2013_LABELS
@@ -65,9 +66,25 @@ def test_a_loss_on_other_faces_fails_only_when_chance_does_not_explain_it(
     found = judged(classifier, labelled(blobs_and_predictions, accuracy))
     assert (found.ok, found.same_faces) == (ok, False), found.sentence
     assert found.accuracy == pytest.approx(accuracy, abs=0.5 / found.n)
+    assert found.sentence.startswith(f"{found.accuracy:.2%} ")
     assert "Fisher" in found.sentence
     assert "faces would show a loss of 5%" in found.sentence
     assert 0 < found.ms_p50 <= found.ms_p99
+
+
+@pytest.mark.parametrize(("fewer", "ok"), [(0, True), (1, False)])
+def test_the_fewest_correct_answers_that_chance_explains_are_accepted(
+    classifier: Classifier,
+    bundle: Bundle,
+    blobs_and_predictions: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    fewer: int,
+    *,
+    ok: bool,
+) -> None:
+    stated = bundle.card.figures
+    least = min_correct(400, round(stated.accuracy * stated.n), stated.n)
+    found = judged(classifier, labelled(blobs_and_predictions, (least - fewer) / 400))
+    assert (found.n, found.ok) == (400, ok)
 
 
 def test_a_small_loss_on_the_cards_own_faces_fails(

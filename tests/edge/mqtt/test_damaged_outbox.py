@@ -244,13 +244,19 @@ def test_a_payload_that_has_changed_is_counted_and_not_sent(tmp_path: Path) -> N
     again.close()
 
 
-def test_damage_found_by_a_commit_costs_what_waited_and_not_the_new_event(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reads", [True, False])
+def test_damage_found_by_reading_or_writing_costs_what_waited_and_not_the_new_event(
+    tmp_path: Path, *, reads: bool
+) -> None:
     file = tmp_path / "outbox.db"
     outbox = Outbox(file, 1000)
     outbox.add([b"x" * 1000] * 100)
     outbox.close()
     outbox = Outbox(file, 1000)
     damage_all_but_the_schema(outbox, file)
+    if reads:
+        assert outbox.take(1000) == []
+        assert outbox.figures.damaged == 1
     assert outbox.add([b"new"]), "to a new file, at once"
     assert (outbox.figures.lost, outbox.figures.waiting, outbox.figures.durable) == (100, 1, True)
     outbox.close()

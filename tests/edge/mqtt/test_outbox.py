@@ -97,7 +97,9 @@ def test_an_event_that_was_given_back_comes_again_before_what_is_newer(file: Pat
     outbox = Outbox(file, 100)
     outbox.add(payloads(1, 2, 3, 4))
     first, second, third = outbox.take(3)
-    outbox.acknowledge(first.id)
+    for _ in range(2):
+        outbox.acknowledge(first.id)
+    assert outbox.figures.waiting == 3, "an answer that comes twice counts once"
     outbox.give_back(second.id)
     assert names(outbox) == ["2", "4"]
     outbox.acknowledge(third.id)
@@ -289,6 +291,19 @@ def test_attempts_on_a_broken_disk_become_rarer(file: Path) -> None:
     assert attempts == [1, 3, 7, 15, 31, 63, 123, 183, 243]
     assert (outbox.figures.waiting, outbox.figures.dropped) == (10, 290)
     assert outbox.figures.failed == 1 + len(attempts), "the first when it was opened"
+
+
+def test_closing_tries_a_broken_disk_once_more(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file.mkdir(parents=True)
+    outbox = Outbox(file, 10, Clock())
+    outbox.add(payloads(1, 2))
+    assert names(outbox, 1) == ["1"], "it is on its way"
+    file.rmdir()
+    outbox.close()
+    assert "lost with this process" not in caplog.text
+    again = Outbox(file, 10)
+    assert names(again) == ["1", "2"]
+    again.close()
 
 
 def test_events_that_are_lost_with_the_process_are_logged(file: Path, caplog: pytest.LogCaptureFixture) -> None:
