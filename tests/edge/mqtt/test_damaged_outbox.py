@@ -231,16 +231,20 @@ def test_a_loss_is_counted_once_also_where_no_event_comes_afterwards(tmp_path: P
         again.close()
 
 
-def test_a_payload_that_has_changed_is_counted_and_not_sent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("full", [False, True])
+def test_a_payload_that_has_changed_is_counted_not_sent_and_makes_room(tmp_path: Path, *, full: bool) -> None:
     file = tmp_path / "outbox.db"
-    outbox = Outbox(file, 10)
+    outbox = Outbox(file, 2)
     outbox.add([b"1", b"2"])
     outbox.close()
     with contextlib.closing(sqlite3.connect(file)) as db, db:
         db.execute("UPDATE events SET payload = x'33' WHERE id = 1")
-    again = Outbox(file, 10)
-    assert [event.payload for event in again.take(10)] == [b"2"]
-    assert (again.figures.lost, again.figures.waiting) == (1, 1)
+    again = Outbox(file, 2)
+    if full:
+        again.add([b"3"])
+    found = [event.payload for event in again.take(10)]
+    assert found == ([b"2", b"3"] if full else [b"2"])
+    assert (again.figures.lost, again.figures.dropped, again.figures.waiting) == (1, 0, len(found))
     again.close()
 
 

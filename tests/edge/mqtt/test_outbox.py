@@ -40,11 +40,19 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "state" / "outbox.db"
 
 
-def test_events_are_taken_in_order_and_once(file: Path) -> None:
-    outbox = Outbox(file, 100)
-    assert outbox.add(payloads(1, 2, 3))
+@pytest.fixture(params=["on disk", "in memory"])
+def anywhere(file: Path, request: pytest.FixtureRequest) -> Path:
+    """The file of an outbox that works, and of one that has to keep its events in memory."""
+    if request.param == "in memory":
+        file.mkdir(parents=True)
+    return file
+
+
+def test_events_are_taken_in_order_and_once(anywhere: Path) -> None:
+    outbox = Outbox(anywhere, 100)
+    assert outbox.add(payloads(1, 2, 3)) is anywhere.is_file()
     assert names(outbox, 2) == ["1", "2"]
-    assert outbox.add(payloads(4))
+    outbox.add(payloads(4))
     assert names(outbox) == ["3", "4"]
     assert names(outbox) == []
     assert outbox.figures.waiting == 4
@@ -93,8 +101,8 @@ os.kill(os.getpid(), signal.SIGKILL)
     outbox.close()
 
 
-def test_an_event_that_was_given_back_comes_again_before_what_is_newer(file: Path) -> None:
-    outbox = Outbox(file, 100)
+def test_an_event_that_was_given_back_comes_again_before_what_is_newer(anywhere: Path) -> None:
+    outbox = Outbox(anywhere, 100)
     outbox.add(payloads(1, 2, 3, 4))
     first, second, third = outbox.take(3)
     for _ in range(2):
@@ -108,8 +116,8 @@ def test_an_event_that_was_given_back_comes_again_before_what_is_newer(file: Pat
     outbox.close()
 
 
-def test_a_skipped_event_comes_again_only_after_starting_over(file: Path) -> None:
-    outbox = Outbox(file, 100)
+def test_a_skipped_event_comes_again_only_after_starting_over(anywhere: Path) -> None:
+    outbox = Outbox(anywhere, 100)
     outbox.add(payloads(1, 2))
     outbox.skip(outbox.take(1)[0].id)
     assert names(outbox) == ["2"]
@@ -166,6 +174,15 @@ def test_ids_only_grow_while_the_outbox_is_emptied_again_and_again(file: Path) -
         outbox.close()
     assert len(ids) == 18
     assert ids == sorted(set(ids))
+    outbox = Outbox(file, 3)
+    outbox.add(payloads(1, 2))
+    newest = outbox.take(2)[1].id
+    outbox.acknowledge(newest)
+    outbox.close()
+    outbox = Outbox(file, 3)
+    outbox.add(payloads(3))
+    assert [event.id for event in outbox.take(3)] == [newest - 1, newest + 1]
+    outbox.close()
 
 
 def test_nothing_is_written_while_nothing_changes(file: Path) -> None:

@@ -1,9 +1,9 @@
 """What is sent again, and when. The minutes pass on a clock that the tests set; broker and connection are real."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from edge.mqtt.faults import FaultBoard
 from edge.mqtt.messages import Reply
 from edge.mqtt.outbox import Outbox
 from edge.mqtt.refusals import Refusals, RefusedEvents, RefusedTopics
-from edge.mqtt.retained import RetainedTopics
+from edge.mqtt.retained import Announcement, RetainedTopics
 from edge.mqtt.sender import EventDelivery, MessageSender, Topics
 from edge.mqtt.subscriptions import Subscriptions
 from edge.records import Fault
@@ -35,27 +35,34 @@ TOPICS = Topics(
 
 @dataclass
 class Sending:
-    """A sender on a connection that is made again at once; ``now`` is its clock, ``faults`` what it has reported."""
+    """A sender on a connection that is made again at once; ``now`` is its clock.
+
+    ``faults`` are those that it has reported, ``commands`` the names of those that it has received.
+    """
 
     outbox: Outbox
-    faults: list[Fault | None]
+    announced: Sequence[Announcement]
     now: float = 1000.0
+    faults: list[Fault | None] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
 
     def start(self, port: int) -> None:
+        retained = RetainedTopics("fer-edge/kiosk/availability")
+        retained.announce(self.announced)
         refused = RefusedEvents(TOPICS.events, FaultBoard(self.faults.append), Backoff(0.05, 0.05))
         self.sender = MessageSender(
             TOPICS,
             self.outbox,
-            RetainedTopics("fer-edge/kiosk/availability"),
+            retained,
             Refusals(refused, RefusedTopics(Backoff(0.05, 0.05))),
             delivery=EventDelivery(lambda payload: payload, None, lambda: None, lambda: self.now),
-            handle_command=lambda *_: None,
+            handle_command=lambda name, *_: self.commands.append(name),
         )
         self.connection = BrokerConnection(
             MqttSettings(host="127.0.0.1", port=port, device="kiosk"),
             "kiosk",
             will="fer-edge/kiosk/availability",
-            subscriptions=Subscriptions((), Backoff(0.05, 0.05)),
+            subscriptions=Subscriptions((f"{TOPICS.commands}+", *retained.birth_topics), Backoff(0.05, 0.05)),
             backoff=Backoff(0.05, 0.05),
             listener=self.sender,
         )
@@ -71,9 +78,9 @@ class Sending:
 
 
 @contextmanager
-def sending(folder: Path, port: int) -> Iterator[Sending]:
+def sending(folder: Path, port: int, *announced: Announcement) -> Iterator[Sending]:
     outbox = Outbox(folder / "outbox.db", 100)
-    made = Sending(outbox, [])
+    made = Sending(outbox, announced)
     made.start(port)
     yield made
     made.connection.stop()
@@ -130,3 +137,28 @@ def test_what_gets_no_answer_is_sent_again_on_a_new_connection(
         wait_until(lambda: listener.ids()[-1:] == ["1"], 5)
         received = [reply["id"] for reply in listener.json("reply")]
     assert received[-20:] == [str(number) for number in range(3, 23)]
+
+
+def test_announcements_are_sent_again_when_their_reader_starts_and_only_then(broker: Broker, tmp_path: Path) -> None:
+    """Not when it ends, and not on each connection because its last start is retained."""
+    status, config = "homeassistant/status", "homeassistant/device/x/config"
+    with listening(broker.port) as listener:
+        listener.client.publish(status, "online", qos=1, retain=True).wait_for_publish(5)
+        with sending(tmp_path, broker.port, Announcement(config, b"{}", status)) as device:
+
+            def announced(after: str) -> int:
+                """How often, once the device has received all that was said before, and five seconds have passed."""
+                listener.send(f"command/{after}")
+                wait_until(lambda: device.commands[-1:] == [after], 5)
+                device.pass_time(5)
+                device.sender.put_reply(Reply(command=after, id=after, ok=True))
+                device.connection.wake()
+                wait_until(lambda: f'"id":"{after}"' in (listener.last("reply") or ""), 5)
+                return sum(topic == config for topic, _, _ in listener.messages)
+
+            wait_until(lambda: device.connection.up, 5)
+            assert announced("connected") == 1
+            listener.client.publish(status, "offline", qos=1)
+            assert announced("ended") == 1
+            listener.client.publish(status, "online", qos=1)
+            assert announced("started") == 2
