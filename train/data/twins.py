@@ -19,14 +19,16 @@ _PUBLIC_ROWS: Final = range(28_709, 28_709 + 3_589)  # of FER2013's CSV
 _HEADER: Final = "# twins of the FER2013 whose Training has the sha256 "
 
 
-def twins_of(published: LabelledFaces, first: LabelledFaces, public: LabelledFaces) -> NDArray[np.bool_]:
+def twins_of(
+    published: LabelledFaces, first: LabelledFaces, public: LabelledFaces, listed: Path = _SHIPPED
+) -> NDArray[np.bool_]:
     """Which faces of ``published``, ``(n,)`` bool, have a twin in ``public``.
 
     The list that comes with the program is used, so only FER2013 has twins: ``first`` is the Training of the first data
-    set, with which ``published`` begins.
+    set, with which ``published`` begins. ``listed`` is another list.
     """
     found = np.zeros(len(published), np.bool_)
-    training_sha256, pairs = read_list(_SHIPPED)
+    training_sha256, pairs = read_list(listed)
     if first.rows is not None and public.rows is not None and first.sha256() == training_sha256:
         found[: len(first)] = _linked(first.rows, pairs, public.rows)
     return found

@@ -225,9 +225,10 @@ def test_a_loss_is_counted_once_also_where_no_event_comes_afterwards(tmp_path: P
     outbox.add([b"1", b"2"])
     outbox.close()
     file.write_bytes(b"")
-    for _ in range(3):
+    for process in range(3):
         again = Outbox(file, 10)
         assert again.figures.lost == 2
+        assert bool(again.disk.damage) is (process == 0)
         again.close()
 
 

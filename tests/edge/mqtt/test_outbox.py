@@ -121,8 +121,10 @@ def test_a_skipped_event_comes_again_only_after_starting_over(anywhere: Path) ->
     outbox.add(payloads(1, 2))
     outbox.skip(outbox.take(1)[0].id)
     assert names(outbox) == ["2"]
+    outbox.add(payloads(3))
+    assert names(outbox) == ["3"]
     outbox.start_over()
-    assert names(outbox) == ["1", "2"]
+    assert names(outbox) == ["1", "2", "3"]
     outbox.close()
 
 
@@ -291,6 +293,22 @@ def test_a_read_only_disk_is_reported_and_used_once_it_can_be_written(small_disk
     outbox.flush()
     assert (outbox.disk.error, outbox.figures.waiting) == ("", 3)
     assert names(outbox) == ["1", "2", "4"]
+    outbox.close()
+
+
+def test_events_that_could_not_be_read_for_a_while_are_not_passed_over(file: Path) -> None:
+    clock = Clock()
+    outbox = Outbox(file, 10, clock)
+    outbox.add(payloads(1, 2))
+    database = outbox._file._db
+    assert database
+    database.set_progress_handler(lambda: 1, 1)  # each statement fails
+    assert not outbox.add(payloads(3))
+    assert names(outbox) == ["3"]
+    database.set_progress_handler(None, 1)
+    clock.now += 60
+    outbox.flush()
+    assert (outbox.disk.error, names(outbox)) == ("", ["1", "2"])
     outbox.close()
 
 

@@ -73,6 +73,22 @@ def test_training_pictures_that_another_split_holds_too_are_left_out_and_counted
     )
 
 
+def test_twins_are_left_out_beside_identical_pictures_and_a_run_that_had_them_fits(
+    lines: list[str], tmp_path: Path
+) -> None:
+    shared = relabelled(lines[-3:], "Training")
+    read = read_splits(written(tmp_path / "shared.csv", lines + shared))
+    splits = dataclasses.replace(read, twins=np.isin(np.arange(115), [0, 1, 114]))  # the last is shared too
+    assert splits.kept.tolist() == [False, False, *[True] * 110, False, False, False]
+    assert (splits.left_out, splits.near, splits.excluded) == ({Split.PUBLIC: 3}, 2, 5)
+    assert str(splits).endswith("left out of Training: 3 that PublicTest has too, 2 near twins of PublicTest")
+    for had in (splits.kept, ~splits.twins, ~splits.shared[Split.PUBLIC], np.ones(115, bool)):
+        found = splits.find_training(splits.published.select(had).sha256())
+        assert found is not None
+        assert np.array_equal(found, had)
+    assert splits.find_training(splits.published.select(np.arange(115) > 50).sha256()) is None
+
+
 def test_data_whose_training_stands_in_another_split_altogether_is_refused(lines: list[str], tmp_path: Path) -> None:
     rows = lines[1:4]
     file = written(tmp_path / "all.csv", [lines[0], *rows, *relabelled(rows, "PublicTest")])

@@ -1,5 +1,6 @@
 """Pictures that show the same photograph: searched, listed, and left out of training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.evaluation.fer2013 import LabelledFaces, Split
+from edge.evaluation.fer2013 import NO_ROW, LabelledFaces, Split
+from tests.conftest import ROOT
 from train.cli import _main
 from train.data.twin_search import Twins, find_twins, search_twins
 from train.data.twins import has_listed_twin, read_list, twins_of, write_list
@@ -83,6 +85,52 @@ def test_a_report_counts_identical_and_near_faces_and_contradicting_groups() -> 
 def test_a_list_is_read_as_it_was_written(tmp_path: Path) -> None:
     write_list(tmp_path / "twins.csv", "abc", [(7, 9, 0.98), (1, 5, 1.0)])
     assert read_list(tmp_path / "twins.csv") == ("abc", [(1, 5), (7, 9)])
+
+
+def test_listed_twins_of_the_measured_faces_are_found_in_the_training_of_the_list_alone(tmp_path: Path) -> None:
+    training = faces(list(photographs(4)[:, :48, :48]), [0, 1, 2, 3], 0, Split.TRAINING)
+    public = faces(list(photographs(3, seed=2)[:, :48, :48]), [0, 1, 2], 4, Split.PUBLIC)
+    own = replace(training, rows=np.full(4, NO_ROW))
+    published = LabelledFaces(
+        np.concatenate([training.pixels, own.pixels]),
+        np.concatenate([training.labels, own.labels]),
+        np.arange(8),
+        Split.TRAINING,
+    )
+    measured = replace(public, rows=np.array([4, 5, NO_ROW]))  # another data set's face is measured too
+    file = tmp_path / "twins.csv"
+    write_list(file, training.sha256(), [(0, 4, 0.99), (1, 2, 0.99), (5, 3, 0.99), (2, 6, 0.99)])
+    found = twins_of(published, training, measured, file)
+    assert found.tolist() == [True, False, False, True, *[False] * 4]
+    for first, of in (
+        (replace(training, rows=None), measured),
+        (training, replace(measured, rows=None)),
+        (training.select(np.arange(4) < 3), measured),
+    ):
+        assert not twins_of(published, first, of, file).any()
+
+
+def test_the_twins_of_fer2013s_public_test_are_those_of_the_shipped_list() -> None:
+    """Rows tell FER2013 here, so blank pictures will do."""
+    rows = np.arange(28_709, 28_709 + 3_589)
+    public = LabelledFaces(np.zeros((3_589, 48, 48), np.uint8), np.zeros(3_589, np.int64), rows, Split.PUBLIC)
+    lines = (ROOT / "train" / "data" / "fer2013-twins.csv").read_text().splitlines()[2:]
+    listed = {int(row) for line in lines for row in line.split(",")[:2]}
+    across = {
+        measured
+        for one, other, _ in (line.split(",") for line in lines)
+        for measured, trained in ((int(one), int(other)), (int(other), int(one)))
+        if trained < 28_709 <= measured
+    }
+    assert across < listed
+    assert set(rows[has_listed_twin(public)].tolist()) == across
+    for other in (
+        replace(public, rows=None),
+        replace(public, split=Split.PRIVATE),
+        replace(public, rows=rows + 1),
+        public.select(rows > 28_709),
+    ):
+        assert not has_listed_twin(other).any()
 
 
 def test_other_data_than_fer2013_has_no_listed_twins() -> None:
