@@ -161,6 +161,27 @@ def test_a_face_out_of_sight_is_not_shown_and_keeps_its_id_if_it_is_back_in_time
     assert [track.id for track in tracks] == [expected]
 
 
+def test_a_walking_face_is_found_again_without_a_detection_where_its_way_leads() -> None:
+    """Out of sight for a moment, as behind a pillar."""
+    actor = Actor(lambda time: None if 0.8 <= time < 1.04 else (100 + 250 * time, 200, 100))
+    tracker = Tracker(Settings())
+    shown = {}
+    for n, frame in enumerate(film([actor], 1.2)):
+        tracks = step(tracker, frame, *([clear(actor, frame.time)] if frame.time < 0.8 and n % 2 == 0 else []))
+        shown[round(frame.time, 2)] = [track.id for track in tracks]
+    assert shown[0.92] == []
+    assert shown[1.16] == [1]
+
+
+def test_a_face_out_of_sight_does_not_hide_another() -> None:
+    away, stays = away_between(0.4, 9.0), Actor(walk((480, 200, 100), (480, 200, 100), 1))
+    tracker = Tracker(Settings(lost_after=5.0))
+    for frame in film([away, stays], 1.0):
+        found = [clear(actor, frame.time) for actor in (away, stays) if actor.path(frame.time)]
+        tracks = step(tracker, frame, *found)
+    assert ([track.id for track in tracks], tracker.ids) == ([2], [1, 2])
+
+
 def test_a_face_that_leaves_the_picture_is_not_shown_and_can_come_back() -> None:
     actor = Actor(lambda time: (abs(200 * (time - 0.6)), 200, 100))
     tracker = Tracker(Settings())
@@ -266,7 +287,7 @@ def test_overlap_is_intersection_over_union() -> None:
     assert square(5, 5, 10).overlap(square(16, 5, 10)) == 0.0
 
 
-@pytest.mark.parametrize(("pixels", "still"), [(0.0, True), (0.5, True), (6.0, False)])
+@pytest.mark.parametrize(("pixels", "still"), [(0.0, True), (1.5, True), (6.0, False)])
 def test_a_face_that_does_not_move_is_still(pixels: float, still: bool) -> None:
     tracker = Tracker(Settings(still_seconds=2.0))
     shown = []
