@@ -286,6 +286,7 @@ def test_damage_found_while_it_runs_counts_no_event_that_then_arrives(tmp_path: 
     outbox.add([b"new"])
     while more := outbox.take(10):
         in_flight += more
+    assert outbox.figures.waiting == len(in_flight)
     assert not outbox.figures.durable, "what came since is in memory until those in flight are answered"
     for event in in_flight:
         outbox.acknowledge(event.id)
@@ -323,6 +324,16 @@ def test_a_file_of_the_former_version_keeps_its_events_and_counts(tmp_path: Path
     assert [event.payload for event in outbox.take(1000)] == [b"%d" % number for number in range(5, 301)]
     outbox.close()
     assert len(drain(file)[0]) == 296
+
+
+def test_an_empty_file_of_the_former_version_is_converted_too(tmp_path: Path) -> None:
+    file = tmp_path / "outbox.db"
+    version_1(file, range(0))
+    outbox = Outbox(file, 1000)
+    assert outbox.add([b"1"])
+    assert (outbox.figures.dropped, outbox.figures.damaged) == (7, 0)
+    outbox.close()
+    assert drain(file) == ([b"1"], 0)
 
 
 def test_a_full_disk_while_a_former_file_is_converted_loses_nothing(small_disk: Path) -> None:

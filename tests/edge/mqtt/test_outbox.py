@@ -243,6 +243,25 @@ def test_a_damaged_file_is_set_aside_and_counted(file: Path, damage: str, caplog
     again.close()
 
 
+def test_a_damaged_file_that_cannot_be_set_aside_is_reported(file: Path) -> None:
+    clock = Clock()
+    file.parent.mkdir()
+    file.write_bytes(b"no database " * 1000)
+    in_the_way = file.with_name("outbox.db.damaged")
+    in_the_way.mkdir()
+    outbox = Outbox(file, 10, clock)
+    assert not outbox.add(payloads(1))
+    assert "cannot be written" in outbox.disk.error
+    assert (outbox.figures.damaged, outbox.figures.durable, names(outbox)) == (0, False, ["1"])
+    outbox.start_over()
+    in_the_way.rmdir()
+    clock.now += 60
+    outbox.flush()  # sets it aside
+    outbox.flush()  # makes a new one
+    assert (outbox.figures.damaged, outbox.figures.durable, names(outbox)) == (1, True, ["1"])
+    outbox.close()
+
+
 def test_a_full_disk_is_reported_and_events_go_on_from_memory_until_there_is_room(small_disk: Path) -> None:
     clock = Clock()
     outbox = Outbox(small_disk / "outbox.db", 10_000, clock)
@@ -286,13 +305,13 @@ def test_a_read_only_disk_is_reported_and_used_once_it_can_be_written(small_disk
     assert in_flight.payload == b"3"
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     clock.now += 60
-    outbox.add(payloads(4))
+    outbox.add(payloads(4, 5))
     assert outbox.disk.error, "an event on its way keeps its id"
     outbox.acknowledge(in_flight.id)
     clock.now += 60
     outbox.flush()
-    assert (outbox.disk.error, outbox.figures.waiting) == ("", 3)
-    assert names(outbox) == ["1", "2", "4"]
+    assert (outbox.disk.error, outbox.figures.waiting) == ("", 4)
+    assert names(outbox) == ["1", "2", "4", "5"]
     outbox.close()
 
 
@@ -380,8 +399,25 @@ def test_putting_an_event_does_not_wait_for_a_disk_that_hangs(file: Path) -> Non
     outbox.go_on.set()
     wait_until(lambda: not committer.uncommitted, 5)
     committer.close(5)
+    assert not committer.is_alive()
     assert outbox.batches == [1, 1000], "what came meanwhile is one commit"
     assert outbox.figures.waiting == 1001
+    outbox.close()
+
+
+def test_cleaning_up_deletes_acknowledged_events_now(file: Path) -> None:
+    outbox, committed = Outbox(file, 1000), threading.Semaphore(0)
+    outbox.add(payloads(*range(300)))
+    committer = Committer(outbox, committed.release)
+    committer.start()
+    for event in outbox.take(300):
+        outbox.acknowledge(event.id)
+    assert outbox.needs_cleanup
+    committer.clean_up()
+    assert committed.acquire(timeout=5)
+    assert not outbox.needs_cleanup
+    assert not committed.acquire(timeout=0.3), "once"
+    committer.close(5)
     outbox.close()
 
 

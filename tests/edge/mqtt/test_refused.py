@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.events.episodes import Change
+from edge.mqtt.retained import Announcement
 from tests.conftest import Broker, wait_until
 from tests.edge.listener import listening
 from tests.edge.mqtt.delivery import HAPPY, MOMENT, device, first_occurrences, persistent_session
@@ -112,4 +113,6 @@ def test_the_fault_ends_when_the_full_outbox_has_dropped_what_was_refused(
         kiosk.publish(100)
         kiosk.wait_until_delivered()
         wait_until(lambda: kiosk.publisher.figures().fault is None, 5)
+        kiosk.publisher.announce([Announcement("homeassistant/device/x/config", b"x" * 400)])
+        wait_until(lambda: not kiosk.publisher._sender.busy, 5)  # nobody waits for what is too large to be sent
         assert kiosk.publisher.figures().outbox.dropped

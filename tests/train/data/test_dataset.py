@@ -244,6 +244,10 @@ def test_own_faces_are_joined_to_a_csv_for_training_and_keep_no_rows(blobs: Path
     found = joined.find_training(alone.training.sha256())
     assert found is not None
     assert np.array_equal(found, joined.first), "a run on the CSV alone fits the joined data"
+    with_own = joined.find_with_joined(alone.training.sha256())
+    assert with_own is not None
+    assert with_own.all()
+    assert joined.find_with_joined("the hash of other faces") is None
 
 
 def test_faces_that_two_data_sets_measure_on_are_measured_together(blobs: Path, tree: Path) -> None:
