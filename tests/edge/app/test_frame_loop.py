@@ -133,7 +133,7 @@ def test_faces_that_are_too_small_to_be_found_are_named_once(
     FrameLoop(settings, pipeline, [stop], lambda _origin: FrameObserver(), control, realtime=False).run()
     assert [record.getMessage() for record in caplog.records] == warnings * [
         "detect.min_face is 0.04, but detector haar needs faces of 24 pixels: 0.05 of the shorter side of 640x480; "
-        "choose a larger camera.size, or set detect.min_face = 0.05"
+        "choose larger pictures (camera.size, or a network camera's own settings), or set detect.min_face = 0.05"
     ]
 
 

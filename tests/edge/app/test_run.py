@@ -81,7 +81,8 @@ def test_the_end_of_a_stream_writes_the_sheet_and_the_summary_before_its_error(t
     assert process.returncode == 5
     small = (
         "fer-edge: detect.min_face is 0.05, but detector haar needs faces of 24 pixels: 0.1 of the shorter side of "
-        "320x240; choose a larger camera.size, or set detect.min_face = 0.1"
+        "320x240; choose larger pictures (camera.size, or a network camera's own settings), or set "
+        "detect.min_face = 0.1"
     )
     assert_shown(
         tmp_path, stderr, [small], [f"fer-edge: error: {camera.url}: the stream ended. Is the server running?"]
