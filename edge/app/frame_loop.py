@@ -115,7 +115,7 @@ class FrameLoop:
         _log.warning('the camera is paused; .../command/pause with {"on":false} opens it again')
         while self._pause_requested() and not self._stopping.is_set():
             self.pipeline.classifier.poll_accelerator()
-            status = self._status(frames_dropped=0)
+            status = self._status()
             for observer in self._observers:
                 observer.paused(status)
             self._stopping.wait(_PAUSED_SECONDS)
@@ -123,5 +123,6 @@ class FrameLoop:
     def _frames(self, source: Source) -> Iterator[Frame]:
         return paced(source.frames(), self._stopping.wait) if self._realtime and not source.live else source.frames()
 
-    def _status(self, frames_dropped: int, *, too_dark: bool = False) -> LoopStatus:
-        return LoopStatus(self.pipeline.classifier, self.pipeline.stage_seconds, frames_dropped, too_dark)
+    def _status(self, dropped_since_opening: int = 0, *, too_dark: bool = False) -> LoopStatus:
+        dropped = self.frames_dropped + dropped_since_opening
+        return LoopStatus(self.pipeline.classifier, self.pipeline.stage_seconds, dropped, too_dark)

@@ -67,7 +67,7 @@ def _run(arguments: Namespace, service: Service, open_model: OpenModel) -> int:
     settings = with_device_name(settings, record_store, keep=arguments.events == "mqtt")
     if settings.privacy.aggregate_only and (arguments.record or arguments.sheet):
         raise UsageError("--record and --sheet keep what single faces showed, and privacy.aggregate_only forbids that")
-    _spare_the_source(arguments, settings.camera)
+    _spare_files(arguments, settings.camera)
     # The broker comes first, so that a camera or a model that does not work can be published as a fault.
     session = None
     if arguments.events == "mqtt":
@@ -164,8 +164,10 @@ def _settings(arguments: Namespace) -> Settings:
     return with_credentials(settings, os.environ)
 
 
-def _spare_the_source(arguments: Namespace, camera: CameraSettings) -> None:
-    """Raise UsageError if an output would be written over the video that is read."""
+def _spare_files(arguments: Namespace, camera: CameraSettings) -> None:
+    """Raise UsageError if an output would be written over the video that is read, or over the other output."""
+    if arguments.record and arguments.sheet and arguments.record.resolve() == arguments.sheet.resolve():
+        raise UsageError(f"--record and --sheet: both would be written to {arguments.sheet}. Give two files")
     for option, file in (("--record", arguments.record), ("--sheet", arguments.sheet)):
         if file and is_file(file) and is_file(Path(camera.source)) and file.samefile(camera.source):
             raise UsageError(f"{option} {file}: this is the source, which would be lost. Give another file")

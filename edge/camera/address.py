@@ -41,7 +41,7 @@ def safe_source(source: str) -> str:
         place = place[: cut.end()] + _MASK
     if scheme and (no_port := _NOT_A_PORT.match(place)):
         place = no_port.group() + _MASK
-    return f"{scheme}{_MASK}@{place}" if at else f"{scheme}{place}"
+    return f"{scheme}{_MASK if user else ''}{at}{place}"
 
 
 def is_stream(source: str) -> bool:
@@ -88,7 +88,8 @@ def require_parsable(address: str) -> None:
     except ValueError:
         understood = False
     if understood and parts.scheme in _BARE and not parts.port:
-        raise SourceError(f"{safe_source(address)}: give the port too, as in {parts.scheme}://10.0.0.7:8888")
+        example = "udp://@:8888" if parts.scheme == "udp" else "tcp://10.0.0.7:8888"
+        raise SourceError(f"{safe_source(address)}: give the port too, as in {example}")
     unusual = "#" in address or not address.isprintable() or " " in address
     if not understood or unusual or _STRAY_PERCENT.search(urlsplit(address).netloc):
         raise SourceError(f"{safe_source(address)}: {_PERCENT_ENCODE}")

@@ -67,30 +67,26 @@ def open_v4l2(camera: CameraSettings) -> OpenCvDevice:
 def open_stream(camera: CameraSettings) -> OpenCvDevice | MjpegDevice:
     """Connect to a stream. Raises SourceError when it does not start within ten seconds."""
     url = stream_address(camera)
-    return _open_mjpeg(camera, url) or _open_with_ffmpeg(camera, url)
-
-
-def _open_mjpeg(camera: CameraSettings, url: str) -> MjpegDevice | None:
-    """The MJPEG stream at an HTTP(S) address; None when there is something else. Raises SourceError."""
     if not url.startswith(("http://", "https://")):
-        return None
+        return _open_with_ffmpeg(camera, url)
     try:
         answer = ask_for_stream(camera, url)
     except http.client.HTTPException:  # FFmpeg understands servers whose answers are not quite HTTP
-        return None
-    if answer.response.headers.get_content_maintype() == "multipart":
+        return _open_with_ffmpeg(camera, url)
+    if answer.content_type.startswith("multipart/"):
         return MjpegDevice(answer, safe_source(url), camera.stall_seconds)
     answer.close()
-    return None
+    return _open_with_ffmpeg(camera, url, answer.content_type)
 
 
-def _open_with_ffmpeg(camera: CameraSettings, url: str) -> OpenCvDevice:
+def _open_with_ffmpeg(camera: CameraSettings, url: str, content_type: str = "") -> OpenCvDevice:
+    """``content_type`` is what an HTTP server calls its answer."""
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _CONNECT_SECONDS * 1000]
     # The reader of the frames reports a stall first; this later limit only ends the call.
     limits += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, round((camera.stall_seconds + 1) * 1000)]
     with checked_certificate(camera, url):
         capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
     if not capture.isOpened():
-        raise SourceError(f"{safe_source(url)}: {why_refused(url, refusal(camera, url))}")
+        raise SourceError(f"{safe_source(url)}: {why_refused(url, content_type or refusal(camera, url))}")
     decode_sparingly(capture, require_stated_size(capture, safe_source(url)), safe_source(url))
     return OpenCvDevice(capture, f"{safe_source(url)}: the stream ended. Is the server running?")

@@ -1,6 +1,7 @@
 """Asks a network camera for its stream by HTTP or HTTPS: its certificate, user and password, and redirections."""
 
 import http.client
+import re
 import socket
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,7 @@ _SECONDS: Final = 10
 _MOST_REQUESTS: Final = 6  # a redirection, its 401, and some more
 _UNAUTHORIZED: Final = 401
 _REDIRECTED: Final = (301, 302, 303, 307, 308)
+_CONTENT_TYPE: Final = re.compile(r"[a-z0-9.+-]{1,64}/[a-z0-9.+-]{1,64}")  # whatever else a server sends is not shown
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class Answer:
     def wait_at_most(self, seconds: float) -> None:
         """How long each read from now on may wait for the server."""
         self.connection.settimeout(seconds)
+
+    @property
+    def content_type(self) -> str:
+        """The type of its content, such as ``text/html``; empty when the server names none."""
+        named = self.response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return named if _CONTENT_TYPE.fullmatch(named) else ""
 
     def close(self) -> None:
         """End the connection."""
@@ -62,12 +70,20 @@ def ask_for_stream(camera: CameraSettings, url: str) -> Answer:
     raise SourceError(f"{safe_source(url)}: its server redirects again and again. Is the address right?")
 
 
-def why_refused(url: str, status: int | None) -> str:
-    """What to do about a stream that its server refused with this status; None when it said nothing."""
-    if status == _UNAUTHORIZED:
+def why_refused(url: str, answer: int | OSError | str | None) -> str:
+    """What to do about a stream that does not open.
+
+    ``answer`` is the server's status, its type of content, or why there was no connection; None when it said nothing.
+    """
+    if answer == _UNAUTHORIZED:
         reason = "refused (401). Check camera.username and camera.password_file, or those in the address"
-    elif status:
-        reason = f"refused ({status}). Is the address right?"
+    elif isinstance(answer, int):
+        reason = f"refused ({answer}). Is the address right?"
+    elif answer and isinstance(answer, str):
+        reason = f"no video stream in the {answer} that its server sends. Is the address right?"
+    elif isinstance(answer, OSError) and not isinstance(answer, TimeoutError):
+        said = answer.strerror or str(answer)
+        reason = f"no connection: {said}. Is the server running, and the address right?"
     else:
         reason = f"no video stream within {_SECONDS} s. Is the server running, and the address right?"
     misread = "; percent-encode the / and ? in its user and password" if may_be_misread(url) else ""
@@ -86,7 +102,7 @@ def _ask(camera: CameraSettings, parts: SplitResult, user: str) -> Answer:
         return Answer(connection.getresponse(), opened)
     except (OSError, ValueError) as error:  # ValueError: a challenge that cannot be answered
         opened.close()
-        raise SourceError(f"{safe_source(parts.geturl())}: {why_refused(parts.geturl(), None)}") from error
+        raise _no_stream(parts, error) from error
     except http.client.HTTPException:
         opened.close()
         raise
@@ -106,8 +122,13 @@ def _connect(camera: CameraSettings, parts: SplitResult) -> http.client.HTTPConn
         connection.close()
         if encrypted:
             raise no_tls_connection(parts.geturl(), error) from error
-        raise SourceError(f"{safe_source(parts.geturl())}: {why_refused(parts.geturl(), None)}") from error
+        raise _no_stream(parts, error) from error
     return connection
+
+
+def _no_stream(parts: SplitResult, error: OSError | ValueError) -> SourceError:
+    url = parts.geturl()
+    return SourceError(f"{safe_source(url)}: {why_refused(url, error if isinstance(error, OSError) else None)}")
 
 
 def _redirection(camera: CameraSettings, parts: SplitResult, location: str) -> SplitResult:

@@ -23,7 +23,7 @@ from edge.settings import CameraSettings
 _SECONDS: Final = 5
 _LONGEST_ANSWER: Final = 16_384
 _ALLOWED_IN_TARGET: Final = "%/:=&?~+!$,;'@()*[]-._"  # what is percent-encoded already stays as it is
-_PORTS: Final = {"rtsp": 554, "rtsps": 322}
+_PORTS: Final = {"rtsp": 554, "rtsps": 322, "rtmp": 1935}
 _SYSTEM_CA: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 _OPTIONS: Final = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _CHALLENGE_HEADER: Final = re.compile(r"(?im)^WWW-Authenticate:(.*(?:\r?\n[ \t].*)*)")
@@ -117,14 +117,21 @@ def _connect(parts: SplitResult, context: ssl.SSLContext | None) -> socket.socke
         raise
 
 
-def refusal(camera: CameraSettings, url: str) -> int | None:
-    """The status (401, 404 ...) with which an RTSP server refuses the stream; None when it does not, or is silent."""
+def refusal(camera: CameraSettings, url: str) -> int | OSError | None:
+    """The status (401, 404 ...) with which an RTSP server refuses the stream, or why a server cannot be reached.
+
+    None when it does not refuse, or is silent. A server of HTTP was asked before, and one of UDP cannot be.
+    """
     parts = urlsplit(url)
-    if parts.scheme not in ("rtsp", "rtsps"):
-        return None
     try:
+        if parts.scheme in ("tcp", "rtmp"):
+            _connect(parts, None).close()
+        if parts.scheme not in ("rtsp", "rtsps"):
+            return None
         status = _ask(parts, tls_context(camera) if parts.scheme == "rtsps" else None)
-    except (OSError, ValueError):
+    except OSError as error:
+        return error
+    except ValueError:
         return None
     return status if status and status >= 400 else None
 

@@ -120,7 +120,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         "--source",
         metavar="SOURCE",
         help="demo, a video file, a folder of pictures, /dev/video0, picamera2 (or picamera2:1 for the second camera), "
-        "or the address of a stream (http://, https://, rtsp://, rtmp://, tcp://, udp://); see docs/cameras.md",
+        "or a stream's address (http://, https://, rtsp://, rtsps://, rtmp://, tcp://, udp://); see docs/cameras.md",
     )
 
 

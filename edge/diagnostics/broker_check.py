@@ -36,5 +36,5 @@ def check_broker(python: Sequence[str], settings: MqttSettings, *, needed: bool,
             f"{address} refuses {user}: {detail}",
             refusal_hint(code, settings, f"mqtt.username and the password in {secret}"),
         ),
-    }.get(outcome, (detail, "check mqtt.password_file and mqtt.ca_file, and who may read them"))
+    }.get(outcome, (detail, "check the files that [mqtt] names, and who may read them"))
     return Finding("broker", "fail" if needed else "warn", sentence, remedy)

@@ -34,7 +34,6 @@ class RunCounters(FrameObserver):
     accelerator: str = ""
     model: dict[str, str] = field(default_factory=dict)
     model_ok: bool | None = None
-    _dropped: int = 0
 
     def deployed(self, deployed: DeployedModel) -> None:
         """Take which model runs."""
@@ -55,14 +54,12 @@ class RunCounters(FrameObserver):
         self.last_frame = self.clock()
         self.stage_seconds = dict(status.stage_seconds) if self.individuals else {}
         self.accelerator = status.classifier.accelerator
-        dropped = status.frames_dropped
-        self.frames_dropped += dropped - (self._dropped if dropped >= self._dropped else 0)
-        self._dropped = dropped
+        self.frames_dropped = status.frames_dropped
         self._count(result.changes)
 
     def paused(self, status: LoopStatus) -> None:
-        """The camera is closed: no face is in view, and its next opening counts dropped frames from 0."""
-        self.is_paused, self.is_too_dark, self.faces, self._dropped = True, False, 0, 0
+        """The camera is closed: no face is in view."""
+        self.is_paused, self.is_too_dark, self.faces = True, False, 0
 
     def closed(self, changes: Sequence[Change]) -> None:
         """Count the events of the tracks that have left."""

@@ -12,8 +12,8 @@ from edge.pipeline import FrameResult
 class LoopStatus:
     """The state of the frame loop at a frame, or while the camera is paused.
 
-    ``stage_seconds`` are the pipeline's totals since the start. ``frames_dropped`` are those of the source since it was
-    opened; 0 while it is closed. ``too_dark`` says that it has been too dark to find faces for seconds.
+    ``stage_seconds`` are the pipeline's totals since the start. ``frames_dropped`` add up over every opening of the
+    source. ``too_dark`` says that it has been too dark to find faces for seconds.
     """
 
     classifier: FaceClassifier

@@ -24,7 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.errors import DeliveryError, SettingsError
 from edge.mqtt.backoff import Backoff
 from edge.mqtt.bounded_client import BoundedClient
-from edge.mqtt.no_connection import closed_early, no_connection, refusal_hint
+from edge.mqtt.no_connection import closed_early, no_connection, refusal_hint, unusable_file
 from edge.mqtt.subscriptions import Subscriptions
 from edge.settings import MqttSettings
 from edge.system.secret_files import has_passphrase, read_password
@@ -336,9 +336,7 @@ def new_client(settings: MqttSettings, client_id: str) -> BoundedClient:
                 f"mqtt: {settings.key_file} cannot be used: it has a passphrase, and nobody is there to enter it. "
                 "Write it without one: openssl pkey -in KEY -out mqtt-key"
             ) from error
-        file = getattr(error, "filename", None) or settings.cert_file or settings.ca_file
-        reason = getattr(error, "strerror", None) or error
-        raise SettingsError(f"mqtt: {file} cannot be used: {reason}") from error
+        raise SettingsError(f"mqtt: {unusable_file(settings, error)}") from error
     return client
 
 

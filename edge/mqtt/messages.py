@@ -93,13 +93,12 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     ``stage_ms`` (milliseconds a frame) are of the time since the last interval began; ``fps`` is null in its first
     second. ``visitors`` and ``presets`` count the tracks that appeared and each preset since the start; with
     privacy.aggregate_only they are null and empty. ``frames_dropped`` counts the frames that were replaced by newer
-    ones before they were read, since the camera was opened. ``temperature`` is in °C; ``throttled`` lists how the
-    firmware of a Raspberry Pi limits it now. Both are null on boards that do not report them.
-    ``bytes_written_last_hour`` is what the process wrote to disks, null where the kernel does not count. ``refused``
-    counts the events that the broker refused, ``commands_ignored`` the messages on ``…/command/`` that were invalid,
-    retained or came too fast. ``fault`` is the code of the retained fault. ``declared_use`` is what the operator
-    declares this device is used for. ``stage_ms`` is empty with privacy.aggregate_only, because it would show whether
-    somebody is there.
+    ones before they were read, since the start. ``temperature`` is in °C; ``throttled`` lists how the firmware of a
+    Raspberry Pi limits it now. Both are null on boards that do not report them. ``bytes_written_last_hour`` is what the
+    process wrote to disks, null where the kernel does not count. ``refused`` counts the events that the broker refused,
+    ``commands_ignored`` the messages on ``…/command/`` that were invalid, retained or came too fast. ``fault`` is the
+    code of the retained fault. ``declared_use`` is what the operator declares this device is used for. ``stage_ms`` is
+    empty with privacy.aggregate_only, because it would show whether somebody is there.
     """
 
     time: str

@@ -66,3 +66,16 @@ def closed_early(address: str, code: int, settings: MqttSettings) -> str:
         )
     wanted = "a certificate of this device (mqtt.cert_file)" if settings.encrypted else "TLS (mqtt.tls)"
     return f"{address} closes the connection without a reason. Does it want {wanted}?"
+
+
+def unusable_file(settings: MqttSettings, error: OSError | ValueError) -> str:
+    """Which of the files for TLS and the password cannot be used, and why: OpenSSL names none."""
+    reason = getattr(error, "strerror", None) or error
+    if file := getattr(error, "filename", None):
+        return f"{file} cannot be used: {reason}"
+    try:
+        ssl.create_default_context(cafile=settings.ca_file or None)
+    except ssl.SSLError:
+        return f"{settings.ca_file} cannot be used: {reason}. Is it a certificate of the authority, as PEM?"
+    key = settings.key_file or settings.cert_file
+    return f"{settings.cert_file} cannot be used with the key in {key}: {reason}. Do they belong together, both as PEM?"

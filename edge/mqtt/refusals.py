@@ -70,7 +70,9 @@ class RefusedTopics:
     ``warning`` is what is logged, with the places of a topic and a reason. Times are monotonic, in seconds.
     """
 
-    def __init__(self, backoff: Backoff, warning: str = "the MQTT broker refuses %s: %s") -> None:
+    def __init__(
+        self, backoff: Backoff, warning: str = "the MQTT broker refuses %s: %s. May this device publish to it?"
+    ) -> None:
         self.resume_at: float | None = None
         """When to send the postponed topics again; None while there are none."""
         self._backoff = backoff

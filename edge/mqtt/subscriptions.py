@@ -14,7 +14,8 @@ class Subscriptions:
 
     def __init__(self, topics: Sequence[str], backoff: Backoff) -> None:
         self._topics = topics
-        self._refused = RefusedTopics(backoff, "the MQTT broker does not let this device listen to %s: %s")
+        warning = "the MQTT broker does not let this device listen to %s: %s. Let it read this topic"
+        self._refused = RefusedTopics(backoff, warning)
         self._asked: dict[int, Sequence[str]] = {}
 
     def begin(self, client: paho.Client) -> None:

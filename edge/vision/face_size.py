@@ -8,6 +8,8 @@ from edge.settings import DetectSettings
 LEAST_PIXELS: Final = {"haar": 24, "yunet": 10}
 """Side in pixels of the smallest face that each detector can find: the cascade's window, and what YuNet learnt."""
 
+_LARGER: Final = "choose larger pictures (camera.size, or a network camera's own settings)"
+
 
 class Shortage(NamedTuple):
     """Why the smallest faces that the settings ask for cannot be found, and what to do about it."""
@@ -28,9 +30,9 @@ def pixel_shortage(settings: DetectSettings, size: tuple[int, int]) -> Shortage 
         return None
     needs = f"detector {settings.detector} needs faces of {least} pixels"
     if shorter <= least:
-        return Shortage(f"{needs}: no face can be found in {size[0]}x{size[1]}", "choose a larger camera.size")
+        return Shortage(f"{needs}: no face can be found in {size[0]}x{size[1]}", _LARGER)
     share = math.ceil(1000 * least / shorter) / 1000
     return Shortage(
         f"detect.min_face is {settings.min_face:g}, but {needs}: {share:g} of the shorter side of {size[0]}x{size[1]}",
-        f"choose a larger camera.size, or set detect.min_face = {share:g}",
+        f"{_LARGER}, or set detect.min_face = {share:g}",
     )

@@ -199,6 +199,12 @@ def test_no_output_is_written_over_the_video_that_is_read(tmp_path: Path, option
     assert (tmp_path / "visit.mp4").read_bytes() == b"a video"
 
 
+def test_no_output_is_written_over_the_other_one(tmp_path: Path) -> None:
+    done = fer_edge("run", "--source", "demo", "--record", "visit", "--sheet", "./visit", cwd=tmp_path)
+    assert (done.returncode, "both would be written to visit. Give two files" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_recording_can_go_into_a_pipe() -> None:
     done = fer_edge("run", "--source", "demo", "--record", "/dev/stderr")
     assert (done.returncode, done.stderr.count('"line":"frame"')) == (0, 250)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import cv2
 import jsonschema
 import pytest
 
-from tests.conftest import ROOT, Broker, free_port, wait_until
+from tests.conftest import PORTRAIT, ROOT, Broker, free_port, wait_until
 from tests.edge.listener import listening
 from tests.edge.mjpeg import Mjpeg, noisy_pictures
 from tests.edge.model.bundles import AFFECTNET, relabelled_bundle
@@ -80,7 +81,8 @@ def test_the_end_of_a_stream_writes_the_sheet_and_the_summary_before_its_error(t
     assert process.returncode == 5
     small = (
         "fer-edge: detect.min_face is 0.05, but detector haar needs faces of 24 pixels: 0.1 of the shorter side of "
-        "320x240; choose a larger camera.size, or set detect.min_face = 0.1"
+        "320x240; choose larger pictures (camera.size, or a network camera's own settings), or set "
+        "detect.min_face = 0.1"
     )
     assert_shown(
         tmp_path, stderr, [small], [f"fer-edge: error: {camera.url}: the stream ended. Is the server running?"]
@@ -98,17 +100,31 @@ def test_a_closed_pipe_takes_nothing_from_the_sheet(tmp_path: Path) -> None:
     assert_shown(tmp_path, stderr)
 
 
-@pytest.mark.parametrize("command", ["run", "replay"])
-def test_a_full_disk_behind_stdout_is_named(tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "unbuffered"),
+    [
+        (("run", "--source", "demo"), ""),
+        (("replay", "visits.jsonl"), ""),
+        (("classify", PORTRAIT), ""),
+        (("model", "list"), ""),  # it is written at the end only
+        (("model", "list"), "1"),
+    ],
+)
+def test_a_full_disk_behind_stdout_is_named(tmp_path: Path, words: tuple[str | Path, ...], unbuffered: str) -> None:
     """Nothing is left for the flush at exit to fail with."""
-    words = ["run", "--source", "demo"]
-    if command == "replay":
-        recording = str(tmp_path / "visits.jsonl")
-        subprocess.run([FER_EDGE, *words, "--record", recording], check=True, capture_output=True, timeout=60)
-        words = ["replay", recording]
+    if words[0] == "replay":
+        record = [FER_EDGE, "run", "--source", "demo", "--record", "visits.jsonl"]
+        subprocess.run(record, check=True, capture_output=True, timeout=60, cwd=tmp_path)
     with Path("/dev/full").open("w") as full:
         ended = subprocess.run(
-            [FER_EDGE, *words], check=False, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+            [FER_EDGE, *words],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
     assert ended.returncode == 18, ended.stderr
     assert ended.stderr.endswith("fer-edge: error: stdout: cannot be written: No space left on device\n")

@@ -116,7 +116,11 @@ def test_a_certificate_is_matched_with_the_key_that_a_start_will_have(
         return msgspec.structs.replace(settings, mqtt=mqtt)
 
     assert fails(with_mqtt(MqttSettings(cert_file=renewed, key_file=renewed_key))) == ""
-    assert "cannot be used" in fails(with_mqtt(MqttSettings(cert_file=renewed, key_file=former_key)))
+    told = fails(with_mqtt(MqttSettings(cert_file=renewed, key_file=former_key)))
+    assert f"mqtt: {renewed} cannot be used with the key in {former_key}: " in told
+    told = fails(with_mqtt(MqttSettings(ca_file=renewed_key, cert_file=renewed, key_file=renewed_key)))
+    assert f"mqtt: {renewed_key} cannot be used: " in told
+    assert "Is it a certificate of the authority" in told
     (tmp_path / "credentials").mkdir()
     Path(former_key).rename(tmp_path / "credentials" / "mqtt-key")
     passed_on = {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}

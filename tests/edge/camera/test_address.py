@@ -120,8 +120,9 @@ def test_an_unknown_kind_of_address_names_the_known_ones() -> None:
 def test_bare_streams_need_a_port_and_take_no_user() -> None:
     for address in ("tcp://10.0.0.7:8888", "udp://@:8888", "udp://10.0.0.7:8888", "rtmp://10.0.0.7/live/key"):
         assert stream_address(CameraSettings(address)) == address
-    for address in ("tcp://10.0.0.7", "udp://@"):
-        with pytest.raises(SourceError, match="give the port too"):
+        assert safe_source(address) == address
+    for address, example in (("tcp://10.0.0.7", "tcp://10.0.0.7:8888"), ("udp://@", "udp://@:8888")):
+        with pytest.raises(SourceError, match=f"give the port too, as in {example}$"):
             stream_address(CameraSettings(address))
     with pytest.raises(SourceError, match=r"no users\. Remove camera\.username"):
         stream_address(CameraSettings("tcp://10.0.0.7:8888", username="kiosk"))

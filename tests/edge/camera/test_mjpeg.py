@@ -214,6 +214,18 @@ def test_a_server_that_gives_no_stream_is_reported(answer: str, expected: str) -
     assert len(asked) <= 6
 
 
+def test_a_page_in_place_of_a_stream_is_named_by_its_type_if_that_is_one() -> None:
+    page = "HTTP/1.1 200 OK\r\nContent-Type: {}\r\n\r\n<html>"
+    for given, told in (
+        ("Text/HTML; charset=utf-8", "in the text/html that its server sends"),
+        ("\x1b[2J/x", "within"),
+    ):
+        answer = page.format(given).encode()
+        with server(lambda *_, answer=answer: answer) as (port, _), pytest.raises(SourceError) as raised:
+            open_stream(CameraSettings(f"http://127.0.0.1:{port}/s"))
+        assert f"/s: no video stream {told}" in str(raised.value)
+
+
 @pytest.mark.parametrize("greeting", [b"ICY 200 OK\r\n\r\n", b"HTTP/1.0 200 OK\r\nContent-Type: video/mp4\r\n\r\n"])
 def test_ffmpeg_is_asked_about_everything_else(greeting: bytes) -> None:
     with server(lambda *_: greeting) as (port, asked), pytest.raises(SourceError, match="no video stream"):

@@ -1,6 +1,7 @@
 """`fer-edge run` as a user runs it, on a network camera that misbehaves: exit code, output, and time."""
 
 import itertools
+import re
 import signal
 import socket
 import subprocess
@@ -105,14 +106,22 @@ def test_a_server_that_accepts_and_says_nothing_does_not_hang_the_start(tmp_path
     assert took < 10 + 10
 
 
-def test_a_missing_server_is_reported_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["http", "rtsp", "rtmp", "tcp"])
+def test_a_missing_server_is_reported_at_once(tmp_path: Path, kind: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     started = time.monotonic()
-    code, _, stderr = end(start(tmp_path, f"http://127.0.0.1:{port}/live"), 40)
+    code, _, stderr = end(start(tmp_path, f"{kind}://127.0.0.1:{port}/live"), 40)
     assert code == 5
-    assert "no video stream" in stderr
+    assert "/live: no connection: Connection refused. Is the server running, and the address right?" in stderr
     assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("kind", ["http", "rtsp"])
+def test_a_name_that_is_not_known_is_reported(tmp_path: Path, kind: str) -> None:
+    code, _, stderr = end(start(tmp_path, f"{kind}://camera.invalid/live"), 40)
+    assert code == 5
+    assert re.search(r"camera\.invalid/live: no connection: .*[Nn]ame", stderr)
 
 
 @pytest.mark.parametrize("silent", [False, True])
