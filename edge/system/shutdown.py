@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from edge.errors import FerEdgeError
+from edge.errors import FerEdgeError, StoreError
 
 
 class AbandonableThread(threading.Thread):
@@ -20,18 +20,39 @@ class AbandonableThread(threading.Thread):
 def guarded(program: str, action: Callable[[], int]) -> int:
     """Run a command; turn the errors of edge.errors into one sentence on stderr and their exit code.
 
-    Ctrl-C gives 130. A closed pipe (``fer-edge run | head``) ends the command without an error.
+    Ctrl-C gives 130. A closed pipe (``fer-edge run | head``) ends the command without an error, a full disk that
+    stdout goes to with that of a StoreError.
     """
+    exit_code = 0
     try:
-        return action()
+        exit_code = action()
     except FerEdgeError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
-        return error.exit_code
+        exit_code = error.exit_code
     except KeyboardInterrupt:
-        return 130
+        exit_code = 130
     except BrokenPipeError:
         discard_stdout()
-        return 0
+    except OSError:
+        if not _trouble_of_stdout():
+            raise
+    if trouble := _trouble_of_stdout():
+        discard_stdout()
+        print(f"{program}: error: stdout: cannot be written: {trouble}", file=sys.stderr)
+        exit_code = exit_code or StoreError.exit_code
+    return exit_code
+
+
+def _trouble_of_stdout() -> str:
+    """Why what is buffered for stdout cannot be written; empty when it can, or when nobody reads it any more."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        discard_stdout()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def discard_stdout() -> None:
