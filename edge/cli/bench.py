@@ -66,6 +66,8 @@ def _settings(arguments: Namespace) -> Settings:
         return load_settings(arguments.config)
     if arguments.config:
         raise UsageError("give either --bundle or a --config whose [model] names the bundle")
+    if "\\udc" in ascii(arguments.bundle):  # Python's way to write what is not UTF-8, which no settings file can have
+        raise UsageError(f"--bundle {arguments.bundle}: this name is not UTF-8. Rename it, or make a link to it")
     settings = Settings()
     return msgspec.structs.replace(settings, model=msgspec.structs.replace(settings.model, bundle=arguments.bundle))
 

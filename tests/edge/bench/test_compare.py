@@ -186,6 +186,7 @@ def test_unusable_sources_and_ground_truths_have_their_own_errors(still_clip: Pa
         (("--source", "missing.avi"), 5, "no such file, folder or device"),
         (("--source", "/dev/video0"), 2, "whose frames it can read again"),
         (("--source", "rtsp://kiosk/live"), 2, "rtsp://kiosk/live: bench needs a video"),
+        (("--source", lonely, "--bundle", os.fsdecode(b"b\xfcndel")), 2, "this name is not UTF-8"),
         (("--source", lonely, "--truth", broken), 7, "line 1: not a line of a clip's ground truth"),
         (("--source", lonely, still_clip, "--truth", broken), 2, "--truth FILE is for one --source"),
     ):
@@ -195,14 +196,15 @@ def test_unusable_sources_and_ground_truths_have_their_own_errors(still_clip: Pa
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", [".", "./demo", "./-n"])
+@pytest.mark.parametrize("name", [".", "./demo", "./-n", os.fsdecode(b"b\xfcro")])
 def test_a_clip_may_have_any_name(tmp_path: Path, name: str) -> None:
-    """The folder here has no name of its own, the built-in demo has this one, and an option begins like that."""
+    """The folder here has no name of its own, the built-in demo has this one, an option begins like that, and OpenCV
+    crashed with the last one, which is not UTF-8."""
     folder = tmp_path / "here"
-    for pictures in (folder, folder / "demo", folder / "-n"):
+    for pictures in dict.fromkeys((folder, folder / name)):
         pictures.mkdir()
-        cv2.imwrite(str(pictures / "0.png"), np.full((120, 160), 110, np.uint8))
-    done = bench("--source", name, "--starts", 1, "--json", cwd=folder)
+        (pictures / "0.pgm").write_bytes(b"P5 160 120 255 " + b"n" * 160 * 120)
+    done = bench("--source", name, "--starts", 1, "--json", "--picture", "costs.png", cwd=folder)
     assert done.returncode == 0, done.stderr
     [clip] = json.loads(done.stdout)["clips"]
     assert (clip["clip"], clip["frames"]) == ((folder / name).name, 1)

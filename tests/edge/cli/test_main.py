@@ -247,6 +247,14 @@ def test_verify_finds_the_accuracy_that_the_card_states(fer2013: Path) -> None:
     assert abs(told["accuracy"] - card["figures"]["accuracy"]) < 0.003
 
 
+def test_a_video_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    """OpenCV crashed with it."""
+    video = tmp_path / os.fsdecode(b"b\xfcro.mp4")
+    video.write_text("a video")
+    done = fer_edge("run", "--source", video)
+    assert (done.returncode, "b\\udcfcro.mp4': this name is not UTF-8" in done.stderr) == (5, True)
+
+
 def test_output_that_a_full_disk_refuses_is_an_error() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
