@@ -68,8 +68,9 @@ class Pipeline:
     def run(self, frames: Iterable[Frame]) -> Iterator[FrameResult]:
         """Process all frames, one at a time as results are asked for."""
         for frame in frames:
-            self._now = frame.time
-            yield self.step(frame)
+            result = self.step(frame)
+            self._now = frame.time  # only now: nobody has seen a frame in which Ctrl-C ended the run
+            yield result
 
     def finish(self) -> list[Change]:
         """End the source: every face that was in view leaves."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from edge.app.recording import Recorder
+from edge.errors import StoreError
 from edge.events.aggregate import AggregateCounter, IntervalCounts
 from edge.events.episodes import Change
 from edge.events.factory import EventFactory, to_json
@@ -14,7 +15,7 @@ from edge.pipeline import FrameResult
 from edge.records import Event
 from edge.settings import PrivacySettings
 from edge.system.clock import Moment, TimeOrigin, moment
-from edge.system.shutdown import stdout_error
+from edge.system.shutdown import discard_stdout
 
 
 class ReportStrategy(Protocol):
@@ -111,4 +112,5 @@ def print_message(message: Event | Aggregate) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise stdout_error(error) from error
+        discard_stdout()
+        raise StoreError(f"stdout: cannot be written: {error.strerror}") from error

@@ -38,6 +38,7 @@ class Canvas:
         self, text: str, x: float, y: float, size: float = 16, colour: tuple[int, int, int] = INK, align: float = 0.0
     ) -> None:
         """Write text on line ``y``. ``align`` 0 begins it at ``x``, 0.5 centres it there, and 1 ends it there."""
+        text = text.encode(errors="replace").decode()  # OpenCV crashes with the name of a file that is not UTF-8
         font, scale = cv2.FONT_HERSHEY_DUPLEX, size * _SCALE / 30
         (width, _), _ = cv2.getTextSize(text, font, scale, _SCALE)
         origin = (round(x * _SCALE - align * width), round(y * _SCALE))

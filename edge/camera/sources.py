@@ -93,6 +93,7 @@ def _open(camera: CameraSettings, bytes_a_pixel: int, waiting: Callable[[], obje
         return DemoSource()
     open_device = _live_device(camera)
     if open_device:
+        _require_utf8(name)
         memory = MemoryGuard(safe_source(name), OPENING_STREAM if is_stream(name) else OPENING_CAMERA)
         return LiveSource(open_device, safe_source(name), camera.stall_seconds, memory=memory, waiting=waiting)
     if is_forbidden(path):
@@ -100,12 +101,21 @@ def _open(camera: CameraSettings, bytes_a_pixel: int, waiting: Callable[[], obje
     if is_folder(path):
         return FolderSource(path, camera.folder_fps)
     if is_file(path):
+        _require_utf8(name)
         return VideoSource(path, bytes_a_pixel)
     require_known_scheme(name)
     raise SourceError(
         f"source {safe_source(name)!r}: no such file, folder or device. "
         "Give demo, a video, a folder, /dev/video0, picamera2 or a stream's address."
     )
+
+
+def _require_utf8(name: str) -> None:
+    """Raise SourceError for the name of a file that OpenCV, which takes names as UTF-8, would crash with."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise SourceError(f"source {name!r}: this name is not UTF-8. Rename it, or make a link to it") from error
 
 
 def with_source(settings: Settings, source: str | None) -> Settings:

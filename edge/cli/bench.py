@@ -15,6 +15,7 @@ from edge.bench.compare import bench_clip
 from edge.bench.ground_truth import GroundTruth, read_truth, truth_beside
 from edge.bench.report import make_report, report_text
 from edge.bench.startup import measure_starts
+from edge.camera.address import safe_source
 from edge.camera.sources import is_live
 from edge.errors import UsageError
 from edge.model.loader import open_deployed
@@ -29,8 +30,8 @@ def bench(arguments: Namespace) -> int:
     cv2.setNumThreads(1)
     settings, environ = _settings(arguments), service_environ(arguments.config, os.environ)
     _require_own_network(settings, environ)
-    clips: list[Path] = arguments.source
-    truths = [_truth_of(settings, clip, arguments.truth, len(clips)) for clip in clips]
+    clips = [_clip_of(settings, source) for source in arguments.source]
+    truths = [_truth_of(clip, arguments.truth, len(clips)) for clip in clips]
     results = [bench_clip(settings, clip, truth, environ) for clip, truth in zip(clips, truths, strict=True)]
     with_events = (clip for clip, result in zip(clips, results, strict=True) if result.first_event is not None)
     start = measure_starts(next(with_events, clips[0]), arguments.config, arguments.bundle, arguments.starts)
@@ -65,14 +66,23 @@ def _settings(arguments: Namespace) -> Settings:
         return load_settings(arguments.config)
     if arguments.config:
         raise UsageError("give either --bundle or a --config whose [model] names the bundle")
+    if "\\udc" in ascii(arguments.bundle):  # Python's way to write what is not UTF-8, which no settings file can have
+        raise UsageError(f"--bundle {arguments.bundle}: this name is not UTF-8. Rename it, or make a link to it")
     settings = Settings()
     return msgspec.structs.replace(settings, model=msgspec.structs.replace(settings.model, bundle=arguments.bundle))
 
 
-def _truth_of(settings: Settings, clip: Path, given: Path | None, clips: int) -> GroundTruth | Annotations | None:
+def _clip_of(settings: Settings, source: str) -> Path:
+    """The path of a clip, absolute unless it is the built-in ``demo``: relative to a folder, ``.`` has no name."""
+    if is_live(msgspec.structs.replace(settings.camera, source=source)):
+        raise UsageError(
+            f"{safe_source(source)}: bench needs a video or a folder of pictures, whose frames it can read again"
+        )
+    return Path(source) if source == "demo" else Path(source).absolute()
+
+
+def _truth_of(clip: Path, given: Path | None, clips: int) -> GroundTruth | Annotations | None:
     """The ground truth that ``--truth`` gives for a clip, or else the one beside the clip, if there is one."""
-    if is_live(msgspec.structs.replace(settings.camera, source=str(clip))):
-        raise UsageError(f"{clip}: bench needs a video or a folder of pictures, whose frames it can read again")
     if given and given.is_dir():
         return read_annotations(given / f"{clip.stem}.json")
     if given and clips > 1:

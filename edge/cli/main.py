@@ -263,7 +263,7 @@ def _add_bench(commands: Commands) -> None:
     _add_config(bench, "settings file (TOML; for --autotune by default that of the service, if it exists)")
     what = bench.add_mutually_exclusive_group(required=True)
     what.add_argument(
-        "--source", type=Path, nargs="+", metavar="CLIP", help="videos or folders of pictures to compare on, or demo"
+        "--source", nargs="+", metavar="CLIP", help="videos or folders of pictures to compare on, or demo"
     )
     what.add_argument(
         "--autotune",

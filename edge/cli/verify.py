@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from edge.errors import DataError, VerificationError
+from edge.errors import DataError, UsageError, VerificationError
 from edge.evaluation.accuracy import MeasuredAccuracy, judge_accuracy, measure_accuracy
 from edge.evaluation.fer2013 import LabelledFaces, measured_split, read_faces
 from edge.evaluation.metrics import Figures
@@ -37,6 +37,8 @@ _DATA_MEMORY: Final = 300 * 2**20  # bytes; all of FER2013 takes 180 MB
 
 def verify(arguments: Namespace) -> int:
     """Carry out ``fer-edge verify``. Raises VerificationError when the model does not work as its card states."""
+    if arguments.split and not arguments.data:
+        raise UsageError("--split names a part of labelled data: give that with --data")
     config = device_config(arguments.config)
     settings = load_settings(config)
     environ = service_environ(config, os.environ)

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,9 +33,10 @@ def check_files(settings: Settings, config: Path, user: str, hidden: tuple[str, 
             sentence = f"{key}: {named} is hidden from the service, which sees no home and no temporary folder"
             return Finding("files", "fail", sentence, "move it into /etc/fer-edge, and change the settings")
         for file in (named, *(named.glob("*") if key == "model.bundle" else ())):
-            if file.exists() and not may_access(file, "-r", user):
-                remedy = f"see who may with namei -l {file}; for the file itself: sudo chgrp {user} {file}; "
-                return Finding("files", "fail", f"{key}: {user} may not read {file}", f"{remedy}sudo chmod g+r {file}")
+            if _is_there(file) and not may_access(file, "-r", user):
+                word = shlex.quote(str(file))
+                remedy = f"see who may with namei -l {word}; for the file itself: sudo chgrp {user} {word}; "
+                return Finding("files", "fail", f"{key}: {user} may not read {file}", f"{remedy}sudo chmod g+r {word}")
     return Finding("files", "ok", f"{user} may read what the settings name")
 
 
@@ -58,13 +60,27 @@ def _named_files(settings: Settings) -> Iterator[tuple[str, Path]]:
     return ((key, Path("/", file)) for key, file in named.items() if "/" in file)
 
 
+def _is_there(file: Path) -> bool:
+    """Whether there is such a file, or this user may not know."""
+    try:
+        file.stat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def may_access(file: Path, access: str, user: str) -> bool:
     """Whether ``user`` may read (``-r``) or write (``-w``) a file, with all folders that lead to it.
 
-    True where this user cannot find out: only root can for others.
+    True where this user cannot find out: only root can for others. Who has no account can only be this user.
     """
-    account = pwd.getpwnam(user)
-    if account.pw_uid == os.geteuid():
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        account = None
+    if account is None or account.pw_uid == os.geteuid():
         return os.access(file, {"-r": os.R_OK, "-w": os.W_OK}[access], effective_ids=True)
     if os.geteuid() != 0:
         return True

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from edge.camera.address import safe_source
 from edge.diagnostics.finding import Finding
 from edge.diagnostics.probe_runner import run_probe
@@ -16,7 +14,7 @@ _CHECK_ADDRESS: Final = "check mqtt.url, or mqtt.host and mqtt.port"
 
 def check_broker(python: Sequence[str], settings: MqttSettings, *, needed: bool, seconds: float = 20) -> Finding:
     """Whether the broker can be reached, uses TLS if it should, and accepts this device. Nothing is published."""
-    probe = run_probe(python, "broker", msgspec.json.encode(settings).decode(), seconds)
+    probe = run_probe(python, "broker", settings, seconds)
     outcome, detail, code = next(
         ((line["outcome"], line["detail"], line["code"]) for line in probe.output), ("", probe.problem, 0)
     )

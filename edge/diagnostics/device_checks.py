@@ -19,7 +19,7 @@ _MIN_CONTRAST: Final = 8  # grey levels between the darkest and the brightest pi
 def check_camera(python: Sequence[str], camera: CameraSettings, detect: DetectSettings, seconds: float = 20) -> Finding:
     """Whether the source gives a frame within the time limit, and one that is large enough for the smallest face."""
     source = describe_source(camera.source)
-    probe = run_probe(python, "frame", msgspec.json.encode(camera).decode(), seconds)
+    probe = run_probe(python, "frame", camera, seconds)
     if probe.problem or not probe.output:
         return Finding("camera", "fail", probe.problem or f"{source}: no frame", _camera_remedy(camera))
     frame = probe.output[0]
@@ -60,7 +60,7 @@ def _camera_remedy(camera: CameraSettings) -> str:
 
 def check_detector(python: Sequence[str], detect: DetectSettings, seconds: float = 20) -> Finding:
     """Whether the face detector opens with its files and searches a picture."""
-    probe = run_probe(python, "detector", msgspec.json.encode(detect).decode(), seconds)
+    probe = run_probe(python, "detector", detect, seconds)
     if probe.problem or not probe.output:
         return Finding("detector", "fail", probe.problem or "no answer", "check the table [detect]; docs/detectors.md")
     return Finding("detector", "ok", f"{detect.detector}{f' with {detect.model}' if detect.model else ''}")
@@ -70,7 +70,7 @@ def check_model(
     python: Sequence[str], model: ModelSettings, presets: Sequence[Preset] = (), seconds: float = 60
 ) -> Finding:
     """Whether the bundle opens, has the expressions of the presets, and would not be refused by a start here."""
-    probe = run_probe(python, "golden", msgspec.json.encode(model).decode(), seconds)
+    probe = run_probe(python, "golden", model, seconds)
     if probe.problem or not probe.output:
         return Finding("model", "fail", probe.problem or "no answer", f"check model.bundle ({model.bundle})")
     golden = probe.output[0]

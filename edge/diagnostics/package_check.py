@@ -1,5 +1,6 @@
 """Check of the Python packages, and the commands that install them."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from edge.diagnostics.probe_runner import ProbeResult, run_probe
 from edge.settings import CameraSettings, MetricsSettings
 
 _DEBIAN_FILES: Final = Path("/var/lib/dpkg/info/fer-edge.list")
-_PIP: Final = f"{'sudo ' if Path(sys.prefix).stat().st_uid == 0 else ''}{sys.executable} -m pip install"
+_PIP: Final = f"{'sudo ' if Path(sys.prefix).stat().st_uid == 0 else ''}{shlex.quote(sys.executable)} -m pip install"
 _INSTALL_NUMPY_1: Final = f"{_PIP} 'numpy<2' 'opencv-python-headless<4.12'"
 _INSTALL_PICAMERA2: Final = (
     "sudo apt install --no-install-recommends python3-picamera2 (and a venv --system-site-packages)"

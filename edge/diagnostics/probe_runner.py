@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
+from edge.model.edgetpu_trial import json_objects
+
 
 @dataclass(frozen=True)
 class ProbeResult:
@@ -21,26 +25,21 @@ class ProbeResult:
         return [item for value in found for item in (value if isinstance(value, list) else [value])]
 
 
-def run_probe(python: Sequence[str], name: str, argument: str, seconds: float) -> ProbeResult:
+def run_probe(python: Sequence[str], name: str, argument: msgspec.Struct | str, seconds: float) -> ProbeResult:
     """Run one probe. ``python`` is the command that starts the interpreter, ``seconds`` is the time limit.
 
     The argument goes by standard input: it may hold an address with a password, and everybody can read a command line.
     """
     command = [*python, "-m", "edge.diagnostics.probes", name]
+    given = json.dumps(msgspec.to_builtins(argument)).encode()  # it has ways to write names that are not UTF-8
     try:
-        done = subprocess.run(command, input=argument, capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run(command, input=given, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired as late:
-        output = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
-        return ProbeResult(_json_objects(output), f"no answer within {seconds:g} s")
+        return ProbeResult(json_objects(late.stdout or b""), f"no answer within {seconds:g} s")
     problem = ""
     if done.returncode < 0:
         problem = f"crashed with {signal.Signals(-done.returncode).name}"
     elif done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         problem = last.removeprefix("probe: error: ")
-    return ProbeResult(_json_objects(done.stdout), problem)
-
-
-def _json_objects(output: str) -> list[dict[str, Any]]:
-    """The lines that are JSON objects. Libraries may print other lines."""
-    return [json.loads(line) for line in output.splitlines() if line.startswith("{") and line.endswith("}")]
+    return ProbeResult(json_objects(done.stdout), problem)

@@ -1,6 +1,6 @@
 """Probes: what the doctor runs in a child process, because a camera or network may hang and a library may crash.
 
-``python -m edge.diagnostics.probes NAME`` runs the function of that name with the text on standard input, or with a
+``python -m edge.diagnostics.probes NAME`` runs the function of that name with the JSON on standard input, or with a
 second argument, which must be no secret. It prints one JSON object a line. A FerEdgeError ends it with the error's exit
 code, and with its sentence on stderr.
 """
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import paho.mqtt.client as paho
@@ -30,6 +30,8 @@ from edge.settings import CameraSettings, DetectSettings, ModelSettings, MqttSet
 from edge.system.memory_dump import forbid_memory_dumps
 from edge.system.owner_rights import become_owner
 from edge.system.shutdown import guarded
+
+_Kind = TypeVar("_Kind")
 
 _ANSWER_SECONDS: Final = 5
 _SETTLING_FRAMES: Final = 10
@@ -64,7 +66,7 @@ def frame(argument: str) -> None:
     """
     from edge.camera.sources import open_source  # noqa: PLC0415  `imports` must run when OpenCV is broken
 
-    source = open_source(msgspec.json.decode(argument, type=CameraSettings))
+    source = open_source(_given(argument, CameraSettings))
     frames = source.frames()
     *_, settled = itertools.islice(frames, _SETTLING_FRAMES)
     gray = settled.gray
@@ -95,7 +97,7 @@ def detector(argument: str) -> None:
 
     from edge.vision.detectors import open_detector  # noqa: PLC0415
 
-    settings = msgspec.json.decode(argument, type=DetectSettings)
+    settings = _given(argument, DetectSettings)
     if settings.model:
         become_owner(Path(settings.model))
     opened = open_detector(settings)
@@ -109,7 +111,7 @@ def golden(argument: str) -> None:
     from edge.model.loader import become_network_owner  # noqa: PLC0415
     from edge.model.verification import verify_golden  # noqa: PLC0415
 
-    settings = msgspec.json.decode(argument, type=ModelSettings)
+    settings = _given(argument, ModelSettings)
     folder = find_bundle(settings.bundle)
     become_network_owner(folder)
     bundle = open_bundle(folder)
@@ -123,7 +125,7 @@ def edgetpu(argument: str) -> None:
     from edge.model.loader import become_network_owner  # noqa: PLC0415
 
     signal.alarm(2 * TRIAL_SECONDS)  # the parent may be gone, and a driver that hangs would keep this process for ever
-    settings = msgspec.json.decode(argument, type=ModelSettings)
+    settings = _given(argument, ModelSettings)
     folder = find_bundle(settings.bundle)
     become_network_owner(folder)
     run_trial(open_bundle(folder), settings.edgetpu_library, _print_json)
@@ -133,13 +135,13 @@ def edgetpu(argument: str) -> None:
 def coral(argument: str) -> None:
     """Load the Edge TPU library of this name. Print its version, and the devices that pycoral lists, if installed."""
     try:
-        library = ctypes.CDLL(argument)
+        library = ctypes.CDLL(_given(argument, str))
     except OSError as error:
         raise AcceleratorError(str(error)) from error
     _print_json({})
     if hasattr(library, "edgetpu_version"):
         library.edgetpu_version.restype = ctypes.c_char_p
-        _print_json({"version": library.edgetpu_version().decode()})
+        _print_json({"version": library.edgetpu_version().decode(errors="replace")})
     if importlib.util.find_spec("pycoral"):
         try:
             listing = importlib.import_module("pycoral.utils.edgetpu")
@@ -153,7 +155,7 @@ def broker(argument: str) -> None:
     from edge.mqtt.connection import new_client  # noqa: PLC0415
     from edge.mqtt.topics import client_id  # noqa: PLC0415
 
-    settings = msgspec.json.decode(argument, type=MqttSettings)
+    settings = _given(argument, MqttSettings)
     # It needs its own client id: with the service's, the broker would disconnect the running service.
     client = new_client(settings, f"{client_id(settings)}-doctor")
     outcome, detail, code = _connect(client, settings)
@@ -181,6 +183,11 @@ def _connect(client: paho.Client, settings: MqttSettings) -> tuple[str, str, int
     if not reasons:
         return "silent", "", 0
     return ("refused" if reasons[0].is_failure else "accepted"), str(reasons[0]), int(reasons[0].value)
+
+
+def _given(argument: str, kind: type[_Kind]) -> _Kind:
+    """What a probe is given as JSON."""
+    return msgspec.convert(json.loads(argument), kind)
 
 
 def _has_litert() -> bool:

@@ -3,6 +3,7 @@
 import grp
 import os
 import pwd
+import shlex
 import shutil
 import stat
 import subprocess
@@ -96,11 +97,11 @@ def check_disk(state: Path, user: str) -> Finding:
         )
     made_by_systemd = existing != state and SERVICE_STATE in (state, *state.parents)
     if not made_by_systemd and not may_access(existing, "-w", user):
-        remedy = f"sudo install -d -o {user} {state}, or name another store.folder"
+        remedy = f"sudo install -d -o {user} {shlex.quote(str(state))}, or name another store.folder"
         return Finding("disk", "fail", f"{state}: {user} may not write in {existing}", remedy)
     for file in (*state.glob("*.outbox.db*"), *state.glob("*.state.json")):
         if not may_access(file, "-w", user):  # as when root has restored a backup
-            remedy = f"sudo chown --recursive --no-dereference {user}: {state}"
+            remedy = f"sudo chown --recursive --no-dereference {user}: {shlex.quote(str(state))}"
             return Finding("disk", "fail", f"{user} may not write {file}", remedy)
     return judge_disk(state, shutil.disk_usage(existing).free // 1_000_000)
 
@@ -117,7 +118,8 @@ def check_config(file: Path | None, installed: Path) -> tuple[Finding, Settings 
     try:
         settings = load_settings(file)
     except SettingsError as error:
-        remedy = f"sudo fer-edge doctor --config {file}" if file and is_forbidden(file) else f"sudoedit {file}"
+        do = "sudo fer-edge doctor --config" if file and is_forbidden(file) else "sudoedit"
+        remedy = f"{do} {shlex.quote(str(file))}"
         return Finding("config", "fail", str(error), remedy), None
     if file is None and installed.exists():
         sentence = f"the built-in defaults were checked, not {installed}"
@@ -139,13 +141,13 @@ def check_secrets(settings: Settings) -> Finding:
     files = [getattr(getattr(settings, secret.table), secret.key) for secret in SECRET_FILES]
     if opened := [file for file in filter(None, files) if _everybody_may_read(Path(file))]:
         sentence = f"every user of this machine may read {', '.join(opened)}"
-        return Finding("secrets", "warn", sentence, f"sudo chmod o-rwx {' '.join(opened)}")
+        return Finding("secrets", "warn", sentence, f"sudo chmod o-rwx {shlex.join(opened)}")
     return Finding("secrets", "ok", "not every user may read the passwords and keys" if any(files) else "none")
 
 
 def _everybody_may_read(file: Path) -> bool:
     try:
-        folders = [folder.stat().st_mode & stat.S_IXOTH for folder in file.resolve().parents]
+        folders = [folder.stat().st_mode & stat.S_IXOTH for folder in Path(os.path.realpath(file)).parents]
         return all(folders) and bool(file.stat().st_mode & stat.S_IROTH)
     except OSError:  # the check that needs the file says so
         return False
@@ -170,11 +172,17 @@ def service_user(service: str) -> str:
 
 
 def current_user() -> str:
-    """The name of the user that runs this."""
-    return pwd.getpwuid(os.getuid()).pw_name
+    """The name of the user that runs this; the number of one without an account, as in a container."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def groups_of(user: str) -> set[str]:
-    """Names of the groups that a user is in, by the system's own records."""
-    ids = os.getgrouplist(user, pwd.getpwnam(user).pw_gid)
+    """Names of the groups that a user is in, by the system's own records; of one without an account, this process's."""
+    try:
+        ids = os.getgrouplist(user, pwd.getpwnam(user).pw_gid)
+    except KeyError:
+        ids = [os.getgid(), *os.getgroups()]
     return {group.gr_name for group in grp.getgrall() if group.gr_gid in ids}

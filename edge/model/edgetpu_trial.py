@@ -57,7 +57,7 @@ class EdgeTpuTrial:
             # In memory: a library that prints much would fill a pipe, and a service has no folder for files.
             self._output, self._errors = (_opened_in_memory(files, name) for name in ("output", "errors"))
             self._process = subprocess.Popen(
-                [*python, "-m", "edge.diagnostics.probes", "edgetpu", msgspec.json.encode(settings).decode()],
+                [*python, "-m", "edge.diagnostics.probes", "edgetpu", json.dumps(msgspec.to_builtins(settings))],
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._errors,
@@ -67,7 +67,10 @@ class EdgeTpuTrial:
     @property
     def step(self) -> str:
         """What the child process is doing; it reports each step before it begins it."""
-        return next((report["step"] for report in reversed(self._reports()) if "step" in report), "starting")
+        return next(
+            (report["step"] for report in reversed(json_objects(_content(self._output))) if "step" in report),
+            "starting",
+        )
 
     def poll(self) -> TrialResult | None:
         """The result, once there is one; do not poll again after that. A child that takes too long is killed."""
@@ -97,21 +100,22 @@ class EdgeTpuTrial:
         if code < 0:
             sentence = f"a trial of the Edge TPU crashed with {signal.Signals(-code).name} while {self.step}"
             return TrialResult("crashed", sentence, CHECK_VERSIONS)
-        report = next((report for report in self._reports() if "outcome" in report), None)
+        report = next((report for report in json_objects(_content(self._output)) if "outcome" in report), None)
         if report is None:
             errors = _content(self._errors).decode(errors="replace").strip().splitlines()
             last = (errors or [f"exit code {code}"])[-1].removeprefix("probe: error: ")
             return TrialResult("unusable", f"a trial of the Edge TPU failed: {last}", HOW_TO_INSTALL)
         return TrialResult(report["outcome"], f"the Edge TPU: {report['sentence']}", report["remedy"])
 
-    def _reports(self) -> list[dict[str, Any]]:
-        """The JSON objects among the lines; libraries print there too, and the last line may be incomplete."""
-        reports = []
-        for line in _content(self._output).decode(errors="replace").splitlines():
-            with suppress(json.JSONDecodeError):
-                if line.startswith("{"):
-                    reports.append(json.loads(line))
-        return reports
+
+def json_objects(output: bytes) -> list[dict[str, Any]]:
+    """The JSON objects among a child's lines; libraries print there too, and the last line may be incomplete."""
+    objects = []
+    for line in output.decode(errors="replace").splitlines():
+        with suppress(json.JSONDecodeError):
+            if line.startswith("{"):
+                objects.append(json.loads(line))
+    return objects
 
 
 def _opened_in_memory(files: ExitStack, name: str) -> int:

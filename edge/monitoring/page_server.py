@@ -1,7 +1,9 @@
 """The HTTP server of metrics page and preview: whoever connects can hold few resources, and each for seconds only."""
 
+import errno
 import socket
 import threading
+import time
 from contextlib import suppress
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final
@@ -12,6 +14,7 @@ MAX_CONNECTIONS: Final = 4
 CONNECTION_SECONDS: Final = 10.0
 """After this time a connection is closed, however slowly its request comes or its answer is taken."""
 _RELEASE_SECONDS: Final = 0.5
+_NO_FILE_SECONDS: Final = 0.2
 
 
 class PageServer(ThreadingMixIn, WSGIServer):
@@ -37,6 +40,15 @@ class PageServer(ThreadingMixIn, WSGIServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
 
+    def get_request(self) -> Any:
+        """Accept a connection. While no file can be opened it stays in the kernel's queue, and is tried again later."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(_NO_FILE_SECONDS)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a new connection in a thread; called by the thread that accepts."""
         if not self._free.acquire(blocking=False):
@@ -59,6 +71,8 @@ class PageServer(ThreadingMixIn, WSGIServer):
         try:
             deadline.start()
             super().process_request_thread(request, client_address)
+        except RuntimeError:  # the system gives no more threads, so nothing would limit the time
+            self.shutdown_request(request)
         finally:
             deadline.cancel()
             self._release(request)

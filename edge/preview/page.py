@@ -3,6 +3,8 @@
 Browsers ask for one frame at a time. So a slow one gets fewer frames, and none waits in memory for it.
 """
 
+import math
+import secrets
 from collections.abc import Callable, Collection, Iterable
 from http import HTTPStatus
 from importlib import resources
@@ -17,7 +19,6 @@ from edge.preview.view import FrameView, Viewer
 _WAIT_SECONDS: Final = 1.0  # for a new frame; the page asks again
 _LONGEST_CODE: Final = 100  # bytes
 _LONGEST_NUMBER: Final = 12  # digits
-_COOKIE: Final = "fer-edge-preview"
 _FILES: Final = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
 _TYPES: Final = {"html": "text/html; charset=utf-8", "css": "text/css", "js": "text/javascript"}
 
@@ -60,6 +61,8 @@ class PreviewPage:
         self._access = access
         self._own_names = own_names
         self._seconds_left = seconds_left
+        # A browser has one cookie of a name for all ports of a machine: another preview there would take its place.
+        self._cookie_name = f"fer-edge-preview-{secrets.token_hex(4)}"
         folder = resources.files("edge.preview")
         self._files = {path: (name, (folder / name).read_bytes()) for path, name in _FILES.items()}
 
@@ -93,11 +96,12 @@ class PreviewPage:
         status, text = self._access.exchange(code)
         if status != HTTPStatus.OK:
             return _text(status, text)
-        cookie = f"{_COOKIE}={text}; HttpOnly; SameSite=Strict; Path=/"
+        age = math.ceil(max(0.0, self._seconds_left()))
+        cookie = f"{self._cookie_name}={text}; HttpOnly; SameSite=Strict; Path=/; Max-Age={age}"
         return *_text(HTTPStatus.OK, "")[:3], (("Set-Cookie", cookie),)
 
     def _live(self, environ: _Environ) -> _Answer:
-        if not self._access.admits(_cookie(environ.get("HTTP_COOKIE", ""))):
+        if not self._access.admits(_cookie(environ.get("HTTP_COOKIE", ""), self._cookie_name)):
             return _text(HTTPStatus.FORBIDDEN, "Give the code that stands at the terminal.")
         seen = self._newest.wait(_number(environ.get("QUERY_STRING", "")), _WAIT_SECONDS)
         answer = LiveAnswer(round(max(0.0, self._seconds_left()), 1), self._viewer.view(seen) if seen else None)
@@ -108,10 +112,10 @@ def _text(status: HTTPStatus, text: str) -> _Answer:
     return status, "text/plain; charset=utf-8", text.encode(), ()
 
 
-def _cookie(header: str) -> str:
-    """The session in a ``Cookie`` header, empty without one."""
+def _cookie(header: str, wanted: str) -> str:
+    """The value of a cookie in a ``Cookie`` header, empty when it is not there."""
     pairs = (pair.strip().partition("=") for pair in header.split(";"))
-    return next((value for name, _, value in pairs if name == _COOKIE), "")
+    return next((value for name, _, value in pairs if name == wanted), "")
 
 
 def _number(query: str) -> int:

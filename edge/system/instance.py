@@ -1,5 +1,6 @@
 """The service of this machine and further instances of it, each with its own unit, settings, secrets and state."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def parse_instance(name: str | None) -> Instance:
 
 def instance_of(config: Path | None) -> Instance | None:
     """The instance whose settings file this is; None when it is none's."""
-    file = config.resolve() if config else Path()
+    file = Path(os.path.realpath(config)) if config else Path()  # Path.resolve raises for links in a circle
     if file == INSTALLED_CONFIG:
         return FIRST
     named = file.name == INSTALLED_CONFIG.name and file.parent.parent == INSTALLED_CONFIG.parent

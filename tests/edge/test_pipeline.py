@@ -69,6 +69,15 @@ def test_the_same_frames_give_the_same_ids_boxes_and_readings() -> None:
     assert {track.id for result in again for track in result.tracks} == {1, 2}
 
 
+def test_everybody_leaves_at_the_last_frame_that_was_seen_whole() -> None:
+    pipeline = make_pipeline(Settings(), open_deployed(Settings(), {})[0])
+    broken = Frame(np.zeros((480, 640, 3), np.uint8), 9.0)  # in colour
+    with pytest.raises(ValueError, match="unpack"):
+        list(pipeline.run([*visit(), broken]))
+    left = pipeline.finish()
+    assert [(change.kind, change.time) for change in left] == [("left", visit()[-1].time)] * 2
+
+
 def test_each_face_is_classified_at_the_rate_and_faces_take_turns() -> None:
     results = visit_results()[1]
     for face in (1, 2):

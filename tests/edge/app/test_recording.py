@@ -1,6 +1,7 @@
 """Recordings: made by the real program, replayed byte for byte, and errors for broken ones."""
 
 import json
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from edge.pipeline import FrameResult
 from edge.records import Box, Frame, Reading, Track
 from edge.settings import EventSettings, Preset, Settings
 from edge.system.clock import Moment
-from tests.edge.cli.test_main import fer_edge
+from tests.edge.cli.test_main import PROGRAM, fer_edge
 
 CARD = open_bundle(find_bundle(DEFAULT)).card
 STARTED = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
@@ -68,6 +69,18 @@ def test_the_demos_events_are_replayed_byte_for_byte(tmp_path: Path) -> None:
     assert {key for line in lines[1:] for key in line} == {"line", "t", "clock", "boxes", "readings", "hidden"}, (
         "no pictures"
     )
+
+
+def test_a_run_that_ctrl_c_ends_is_replayed_byte_for_byte(tmp_path: Path) -> None:
+    """It nearly always comes in the middle of a frame, whose time the last event had, and the recording had not."""
+    command = [PROGRAM, "run", "--source", "demo", "--record", "visit.jsonl"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=tmp_path) as run:
+        assert run.stdout
+        told = run.stdout.readline()
+        run.send_signal(signal.SIGINT)
+        told += run.stdout.read()
+    assert (run.returncode, b'"kind":"left"' in told) == (130, True)
+    assert fer_edge("replay", "visit.jsonl", cwd=tmp_path).stdout.encode() == told
 
 
 def test_a_recording_is_replayed_as_it_was_with_the_clock_of_then(recording: Path) -> None:

@@ -25,9 +25,9 @@ from edge.settings import DetectSettings, Settings
 PROGRAM = Path(sys.executable).with_name("fer-edge")
 
 
-def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
+def bench(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [PROGRAM, "bench", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +185,8 @@ def test_unusable_sources_and_ground_truths_have_their_own_errors(still_clip: Pa
     for arguments, code, sentence in (
         (("--source", "missing.avi"), 5, "no such file, folder or device"),
         (("--source", "/dev/video0"), 2, "whose frames it can read again"),
+        (("--source", "rtsp://kiosk/live"), 2, "rtsp://kiosk/live: bench needs a video"),
+        (("--source", lonely, "--bundle", os.fsdecode(b"b\xfcndel")), 2, "this name is not UTF-8"),
         (("--source", lonely, "--truth", broken), 7, "line 1: not a line of a clip's ground truth"),
         (("--source", lonely, still_clip, "--truth", broken), 2, "--truth FILE is for one --source"),
     ):
@@ -192,6 +194,20 @@ def test_unusable_sources_and_ground_truths_have_their_own_errors(still_clip: Pa
         assert done.returncode == code, done.stderr
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", [".", "./demo", "./-n", os.fsdecode(b"b\xfcro")])
+def test_a_clip_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """The folder here has no name of its own, the built-in demo has this one, an option begins like that, and OpenCV
+    crashed with the last one, which is not UTF-8."""
+    folder = tmp_path / "here"
+    for pictures in dict.fromkeys((folder, folder / name)):
+        pictures.mkdir()
+        (pictures / "0.pgm").write_bytes(b"P5 160 120 255 " + b"n" * 160 * 120)
+    done = bench("--source", name, "--starts", 1, "--json", "--picture", "costs.png", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    [clip] = json.loads(done.stdout)["clips"]
+    assert (clip["clip"], clip["frames"]) == ((folder / name).name, 1)
 
 
 def test_a_large_video_is_measured_though_the_baseline_takes_much_memory_for_a_frame(tmp_path: Path) -> None:

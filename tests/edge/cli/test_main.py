@@ -247,6 +247,29 @@ def test_verify_finds_the_accuracy_that_the_card_states(fer2013: Path) -> None:
     assert abs(told["accuracy"] - card["figures"]["accuracy"]) < 0.003
 
 
+def test_a_video_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    """OpenCV crashed with it."""
+    video = tmp_path / os.fsdecode(b"b\xfcro.mp4")
+    video.write_text("a video")
+    done = fer_edge("run", "--source", video)
+    assert (done.returncode, "b\\udcfcro.mp4': this name is not UTF-8" in done.stderr) == (5, True)
+
+
+def test_output_that_a_full_disk_refuses_is_an_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [PROGRAM, "model", "list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": ""},
+            timeout=60,
+            check=False,
+        )
+    message = "fer-edge: error: stdout: cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (18, message)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -257,6 +280,7 @@ def test_verify_finds_the_accuracy_that_the_card_states(fer2013: Path) -> None:
         (["run", "--source", "demo", "--config", "{wrong}"], 3, "mqtt.port"),
         (["run", "--source", "demo", "--config", "{nobundle}"], 4, "neither a bundled model"),
         (["run", "--source", "demo", "--sheet", "/absent/demo.png"], 5, "cannot be written"),
+        (["verify", "--split", "PublicTest"], 2, "give that with --data"),
         (["verify", "--data", "absent.csv"], 7, "no such file or folder"),
         (["verify", "--data", "{text}"], 7, "not a FER2013 CSV"),
         (["classify"], 2, "IMAGE"),

@@ -1,6 +1,8 @@
 """The check of what the service's user may do with files, with real files and users."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,3 +97,33 @@ def test_state_that_root_has_restored_is_a_failure(place: Path, name: str) -> No
     assert found.sentence == f"nobody may not write {place / name}"
     os.chown(place / name, NOBODY, NOBODY)
     assert "MB free" in check_disk(place, "nobody").sentence
+
+
+@needs_root
+def test_a_service_finds_out_itself_what_lies_in_a_folder_closed_to_it(place: Path) -> None:
+    closed = place / "my secrets"
+    closed.mkdir(0o700)
+    settings = Settings(mqtt=MqttSettings(password_file=str(closed / "password")))
+    os.seteuid(NOBODY)
+    try:
+        found = check_files(settings, place / "config.toml", "nobody", ())
+    finally:
+        os.seteuid(0)
+    assert (level_of(found), found.sentence) == (
+        "fail",
+        f"mqtt.password_file: nobody may not read {closed / 'password'}",
+    )
+    assert found.remedy.endswith(f"sudo chmod g+r '{closed / 'password'}'"), "a shell takes the path for one word"
+
+
+@needs_root
+def test_a_user_without_an_account_is_known_by_its_number() -> None:
+    """As in a container that is started with ``--user``."""
+    script = (
+        "import os; from pathlib import Path; from edge.diagnostics.system_checks import *\n"
+        "os.setgroups([]); os.setresgid(*3 * [54321]); os.setresuid(*3 * [54321])\n"
+        "user = current_user()\n"
+        "print(user, groups_of(user), check_disk(Path('/proc'), user).level, check_disk(Path('/tmp'), user).level)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("54321 set() fail ok\n", "")

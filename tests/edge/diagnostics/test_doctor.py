@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from edge.diagnostics import system_checks
 from edge.diagnostics.doctor import examine
+from edge.settings import MqttSettings, Settings
+from edge.system.instance import instance_of
 from tests.conftest import Broker, free_port
 
 
@@ -34,6 +37,23 @@ def test_the_doctor_works_when_numpy_does_not_import(tmp_path: Path) -> None:
     assert findings["packages"]["level"] == "fail"
     assert "built for another Python" in findings["packages"]["sentence"]
     assert findings["config"]["level"] == "ok"
+
+
+def test_a_folder_whose_name_is_not_utf8_is_checked_to_the_end(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "mqtt-password").write_text("secret\n")
+    done = run_doctor(folder, free_port())
+    assert (done.returncode, "fail  broker      127.0.0.1" in done.stdout) == (1, True), done.stderr
+
+
+def test_links_in_a_circle_are_a_finding(tmp_path: Path) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to("circle")
+    config, settings = system_checks.check_config(circle, circle)
+    assert (instance_of(circle), config.level, settings) == (None, "fail", None)
+    named = Settings(mqtt=MqttSettings(password_file=str(circle)))
+    assert system_checks.check_secrets(named).level == "ok", "the check that needs the file says so"
 
 
 def test_the_command_fails_with_the_worst_finding(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Literal
 import pytest
 
 from edge.diagnostics.edgetpu_checks import CoralPaths, check_edgetpu, find_edge_tpus
+from edge.diagnostics.probe_runner import run_probe
 from edge.settings import ModelSettings
-from tests.conftest import StandIn
+from tests.conftest import StandIn, build_library
 from tests.edge.diagnostics.findings import PYTHON, level_of
 
 
@@ -112,3 +113,13 @@ def test_pycoral_only_lists_devices(tmp_path: Path, standin: StandIn, code: str,
     device = next(check_edgetpu(python, model, coral_paths(tmp_path, usb=True)))
     assert device.level == "ok"
     assert words in device.sentence
+
+
+def test_a_library_may_print_what_is_neither_utf8_nor_json(tmp_path: Path) -> None:
+    source = tmp_path / "noisy.c"
+    source.write_text(
+        "#include <stdio.h>\n"
+        '__attribute__((constructor)) static void greet(void) { puts("{Ger\\xe4t}"); fflush(stdout); }\n'
+    )
+    probe = run_probe(PYTHON, "coral", str(build_library(source, tmp_path)), 60)
+    assert (probe.output, probe.problem) == ([{}], "")

@@ -1,6 +1,9 @@
 """The metrics page under clients that connect and send nothing, half a request, or a byte now and then."""
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -14,7 +17,7 @@ from edge.monitoring.counters import RunCounters
 from edge.monitoring.page_server import MAX_CONNECTIONS, PageServer
 from edge.monitoring.prometheus import PrometheusExporter
 from edge.settings import MetricsSettings
-from tests.conftest import free_port
+from tests.conftest import free_port, no_more_files
 
 HALF_REQUEST = b"GET /metrics HTTP/1.1\r\nHost: kiosk\r\n"
 
@@ -42,10 +45,12 @@ def serving(seconds: float, app: Callable[..., list[bytes]]) -> Iterator[tuple[s
     server.set_app(app)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield "127.0.0.1", server.server_port
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    try:
+        yield "127.0.0.1", server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_a_start_waits_for_no_name_server() -> None:
@@ -96,3 +101,32 @@ def test_hostile_requests_write_nothing_to_the_log(capfd: pytest.CaptureFixture[
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 time.sleep(0.02)
     assert capfd.readouterr().err == ""
+
+
+def test_a_connection_that_no_file_is_left_for_takes_no_cpu_time_and_is_served_later() -> None:
+    with serving(5, lambda _environ, start: [start("200 OK", []) and b""]) as where, socket.socket() as client:
+        with no_more_files():
+            client.connect(where)
+            before = time.process_time()
+            time.sleep(1)
+            assert time.process_time() - before < 0.05
+        client.settimeout(5)
+        client.sendall(HALF_REQUEST + b"\r\n")
+        assert client.recv(12) == b"HTTP/1.0 200"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becoming a user without processes needs root")
+def test_a_system_without_more_threads_closes_connections_and_logs_nothing() -> None:
+    script = (
+        "import os, resource, socket, threading\n"
+        "from edge.monitoring.page_server import PageServer\n"
+        "server = PageServer('127.0.0.1', 0)\n"
+        "threading.Thread(target=server.serve_forever, daemon=True).start()\n"
+        "os.setresuid(*3 * [54321])\n"
+        "resource.setrlimit(resource.RLIMIT_NPROC, 2 * [len(os.listdir('/proc/self/task')) + 1])\n"
+        "for _ in range(6):\n"
+        "    with socket.create_connection(('127.0.0.1', server.server_port), 5) as client:\n"
+        "        print(client.recv(1))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, 6 * "b''\n", "")

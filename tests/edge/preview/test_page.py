@@ -85,18 +85,27 @@ def test_nothing_is_kept_in_a_cache_or_loaded_from_elsewhere(browser: Browser, p
     assert "Access-Control-Allow-Origin" not in headers
 
 
-@pytest.mark.parametrize("cookie", ["", "fer-edge-preview=", "fer-edge-preview=x", "x; =;;\xff", "a" * 5000])
+@pytest.mark.parametrize("cookie", ["", "{name}", "{name}=", "{name}=x", "x; =;;\xff", "a" * 5000])
 def test_without_the_session_no_picture_is_given(cookie: str) -> None:
     browser = Browser()
     browser.newest.frame(result(portrait()), None)  # type: ignore[arg-type]
     right = browser.cookie()
-    assert browser.ask("/live", HTTP_COOKIE=cookie).status == 403
+    wrong = cookie.format(name=right.partition("=")[0])
+    assert browser.ask("/live", HTTP_COOKIE=wrong).status == 403
     assert browser.live(f"other=1; {right}; more=2")["frame"]
 
 
 def test_the_cookie_is_for_this_site_only_and_out_of_the_reach_of_scripts() -> None:
     cookie = Browser().ask("/session", "POST", CODE.encode()).headers["Set-Cookie"]
-    assert cookie.endswith("; HttpOnly; SameSite=Strict; Path=/")
+    assert cookie.endswith("; HttpOnly; SameSite=Strict; Path=/; Max-Age=600")
+
+
+def test_two_previews_on_one_machine_leave_each_other_their_sessions() -> None:
+    """A browser sends the cookies of one port to all others, and keeps one of each name."""
+    previews = [Browser(), Browser()]
+    kept = dict(preview.cookie().split("=") for preview in previews)
+    for preview in previews:
+        preview.live("; ".join(f"{name}={session}" for name, session in kept.items()))
 
 
 @pytest.mark.parametrize("host", ["evil.example", "kiosk.local.evil.example:9470", ""])
