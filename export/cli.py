@@ -213,7 +213,7 @@ def _add_measurements(add: _Add) -> None:
     )
     episodes.add_argument(
         "--faces",
-        type=whole_number(0),
+        type=whole_number(1),
         default=60,
         metavar="N",
         help="number of sequences with a constant expression, and at most as many with a change (default: %(default)s)",

@@ -15,9 +15,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import BundleError
+from edge.errors import BundleError, UsageError
 from edge.labels import Labels
-from edge.model.bundle import CARD_FILE, GOLDEN_FILE, MODEL_FILE, Card, Golden, GoldenScene, find_bundle, open_bundle
+from edge.model.bundle import (
+    CARD_FILE,
+    GOLDEN_FILE,
+    MODEL_FILE,
+    Card,
+    Golden,
+    GoldenScene,
+    bundled,
+    find_bundle,
+    open_bundle,
+)
 from edge.model.classifier import Network
 from edge.model.preprocessing import INPUT_SIZE, crop
 from edge.model.verification import decode_jpeg
@@ -62,6 +72,16 @@ def golden_scene(margin: float) -> GoldenScene:
     return GoldenScene(jpeg, luma, _BOXES, margin, np.stack([crop(luma, box, margin) for box in _BOXES]))
 
 
+def find_changeable(name: str) -> Path:
+    """The folder of a bundle that is to be changed.
+
+    Raises UsageError for the name of a bundled model, which is a part of the program, and BundleError as find_bundle.
+    """
+    if name in bundled():
+        raise UsageError(f"{name} is the program's own model, which is not changed. Give a folder, such as ./{name}")
+    return find_bundle(name)
+
+
 def write_golden(folder: Path, golden: Golden) -> None:
     """Replace the golden file of a bundle in one step; the same content gives the same bytes. Raises OSError."""
     scene, content = golden.scene, io.BytesIO()
@@ -83,9 +103,9 @@ def golden_command(arguments: Namespace) -> int:
     """``fer-export golden``: write the golden file of this version into a bundle of an earlier one.
 
     Raises BundleError on another runtime or machine than the one that made the bundle, where outputs may differ,
-    and UsageError when the file cannot be written.
+    and UsageError when the file cannot be written or the bundle is the program's own.
     """
-    folder = find_bundle(str(arguments.bundle))
+    folder = find_changeable(str(arguments.bundle))
     try:
         card = msgspec.json.decode((folder / CARD_FILE).read_bytes(), type=Card)
         network = Network((folder / MODEL_FILE).read_bytes(), folder)

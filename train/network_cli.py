@@ -51,7 +51,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from train.evaluation.evaluate import as_json, evaluate, format_evaluation  # noqa: PLC0415
 
     if arguments.out:
-        check_output(arguments.out)
+        check_output(arguments.out, arguments.data)
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
     evaluation = evaluate(arguments.predictors, faces, arguments.tta, arguments.keep, arguments.votes)
     if arguments.out:

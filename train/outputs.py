@@ -9,9 +9,14 @@ from typing import BinaryIO
 from edge.errors import UsageError
 
 
-def check_output(file: Path) -> None:
-    """Raise UsageError when this file cannot be written. The folder that it is to be in must exist."""
+def check_output(file: Path, *read: Path) -> None:
+    """Raise UsageError when this file cannot be written, or is one of those that are ``read``.
+
+    The folder that it is to be in must exist.
+    """
     with writing(file):
+        if any(file.exists() and one.exists() and file.samefile(one) for one in read):
+            raise UsageError(f"{file}: is read by this command, and would be lost. Give another name")
         if not file.parent.is_dir():
             raise UsageError(f"{file}: cannot be written: there is no folder {file.parent}")
         if file.is_dir():

@@ -23,7 +23,7 @@ from export.build.assemble import BundleChoices, MadeBundle, NetworkFacts, assem
 from export.build.measured import POST_TRAINING, QuantizedNetwork, runtime_forms, split_figures
 from export.build.writing import check_writable
 from export.edgetpu.predict import Prediction, predict_mapping
-from export.importing.detection import ChosenScaling, choose_scaling, require_enough
+from export.importing.detection import ChosenScaling, choose_scaling
 from export.importing.limits import check_integer
 from export.importing.quantize import quantize
 from export.importing.rewrite import for_devices
@@ -31,6 +31,7 @@ from export.importing.runner import BroughtNetwork, for_each_face
 from export.importing.scaling import PixelScaling, candidates, parse_scaling, prepare
 from export.importing.source import SourceNetwork, read_source
 from export.quantization import legacy_runtime
+from export.quantization.chance import require_enough
 from export.quantization.parity import NetworkForm
 from export.tflite_graph import count_macs, count_parameters, read_graph
 

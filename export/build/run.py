@@ -26,6 +26,7 @@ from export.build.measured import (
 from export.build.writing import check_writable
 from export.quantization import legacy_runtime
 from export.quantization.bias_correction import correct_biases
+from export.quantization.chance import require_enough
 from export.quantization.convert import convert, quantize_post_training, train_quantized
 from export.quantization.errors import ConversionError
 from export.quantization.parity import NetworkForm
@@ -79,8 +80,9 @@ def make_bundle(folder: Path, data: Sequence[Path], choices: BundleChoices, *, t
 
     With ``train`` by quantization-aware training too, if the network allows it. This training is kept beside the run,
     and continued when it was interrupted. Raises UsageError when ``choices.out`` is in use, the run is not finished or
-    the data is not what it was trained on, ConversionError when the network cannot become int8, ParityError when its
-    forms disagree, LegacyRuntimeError when the older runtime cannot be installed.
+    the data is not what it was trained on, DataError when it has too few faces to measure, ConversionError when the
+    network cannot become int8, ParityError when its forms disagree, LegacyRuntimeError when the older runtime cannot be
+    installed.
     """
     check_writable(choices.out)
     legacy_runtime.prepare()
@@ -101,6 +103,7 @@ def _quantize(folder: Path, data: Sequence[Path], train: bool) -> _Export:
     run = Run.load(folder)
     run.require_finished(folder)
     splits = run.faces(folder, data)
+    require_enough(splits.public)
     model = run.model(folder)
     candidates = []
     for method, file, source in _conversions(run, model, splits, folder if train else None):

@@ -3,19 +3,18 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import binom
 
-from edge.errors import DataError, UsageError
+from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from export.importing.scaling import PixelScaling
+from export.quantization.chance import SIGNIFICANCE_LEVEL, commonest
 from export.quantization.parity import chance_of_loss
-
-_SIGNIFICANCE_LEVEL: Final = 0.01
 
 Predict = Callable[[PixelScaling], NDArray[np.int64]]
 """The classes that a network gives to faces with one scaling, ``(n,)``."""
@@ -62,7 +61,7 @@ def choose_scaling(scalings: Sequence[PixelScaling], predict: Predict, faces: La
 
 def _is_close(other: NDArray[np.bool_], best: NDArray[np.bool_]) -> bool:
     lost, gained = int((best & ~other).sum()), int((other & ~best).sum())
-    return chance_of_loss(lost, gained) >= _SIGNIFICANCE_LEVEL
+    return chance_of_loss(lost, gained) >= SIGNIFICANCE_LEVEL
 
 
 def _check_order(classes: Mapping[str, NDArray[np.int64]], right: NDArray[np.bool_], faces: LabelledFaces) -> None:
@@ -74,7 +73,7 @@ def _check_order(classes: Mapping[str, NDArray[np.int64]], right: NDArray[np.boo
     fits = [(name, *_best_order(predicted, faces)) for name, predicted in classes.items()]
     name, order, hits = max(fits, key=lambda fit: int(fit[2].sum()))
     lost, gained = int((right & ~hits).sum()), int((hits & ~right).sum())
-    if gained > lost and chance_of_loss(gained, lost) < _SIGNIFICANCE_LEVEL / math.factorial(len(labels)):
+    if gained > lost and chance_of_loss(gained, lost) < SIGNIFICANCE_LEVEL / math.factorial(len(labels)):
         fitting = ",".join(labels[index] for index in order)
         raise UsageError(
             f"the labels are in another order: with {','.join(labels)} the network labels {right.mean():.1%} of "
@@ -91,31 +90,15 @@ def _best_order(predicted: NDArray[np.int64], faces: LabelledFaces) -> tuple[NDA
     return order, order[predicted] == faces.labels
 
 
-def require_enough(faces: LabelledFaces) -> None:
-    """Raise DataError when chance explains even a network that is right on all of these faces."""
-    commonest, share = _commonest(faces)
-    if share ** len(faces) >= _SIGNIFICANCE_LEVEL:
-        raise DataError(
-            f"{faces.split} has too few faces to tell a good network from one that always says {commonest}: "
-            f"{len(faces):,}, of which {share:.0%} are {commonest}. Give more faces, and of several labels."
-        )
-
-
-def _commonest(faces: LabelledFaces) -> tuple[str, float]:
-    """The label that most faces have, and their share."""
-    counts = np.bincount(faces.labels)
-    return faces.names[int(counts.argmax())], float(counts.max() / len(faces))
-
-
 def _check_chance(best: PixelScaling, accuracies: Mapping[str, float], faces: LabelledFaces) -> None:
     """Raise UsageError unless the best accuracy is above that of always giving the commonest label."""
-    commonest, share = _commonest(faces)
+    label, share = commonest(faces)
     hits = round(accuracies[best.name] * len(faces))
-    if binom.sf(hits - 1, len(faces), share) < _SIGNIFICANCE_LEVEL:
+    if binom.sf(hits - 1, len(faces), share) < SIGNIFICANCE_LEVEL:
         return
     tried = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in accuracies.items())
     raise UsageError(
         f"the network is no better than chance on {len(faces):,} faces of {faces.split}: {tried}; always "
-        f"{commonest} would be {share:.1%}. --labels may have another order, its pixels may be scaled in "
+        f"{label} would be {share:.1%}. --labels may have another order, its pixels may be scaled in "
         "another way (--input MEAN,DEVIATION), or the data has other faces than those that it learned from."
     )

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import DataError
 from edge.evaluation.fer2013 import LabelledFaces, Split, measured_split, read_faces
 from edge.evaluation.metrics import measure, reliability_diagram
 from edge.labels import FER2013_LABELS
@@ -99,6 +100,8 @@ def class_recall_command(arguments: Namespace) -> int:
     """``fer-export class-recall``; returns the exit code."""
     bundles = [open_bundle(find_bundle(name), FER2013_LABELS) for name in arguments.bundles]
     faces = read_faces(arguments.data, measured_split(arguments.data))
+    if len(faces) < 2:
+        raise DataError(f"{arguments.data}: it must have at least two faces: one for each half")
     counts = np.bincount(read_faces(arguments.data, Split.TRAINING).labels, minlength=len(FER2013_LABELS))
     seen = majority(read_votes(arguments.votes, faces)) if arguments.votes else None
     documents, texts = [], []

@@ -57,7 +57,7 @@ class ComparisonRow:
 def compare_command(arguments: Namespace) -> int:
     """``fer-export compare``; returns the exit code."""
     if arguments.out:
-        check_output(arguments.out)
+        check_output(arguments.out, arguments.data)
     classifiers = [bundle_classifier(name) for name in arguments.bundles]
     if arguments.fer:
         classifiers.append(fer_classifier(arguments.fer))

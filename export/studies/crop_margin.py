@@ -32,7 +32,7 @@ from edge.records import Box, Frame, Gray
 from edge.settings import DetectSettings, Settings
 from edge.vision.detectors import open_detector
 from export.edgetpu.compiled import write_card
-from export.golden import golden_scene, write_golden
+from export.golden import find_changeable, golden_scene, write_golden
 from export.synthetic.scenes import FER2013_FACE, FPS, HEIGHT, SENSOR_NOISE, WIDTH, Layer
 
 MARGINS: Final = tuple(round(-0.1 + 0.025 * step, 3) for step in range(11))
@@ -262,7 +262,8 @@ def mcnemar_p_value(gained: int, lost: int) -> float:
 
 def margin_command(arguments: Namespace) -> int:
     """``fer-export margin``; returns the exit code."""
-    bundle = open_bundle(find_bundle(str(arguments.bundle)), FER2013_LABELS)
+    look_up = find_changeable if arguments.write else find_bundle
+    bundle = open_bundle(look_up(str(arguments.bundle)), FER2013_LABELS)
     faces = _sample(read_faces(arguments.data, Split.PUBLIC), arguments.faces, arguments.seed)
     classifier = Classifier(bundle)
     find = tracking_finder(classifier) if arguments.followed else scan_finder()

@@ -27,6 +27,7 @@ from edge.model.preprocessing import INPUT_SIZE, softmax
 from edge.records import EventTuning, Logits
 from edge.settings import EventSettings
 from export.edgetpu.compiled import write_card
+from export.golden import find_changeable
 
 SEQUENCE_FPS: Final = 15.0
 
@@ -210,7 +211,8 @@ def _settings(card: Card, tuning: EventTuning) -> EpisodeSettings:
 
 def episodes_command(arguments: Namespace) -> int:
     """``fer-export episodes``; returns the exit code."""
-    bundle = open_bundle(find_bundle(str(arguments.bundle)), FER2013_LABELS)
+    find = find_changeable if arguments.tune else find_bundle
+    bundle = open_bundle(find(str(arguments.bundle)), FER2013_LABELS)
     classifier = Classifier(bundle)
     faces = read_faces(arguments.data, measured_split(arguments.data))
     if len(faces) < 2:

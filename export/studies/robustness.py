@@ -121,7 +121,7 @@ class RobustnessTable:
 def robustness_command(arguments: Namespace) -> int:
     """``fer-export robustness``; returns the exit code."""
     if arguments.out:
-        check_output(arguments.out)
+        check_output(arguments.out, arguments.data)
     bundles = [open_bundle(find_bundle(name), FER2013_LABELS) for name in arguments.bundles]
     faces = read_faces(arguments.data, measured_split(arguments.data))
     tables = []

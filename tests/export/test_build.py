@@ -117,6 +117,19 @@ def test_a_run_that_is_not_finished_is_no_bundle(run: Path, blobs: Path, tmp_pat
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_run_that_was_measured_on_one_face_is_no_bundle(run: Path, blobs: Path, tmp_path: Path) -> None:
+    lonely, begun = tmp_path / "lonely.csv", tmp_path / "run"
+    lonely.write_text("".join(blobs.read_text().splitlines(keepends=True)[:114]))
+    shutil.copytree(run, begun, ignore=shutil.ignore_patterns("checkpoint", "qat", "tensorboard"))
+    stored = json.loads((begun / "run.json").read_text())
+    stored["public_sha256"] = read_faces(lonely, "PublicTest").sha256()
+    (begun / "run.json").write_text(json.dumps(stored))
+    done = fer_export("bundle", begun, "--data", lonely, "--out", tmp_path / "bundle", "--post-training")
+    assert (done.returncode, "PublicTest has too few faces" in done.stderr) == (7, True), done.stderr
+    assert "RuntimeWarning" not in done.stderr
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_every_tensor_of_the_file_is_an_integer(bundle: Path) -> None:
     file = (bundle / "model.tflite").read_bytes()
     check_int8(file)

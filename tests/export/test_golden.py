@@ -10,8 +10,24 @@ import pytest
 
 pytest.importorskip("ai_edge_litert", reason="the litert extra is not installed")
 
+from edge.errors import UsageError
 from edge.model.bundle import GOLDEN_FILE, open_bundle
+from export.cli import _main
 from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["golden", "student-small"],
+        ["margin", "student-small", "--data", "none.csv", "--write"],
+        ["episodes", "student-small", "--data", "none.csv", "--tune"],
+    ],
+)
+def test_the_programs_own_models_are_changed_by_their_folder_only(command: list[str]) -> None:
+    pytest.importorskip("scipy", reason="the train extra is not installed")
+    with pytest.raises(UsageError, match="student-small is the program's own model, which is not changed"):
+        _main(command)
 
 
 def test_a_golden_file_that_cannot_be_written_leaves_the_bundle_as_it_was(tmp_path: Path) -> None:

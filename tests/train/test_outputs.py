@@ -40,6 +40,17 @@ def test_nothing_is_measured_when_it_cannot_be_written(option: str, name: str, b
     assert ABSENT in refused("evaluate", "nobody", "--data", blobs, option, tmp_path / "absent" / name)
 
 
+def test_the_data_is_not_replaced_by_what_is_made_of_it(tmp_path: Path) -> None:
+    data = tmp_path / "fer2013.csv"
+    data.write_text("emotion,pixels,Usage\n")
+    (tmp_path / "other").symlink_to(tmp_path)
+    for command in (["twins"], ["predict", "nobody"], ["bank", "nobody"], ["judge"]):
+        if command != ["twins"]:
+            pytest.importorskip("tensorflow", reason="the train extra is not installed")
+        told = refused(*command, "--data", data, "--out", tmp_path / "other" / data.name)
+        assert "is read by this command, and would be lost" in told, command
+
+
 @pytest.mark.parametrize(("option", "wrong"), [("--views", "0"), ("--views", "many"), ("--seed", "-1")])
 def test_a_bank_of_no_views_is_refused(option: str, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -18,7 +18,7 @@ def predict(predictor: Path, data: Path, out: Path, views: int) -> Counter[str]:
     or ``predictor`` cannot be opened, and DataError when ``data`` has something that is no face.
     """
     check_views(views)
-    check_output(out)
+    check_output(out, data)
     faces = read_unlabelled(data)
     probabilities = open_predictor(predictor).probabilities(faces.pixels, views)
     best = probabilities.argmax(axis=1)

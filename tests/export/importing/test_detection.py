@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip("scipy", reason="the export extra is not installed")
 
-from edge.errors import DataError, UsageError
+from edge.errors import UsageError
 from edge.evaluation.fer2013 import LabelledFaces, Split
 from edge.labels import FER2013_LABELS
-from export.importing.detection import choose_scaling, require_enough
+from export.importing.detection import choose_scaling
 from export.importing.scaling import SCALINGS, PixelScaling
 
 ONE, MINUS, RAW = (SCALINGS[name] for name in ("zero-one", "minus-one-one", "raw"))
@@ -65,10 +65,3 @@ def test_a_network_that_guesses_is_refused_with_what_was_tried() -> None:
 
     with pytest.raises(UsageError, match=r"no better than chance on 700 faces .*zero-one .*raw .*always angry"):
         choose_scaling((ONE, RAW), guess, faces())
-
-
-@pytest.mark.parametrize("labels", [[3], [3, 4], [0, 1, 2], 50 * [5]])
-def test_faces_that_cannot_tell_a_perfect_network_from_chance_are_refused(labels: list[int]) -> None:
-    with pytest.raises(DataError, match=f"Training has too few faces to tell .*: {len(labels)}, of which"):
-        require_enough(faces(labels=labels))
-    require_enough(faces(labels=[0, 1, 2, 3]))

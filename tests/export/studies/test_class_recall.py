@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("scipy", reason="the train extra is not installed")
 pytest.importorskip("ai_edge_litert", reason="the litert extra is not installed")
 
+from edge.errors import DataError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.labels import FER2013_LABELS
 from export.studies.class_recall import (
@@ -101,6 +102,13 @@ def test_the_command_measures_a_bundle(blobs: Path) -> None:
     assert (every["name"], every["faces"]) == ("all faces", 28)
     assert list(every["rows"][0]["recalls"]) == list(FER2013_LABELS)
     assert bundle["votes"] == []
+
+
+def test_one_face_has_no_halves(blobs: Path, tmp_path: Path) -> None:
+    lonely = tmp_path / "lonely.csv"
+    lonely.write_text("".join(blobs.read_text().splitlines(keepends=True)[:114]))
+    with pytest.raises(DataError, match="must have at least two faces"):
+        class_recall_command(Namespace(bundles=["student-small"], data=lonely, votes=None, json=False))
 
 
 def test_the_tables_show_every_part_and_what_people_saw(

@@ -13,6 +13,7 @@ from edge.model.bundle import Card, find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.records import Logits
 from edge.settings import EventSettings, ModelSettings
+from export.cli import _main
 from export.studies.event_tuning import (
     SEQUENCE_FPS,
     ReadingSequence,
@@ -102,6 +103,13 @@ def test_a_change_without_an_event_is_counted_by_its_reason() -> None:
 
     calm = measure_events([take(happy, "fear"), take(weak, "sad"), take(slight, "sad"), CONSTANT], shipped(small()))
     assert (calm.another, calm.unsure, calm.held, calm.missed, calm.delays) == (1, 1, 1, 3, ())
+
+
+def test_no_face_at_all_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _main(["episodes", "student-small", "--data", "none.csv", "--faces", "0"])
+    assert ended.value.code == 2
+    assert "argument --faces: '0': give a whole number from 1" in capsys.readouterr().err
 
 
 def test_tuning_takes_the_fewest_events_that_are_quick_enough(takes: list[ReadingSequence]) -> None:
