@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from edge.app.recording import Recorder
-from edge.errors import StoreError
 from edge.events.aggregate import AggregateCounter, IntervalCounts
 from edge.events.episodes import Change
 from edge.events.factory import EventFactory, to_json
@@ -15,7 +14,7 @@ from edge.pipeline import FrameResult
 from edge.records import Event
 from edge.settings import PrivacySettings
 from edge.system.clock import Moment, TimeOrigin, moment
-from edge.system.shutdown import discard_stdout
+from edge.system.shutdown import stdout_error
 
 
 class ReportStrategy(Protocol):
@@ -112,5 +111,4 @@ def print_message(message: Event | Aggregate) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        discard_stdout()
-        raise StoreError(f"stdout: cannot be written: {error.strerror}") from error
+        raise stdout_error(error) from error

@@ -1,13 +1,17 @@
 """How a command ends: errors become a sentence and an exit code; a thread that hangs in a camera is abandoned."""
 
 import contextlib
+import errno
 import logging
 import os
 import sys
 import threading
 from collections.abc import Callable
+from typing import Final
 
 from edge.errors import FerEdgeError, StoreError
+
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class AbandonableThread(threading.Thread):
@@ -20,43 +24,39 @@ class AbandonableThread(threading.Thread):
 def guarded(program: str, action: Callable[[], int]) -> int:
     """Run a command; turn the errors of edge.errors into one sentence on stderr and their exit code.
 
-    Ctrl-C gives 130. A closed pipe (``fer-edge run | head``) ends the command without an error, a full disk that
-    stdout goes to with that of a StoreError.
+    Ctrl-C gives 130. A closed pipe (``fer-edge run | head``) ends the command without an error. A stdout on a full disk
+    ends it with that of StoreError.
     """
-    exit_code = 0
     try:
         exit_code = action()
+        sys.stdout.flush()
     except FerEdgeError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        exit_code = error.exit_code
+        return _told(program, error)
     except KeyboardInterrupt:
-        exit_code = 130
+        return 130
     except BrokenPipeError:
-        discard_stdout()
-    except OSError:
-        if not _trouble_of_stdout():
+        _discard_stdout()
+        return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in _NO_ROOM:  # what writes a file knows its errors itself
             raise
-    if trouble := _trouble_of_stdout():
-        discard_stdout()
-        print(f"{program}: error: stdout: cannot be written: {trouble}", file=sys.stderr)
-        exit_code = exit_code or StoreError.exit_code
+        return _told(program, stdout_error(error))
     return exit_code
 
 
-def _trouble_of_stdout() -> str:
-    """Why what is buffered for stdout cannot be written; empty when it can, or when nobody reads it any more."""
-    try:
-        if sys.stdout:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        discard_stdout()
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
+def stdout_error(error: OSError) -> StoreError:
+    """The error for a print that has failed; nothing is left for the flush at exit to fail with again."""
+    _discard_stdout()
+    return StoreError(f"stdout: cannot be written: {error.strerror}")
 
 
-def discard_stdout() -> None:
-    """Lose what is still buffered for stdout, which cannot be written: the flush at exit would fail with it again."""
+def _told(program: str, error: FerEdgeError) -> int:
+    print(f"{program}: error: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _discard_stdout() -> None:
+    """Lose what is still buffered for stdout, which cannot be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

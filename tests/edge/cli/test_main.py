@@ -255,21 +255,6 @@ def test_a_video_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
     assert (done.returncode, "b\\udcfcro.mp4': this name is not UTF-8" in done.stderr) == (5, True)
 
 
-def test_output_that_a_full_disk_refuses_is_an_error() -> None:
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [PROGRAM, "model", "list"],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONUNBUFFERED": ""},
-            timeout=60,
-            check=False,
-        )
-    message = "fer-edge: error: stdout: cannot be written: No space left on device\n"
-    assert (done.returncode, done.stderr) == (18, message)
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
