@@ -1,5 +1,6 @@
 """Check of the files that a service's settings name. Root, as whom doctor runs, may read what the service may not."""
 
+import contextlib
 import os
 import pwd
 import shlex
@@ -76,10 +77,9 @@ def may_access(file: Path, access: str, user: str) -> bool:
 
     True where this user cannot find out: only root can for others. Who has no account can only be this user.
     """
-    try:
+    account: pwd.struct_passwd | None = None
+    with contextlib.suppress(KeyError):
         account = pwd.getpwnam(user)
-    except KeyError:
-        account = None
     if account is None or account.pw_uid == os.geteuid():
         return os.access(file, {"-r": os.R_OK, "-w": os.W_OK}[access], effective_ids=True)
     if os.geteuid() != 0:
