@@ -29,7 +29,7 @@ def _stderr_held_back() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:  # not Ctrl+C
             held.seek(0)
             os.write(terminal, held.read())
             raise
