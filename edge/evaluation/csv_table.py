@@ -58,7 +58,7 @@ class CsvRow:
 def read_table(
     path: Path, kind: str, required: Sequence[str], preferred: Sequence[str] = (), *, optional: Sequence[str] = ()
 ) -> Iterator[CsvRow]:
-    """Yield the rows of a CSV. Spaces around names and values, and empty lines, are ignored.
+    """Yield the rows of a CSV. Spaces around names and values, and lines without a value, are ignored.
 
     The names of ``required`` and ``optional`` columns are read in upper or lower case; rows have them as given here.
 
@@ -71,8 +71,9 @@ def read_table(
         with _open_text(path, preferred) as text:
             lines = _Lines(text)
             reader = csv.reader(lines)
-            header = _header(path, kind, next(reader, []), required, optional)
-            for number, fields in enumerate(filter(None, reader)):
+            rows = (fields for fields in reader if any(map(str.strip, fields)))
+            header = _header(path, kind, next(rows, []), required, optional)
+            for number, fields in enumerate(rows):
                 if number == _MAX_ROWS:
                     raise DataError(f"{path}: has more than {_MAX_ROWS:,} rows. Give fewer faces")
                 lines.begin_row()

@@ -13,7 +13,7 @@ import pytest
 from edge.errors import DataError
 from edge.evaluation.csv_table import read_table
 
-TEXT = " name , value\na,1\n\nb, 2 \n"
+TEXT = "\n name , value\na,1\n\nb, 2 \n  \n,\n"
 
 
 def zipped(**members: str) -> bytes:
@@ -58,7 +58,7 @@ def test_every_container_is_read_whatever_its_name(container: Path) -> None:
         container = container.rename(container.with_name(name))
         rows = list(read_table(container, "names", ("name",)))
         assert [dict(row.values) for row in rows] == [{"name": "a", "value": "1"}, {"name": "b", "value": "2"}]
-        assert [str(row) for row in rows] == ["data row 0 (line 2)", "data row 1 (line 4)"]
+        assert [str(row) for row in rows] == ["data row 0 (line 3)", "data row 1 (line 5)"]
 
 
 def test_a_short_row_has_empty_values_and_a_long_one_is_cut(tmp_path: Path) -> None:
