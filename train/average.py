@@ -27,7 +27,7 @@ from train.checkpoints import BEST_WEIGHTS, writing_run
 from train.initial_weights import InitialWeights, find_trained, statistics_faces
 from train.outputs import make_folder
 from train.progress import print_line
-from train.run import Run, is_run, named_weights
+from train.run import Run, data_options, is_run, named_weights
 from train.sources import distinct, prefixed
 from train.trainer import build_in_float32, measure_model
 
@@ -45,7 +45,7 @@ def average_networks(
     """
     if folder.exists():
         raise UsageError(f"{folder} exists. Give another --out, or remove it.")
-    run = describe_mean(members, shares)
+    run = describe_mean(members, shares, data)
     splits = run.faces(_first_run(members), data)
     faces = statistics_faces(splits.training)
     model = build_in_float32(dataclasses.replace(run.recipe, dropout=0.0))
@@ -62,7 +62,7 @@ def average_networks(
     return run, measure_model(model, splits.public)
 
 
-def describe_mean(members: Sequence[str], shares: Sequence[float]) -> Run:
+def describe_mean(members: Sequence[str], shares: Sequence[float], data: Sequence[Path]) -> Run:
     """The ``run.json`` of the mean of the members' weights.
 
     A member is a run folder, or a bundle's folder or name. At least one is a run: the first run provides recipe and
@@ -87,7 +87,7 @@ def describe_mean(members: Sequence[str], shares: Sequence[float]) -> Run:
     networks_of, made_of = [one[:1] for one in shared], [one[1:] for one in shared]
     return dataclasses.replace(
         first,
-        command=_command(members, shares),
+        command=_command(members, shares, data),
         sources=distinct(chain(*networks_of, *made_of)),
         best=None,
         start=None,
@@ -140,6 +140,6 @@ def _set_mean(model: Any, networks: Sequence[InitialWeights], shares: Sequence[f
     model.set_weights(mean)
 
 
-def _command(members: Sequence[str], shares: Sequence[float]) -> str:
+def _command(members: Sequence[str], shares: Sequence[float], data: Sequence[Path]) -> str:
     option = f" --shares {','.join(f'{share:g}' for share in shares)}" if shares else ""
-    return f"fer-train average {' '.join(map(named_weights, members))} --data fer2013.csv{option}"
+    return f"fer-train average {' '.join(map(named_weights, members))} {data_options(data)}{option}"

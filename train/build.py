@@ -129,7 +129,7 @@ class Build:
         """The mean's ``run.json``, with the command of the whole build."""
         random = " --weights none" if self.inputs.weights == "none" else ""  # what `build` wants to be told
         command = f"fer-train build {self.plan.name} {options_of(self.inputs, self.assignments)}{random}"
-        return dataclasses.replace(describe_mean(self._folders(mean), mean.shares), command=command)
+        return dataclasses.replace(describe_mean(self._folders(mean), mean.shares, self.inputs.data), command=command)
 
     def _is_finished(self, run: PlannedRun) -> bool:
         folder = self.folder / run.name

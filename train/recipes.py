@@ -261,5 +261,17 @@ def assignments_of(recipe: Recipe) -> list[str]:
     return [f"{key}={_as_text(value)}" for key, value in values if value != getattr(named, key)]
 
 
+def differences(one: Recipe, other: Recipe) -> list[str]:
+    """What ``one`` has in place of the values of ``other``; of recipes of two names, the names alone."""
+    if one.name != other.name:
+        return [f"recipe {one.name} instead of {other.name}"]
+    values = ((field.name, getattr(one, field.name), getattr(other, field.name)) for field in dataclasses.fields(one))
+    return [
+        f"{key}={_as_text(its) or 'none'} instead of {_as_text(others) or 'none'}"
+        for key, its, others in values
+        if its != others
+    ]
+
+
 def _as_text(value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from edge.untrusted_file import read_regular
 from train.checkpoints import BEST_WEIGHTS, Epoch, read_history, writing_run
 from train.data.dataset import Splits, read_splits
 from train.progress import print_line
-from train.recipes import Recipe, assignments_of
+from train.recipes import Recipe, assignments_of, differences
 from train.sources import OUR_LICENCE, data_source, distinct, sha256_of, sources_of_lines
 from train.trainer import build_in_float32
 
@@ -138,12 +139,29 @@ def refuse_another_run(folder: Path, run: Run) -> None:
     """Raise UsageError when ``folder`` holds another run than ``run``, whatever epochs either has finished."""
     if not is_run(str(folder)):
         return
-    found = dataclasses.replace(Run.load(folder), best=None, start=None, revision=run.revision)
-    differing = [f.name for f in dataclasses.fields(Run) if getattr(found, f.name) != getattr(run, f.name)]
-    if differing:
+    if differing := [*_differences(Run.load(folder), run)]:
         raise UsageError(
-            f"{folder} holds a run with another {', '.join(differing)}. Give another --out, or remove that folder."
+            f"{folder} holds another run, with {', '.join(differing)}. Give another --out, or remove that folder."
         )
+
+
+def _differences(found: Run, run: Run) -> Iterator[str]:
+    """What makes ``found`` another run than ``run``. The names of data do not: its faces may be packed anew."""
+    yield from differences(found.recipe, run.recipe)
+    same_training = found.training_sha256 == run.training_sha256
+    if not same_training:
+        yield "other training faces"
+    if (found.measured, found.public_sha256) != (run.measured, run.public_sha256):
+        yield "other faces to measure on"
+    for role, what in (("start", "other weights to start from"), ("teacher", "other teachers")):
+        if _of_role(found.sources, role) != _of_role(run.sources, role):
+            yield what
+    if same_training and _of_role(found.sources, "data") != _of_role(run.sources, "data"):
+        yield "other votes"
+
+
+def _of_role(sources: Sequence[Source], role: str) -> set[Source | str]:
+    return {one.sha256 if role == "data" and one.sha256 else one for one in sources if one.role == role}
 
 
 def command_of(recipe: Recipe, inputs: RunInputs) -> str:
@@ -154,12 +172,16 @@ def command_of(recipe: Recipe, inputs: RunInputs) -> str:
 
 def options_of(inputs: RunInputs, assignments: Sequence[str]) -> str:
     """The options of a command that give ``inputs`` and ``--set`` the assignments; of files, they have the names."""
-    joined = "".join(f" --data {path.name}" for path in inputs.data[1:])
     weights = f" --weights {named_weights(inputs.weights)}" if inputs.weights != "none" else ""
     votes = f" --votes {inputs.votes.name}" if inputs.votes else ""
     skip_bad = " --skip-bad" if inputs.skip_bad else ""
     changed = "".join(f" --set {assignment}" for assignment in assignments)
-    return f"--data fer2013.csv{joined}{weights}{votes}{skip_bad}{changed}"
+    return f"{data_options(inputs.data)}{weights}{votes}{skip_bad}{changed}"
+
+
+def data_options(data: Sequence[Path]) -> str:
+    """The ``--data`` of a command, with the names of the files."""
+    return " ".join(f"--data {shlex.quote(path.absolute().name)}" for path in data)
 
 
 def named_weights(weights: str) -> str:

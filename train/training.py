@@ -129,7 +129,7 @@ def _new_run(
 ) -> Run:
     banks = training.teachers.banks if training.teachers else ()
     taught = [one for bank in banks for one in as_teacher(bank.sources, bank.sha256())]
-    names = " and ".join(path.name for path in inputs.data)
+    names = " and ".join(path.absolute().name for path in inputs.data)
     data = [data_source(f"Training of {names}", splits.training.sha256(), splits.excluded, splits.bad)]
     if training.votes is not None and inputs.votes:
         data.append(votes_source(inputs.votes.name, sha256_of(inputs.votes)))

@@ -35,7 +35,7 @@ from train.checkpoints import BEST_WEIGHTS
 from train.data.dataset import Splits
 from train.models.registry import macs
 from train.progress import print_line
-from train.run import Run
+from train.run import Run, data_options
 from train.sources import sha256_of
 from train.trainer import predict_logits
 
@@ -91,7 +91,7 @@ def make_bundle(folder: Path, data: Sequence[Path], choices: BundleChoices, *, t
         name=export.run.recipe.name,
         parameters=export.parameters,
         macs=export.macs,
-        origin=_origin(export, folder.name, "" if train else " --post-training"),
+        origin=_origin(export, folder.name, data, "" if train else " --post-training"),
         licence=_LICENCE,
         limits=_LIMITS,
     )
@@ -164,12 +164,12 @@ def _forms(export: _Export) -> list[NetworkForm]:
     return [*forms, *runtime_forms(best, export.measured)]
 
 
-def _origin(export: _Export, folder_name: str, option: str) -> Provenance:
+def _origin(export: _Export, folder_name: str, data: Sequence[Path], option: str) -> Provenance:
     run = export.run
     figures = {one.method: split_figures(one.logits, export.measured) for one in export.candidates}
     return Provenance(
         train_command=run.command,
-        export_command=f"fer-export bundle runs/{folder_name} --data fer2013.csv --out {run.recipe.name}{option}",
+        export_command=f"fer-export bundle runs/{folder_name} {data_options(data)} --out {run.recipe.name}{option}",
         revision=run.revision,
         seed=run.recipe.seed,
         training_sha256=run.training_sha256,

@@ -125,9 +125,15 @@ def test_what_the_folder_holds_must_be_of_this_plan_and_these_inputs(begun: Path
     other = tmp_path / "other.csv"
     other.write_text("".join(blobs.read_text().splitlines(keepends=True)[:-1]))
     for wrong, told in (
-        (build(other, out), "first holds a run with another public_sha256"),
-        (Build(TINY, RunInputs((blobs,)), ("seed=3", *BRIEF), out), "first holds a run with another recipe, command"),
-        (Build(TINY, RunInputs((blobs,), str(out / "first")), BRIEF, out), "another command, sources"),
+        (build(other, out), "first holds another run, with other faces to measure on"),
+        (
+            Build(TINY, RunInputs((blobs,)), ("seed=3", *BRIEF), out),
+            "first holds another run, with seed=1 instead of 3",
+        ),
+        (
+            Build(TINY, RunInputs((blobs,), str(out / "first")), BRIEF, out),
+            "another run, with other weights to start from",
+        ),
         (build(blobs, out / "first"), "first is a run. Give --out a folder for all runs"),
         (build(blobs, blobs), "fer2013.csv is a file. Give --out a folder"),
     ):

@@ -45,7 +45,7 @@ def test_a_precision_that_was_asked_for_is_kept() -> None:
 
 
 def test_what_was_begun_keeps_its_precision_on_another_machine() -> None:
-    """The same command was refused there: the folder held "a run with another recipe, command"."""
+    """The same command was refused there: the folder held another run."""
     assert fit_precision([MIXED], ["epochs=2"], bfloat16=False, begun="mixed_bfloat16") == ["epochs=2"]
     assert fit_precision([MIXED], [], bfloat16=True, begun="float32") == ["precision=float32"]
     assert fit_precision([PLAIN, MIXED], [], bfloat16=False, begun="float32") == ["precision=float32"]

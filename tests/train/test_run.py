@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -15,12 +16,13 @@ pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
 from edge.errors import UsageError  # noqa: E402
+from edge.model.origin import Source  # noqa: E402
 from tests.programs import PROGRAM, fer_train  # noqa: E402
 from train.checkpoints import Epoch  # noqa: E402
 from train.cli import _outcome  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.recipes import RECIPES  # noqa: E402
-from train.run import Run, RunInputs, command_of  # noqa: E402
+from train.run import Run, RunInputs, command_of, refuse_another_run  # noqa: E402
 
 SMALL = ["--set", "votes=0", "--set", "teachers=", "--set", "batch=16", "--set", "epochs=3"]
 
@@ -95,7 +97,29 @@ def test_another_data_set_or_recipe_is_not_mixed_into_a_run(blobs: Path, tmp_pat
     command += ["--set", "small_epochs=1"]
     assert fer_train(*command).returncode == 0
     done = fer_train(*command, "--set", "seed=2")
-    assert (done.returncode, "another recipe, command" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "with seed=1 instead of 2." in done.stderr) == (2, True), done.stderr
+
+
+def test_a_run_goes_on_with_its_faces_in_another_file_and_tells_what_else_differs(tmp_path: Path) -> None:
+    def run_of(name: str, **changes: object) -> Run:
+        sources = (Source("start", "a.h5", sha256="3" * 64), Source("data", f"Training of {name}", sha256="1" * 64))
+        run = Run(RECIPES["shallow"], name, "", "1" * 64, "2" * 64, sources, 0, 0, "PublicTest", None)
+        return dataclasses.replace(run, **changes)
+
+    run_of("fer2013.csv").save(tmp_path)
+    refuse_another_run(tmp_path, run_of("fer2013.csv.xz"))
+    weights = (Source("start", "b.h5", sha256="4" * 64), *run_of("fer2013.csv").sources[1:])
+    other = dataclasses.replace(RECIPES["shallow"], epochs=2, teachers=())
+    for changes, told in (
+        ({"recipe": other}, "with epochs=16 instead of 2, teachers=co-teacher instead of none."),
+        ({"recipe": RECIPES["paper"]}, "with recipe shallow instead of paper."),
+        ({"training_sha256": "5" * 64}, "with other training faces."),
+        ({"measured": "test"}, "with other faces to measure on."),
+        ({"sources": weights}, "with other weights to start from."),
+        ({"sources": (*run_of("x").sources, Source("data", "votes", sha256="6" * 64))}, "with other votes."),
+    ):
+        with pytest.raises(UsageError, match=re.escape(f"{tmp_path} holds another run, {told}")):
+            refuse_another_run(tmp_path, run_of("fer2013.csv", **changes))
 
 
 def test_a_recipe_that_learns_from_votes_needs_them(blobs: Path, tmp_path: Path) -> None:
@@ -167,3 +191,5 @@ def test_the_command_of_a_run_distinguishes_an_earlier_run_from_a_bundle(tmp_pat
     earlier, bundle = str(tmp_path / "student-small"), "student-small"
     assert command_of(recipe, RunInputs((data,), earlier)).endswith("fer2013.csv --weights runs/student-small")
     assert command_of(recipe, RunInputs((data,), bundle)).endswith("fer2013.csv --weights student-small")
+    mine = command_of(recipe, RunInputs((tmp_path / "my faces", data)))
+    assert mine == "fer-train run student-small --data 'my faces' --data fer2013.csv"

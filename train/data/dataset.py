@@ -5,7 +5,7 @@ import hashlib
 import os
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import DataError
+from edge.errors import DataError, UsageError
 from edge.evaluation.fer2013 import MEASURED, NO_ROW, BadRow, LabelledData, LabelledFaces, Split, read_data
 from edge.evaluation.picture_tree import pictures
 from train.data.twins import twins_of
@@ -104,7 +104,14 @@ class Splits:
         shared = ", ".join(f"{count:,} that {split} has too" for split, count in self.left_out.items())
         measured = f"{len(self.public):,} of {self.public.split} to measure accuracy"
         near = f", {self.near:,} near twins of {self.public.split}" if self.near else ""
-        return f"{len(self.training):,} training faces, {measured}; left out of Training: {shared}{near}"
+        counts = f"{len(self.training):,} training faces, {measured}; left out of Training: {shared}{near}"
+        return "\n".join((counts, *self._warnings()))
+
+    def _warnings(self) -> Iterator[str]:
+        if absent := _absent(self.training):
+            yield f"warning: no training face shows {absent}, so the network cannot learn it"
+        if absent := _absent(self.public):
+            yield f"warning: {self.public.split} has no face of {absent}: the accuracy is that of the other labels"
 
 
 def read_splits(*paths: Path, skip_bad: bool = False) -> Splits:
@@ -116,13 +123,14 @@ def read_splits(*paths: Path, skip_bad: bool = False) -> Splits:
 
     FER2013 has several hundred pictures in more than one split, and near twins of others (train.data.twins). Training
     on them would make the measured accuracy too high, so they are removed from Training. With ``skip_bad``, bad rows
-    are left out and listed on stderr; without it, the first one raises DataError. Raises also what
-    edge.evaluation.fer2013.read_data raises.
+    are left out and listed on stderr; without it, the first one raises DataError. Raises UsageError when data is given
+    twice, and what edge.evaluation.fer2013.read_data raises.
     """
     sources = [read_cached(path) for path in paths]
     for source in sources:
         if source.bad:
             _report_bad_rows(source, skip_bad)
+    _refuse_repeated(sources)
     measured = next((split for split in MEASURED if split in sources[0].splits), Split.PUBLIC)
     sources[0].faces(Split.TRAINING), sources[0].faces(measured)  # they raise the error that says what there is
     data = _join(sources)
@@ -141,6 +149,19 @@ def read_splits(*paths: Path, skip_bad: bool = False) -> Splits:
             f"{paths[0]}: every picture of Training is in another split too, so there is nothing to train on"
         )
     return replace(splits, training=published.select(splits.kept))
+
+
+def _absent(faces: LabelledFaces) -> str:
+    """The labels that no face has."""
+    return ", ".join(name for index, name in enumerate(faces.names) if not (faces.labels == index).any())
+
+
+def _refuse_repeated(sources: Sequence[LabelledData]) -> None:
+    """Raise UsageError for a data set whose faces one before it has too: they would count twice."""
+    for first, second in combinations(sources, 2):
+        hashes = {split: faces.sha256() for split, faces in first.splits.items()}
+        if second.splits and all(hashes.get(split) == faces.sha256() for split, faces in second.splits.items()):
+            raise UsageError(f"--data {second.source}: has the faces of {first.source}, which would count twice")
 
 
 def _join(sources: Sequence[LabelledData]) -> LabelledData:

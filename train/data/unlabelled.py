@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.camera.picture_file import read_gray
+from edge.camera.picture_file import PICTURES, read_gray
 from edge.errors import DataError, SourceError
 from edge.evaluation.csv_table import read_table
 from edge.evaluation.fer2013 import BadRow, parse_pixels
@@ -39,6 +39,8 @@ def read_unlabelled(path: Path) -> UnlabelledFaces:
     """
     if is_folder(path):
         names, faces, named_by = *_read_pictures(path), "picture"
+    elif path.suffix.lower() in PICTURES:
+        raise DataError(f"{path}: a single picture. Give the folder that it is in, or a CSV with a column pixels")
     elif is_file(path):
         names, faces, named_by = *_read_rows(path), "row"
     else:

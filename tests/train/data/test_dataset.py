@@ -1,6 +1,7 @@
 """Data of a run: no picture in two splits, parsed once, and bad rows always reported."""
 
 import dataclasses
+import gzip
 import os
 import shutil
 import time
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.errors import DataError
+from edge.errors import DataError, UsageError
 from edge.evaluation.fer2013 import NO_ROW, LabelledData, Split
 from edge.labels import FER2013_LABELS
 from train.data.dataset import cache_folder, read_cached, read_splits
@@ -250,10 +251,35 @@ def test_own_faces_are_joined_to_a_csv_for_training_and_keep_no_rows(blobs: Path
     assert joined.find_with_joined("the hash of other faces") is None
 
 
-def test_faces_that_two_data_sets_measure_on_are_measured_together(blobs: Path, tree: Path) -> None:
-    joined = read_splits(tree, blobs, tree)  # the tree's test is not FER2013's PublicTest
+def test_faces_that_two_data_sets_measure_on_are_measured_together(
+    blobs: Path, lines: list[str], tree: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tree, other)
+    next((other / "train" / "happy").iterdir()).unlink()
+    joined = read_splits(tree, blobs, other)  # the tree's test is not FER2013's PublicTest
     assert (len(joined.public), joined.public.split) == (4, Split.TEST)
-    assert len(read_splits(blobs, blobs).public) == 2 * len(read_splits(blobs).public)
+    shorter = written(tmp_path / "shorter.csv", lines[:1] + lines[2:])
+    assert len(read_splits(blobs, shorter).public) == 2 * len(read_splits(blobs).public)
+
+
+def test_data_that_is_given_twice_is_refused(blobs: Path, tree: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.csv.gz"
+    copy.write_bytes(gzip.compress(blobs.read_bytes()))
+    with pytest.raises(UsageError, match=r"copy\.csv\.gz: has the faces of .*fer2013\.csv, which would count twice"):
+        read_splits(blobs, tree, copy)
+
+
+def test_labels_without_a_face_are_told(blobs: Path, lines: list[str], tmp_path: Path) -> None:
+    assert "warning" not in str(read_splits(blobs))
+    happy = written(tmp_path / "happy.csv", [line for line in lines if line[0] in "e3" or "Public" in line])
+    assert str(read_splits(happy)).splitlines()[1:] == [
+        "warning: no training face shows angry, disgust, fear, sad, surprise, neutral, so the network cannot learn it"
+    ]
+    calm = written(tmp_path / "calm.csv", [line for line in lines if not (line[0] == "2" and "Public" in line)])
+    assert str(read_splits(calm)).splitlines()[1:] == [
+        "warning: PublicTest has no face of fear: the accuracy is that of the other labels"
+    ]
 
 
 def test_the_first_data_set_must_have_faces_to_train_and_to_measure_on(blobs: Path, tree: Path, tmp_path: Path) -> None:

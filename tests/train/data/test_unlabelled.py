@@ -58,6 +58,11 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_unlabelled(tmp_path)
 
 
+def test_a_single_picture_is_told_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"face\.png: a single picture\. Give the folder that it is in"):
+        read_unlabelled(tmp_path / "face.png")
+
+
 def test_what_is_neither_file_nor_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         read_unlabelled(tmp_path / "missing.csv")
