@@ -8,9 +8,8 @@ of both (train.average).
 Plans share cycles: ``student-small`` begins as the most telling filters of the clean cycles of ``student``. A run has
 one name, and is the same, in every plan.
 
-The hours are those of single runs of the same recipe on two AVX-512 cores (docs/experiments/training-runs.md), or
-estimates by the number of epochs. No plan was measured as a whole. The files that are bundled were made by chains of
-single commands over several versions.
+The hours are those of one build of both plans on two AVX-512 cores (docs/experiments/training-runs.md). The bundled
+``student-small`` is its result. The bundled ``student`` was made by a chain of single commands over several versions.
 """
 
 from dataclasses import dataclass, replace
@@ -68,8 +67,8 @@ _STUDENT: Final = replace(RECIPES["student"], small_epochs=0, mixup=0.0)
 _SMALL: Final = replace(RECIPES["student-small"], learning_rate=1e-3, dropout=0.0)
 
 _CLEAN: Final = (
-    Cycle("student-clean", RECIPES["student"], None, 1.2),
-    Cycle("student-clean-2", replace(_STUDENT, epochs=9, learning_rate=5e-4), "student-clean", 0.4),
+    Cycle("student-clean", RECIPES["student"], None, 0.7),
+    Cycle("student-clean-2", replace(_STUDENT, epochs=9, learning_rate=5e-4), "student-clean", 0.3),
 )
 
 PLANS: Final = {
@@ -79,8 +78,8 @@ PLANS: Final = {
             "student",
             (
                 *_CLEAN,
-                Cycle("student-robust", replace(_STUDENT, epochs=8, degradation=0.5), "student-clean-2", 0.4),
-                Cycle("student-robust-2", replace(_STUDENT, epochs=8, degradation=0.5, seed=2), "student-robust", 0.4),
+                Cycle("student-robust", replace(_STUDENT, epochs=8, degradation=0.5), "student-clean-2", 0.3),
+                Cycle("student-robust-2", replace(_STUDENT, epochs=8, degradation=0.5, seed=2), "student-robust", 0.3),
                 Mean("student", ("student-robust-2", "student-robust", "student-clean-2"), (0.5, 0.25, 0.25)),
             ),
         ),
@@ -90,8 +89,8 @@ PLANS: Final = {
                 *_CLEAN,
                 Cycle("small-clean", RECIPES["student-small"], "student-clean-2", 0.2),
                 Cycle("small-clean-2", replace(_SMALL, epochs=10, seed=2), "small-clean", 0.2),
-                Cycle("small-robust", replace(_SMALL, epochs=8, degradation=0.5), "small-clean-2", 0.2),
-                Cycle("small-robust-2", replace(_SMALL, epochs=8, degradation=0.5, seed=2), "small-robust", 0.2),
+                Cycle("small-robust", replace(_SMALL, epochs=8, degradation=0.5), "small-clean-2", 0.15),
+                Cycle("small-robust-2", replace(_SMALL, epochs=8, degradation=0.5, seed=2), "small-robust", 0.15),
                 Mean("student-small", ("small-robust-2", "small-robust", "small-clean-2"), (0.45, 0.2, 0.35)),
             ),
         ),
