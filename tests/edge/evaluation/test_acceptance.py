@@ -80,18 +80,16 @@ def test_a_card_that_is_nearly_always_right_names_enough_faces(accuracy: float, 
 
 
 @pytest.mark.parametrize(
-    ("runtime", "machine", "same"),
+    ("runtime", "machine", "loss"),
     [
-        ("ai-edge-litert 2.3.0", "x86_64", True),
-        ("tflite-runtime 2.14.0", "x86_64", False),
-        ("something new 1.0", "aarch64", False),
+        ("ai-edge-litert 2.3.0", "x86_64", 0.001),
+        ("tflite-runtime 2.14.0", "x86_64", 0.006),
+        ("something new 1.0", "aarch64", 0.006),
     ],
 )
-def test_on_the_cards_own_faces_only_rounding_is_tolerated(runtime: str, machine: str, *, same: bool) -> None:
-    card = open_bundle(find_bundle("student-small")).card
-    [other] = card.tolerances
-    loss = 0.001 if same else 1 - other.agreement
-    assert 0.001 < 1 - other.agreement < 0.02
+def test_on_the_cards_own_faces_only_rounding_is_tolerated(runtime: str, machine: str, loss: float) -> None:
+    other = Tolerance("tflite-runtime 2.14.0", 4, 0.994)
+    card = msgspec.structs.replace(open_bundle(find_bundle("student-small")).card, tolerances=(other,))
     threshold = acceptance_threshold(card, 3589, same_faces=True, runtime=runtime, machine=machine)
     exact = round(card.figures.accuracy * card.figures.n) / card.figures.n
     assert exact - threshold.lowest == pytest.approx(loss)
