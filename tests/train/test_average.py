@@ -93,7 +93,7 @@ def test_a_run_is_averaged_with_a_bundle(blobs: Path, tmp_path: Path) -> None:
     for first, second, mean in zip(weights_of(one), trainable(model), weights_of(out), strict=True):
         np.testing.assert_allclose(mean, (first + second) / 2, atol=1e-5)
     [source] = [source for source in run.sources if source.name == "int8 bundle student-small"]
-    assert (source.source or "").startswith("0.5 of: fer-train run student-small ")
+    assert (source.source or "").startswith("0.5 of: fer-train build student-small ")
 
 
 def test_batch_norms_are_measured_on_unchanged_training_faces(blobs: Path, tmp_path: Path) -> None:

@@ -66,6 +66,6 @@ def test_most_filters_of_the_teacher_learn_within_a_few_steps(grown: tuple[Any, 
 def test_a_run_of_the_teacher_starts_from_a_half_student_and_records_it(few: Path, tmp_path: Path) -> None:
     brief_run("student-half", "none", few, tmp_path / "half")
     run = brief_run("teacher", str(tmp_path / "half"), few, tmp_path / "teacher")
-    assert run["sources"][0]["source"].startswith("grown from: fer-train run student-half --data fer2013.csv ")
+    assert run["sources"][0]["source"].startswith("grown from: fer-train run student-half --data few.csv ")
     epoch = json.loads((tmp_path / "teacher" / "history.jsonl").read_text())
     assert np.isfinite(epoch["loss"])
