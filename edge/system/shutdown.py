@@ -29,7 +29,8 @@ def guarded(program: str, action: Callable[[], int]) -> int:
     """
     try:
         exit_code = action()
-        sys.stdout.flush()
+        if sys.stdout:  # there is none where it was closed before (>&-)
+            sys.stdout.flush()
     except FerEdgeError as error:
         return _told(program, error)
     except KeyboardInterrupt:

@@ -298,6 +298,12 @@ def test_a_closed_pipe_ends_the_run_quietly(portraits: Path, four_fps: Path) -> 
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
 
 
+def test_a_command_whose_stdout_was_closed_before_it_began_ends_well() -> None:
+    closed = ["sh", "-c", '"$0" model list >&-', PROGRAM]
+    done = subprocess.run(closed, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize(
     ("command", "example"),
     [
