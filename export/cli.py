@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from edge.cli.arguments import Once, network_path, whole_number
+from edge.cli.arguments import Once, Version, network_path, whole_number
 from edge.model.preprocessing import CROP_MARGIN
 from edge.system.shutdown import guarded
 from export.help_texts import (
@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         "fer-export", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    top.add_argument("--version", action=Version)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_bundles(add)
     _add_measurements(add)

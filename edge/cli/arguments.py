@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +46,15 @@ class Once(argparse.Action):
         if getattr(namespace, self.dest) is not None:
             parser.error(f"{option}: give it once")
         setattr(namespace, self.dest, values)
+
+
+class Version(argparse.Action):
+    """``--version``: print which version of fer-edge is installed, whichever of its programs is asked, and exit."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it; the program ends with exit code 0."""
+        print(f"{parser.prog} {metadata.version('fer-edge')}")
+        parser.exit()

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own errors say what OpenCV and FFmpeg would print
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-from edge.cli.arguments import Once, whole_number
+from edge.cli.arguments import Once, Version, whole_number
 from edge.system.memory_dump import forbid_memory_dumps
 from edge.system.shutdown import exit_if_camera_hangs, guarded
 
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_epilog(examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action=Version)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_preview(commands)

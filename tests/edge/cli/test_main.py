@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 from pathlib import Path
 
 import cv2
@@ -296,6 +297,13 @@ def test_a_closed_pipe_ends_the_run_quietly(portraits: Path, four_fps: Path) -> 
     )
     os.close(writing)
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+
+
+@pytest.mark.parametrize("program", ["fer-edge", "fer-train", "fer-export"])
+def test_each_program_says_its_version(program: str) -> None:
+    done = subprocess.run([PROGRAM.with_name(program), "--version"], capture_output=True, text=True, check=True)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert done.stdout == f"{program} {version}\n"
 
 
 def test_a_command_whose_stdout_was_closed_before_it_began_ends_well() -> None:
