@@ -14,6 +14,7 @@ from edge.diagnostics.finding import Finding
 from edge.settings import Settings
 from edge.system.installer import HIDDEN_FOLDERS
 from edge.system.secret_files import SECRET_FILES
+from edge.untrusted_file import is_file, is_folder, is_forbidden
 
 _NO_FILES: Final = ("demo", "picamera2", "/dev/")  # how sources begin that are no files
 
@@ -34,7 +35,8 @@ def check_files(settings: Settings, config: Path, user: str, hidden: tuple[str, 
             sentence = f"{key}: {named} is hidden from the service, which sees no home and no temporary folder"
             return Finding("files", "fail", sentence, "move it into /etc/fer-edge, and change the settings")
         for file in (named, *(named.glob("*") if key == "model.bundle" else ())):
-            if _is_there(file) and not may_access(file, "-r", user):
+            there = is_file(file) or is_folder(file) or is_forbidden(file)
+            if there and not may_access(file, "-r", user):
                 word = shlex.quote(str(file))
                 remedy = f"see who may with namei -l {word}; for the file itself: sudo chgrp {user} {word}; "
                 return Finding("files", "fail", f"{key}: {user} may not read {file}", f"{remedy}sudo chmod g+r {word}")
@@ -59,17 +61,6 @@ def _named_files(settings: Settings) -> Iterator[tuple[str, Path]]:
         "mqtt.key_file": mqtt.key_file,
     }
     return ((key, Path("/", file)) for key, file in named.items() if "/" in file)
-
-
-def _is_there(file: Path) -> bool:
-    """Whether there is such a file, or this user may not know."""
-    try:
-        file.stat()
-    except PermissionError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def may_access(file: Path, access: str, user: str) -> bool:
