@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge.errors import UsageError
 from edge.model.origin import Source
@@ -15,6 +16,7 @@ from train.data.ferplus import read_votes
 from train.data.view_bank import find_bank
 from train.distributed import Workers
 from train.initial_weights import InitialWeights, find_initial_weights, statistics_faces
+from train.models.pointwise import with_products
 from train.models.registry import MODELS
 from train.outputs import make_folder
 from train.progress import print_line
@@ -83,7 +85,7 @@ def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run
         make_folder(folder)
     configure_keras(recipe)
     with workers.strategy.scope():
-        model = MODELS[recipe.model].build(recipe.dropout)
+        model = _build(recipe)
         check_recipe(model, recipe, len(prepared.training))  # before run.json: a corrected command may take the folder
         prepared.weights.load(model, statistics_faces(splits.training))
         model = workers.synchronized(model)
@@ -100,6 +102,11 @@ def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run
         with writing_run(folder):
             write_report(folder, run.command, read_history(folder), splits.public, logits)
     return run
+
+
+def _build(recipe: Recipe) -> Any:
+    model = MODELS[recipe.model].build(recipe.dropout)
+    return with_products(model) if recipe.precision == "float32" else model
 
 
 def _training_set(recipe: Recipe, inputs: RunInputs, splits: Splits) -> TrainingSet:
