@@ -62,6 +62,7 @@ def preview(arguments: Namespace, seconds: float = _SECONDS) -> int:
             raise type(error)(f"{error}{of_user}{of_the_service()}") from error
         finally:
             timer.cancel()
+            page.end()
     print("The preview has ended. If you stopped the service: sudo systemctl start fer-edge", flush=True)
     return 0
 
