@@ -331,9 +331,9 @@ def load_settings(file: Path | None) -> Settings:
         raise settings_error(file, "not valid TOML: its brackets are nested too deep") from error
     except ValueError as error:  # TOMLDecodeError, text that is not UTF-8, numbers of thousands of digits
         raise settings_error(file, f"not valid TOML: {error}") from error
-    reject_unknown_keys(file, values, Settings, "", Settings)
-    check_presets(file, values.get("preset"), Preset, Settings)
-    check_ignored(file, values.get("detect"), Ignore, Settings)
+    reject_unknown_keys(file, values, Settings)
+    check_presets(file, values.get("preset"))
+    check_ignored(file, values.get("detect"))
     try:
         settings = msgspec.convert(values, Settings)
         if settings.mqtt.url:
