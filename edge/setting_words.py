@@ -82,5 +82,15 @@ def _number(value: float) -> str:
 
 
 def toml(value: Any) -> str:
-    """The value as TOML writes it, for which JSON's strings, numbers, booleans and lists are valid; dates are not."""
-    return json.dumps(value, default=str)
+    """The value as TOML writes it, for which JSON's strings, numbers, booleans and lists are valid; dates are not.
+
+    Characters stand for themselves, except those that nobody sees. JSON would escape those beyond U+FFFF as two
+    surrogates, which TOML forbids.
+    """
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return "".join(character if character.isprintable() else _escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -106,6 +106,10 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
         ("[mqtt]\ntls = 1\n", "mqtt.tls takes `true` or `false`, not 1"),
         ("[mqtt]\nport = 2026-11-30\n", 'mqtt.port takes a whole number from 1 to 65,535, not "2026-11-30"'),
         (
+            '[camera]\nformat = "\U0001f600 é\\u007f\\U000e0001"\n',
+            'camera.format takes `"MJPG"` or `"YUYV"` or `"auto"`, not "\U0001f600 é\\u007f\\U000e0001"',
+        ),
+        (
             "[[detect.ignore]]\nleft = 2\ntop = 0\nwidth = 0.5\nheight = 0.1\n",
             "detect.ignore[0].left takes a number from 0 below 1, not 2",
         ),
