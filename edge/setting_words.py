@@ -30,6 +30,8 @@ def wrong_value(mistake: str, values: Any, settings: type[msgspec.Struct]) -> st
         return f"{path}: give the whole path in place of ~, which is another folder for the service than for you"
     if isinstance(kind, types.StrType) and not isinstance(values, str):
         return f"{path} takes text in quotation marks"  # what stands there may be a password
+    if isinstance(kind, types.StrType) and kind.min_length and not values:
+        return f"{path} is empty: give a value, or remove the line"
     if isinstance(kind, types.StructType | types.VarTupleType | types.StrType):
         return _in_words(mistake)
     try:

@@ -45,7 +45,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CameraSettings(Section, frozen=True):
     """``[camera]``: the source of the pictures."""
 
-    source: FileName = "/dev/video0"
+    source: Annotated[FileName, Meta(min_length=1)] = "/dev/video0"
     """`demo`, a video file, a folder of pictures, or a V4L2 device (`/dev/video0`, or a link to it such as
     `/dev/v4l/by-id/NAME`). Or a Raspberry Pi camera (`picamera2`, `picamera2:1`), or the address of a stream
     (`http://`, `https://`, `rtsp://`, `rtsps://`, `rtmp://`, `tcp://`, `udp://`)."""
@@ -345,6 +345,8 @@ def load_settings(file: Path | None) -> Settings:
         raise settings_error(file, str(error)) from error
     if len(f"{settings.mqtt.prefix}/{settings.mqtt.device}".encode()) > _LONGEST_BASE:
         raise settings_error(file, f"mqtt.prefix and mqtt.device are longer than {_LONGEST_BASE} bytes together")
+    if settings.mqtt.key_file and not settings.mqtt.cert_file:
+        raise settings_error(file, "mqtt.key_file is the key of mqtt.cert_file: name that file too, or remove the key")
     return settings
 
 
