@@ -1,8 +1,8 @@
 """The frame loop: from a frame to faces, tracks, readings and changes. Its parts are passed in."""
 
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from edge.events.episodes import Change, EpisodeTracker, episode_settings
@@ -37,7 +37,8 @@ class FrameResult:
     """What one frame gave: the tracks in sight, the readings of those classified in this frame, and the changes.
 
     ``hidden`` are the ids of faces that are out of sight and have not left. ``too_dark`` says that the frame is so
-    dark that no face can be found in it. ``levels`` are those of `edge.model.preprocessing.crop` in this frame.
+    dark that no face can be found in it. ``levels`` are those of `edge.model.preprocessing.crop` in this frame, and
+    ``rolls`` is by how many degrees each track's head leans there.
     """
 
     frame: Frame
@@ -47,6 +48,15 @@ class FrameResult:
     changes: list[Change]
     too_dark: bool = False
     levels: Gray | None = None
+    rolls: Mapping[int, float] = field(default_factory=dict)
+
+    def face(self, track: Track, margin: float, *, levelled: bool = True) -> Gray:
+        """The crop of a track's face that quality judges and the network gets: ``(INPUT_SIZE, INPUT_SIZE)`` uint8.
+
+        ``margin`` is the card's. Unless it is ``levelled``, its grey levels are the camera's.
+        """
+        levels = self.levels if levelled else None
+        return crop(self.frame.gray, track.box, margin, self.rolls.get(track.id, 0.0), levels)
 
 
 @dataclass
@@ -98,12 +108,14 @@ class Pipeline:
         self._end_stage("track")
         self.poses.update(self.detector, pyramid, tracks, frame.time)
         self._end_stage("detect")
-        readings = {track.id: self._read(frame.gray, levelled.levels, track) for track in tracks if track.id in chosen}
         ids = self.tracker.ids
         hidden = sorted(set(ids) - {track.id for track in tracks})
+        rolls = {track.id: self.poses.of(track).roll for track in tracks}
+        seen = FrameResult(frame, tracks, hidden, {}, [], levelled.too_dark, levelled.levels, rolls)
+        readings = {track.id: self._read(seen, track) for track in tracks if track.id in chosen}
         changes = list(self.episode_tracker.update(ids, readings, frame.time, hidden))
         self._end_stage("tell")
-        return FrameResult(frame, tracks, hidden, readings, changes, levelled.too_dark, levelled.levels)
+        return replace(seen, readings=readings, changes=changes)
 
     def _check_known_faces(self, pyramid: Pyramid) -> list[Detection]:
         """Detect known faces again, where that is due."""
@@ -127,11 +139,10 @@ class Pipeline:
         self._end_stage("detect")
         return [found for found in detections if not is_ignored(found.square, pyramid.size, self.detect.ignore)]
 
-    def _read(self, gray: Gray, levels: Gray | None, track: Track) -> Reading:
+    def _read(self, seen: FrameResult, track: Track) -> Reading:
         """Classify one face, or say why it is not worth classifying."""
-        pose = self.poses.of(track)
-        face = crop(gray, track.box, self.classifier.card.crop_margin, pose.roll, levels)
-        reason = "still" if track.still else flaw(track.box, face, self.quality, pose.yaw)
+        face = seen.face(track, self.classifier.card.crop_margin)
+        reason = "still" if track.still else flaw(track.box, face, self.quality, self.poses.of(track).yaw)
         self._end_stage("crop")
         if reason:
             return reason

@@ -30,6 +30,8 @@ def wrong_value(mistake: str, values: Any, settings: type[msgspec.Struct]) -> st
         return f"{path}: give the whole path in place of ~, which is another folder for the service than for you"
     if isinstance(kind, types.StrType) and not isinstance(values, str):
         return f"{path} takes text in quotation marks"  # what stands there may be a password
+    if isinstance(kind, types.StrType) and kind.min_length and not values:
+        return f"{path} is empty: give a value, or remove the line"
     if isinstance(kind, types.StructType | types.VarTupleType | types.StrType):
         return _in_words(mistake)
     try:
@@ -82,5 +84,15 @@ def _number(value: float) -> str:
 
 
 def toml(value: Any) -> str:
-    """The value as TOML writes it, for which JSON's strings, numbers, booleans and lists are valid; dates are not."""
-    return json.dumps(value, default=str)
+    """The value as TOML writes it, for which JSON's strings, numbers, booleans and lists are valid; dates are not.
+
+    Characters stand for themselves, except those that nobody sees. JSON would escape those beyond U+FFFF as two
+    surrogates, which TOML forbids.
+    """
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return "".join(character if character.isprintable() else _escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -45,7 +45,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CameraSettings(Section, frozen=True):
     """``[camera]``: the source of the pictures."""
 
-    source: FileName = "/dev/video0"
+    source: Annotated[FileName, Meta(min_length=1)] = "/dev/video0"
     """`demo`, a video file, a folder of pictures, or a V4L2 device (`/dev/video0`, or a link to it such as
     `/dev/v4l/by-id/NAME`). Or a Raspberry Pi camera (`picamera2`, `picamera2:1`), or the address of a stream
     (`http://`, `https://`, `rtsp://`, `rtsps://`, `rtmp://`, `tcp://`, `udp://`)."""
@@ -331,9 +331,9 @@ def load_settings(file: Path | None) -> Settings:
         raise settings_error(file, "not valid TOML: its brackets are nested too deep") from error
     except ValueError as error:  # TOMLDecodeError, text that is not UTF-8, numbers of thousands of digits
         raise settings_error(file, f"not valid TOML: {error}") from error
-    reject_unknown_keys(file, values, Settings, "", Settings)
-    check_presets(file, values.get("preset"), Preset, Settings)
-    check_ignored(file, values.get("detect"), Ignore, Settings)
+    reject_unknown_keys(file, values, Settings)
+    check_presets(file, values.get("preset"))
+    check_ignored(file, values.get("detect"))
     try:
         settings = msgspec.convert(values, Settings)
         if settings.mqtt.url:
@@ -345,6 +345,8 @@ def load_settings(file: Path | None) -> Settings:
         raise settings_error(file, str(error)) from error
     if len(f"{settings.mqtt.prefix}/{settings.mqtt.device}".encode()) > _LONGEST_BASE:
         raise settings_error(file, f"mqtt.prefix and mqtt.device are longer than {_LONGEST_BASE} bytes together")
+    if settings.mqtt.key_file and not settings.mqtt.cert_file:
+        raise settings_error(file, "mqtt.key_file is the key of mqtt.cert_file: name that file too, or remove the key")
     return settings
 
 

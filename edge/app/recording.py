@@ -174,7 +174,9 @@ def events_of(file: Path, settings: Settings | None = None) -> Iterator[Event]:
             raise SourceError(f"{file}, line {number}: its time of day is outside of the calendar") from error
         if isinstance(line, RecordingEnd):
             session = None
-    if session or not number:
+    if not number:
+        raise SourceError(f"{file}: it is empty: the run that made it has recorded no frame")
+    if session:
         raise SourceError(f"{file}: the recording has no end after line {number}: it was cut, or is still written")
 
 

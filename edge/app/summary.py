@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import sys
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from edge.monitoring.last_readings import LastReadings
 from edge.monitoring.observer import FrameObserver, LoopStatus
 from edge.pipeline import FrameResult, Pipeline
 from edge.records import Reading
+from edge.system.atomic_file import require_writable
 
 _log = logging.getLogger(__name__)
 
@@ -103,11 +103,8 @@ class ContactSheet(FrameObserver):
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        is_new = not os.path.lexists(file)
         with self._naming_the_file():  # before the run, not after hours of it
-            os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
-            if is_new:
-                file.unlink()
+            require_writable(file)
         self._every = 1
         self._count = 0
         self._tiles: list[NDArray[np.uint8]] = []

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.errors import FerEdgeError
+from edge.setting_words import toml
 
 _POLL_SECONDS: Final = 0.01
 
@@ -53,7 +54,7 @@ def measure_starts(source: Path, config: Path | None, bundle: str | None, times:
     with tempfile.TemporaryDirectory() as folder:
         if bundle is not None:
             config = Path(folder) / "config.toml"
-            config.write_text(f'[model]\nbundle = "{_escaped(bundle)}"\n')
+            config.write_text(f"[model]\nbundle = {toml(bundle)}\n")
         command = [
             sys.executable,
             "-c",
@@ -72,10 +73,6 @@ def measure_starts(source: Path, config: Path | None, bundle: str | None, times:
         cpu_seconds=_median([start.cpu_seconds for start in starts]),
         peak_mb=starts[0].peak_mb or 0.0,
     )
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _median(values: Sequence[float | None]) -> float | None:

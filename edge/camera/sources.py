@@ -120,7 +120,7 @@ def _require_utf8(name: str) -> None:
 
 def with_source(settings: Settings, source: str | None) -> Settings:
     """The settings with the source of the command line, if it gives one."""
-    if not source:
+    if source is None:
         return settings
     return msgspec.structs.replace(settings, camera=msgspec.structs.replace(settings.camera, source=source))
 

@@ -32,6 +32,13 @@ def network_path(text: str) -> Path:
     return path.absolute() if os.sep in text and len(path.parts) == 1 else path
 
 
+def not_empty(text: str) -> str:
+    """The type of an argument that is a name. An empty one is mostly a variable that a script has not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: give a name, or leave out the option")
+    return text
+
+
 class Once(argparse.Action):
     """Store one value, and refuse a second one, which argparse would take instead of the first without a word."""
 

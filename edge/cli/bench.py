@@ -3,7 +3,7 @@
 import json
 import os
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,15 @@ from edge.bench.ground_truth import GroundTruth, read_truth, truth_beside
 from edge.bench.report import make_report, report_text
 from edge.bench.startup import measure_starts
 from edge.camera.address import safe_source
-from edge.camera.sources import is_live
-from edge.errors import UsageError
+from edge.camera.sources import is_live, open_source
+from edge.errors import SourceError, UsageError
 from edge.model.loader import open_deployed
 from edge.model.registry import folder_in_use
 from edge.settings import Settings, load_settings
+from edge.system.atomic_file import require_writable
 from edge.system.instance import service_environ
 from edge.system.owner_rights import user_to_become
+from edge.untrusted_file import is_file, is_folder
 
 
 def bench(arguments: Namespace) -> int:
@@ -31,6 +33,8 @@ def bench(arguments: Namespace) -> int:
     settings, environ = _settings(arguments), service_environ(arguments.config, os.environ)
     _require_own_network(settings, environ)
     clips = [_clip_of(settings, source) for source in arguments.source]
+    if arguments.picture:
+        _require_spare(arguments.picture, clips)
     truths = [_truth_of(clip, arguments.truth, len(clips)) for clip in clips]
     results = [bench_clip(settings, clip, truth, environ) for clip, truth in zip(clips, truths, strict=True)]
     with_events = (clip for clip, result in zip(clips, results, strict=True) if result.first_event is not None)
@@ -73,21 +77,37 @@ def _settings(arguments: Namespace) -> Settings:
 
 
 def _clip_of(settings: Settings, source: str) -> Path:
-    """The path of a clip, absolute unless it is the built-in ``demo``: relative to a folder, ``.`` has no name."""
+    """The path of a clip, absolute unless it is the built-in ``demo``: relative to a folder, ``.`` has no name.
+
+    Raises SourceError when it cannot be opened: the clips before it may take hours.
+    """
     if is_live(msgspec.structs.replace(settings.camera, source=source)):
         raise UsageError(
             f"{safe_source(source)}: bench needs a video or a folder of pictures, whose frames it can read again"
         )
-    return Path(source) if source == "demo" else Path(source).absolute()
+    clip = Path(source) if source == "demo" else Path(source).absolute()
+    open_source(msgspec.structs.replace(settings.camera, source=str(clip))).close()
+    return clip
+
+
+def _require_spare(picture: Path, clips: Sequence[Path]) -> None:
+    """Raise UsageError when the picture would be written over a clip, and SourceError when it cannot be written."""
+    for clip in clips:
+        if is_file(picture) and is_file(clip) and picture.samefile(clip):
+            raise UsageError(f"--picture {picture}: this is a source, which would be lost. Give another file")
+    try:
+        require_writable(picture)
+    except OSError as error:
+        raise SourceError(f"{picture}: cannot be written: {error.strerror}") from error
 
 
 def _truth_of(clip: Path, given: Path | None, clips: int) -> GroundTruth | Annotations | None:
     """The ground truth that ``--truth`` gives for a clip, or else the one beside the clip, if there is one."""
-    if given and given.is_dir():
+    if given and is_folder(given):
         return read_annotations(given / f"{clip.stem}.json")
     if given and clips > 1:
-        raise UsageError("--truth FILE is for one --source; for several, give a folder with NAME.json for each")
+        raise UsageError(f"--truth {given}: no folder. For several sources, give a folder with NAME.json for each")
     if given:
         return read_annotations(given) if given.suffix == ".json" else read_truth(given)
     beside = truth_beside(clip)
-    return read_truth(beside) if beside.is_file() else None
+    return read_truth(beside) if is_file(beside) else None

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # our own errors say what OpenCV and FFmpeg would print
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-from edge.cli.arguments import Once, Version, whole_number
+from edge.cli.arguments import Once, Version, not_empty, whole_number
 from edge.system.memory_dump import forbid_memory_dumps
 from edge.system.shutdown import exit_if_camera_hangs, guarded
 
@@ -119,6 +119,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     """Add what is watched, which ``fer-train watch`` has too."""
     parser.add_argument(
         "--source",
+        type=not_empty,
         metavar="SOURCE",
         help="demo, a video file, a folder of pictures, /dev/video0, picamera2 (or picamera2:1 for the second camera), "
         "or a stream's address (http://, https://, rtsp://, rtsps://, rtmp://, tcp://, udp://); see docs/cameras.md",
@@ -204,6 +205,7 @@ def _add_classify(commands: Commands) -> None:
     classify.add_argument(
         "--bundle",
         action=Once,
+        type=not_empty,
         metavar="NAME|FOLDER",
         help="the model: the name of a bundled one, or a bundle's folder (default: the one that a run would use)",
     )
@@ -264,7 +266,11 @@ def _add_bench(commands: Commands) -> None:
     _add_config(bench, "settings file (TOML; for --autotune by default that of the service, if it exists)")
     what = bench.add_mutually_exclusive_group(required=True)
     what.add_argument(
-        "--source", nargs="+", metavar="CLIP", help="videos or folders of pictures to compare on, or demo"
+        "--source",
+        nargs="+",
+        type=not_empty,
+        metavar="CLIP",
+        help="videos or folders of pictures to compare on, or demo",
     )
     what.add_argument(
         "--autotune",
@@ -279,7 +285,9 @@ def _add_bench(commands: Commands) -> None:
         metavar="PATH",
         help="ground truth of the clip, or a folder with NAME.json of each video (default: CLIP.truth.jsonl)",
     )
-    bench.add_argument("--bundle", metavar="NAME", help="the model for both loops (default: the settings' model)")
+    bench.add_argument(
+        "--bundle", type=not_empty, metavar="NAME", help="the model for both loops (default: the settings' model)"
+    )
     _add_json(bench)
     bench.add_argument(
         "--picture",

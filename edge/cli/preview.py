@@ -59,9 +59,11 @@ def preview(arguments: Namespace, seconds: float = _SECONDS) -> int:
             pass
         except (SourceError, CameraStalled) as error:
             of_user = f" Root runs this as {user}, whose model it is." if user else ""
-            raise type(error)(f"{error}{of_user}{of_the_service()}") from error
+            by_service = of_the_service() if is_live(settings.camera) else ""
+            raise type(error)(f"{error}{of_user}{by_service}") from error
         finally:
             timer.cancel()
+            page.end()
     print("The preview has ended. If you stopped the service: sudo systemctl start fer-edge", flush=True)
     return 0
 

@@ -90,7 +90,12 @@ def check_disk(state: Path, user: str) -> Finding:
 
     A folder that is not there yet is made in the nearest one that is; that of a service is made by systemd.
     """
-    existing = next(folder for folder in (state, *state.absolute().parents) if is_folder(folder))
+    paths = (state, *state.absolute().parents)
+    nearest = next(path for path in paths if os.path.lexists(path))
+    if not is_folder(nearest) and not is_forbidden(nearest):
+        sentence = f"{nearest} is not a folder, so nothing can be kept in {state}"
+        return Finding("disk", "fail", sentence, "move it elsewhere, or name another store.folder")
+    existing = next(path for path in paths if is_folder(path))
     if os.statvfs(existing).f_flag & os.ST_RDONLY:
         return Finding(
             "disk", "fail", f"{state}: its disk is read-only", "see why with journalctl -k; check the SD card"

@@ -78,6 +78,7 @@ class RefusedTopics:
         self._backoff = backoff
         self._warning = warning
         self._logged: set[str] = set()
+        self._unaccepted: set[str] = set()
         self._postponed: list[str] = []
 
     def add(self, topic: str, reason: str) -> None:
@@ -88,6 +89,7 @@ class RefusedTopics:
 
     def postpone(self, topic: str, at: float) -> None:
         """Try this topic again some time after ``at``: a broker changes permissions without ending connections."""
+        self._unaccepted.add(topic)
         self._postponed.append(topic)
         if self.resume_at is None:
             self.resume_at = at + self._backoff.next()
@@ -99,8 +101,15 @@ class RefusedTopics:
         topics, self._postponed, self.resume_at = self._postponed, [], None
         return topics
 
+    def accepted(self, topic: str) -> None:
+        """The broker takes this topic. Once none is refused any more, the wait starts again at its first length."""
+        self._unaccepted.discard(topic)
+        if not self._unaccepted:
+            self._backoff.reset()
+
     def start_over(self) -> None:
         """On a new connection: every topic is sent anyway."""
+        self._unaccepted.clear()
         self._postponed, self.resume_at = [], None
         self._backoff.reset()
 

@@ -175,6 +175,7 @@ class MessageSender:
             self._refused_topics.add(message.topic, refusal)
             self._refused_topics.postpone(message.topic, self._clock())
         else:
+            self._refused_topics.accepted(message.topic)
             self._retained.accepted(message.topic)
 
     def received(self, topic: str, payload: bytes, retained: bool) -> None:

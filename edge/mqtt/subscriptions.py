@@ -34,6 +34,8 @@ class Subscriptions:
             if reason.is_failure:
                 self._refused.add(topic, str(reason))
                 self._refused.postpone(topic, at)
+            else:
+                self._refused.accepted(topic)
 
     def _ask(self, client: paho.Client, topics: Sequence[str]) -> None:
         if topics:

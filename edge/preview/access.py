@@ -24,7 +24,8 @@ class Access:
     def __init__(self, code: str) -> None:
         self._code = _plain(code)
         self._session = secrets.token_urlsafe(32)
-        self._used = False
+        self.used = False
+        """Whether somebody has given the code."""
         self._lock = threading.Lock()
 
     def exchange(self, code: str) -> tuple[HTTPStatus, str]:
@@ -32,14 +33,14 @@ class Access:
         with self._lock:
             if not hmac.compare_digest(_plain(code), self._code):
                 return HTTPStatus.FORBIDDEN, "This is not the code that stands at the terminal."
-            if self._used:
+            if self.used:
                 return HTTPStatus.GONE, "This code has been used. Start fer-edge preview again for a new one."
-            self._used = True
+            self.used = True
             return HTTPStatus.OK, self._session
 
     def admits(self, session: str) -> bool:
         """Whether this is the session that the code was exchanged for."""
-        return hmac.compare_digest(session.encode(errors="replace"), self._session.encode()) and self._used
+        return hmac.compare_digest(session.encode(errors="replace"), self._session.encode()) and self.used
 
 
 def is_own_host(host: str, names: Collection[str]) -> bool:

@@ -1,5 +1,9 @@
 "use strict";
 
+const NO_ANSWER =
+  "No answer: the preview has ended, or the connection is lost. " +
+  "If it has ended, start fer-edge preview again, and open the address that it prints.";
+const SILENCE = 10000; // milliseconds after which no answer comes any more
 const PAUSE = 60; // milliseconds between two frames, so that a fast browser leaves the device time for its work
 const ADVICE = {
   "small": ["too small", "Mount the camera nearer, or ask for a larger picture (camera.size)."],
@@ -25,6 +29,9 @@ function notice(text) {
   at("notice").hidden = !text;
 }
 
+// A device without power or network does not even refuse: an old picture would stay as if it were live.
+const ask = (path, options) => fetch(path, { ...options, signal: AbortSignal.timeout?.(SILENCE) });
+
 function hideLive() {
   at("live").hidden = true;
   at("picture").removeAttribute("src"); // nobody takes an old picture for a live one, and the browser keeps none
@@ -42,11 +49,17 @@ function askForCode(refusal) {
 
 async function enter(code) {
   at("entry").hidden = true;
-  const answer = await fetch("/session", { method: "POST", body: code.slice(0, 60) });
-  if (answer.ok) {
-    await follow();
+  let refusal;
+  try {
+    const answer = await ask("/session", { method: "POST", body: code.slice(0, 60) });
+    refusal = answer.ok ? "" : await answer.text();
+  } catch {
+    refusal = NO_ANSWER;
+  }
+  if (refusal) {
+    askForCode(refusal);
   } else {
-    askForCode(await answer.text());
+    await follow();
   }
 }
 
@@ -55,15 +68,20 @@ async function follow() {
   for (;;) {
     let answer;
     try {
-      const response = await fetch(`/live?${number}`);
+      const response = await ask(`/live?${number}`);
       if (response.status === 403) {
         askForCode("");
+        return;
+      }
+      if (response.status === 410) { // the preview says that it ends, and how to go on
+        hideLive();
+        notice(await response.text());
         return;
       }
       answer = await response.json();
     } catch {
       hideLive();
-      notice("No answer: the preview has ended, or the connection is lost. The terminal says which.");
+      notice(NO_ANSWER);
       await wait(1000);
       continue;
     }
@@ -152,6 +170,9 @@ at("entry").addEventListener("submit", (event) => {
   event.preventDefault();
   enter(at("code").value);
 });
+
+// To the browser, the address of the next preview is another place on this page, where it need not load anything.
+addEventListener("hashchange", () => location.reload());
 
 // What follows # is never sent to a server. It is used once, so it need not stay in the address.
 const code = location.hash.slice(1);

@@ -8,7 +8,7 @@ import numpy as np
 
 from edge.events.episodes import episode_settings
 from edge.model.bundle import Card
-from edge.model.preprocessing import crop, expression, softmax
+from edge.model.preprocessing import expression, softmax
 from edge.pipeline import FrameResult
 from edge.preview.newest_frame import SeenFrame
 from edge.records import Flaw, Gray, Reading, Track
@@ -103,13 +103,13 @@ class Viewer:
 
     def _face(self, result: FrameResult, track: Track, reading: Reading | None) -> FaceView:
         gray, box = result.frame.gray, track.box
-        face = crop(gray, box, self._margin, levels=result.levels)  # as quality measures it
+        face = result.face(track, self._margin)
         verdict, label, confidence = self._verdict(reading)
         return FaceView(
             track=track.id,
             box=(box.x, box.y, box.w, box.h),
             share=round(min(box.w, box.h) / min(gray.shape), 3),
-            brightness=_brightness(crop(gray, box, self._margin)),
+            brightness=_brightness(result.face(track, self._margin, levelled=False)),
             contrast=round(contrast(face), 1),
             sharpness=round(sharpness(face), 2),
             verdict=verdict,

@@ -1,4 +1,7 @@
-"""Files that after a power cut are either the old or the new ones: written beside, synced, renamed."""
+"""Files that after a power cut are either the old or the new ones: written beside, synced, renamed.
+
+And whether a file can be written, asked before the work whose result it is for.
+"""
 
 import contextlib
 import os
@@ -21,6 +24,14 @@ def write_durably(file: Path, content: bytes, mode: int | None = None) -> None:
             new.unlink()  # a full disk needs the room
         raise
     sync_folder(file.parent)
+
+
+def require_writable(file: Path) -> None:
+    """Raise OSError unless this file can be written. It stays as it is, and one that is not there is not made."""
+    is_new = not os.path.lexists(file)
+    os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+    if is_new:
+        file.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -185,6 +185,7 @@ def test_a_head_that_leans_is_turned_upright_before_it_is_read(degrees: float) -
     pipeline, results = run(leaning(frame) for frame in film([Actor(walk(place, place, 1))], 1.2))
     [track] = results[-1].tracks
     assert pipeline.poses.of(track).roll == pytest.approx(degrees, abs=12)
+    assert results[-1].rolls == {track.id: pipeline.poses.of(track).roll}
     upright, *_, turned = [reading for result in results for reading in result.readings.values()]
     as_it_is = pipeline.classifier.read(crop(results[-1].frame.gray, track.box, pipeline.classifier.card.crop_margin))
     from_turned, from_as_it_is = (np.abs(np.subtract(logits, upright)).max() for logits in (turned, as_it_is))

@@ -72,6 +72,8 @@ def test_a_file_changes_the_keys_that_it_has(tmp_path: Path) -> None:
         ('[homeassistant]\nprefix = "homeassistant/"\n', r"names with / between them.*homeassistant\.prefix"),
         (f'[mqtt]\ndevice = "{"x" * 240}"\n', "mqtt.prefix and mqtt.device are longer than 180 bytes"),
         (f'[mqtt]\ndevice = "{"入" * 60}"\n', "longer than 180 bytes"),
+        ('[mqtt]\nkey_file = "/k"\n', r"mqtt\.key_file is the key of mqtt\.cert_file: name that file too, or remove"),
+        ('[camera]\nsource = ""\n', r": camera\.source is empty: give a value, or remove the line$"),
         ("[privacy]\nminimum_people = 1\n", r"privacy\.minimum_people"),
         ("[mqtt\n", "not valid TOML"),
         (f"[mqtt]\nport = 0x1{'0' * 20_000}\n", r"at `mqtt\.port`"),
@@ -103,6 +105,10 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
         ('[model]\naccelerator = "tpu"\n', 'model.accelerator takes `"auto"` or `"cpu"` or `"edgetpu"`, not "tpu"'),
         ('[mqtt]\nprotocol = "3.1"\n', 'mqtt.protocol takes `"3.1.1"` or `"5"`, not "3.1"'),
         ('[events]\nthreshold = "0.5"\n', 'events.threshold takes a number from 0 below 1, or `"card"`, not "0.5"'),
+        (
+            '[camera]\nformat = "\U0001f600 é\\u007f\\U000e0001"\n',
+            'camera.format takes `"MJPG"` or `"YUYV"` or `"auto"`, not "\U0001f600 é\\u007f\\U000e0001"',
+        ),
         ("[mqtt]\ntls = 1\n", "mqtt.tls takes `true` or `false`, not 1"),
         ("[mqtt]\nport = 2026-11-30\n", 'mqtt.port takes a whole number from 1 to 65,535, not "2026-11-30"'),
         (
@@ -130,7 +136,8 @@ def test_a_wrong_value_is_answered_by_what_the_key_takes(tmp_path: Path, text: s
 def test_a_home_folder_is_to_be_written_in_full(tmp_path: Path, table: str, key: str) -> None:
     with pytest.raises(SettingsError, match=rf": {table}\.{key}: give the whole path in place of ~"):
         load(tmp_path, f'[{table}]\n{key} = "~/file"\n')
-    load(tmp_path, f'[{table}]\n{key} = "/home/kiosk/file~"\n')
+    beside = 'cert_file = "/home/kiosk/certificate"\n' if key == "key_file" else ""
+    load(tmp_path, f'[{table}]\n{key} = "/home/kiosk/file~"\n{beside}')
 
 
 def test_a_wrong_text_is_not_repeated(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def lines_of(file: Path) -> list[bytes]:
     [
         (lambda lines: lines[:30], "line 30: .*no end|no end after line 30"),
         (lambda lines: [*lines[:30], lines[30][:20]], "line 31: cut in the middle"),
-        (lambda lines: [], "no end after line 0"),
+        (lambda lines: [], "it is empty: the run that made it"),
         (lambda lines: lines[1:], "line 1: a frame before any beginning"),
         (lambda lines: [*lines[:9], *lines], "line 10: a second beginning"),
         (lambda lines: [*lines[:9], lines[40], *lines[9:]], "line 11: time goes back"),

@@ -188,7 +188,11 @@ def test_unusable_sources_and_ground_truths_have_their_own_errors(still_clip: Pa
         (("--source", "rtsp://kiosk/live"), 2, "rtsp://kiosk/live: bench needs a video"),
         (("--source", lonely, "--bundle", os.fsdecode(b"b\xfcndel")), 2, "this name is not UTF-8"),
         (("--source", lonely, "--truth", broken), 7, "line 1: not a line of a clip's ground truth"),
-        (("--source", lonely, still_clip, "--truth", broken), 2, "--truth FILE is for one --source"),
+        (("--source", lonely, still_clip, "--truth", broken), 2, f"--truth {broken}: no folder. For several"),
+        (("--source", still_clip, "missing.avi"), 5, "no such file, folder or device"),
+        (("--source", still_clip, "--picture", still_clip), 2, "this is a source, which would be lost"),
+        (("--source", still_clip, "--picture", tmp_path), 5, "cannot be written: Is a directory"),
+        (("--source", still_clip, "--bundle", ""), 2, "--bundle: it is empty: give a name, or leave out"),
     ):
         done = bench(*arguments)
         assert done.returncode == code, done.stderr
@@ -196,10 +200,10 @@ def test_unusable_sources_and_ground_truths_have_their_own_errors(still_clip: Pa
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", [".", "./demo", "./-n", os.fsdecode(b"b\xfcro")])
+@pytest.mark.parametrize("name", [".", "./demo", "./-n", "n" * 250, os.fsdecode(b"b\xfcro")])
 def test_a_clip_may_have_any_name(tmp_path: Path, name: str) -> None:
-    """The folder here has no name of its own, the built-in demo has this one, an option begins like that, and OpenCV
-    crashed with the last one, which is not UTF-8."""
+    """The folder here has no name of its own, the built-in demo has this one, an option begins like that, a
+    ground truth's name would be too long, and OpenCV crashed with the last one, which is not UTF-8."""
     folder = tmp_path / "here"
     for pictures in dict.fromkeys((folder, folder / name)):
         pictures.mkdir()

@@ -261,6 +261,7 @@ def test_a_video_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
     [
         (["run", "--source", "absent.mp4"], 5, "no such file, folder or device"),
         (["run", "--source", "/dev/video77"], 5, "Is it plugged in"),
+        (["run", "--source", ""], 2, "--source: it is empty: give a name, or leave out the option"),
         (["run", "--source", "{empty}"], 5, "no pictures in it"),
         (["run", "--source", "{text}"], 5, "not a video"),
         (["run", "--source", "demo", "--config", "{wrong}"], 3, "mqtt.port"),

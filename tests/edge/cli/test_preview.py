@@ -53,7 +53,11 @@ sys.exit(preview(Namespace(config=None, source="demo", listen="127.0.0.1", port=
 def test_it_ends_by_itself_though_somebody_looks() -> None:
     with previewing(command=(sys.executable, "-c", SHORT)) as preview:
         preview.read_to("Ctrl-C ends it earlier")
-        assert preview.visitor().get("live?0")[0] == 200
+        visitor = preview.visitor()
+        assert visitor.get("live?0")[0] == 200
+        while (answer := visitor.get("live?0"))[0] == 200:
+            pass
+        assert (answer[0], b"To go on, start fer-edge preview again" in answer[1]) == (410, True)
         assert preview.process.wait(20) == 0
         preview.read_to("The preview has ended.")
 

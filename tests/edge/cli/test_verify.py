@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge.model.bundle import find_bundle
-from tests.conftest import Broker, wait_until
+from tests.conftest import Broker, free_port, wait_until
 from tests.edge.cli.test_main import fer_edge, lines
 from tests.edge.listener import listening
 
@@ -52,9 +52,12 @@ def test_outputs_of_another_network_end_with_code_23(tmp_path: Path) -> None:
         parts = dict(stored)
     parts["outputs"] = np.roll(parts["outputs"], 1, axis=1)
     np.savez(folder / "golden.npz", **parts)
-    (tmp_path / "config.toml").write_text(f'[model]\nbundle = "{folder}"\n')
-    done = fer_edge("verify", "--config", tmp_path / "config.toml", "--json")
+    (tmp_path / "config.toml").write_text(
+        f'[model]\nbundle = "{folder}"\n[mqtt]\nhost = "127.0.0.1"\nport = {free_port()}\ndevice = "kiosk"\n'
+    )
+    done = fer_edge("verify", "--config", tmp_path / "config.toml", "--json", "--publish")
     assert (done.returncode, "golden outputs differ by up to" in done.stderr) == (23, True), done.stderr
+    assert "cannot be reached" in done.stderr, "the broker's failure is told too"
     assert not lines(done)[0]["golden"]["ok"]
 
 

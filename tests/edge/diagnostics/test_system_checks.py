@@ -112,6 +112,16 @@ def test_a_state_folder_that_its_user_may_not_write_in_is_a_failure() -> None:
         assert "MB free" in check_disk(folder / "state", "nobody").sentence
 
 
+def test_a_file_in_the_place_of_the_state_folder_is_a_failure(tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    file.touch()
+    for state in (file, file / "kiosk"):
+        found = check_disk(state, current_user())
+        assert level_of(found) == "fail"
+        assert found.sentence == f"{file} is not a folder, so nothing can be kept in {state}"
+        assert "store.folder" in found.remedy
+
+
 def test_the_state_folder_of_a_service_is_made_by_systemd() -> None:
     assert "MB free" in check_disk(SERVICE_STATE / "absent", "nobody").sentence
 

@@ -59,3 +59,19 @@ def test_refused_topics_are_due_together_after_a_wait_that_doubles() -> None:
     assert refused.due(1e9) == []
     refused.postpone("a", 300.0)
     assert refused.resume_at == 301.0, "a new connection begins anew"
+
+
+def test_a_topic_that_was_permitted_again_is_tried_soon_after_its_next_refusal() -> None:
+    refused = RefusedTopics(doubling())
+    for at in (100.0, 200.0):
+        refused.postpone("a", at)
+        refused.postpone("b", at)
+        assert refused.due(1e9) == ["a", "b"]
+    refused.accepted("a")
+    refused.accepted("other")
+    refused.postpone("b", 300.0)
+    assert refused.resume_at == 304.0, "b was not accepted"
+    assert refused.due(1e9) == ["b"]
+    refused.accepted("b")
+    refused.postpone("a", 400.0)
+    assert refused.resume_at == 401.0

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import free_port
 from tests.edge.preview.chromium import Page, chromium
 from tests.edge.preview.running import previewing
 
@@ -43,9 +44,33 @@ def test_the_demo_is_seen_with_its_face_until_the_preview_ends(page: Page) -> No
         page.wait_for("frames/s")
         assert page.value("document.documentElement.scrollWidth") <= 360
         assert preview.interrupt() == 0
-        text = page.wait_for("the preview has ended, or the connection is lost")
+        text = page.wait_for("The preview has ended. To go on, start fer-edge preview again")
         assert "frames/s" not in text
         assert page.value("document.querySelector('#picture').hasAttribute('src')") is False
+    assert page.errors == []
+
+
+def test_a_preview_that_was_killed_is_missed_and_the_next_one_opens_in_the_same_tab(page: Page) -> None:
+    missed = "the preview has ended, or the connection is lost. If it has ended, start fer-edge preview again"
+    port = free_port()
+    again = ("--source", "demo", "--port", port)
+    with previewing(*again) as preview:
+        preview.read_to("Ctrl-C ends it earlier")
+        page.open(preview.invitation)
+        page.wait_for("frames/s")
+    assert "frames/s" not in page.wait_for(missed)
+    with previewing(*again) as preview:
+        preview.read_to("Ctrl-C ends it earlier")
+        page.wait_for("The code that stands at the terminal")
+        page.open(preview.invitation)
+        page.wait_for("frames/s")
+    page.wait_for(missed)
+    with previewing(*again) as preview:
+        preview.read_to("Ctrl-C ends it earlier")
+        page.open(preview.invitation.partition("#")[0])
+        page.wait_for("The code that stands at the terminal")
+    page.value("document.querySelector('#code').value = 'abc'; document.querySelector('button').click()")
+    page.wait_for(missed)
     assert page.errors == []
 
 

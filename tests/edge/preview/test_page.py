@@ -140,6 +140,12 @@ def test_the_code_is_refused_the_second_time() -> None:
     assert browser.ask("/session", "POST", CODE.encode()).status == 410
 
 
+def test_the_browser_that_has_the_session_may_open_the_address_with_the_code_again() -> None:
+    browser = Browser()
+    answer = browser.ask("/session", "POST", CODE.encode(), HTTP_COOKIE=browser.cookie())
+    assert (answer.status, "Set-Cookie" in answer.headers) == (200, False)
+
+
 def test_a_frame_has_the_picture_the_faces_and_the_time_left() -> None:
     browser = Browser()
     cookie = browser.cookie()
@@ -162,6 +168,27 @@ def test_without_a_new_frame_the_page_is_told_so_within_a_second() -> None:
     began = time.monotonic()
     assert browser.live(browser.cookie()) == {"seconds_left": 0.0, "frame": None}
     assert 0.9 < time.monotonic() - began < 3
+
+
+def test_the_page_is_told_that_the_preview_has_ended_and_how_to_go_on() -> None:
+    browser = Browser()
+    cookie = browser.cookie()
+    ending = threading.Thread(target=browser.page.end, args=(60,))
+    ending.start()
+    assert browser.ask("/live").status == 403
+    assert ending.is_alive(), "nobody knows it yet"
+    browser.newest.frame(result(portrait()), None)  # type: ignore[arg-type]
+    answer = browser.ask("/live", query="0", HTTP_COOKIE=cookie)
+    assert (answer.status, b"ended. To go on, start fer-edge preview again" in answer.body) == (410, True)
+    ending.join(20)
+    assert not ending.is_alive()
+
+
+def test_the_preview_ends_at_once_when_nobody_has_given_the_code() -> None:
+    ending = threading.Thread(target=Browser().page.end, args=(60,))
+    ending.start()
+    ending.join(20)
+    assert not ending.is_alive()
 
 
 def test_browsers_that_take_nothing_do_not_delay_the_frame_loop() -> None:

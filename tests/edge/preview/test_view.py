@@ -50,6 +50,20 @@ def test_of_a_dark_face_the_contrast_is_that_of_the_stretched_picture_and_the_br
     assert shown.brightness == pytest.approx(cropped.mean(), abs=0.1)
 
 
+def test_a_leaning_head_is_measured_upright_as_quality_judges_it_and_the_network_gets_it() -> None:
+    gray = np.full((240, 320), 60, np.uint8)
+    gray[:, 160:] = 180
+    gray[100:] = 120
+    box, margin = Box(100, 60, 96, 90), card().crop_margin
+    leaning = replace(seen(gray, HAPPY, box).result, rolls={1: 30.0})
+    [shown] = viewer().view(replace(seen(gray, HAPPY, box), result=leaning)).faces
+    upright = crop(gray, box, margin, 30.0)
+    assert not np.array_equal(upright, crop(gray, box, margin))
+    assert shown.contrast == pytest.approx(contrast(upright), abs=0.06)
+    assert shown.sharpness == pytest.approx(sharpness(upright), abs=0.006)
+    assert shown.brightness == pytest.approx(upright.mean(), abs=0.1)
+
+
 @pytest.mark.parametrize("reason", ["small", "blurred", "low contrast"])
 def test_a_refused_face_has_the_reason_and_no_expression(reason: Flaw) -> None:
     shown = face(reason)
