@@ -13,7 +13,7 @@ from train.checkpoints import read_history, writing_run
 from train.data.batches import Teachers, TrainingSet
 from train.data.dataset import Splits, read_splits
 from train.data.ferplus import read_votes
-from train.data.view_bank import find_bank
+from train.data.view_bank import ViewBank, find_bank
 from train.distributed import Workers
 from train.initial_weights import InitialWeights, find_initial_weights, statistics_faces
 from train.models.pointwise import with_products
@@ -55,10 +55,11 @@ def check_inputs(recipe: Recipe, inputs: RunInputs) -> InitialWeights:
     """The weights that a run of ``recipe`` starts from.
 
     Raises UsageError when there is no such network or it cannot start from them, and when the recipe needs votes and
-    ``inputs`` has none.
+    ``inputs`` has none; DataError and UsageError when a teacher is missing, or does not fit the others.
     """
     if recipe.votes and inputs.votes is None:
         raise UsageError(f"recipe {recipe.name} learns from FERPlus: give --votes fer2013new.csv, or --set votes=0")
+    _find_banks(recipe)
     return find_initial_weights(recipe, inputs.weights)
 
 
@@ -117,11 +118,9 @@ def _training_set(recipe: Recipe, inputs: RunInputs, splits: Splits) -> Training
 
 def _teachers(recipe: Recipe, splits: Splits) -> Teachers:
     """The recipe's view banks. Raises DataError and UsageError when they do not fit the data or each other."""
-    banks = tuple(find_bank(name) for name in recipe.teachers)
+    banks = _find_banks(recipe)
     for name, bank in zip(recipe.teachers, banks, strict=True):
         theirs = bank.faces_of(name, splits)
-    if len({(bank.seed, len(bank.logits), bank.training_sha256) for bank in banks}) > 1:
-        raise UsageError(f"teachers {', '.join(recipe.teachers)}: their banks hold different views")
     missing = int((splits.kept & splits.first & ~theirs).sum())  # joined faces may learn from their labels alone
     if missing:
         raise UsageError(
@@ -129,6 +128,13 @@ def _teachers(recipe: Recipe, splits: Splits) -> Teachers:
             "made of data with more splits. Give the same data, or make banks with `fer-train bank`"
         )
     return Teachers(banks, splits.published.select(theirs).pixels, splits.kept[theirs], theirs[splits.kept])
+
+
+def _find_banks(recipe: Recipe) -> tuple[ViewBank, ...]:
+    banks = tuple(find_bank(name) for name in recipe.teachers)
+    if len({(bank.seed, len(bank.logits), bank.training_sha256) for bank in banks}) > 1:
+        raise UsageError(f"teachers {', '.join(recipe.teachers)}: their banks hold different views")
+    return banks
 
 
 def _new_run(

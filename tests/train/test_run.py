@@ -127,6 +127,12 @@ def test_a_recipe_that_learns_from_votes_needs_them(blobs: Path, tmp_path: Path)
     assert (done.returncode, "--votes fer2013new.csv" in done.stderr) == (2, True), done.stderr
 
 
+def test_a_missing_teacher_is_told_before_the_data_is_read(tmp_path: Path) -> None:
+    (tmp_path / "fer2013.csv").write_text("no faces")
+    done = fer_train("run", "shallow", "--data", tmp_path / "fer2013.csv", "--set", "teachers=nobody")
+    assert (done.returncode, "no view bank" in done.stderr) == (7, True), done.stderr
+
+
 def test_models_and_recipes_are_listed() -> None:
     models = fer_train("models").stdout
     for line in ("paper                3,823,367   3,819,399", "student-small        1,087,239"):
