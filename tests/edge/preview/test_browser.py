@@ -40,7 +40,7 @@ def test_the_demo_is_seen_with_its_face_until_the_preview_ends(page: Page) -> No
         wider, higher, share, beyond = page.value(PLACES)
         assert (abs(wider), abs(higher), beyond) == (0, 0, 0)
         assert 0.1 < share < 0.6
-        page.open(preview.invitation, 360, 740, mobile=True)  # the session is kept, and the code no longer needed
+        page.open(preview.invitation.partition("#")[0], 360, 740, mobile=True)  # the session is kept
         page.wait_for("frames/s")
         assert page.value("document.documentElement.scrollWidth") <= 360
         assert preview.interrupt() == 0
