@@ -25,7 +25,7 @@ from edge.evaluation.metrics import Figures
 from edge.model.preprocessing import normalize
 from train.checkpoints import BEST_WEIGHTS, writing_run
 from train.initial_weights import InitialWeights, find_trained, statistics_faces
-from train.outputs import make_folder
+from train.outputs import check_folder, make_folder
 from train.progress import print_line
 from train.run import Run, data_options, is_run, named_weights
 from train.sources import distinct, prefixed
@@ -45,13 +45,14 @@ def average_networks(
     """
     if folder.exists():
         raise UsageError(f"{folder} exists. Give another --out, or remove it.")
+    check_folder(folder)
     run = describe_mean(members, shares, data)
     splits = run.faces(_first_run(members), data)
     faces = statistics_faces(splits.training)
     model = build_in_float32(dataclasses.replace(run.recipe, dropout=0.0))
     partial = folder.with_name(f"making.{folder.name}")  # so that a folder of this name is always whole
     shutil.rmtree(partial, ignore_errors=True)
-    make_folder(partial)  # before the minutes of work
+    make_folder(partial)
     _set_mean(model, [weights for _, weights in map(_find_network, members)], _checked_shares(members, shares), faces)
     print_line(f"measuring batch norms on {len(splits.training):,} training faces; this takes a minute or more")
     measure_batch_norms(model, splits.training)

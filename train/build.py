@@ -20,7 +20,7 @@ from train.average import average_networks, describe_mean
 from train.checkpoints import BEST_WEIGHTS
 from train.data.dataset import Splits, read_splits
 from train.distributed import Workers
-from train.outputs import make_folder
+from train.outputs import check_folder, make_folder
 from train.plans import Cycle, Mean, Plan, PlannedRun
 from train.progress import print_line
 from train.recipes import Recipe, assignments_of, customize
@@ -59,8 +59,7 @@ class Build:
         """
         if is_run(str(self.folder)):
             raise UsageError(f"{self.folder} is a run. Give --out a folder for all runs of the plan")
-        if self.folder.exists() and not self.folder.is_dir():
-            raise UsageError(f"{self.folder} is a file. Give --out a folder for all runs of the plan")
+        check_folder(self.folder)
         for run in self.plan.runs:
             if isinstance(run, Cycle):
                 check_inputs(self._recipe(run), self._inputs_now(run))

@@ -26,6 +26,16 @@ def check_output(file: Path, *read: Path) -> None:
             raise UsageError(f"{file}: cannot be written: {place} is read-only for this user")
 
 
+def check_folder(folder: Path) -> None:
+    """Raise UsageError when a folder for runs is not there, and cannot be made."""
+    with writing(folder):
+        place = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not place.is_dir():
+        raise UsageError(f"{folder}: no folder can be made there: {place} is a file. Give another --out")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"{folder}: no folder can be made there: {place} is read-only for this user")
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder for runs, if it is not there. Raises UsageError when that is not possible."""
     try:

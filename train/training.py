@@ -18,7 +18,7 @@ from train.distributed import Workers
 from train.initial_weights import InitialWeights, find_initial_weights, statistics_faces
 from train.models.pointwise import with_products
 from train.models.registry import MODELS
-from train.outputs import make_folder
+from train.outputs import check_folder, make_folder
 from train.progress import print_line
 from train.recipes import Recipe
 from train.report import write_report
@@ -30,9 +30,10 @@ from train.trainer import check_recipe, configure_keras, fit, measure_in_float32
 def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Workers) -> Run:
     """Train ``recipe`` into ``folder``, or continue the run that was interrupted there.
 
-    Raises UsageError when the folder holds another run, and what ``check_inputs`` raises.
+    Raises UsageError when the folder holds another run or cannot be made, and what ``check_inputs`` raises.
     """
-    check_inputs(recipe, inputs)  # before the data, which may take a minute to parse
+    check_folder(folder)  # before the data, which may take a minute to parse
+    check_inputs(recipe, inputs)
     if workers.chief and is_run(inputs.weights):
         start = Path(inputs.weights)
         Run.load(start).warn_unfinished(start)

@@ -72,7 +72,9 @@ def test_a_file_changes_the_keys_that_it_has(tmp_path: Path) -> None:
         ('[homeassistant]\nprefix = "homeassistant/"\n', r"names with / between them.*homeassistant\.prefix"),
         (f'[mqtt]\ndevice = "{"x" * 240}"\n', "mqtt.prefix and mqtt.device are longer than 180 bytes"),
         (f'[mqtt]\ndevice = "{"入" * 60}"\n', "longer than 180 bytes"),
-        ('[mqtt]\nkey_file = "/k"\n', r"mqtt\.key_file is the key of mqtt\.cert_file: name that file too, or remove"),
+        ('[mqtt]\nkey_file = "/k"\n', r"mqtt\.key_file belongs to mqtt\.cert_file: give that too, or remove the line$"),
+        ('[mqtt]\npassword_file = "/p"\n', r"mqtt\.password_file belongs to mqtt\.username: give that too, or remove"),
+        ('[camera]\npassword_file = "/p"\n', r"camera\.password_file belongs to camera\.username: give that too, or"),
         ('[camera]\nsource = ""\n', r": camera\.source is empty: give a value, or remove the line$"),
         ("[privacy]\nminimum_people = 1\n", r"privacy\.minimum_people"),
         ("[mqtt\n", "not valid TOML"),
@@ -136,7 +138,9 @@ def test_a_wrong_value_is_answered_by_what_the_key_takes(tmp_path: Path, text: s
 def test_a_home_folder_is_to_be_written_in_full(tmp_path: Path, table: str, key: str) -> None:
     with pytest.raises(SettingsError, match=rf": {table}\.{key}: give the whole path in place of ~"):
         load(tmp_path, f'[{table}]\n{key} = "~/file"\n')
-    beside = 'cert_file = "/home/kiosk/certificate"\n' if key == "key_file" else ""
+    beside = {"key_file": 'cert_file = "/home/kiosk/certificate"\n', "password_file": 'username = "kiosk"\n'}.get(
+        key, ""
+    )
     load(tmp_path, f'[{table}]\n{key} = "/home/kiosk/file~"\n{beside}')
 
 

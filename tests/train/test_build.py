@@ -135,7 +135,7 @@ def test_what_the_folder_holds_must_be_of_this_plan_and_these_inputs(begun: Path
             "another run, with other weights to start from",
         ),
         (build(blobs, out / "first"), "first is a run. Give --out a folder for all runs"),
-        (build(blobs, blobs), "fer2013.csv is a file. Give --out a folder"),
+        (build(blobs, blobs), "fer2013.csv is a file. Give another --out"),
     ):
         with pytest.raises(UsageError, match=told):
             wrong.check()

@@ -9,7 +9,7 @@ import pytest
 
 from edge.errors import UsageError
 from train.cli import _main
-from train.outputs import check_output, replacing
+from train.outputs import check_folder, check_output, replacing
 
 ABSENT = "cannot be written: there is no folder"
 
@@ -64,8 +64,9 @@ def test_a_folder_and_a_name_that_is_too_long_cannot_be_written(tmp_path: Path) 
     check_output(Path("new"))
     with pytest.raises(UsageError, match="it is a folder"):
         check_output(tmp_path)
-    with pytest.raises(UsageError, match="File name too long"):
-        check_output(tmp_path / ("x" * 300))
+    for check in (check_output, check_folder):
+        with pytest.raises(UsageError, match="File name too long"):
+            check(tmp_path / ("x" * 300))
 
 
 def test_a_read_only_place_is_named(tmp_path: Path) -> None:
@@ -77,6 +78,8 @@ def test_a_read_only_place_is_named(tmp_path: Path) -> None:
     try:
         with pytest.raises(UsageError, match="is read-only for this user"):
             check_output(tmp_path / "new")
+        with pytest.raises(UsageError, match=f"no folder can be made there: {tmp_path} is read-only for this user"):
+            check_folder(tmp_path / "runs" / "new")
     finally:
         subprocess.run(["umount", tmp_path], check=True)
 

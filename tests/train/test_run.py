@@ -133,6 +133,16 @@ def test_a_missing_teacher_is_told_before_the_data_is_read(tmp_path: Path) -> No
     assert (done.returncode, "no view bank" in done.stderr) == (7, True), done.stderr
 
 
+def test_a_folder_that_cannot_be_made_is_told_before_the_data_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    done = fer_train("run", "shallow", "--data", tmp_path / "none.csv", "--out", file / "run")
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"fer-train: error: {file}/run: no folder can be made there: {file} is a file. Give another --out\n",
+    )
+
+
 def test_models_and_recipes_are_listed() -> None:
     models = fer_train("models").stdout
     for line in ("paper                3,823,367   3,819,399", "student-small        1,087,239"):
