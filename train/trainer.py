@@ -90,7 +90,7 @@ def predict_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]
 
 def compile_logits(model: Any) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """``predict_logits`` of one model, to be called many times: TensorFlow compiles it once, which takes seconds."""
-    forward = tf.function(lambda inputs: model(inputs, training=False))
+    forward = tf.function(lambda inputs: model(inputs, training=False), autograph=False)
     # One trace for batches of every size, and no warning about retracing when many models are measured one by one.
     traced = forward.get_concrete_function(tf.TensorSpec((None, *_INPUT_SHAPE), tf.float32))
 
@@ -104,25 +104,30 @@ def compile_logits(model: Any) -> Callable[[NDArray[np.uint8]], NDArray[np.float
 
 def measure_model(model: Any, faces: LabelledFaces) -> Figures:
     """Accuracy and confusion of a Keras model, single crop, without test-time augmentation."""
-    return _measure_with_loss(model, faces)[0]
+    return _figures(predict_logits(model, faces.pixels), faces)
 
 
-def measure_in_float32(model: Any, recipe: Recipe, faces: LabelledFaces) -> tuple[Figures, float]:
-    """As ``measure_model``, with the model's weights in float32 whatever precision the recipe trains in.
+def compile_measure(model: Any, recipe: Recipe) -> Callable[[LabelledFaces], tuple[Figures, float]]:
+    """``measure_model`` of one model, with the weights that it has at each call; TensorFlow compiles it once.
 
-    Returns the mean cross-entropy of the label too, in nats.
+    It measures in float32, whatever precision the recipe trains in. It returns the mean cross-entropy of the label too,
+    in nats.
     """
-    if recipe.precision == "float32":
-        return _measure_with_loss(model, faces)
-    measured = build_in_float32(recipe)
-    measured.set_weights(model.get_weights())
-    return _measure_with_loss(measured, faces)
+    in_float32 = recipe.precision == "float32"
+    measured = model if in_float32 else build_in_float32(recipe)
+    predict = compile_logits(measured)
+
+    def figures_and_loss(faces: LabelledFaces) -> tuple[Figures, float]:
+        if not in_float32:
+            measured.set_weights(model.get_weights())
+        logits = predict(faces.pixels)
+        return _figures(logits, faces), reliability_diagram(faces.labels, softmax(logits)).nll
+
+    return figures_and_loss
 
 
-def _measure_with_loss(model: Any, faces: LabelledFaces) -> tuple[Figures, float]:
-    logits = predict_logits(model, faces.pixels)
-    figures = measure(faces.labels, logits.argmax(axis=1), FER2013_LABELS)
-    return figures, reliability_diagram(faces.labels, softmax(logits)).nll
+def _figures(logits: NDArray[np.float32], faces: LabelledFaces) -> Figures:
+    return measure(faces.labels, logits.argmax(axis=1), FER2013_LABELS)
 
 
 def _inputs(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -151,6 +156,7 @@ class _Training:
     ) -> None:
         self._model, self._recipe, self._training, self._public = model, recipe, training, public
         self._folder = folder
+        self._measure = compile_measure(model, recipe)
         self._learning = model if training.votes is None else _with_votes_output(model)
         self._history = read_history(folder.path)[: folder.finished_epochs()]  # the rest is trained again
 
@@ -179,7 +185,7 @@ class _Training:
         steps = loop.run_epoch(batches(self._recipe, self._training, epoch), epoch, losses)
         seconds = time.monotonic() - started
         with loop.averaged():
-            figures, validation_loss = measure_in_float32(self._model, self._recipe, self._public)
+            figures, validation_loss = self._measure(self._public)
             result = Epoch(
                 epoch,
                 steps.loss,
@@ -226,7 +232,9 @@ class _Loop:
             self._ema = [tf.Variable(v, trainable=False) for v in self._variables]
             self.epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
         self.state = tf.train.Checkpoint(model=model, optimizer=self._optimizer, ema=self._ema, epoch=self.epoch)
-        self._step = tf.function(self._train_step)
+        self._step = tf.function(
+            self._train_step, autograph=False
+        )  # it has no Python to translate, which takes seconds
 
     @property
     def first_epoch(self) -> int:

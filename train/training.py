@@ -24,7 +24,7 @@ from train.recipes import Recipe
 from train.report import write_report
 from train.run import Run, RunInputs, command_of, is_run, refuse_another_run
 from train.sources import as_teacher, data_source, distinct, sha256_of, votes_source
-from train.trainer import check_recipe, configure_keras, fit, measure_in_float32, predict_logits
+from train.trainer import check_recipe, compile_measure, configure_keras, fit, predict_logits
 
 
 def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Workers) -> Run:
@@ -92,7 +92,7 @@ def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run
         prepared.weights.load(model, statistics_faces(splits.training))
         model = workers.synchronized(model)
     if prepared.weights.sources:
-        run = dataclasses.replace(run, start=measure_in_float32(model, recipe, splits.public)[0].accuracy)
+        run = dataclasses.replace(run, start=compile_measure(model, recipe)(splits.public)[0].accuracy)
         print_line(f"{recipe.name} before training: {run.measured} {run.start:.2%}")
     if workers.chief:
         run.save(folder)

@@ -24,7 +24,7 @@ from train.data.batches import Teachers, TrainingSet
 from train.data.view_bank import make_bank
 from train.models.layers import Enlarge
 from train.recipes import Recipe
-from train.trainer import configure_keras, fit, predict_logits
+from train.trainer import compile_logits, configure_keras, fit
 
 _EPOCHS: Final = 2
 _LEARNING_RATE: Final = 1e-4
@@ -39,7 +39,7 @@ def train_quantized(model: Any, recipe: Recipe, training: LabelledFaces, public:
     short = _quantization_recipe(recipe)
     configure_keras(short)
     quantized = simulate_int8(model)
-    teacher = make_bank(lambda pixels: predict_logits(model, pixels), training, _EPOCHS, recipe.seed)
+    teacher = make_bank(compile_logits(model), training, _EPOCHS, recipe.seed)
     fit(quantized, short, TrainingSet(training, teachers=Teachers.of_all((teacher,), training)), public, folder)
     return quantized
 
@@ -52,8 +52,9 @@ def simulate_int8(model: Any) -> Any:
         return tools.quantize_annotate_layer(layer, _SameRange()) if isinstance(layer, Enlarge) else layer
 
     annotated = tools.quantize_annotate_model(keras.models.clone_model(model, clone_function=annotate))
+    apply = tf.autograph.experimental.do_not_convert(tools.quantize_apply)  # there is nothing to translate: see trainer
     with tools.quantize_scope({_SameRange.__name__: _SameRange}):
-        return tools.quantize_apply(annotated)
+        return apply(annotated)
 
 
 class _SameRange(tfmot.quantization.keras.QuantizeConfig):  # type: ignore[misc]  # it has no types
@@ -124,7 +125,7 @@ def quantize_post_training(model: Any, training: LabelledFaces, *, edge_tpu: boo
 def _converter(model: Any) -> Any:
     """A converter of one traced function. ``from_keras_model`` saves the model first, which takes much longer."""
     face = tf.TensorSpec((1, INPUT_SIZE, INPUT_SIZE, 1), tf.float32, name="face")  # a dynamic batch would add ops
-    inference = tf.function(lambda face: model(face, training=False)).get_concrete_function(face)
+    inference = tf.function(lambda face: model(face, training=False), autograph=False).get_concrete_function(face)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([inference], model)
     converter.experimental_lower_to_saved_model = False
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
