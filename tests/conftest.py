@@ -228,6 +228,11 @@ def standin(built_standin: Path, tmp_path: Path) -> StandIn:
     return StandIn(tmp_path, built_standin)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores: tests wait for brokers, cameras and containers for a fifth of their time."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 # The order of files: those that take minutes first, so that no worker is left alone with one at the end. Booted
 # containers share the cgroup of whoever boots them, and systemctl kill in one would meet the processes of another. So
 # minutes of other files lie between the files that boot one.
