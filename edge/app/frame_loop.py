@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event
@@ -16,7 +17,7 @@ from edge.records import Frame
 from edge.settings import Settings
 from edge.system.clock import TimeOrigin, live_time, media_time, now
 from edge.system.shutdown import is_camera_hanging
-from edge.vision.face_size import Shortage, pixel_shortage
+from edge.vision.face_size import pixel_shortage
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class FrameLoop:
         self._stopping = control.stopping
         self._pause_requested = control.pause_requested
         self._realtime = realtime
-        self._shortage: Shortage | None = None
+        self._warned_of = math.inf  # the shorter side of the frames that have too few pixels, in pixels
 
     def run(self) -> None:
         """Raises SourceError when the source fails, CameraStalled when it hangs, and what the observers raise."""
@@ -101,11 +102,17 @@ class FrameLoop:
         return True
 
     def _warn_of_small_frames(self, frame: Frame) -> None:
-        """Say once if the smallest faces that the settings ask for cannot be found in frames of this size."""
+        """Say if the smallest faces that the settings ask for cannot be found in frames of this size.
+
+        Frames that are no smaller than those of which it was said need no other message: each picture of a folder may
+        have its own size.
+        """
         height, width = frame.gray.shape
-        last, self._shortage = self._shortage, pixel_shortage(self._settings.detect, (width, height))
-        if self._shortage and self._shortage != last:
-            _log.warning("%s; %s", self._shortage.problem, self._shortage.remedy)
+        if min(width, height) >= self._warned_of:
+            return
+        if shortage := pixel_shortage(self._settings.detect, (width, height)):
+            self._warned_of = min(width, height)
+            _log.warning("%s; %s", shortage.problem, shortage.remedy)
 
     def _wait_on(self) -> None:
         for observer in self._observers:

@@ -137,6 +137,18 @@ def test_faces_that_are_too_small_to_be_found_are_named_once(
     ]
 
 
+def test_in_a_folder_of_many_sizes_only_smaller_pictures_are_named_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, side in enumerate((200, 210, 190, 480, 200)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((side, 640), 128, np.uint8))
+    settings = Settings(camera=CameraSettings(source=str(tmp_path)))
+    pipeline = make_pipeline(settings, Classifier(open_bundle(find_bundle("student-small"))))
+    control = LoopControl(Event(), lambda: False)
+    FrameLoop(settings, pipeline, [], lambda _origin: FrameObserver(), control, realtime=False).run()
+    assert [record.getMessage().partition(";")[0][-7:] for record in caplog.records] == ["640x200", "640x190"]
+
+
 class Light(FrameObserver):
     """Notes what the loop says of the light."""
 
