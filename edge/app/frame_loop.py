@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event
@@ -22,6 +23,8 @@ from edge.vision.face_size import pixel_shortage
 _log = logging.getLogger(__name__)
 
 _PAUSED_SECONDS: Final = 0.2
+_CLOSING_SECONDS: Final = 5.0  # a camera that gives no picture for longer has stalled by default
+_CLOSING_CHECK_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,7 @@ class FrameLoop:
             # A pause may have been withdrawn while the source was closed, and is then no end.
             if ended or self._stopping.is_set():
                 break
-            if is_camera_hanging():
-                raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
+            self._await_closed()
             # Times and track ids start over with the source.
             self.pipeline = self.pipeline.for_new_source(self._settings)
 
@@ -113,6 +115,18 @@ class FrameLoop:
         if shortage := pixel_shortage(self._settings.detect, (width, height)):
             self._warned_of = min(width, height)
             _log.warning("%s; %s", shortage.problem, shortage.remedy)
+
+    def _await_closed(self) -> None:
+        """Wait until a camera is really closed: a slow one gives its next picture first.
+
+        Raises CameraStalled when it hangs.
+        """
+        deadline = time.monotonic() + _CLOSING_SECONDS
+        while is_camera_hanging() and not self._stopping.is_set():
+            if time.monotonic() >= deadline:
+                raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
+            self._wait_on()
+            self._stopping.wait(_CLOSING_CHECK_SECONDS)
 
     def _wait_on(self) -> None:
         for observer in self._observers:

@@ -1,6 +1,6 @@
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event
 
@@ -91,6 +91,25 @@ def test_observers_are_called_for_frames_pauses_and_ends_and_each_opening_has_a_
     FrameLoop(SETTINGS, pipeline, [visit], open_reporter, control, realtime=False).run()
     assert visit.calls == [*["frame"] * 3, "closed", *between, *["frame"] * 3, "closed"]
     assert [(reporter.frames, reporter.is_closed) for reporter in reporters] == [(3, True), (3, True)]
+
+
+def slow_pictures() -> Iterator[bytes]:
+    """The portrait with noise: three times at once, and then seldom."""
+    for number, picture in enumerate(noisy_pictures()):
+        if number >= 3:
+            time.sleep(2.0)
+        yield picture
+
+
+@pytest.mark.slow
+def test_a_camera_that_gives_a_picture_every_two_seconds_can_be_paused() -> None:
+    visit = Visit()
+    with Mjpeg(slow_pictures) as camera:
+        settings = Settings(camera=CameraSettings(source=camera.url))
+        pipeline = make_pipeline(settings, Classifier(open_bundle(find_bundle("student-small"))))
+        control = LoopControl(visit.stopping, lambda: visit.pause_requested)
+        FrameLoop(settings, pipeline, [visit], lambda _: FrameObserver(), control, realtime=False).run()
+    assert visit.calls == [*["frame"] * 3, "closed", "paused", *["frame"] * 3, "closed"]
 
 
 class SlowVisit(Visit):
