@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event
@@ -16,11 +18,13 @@ from edge.records import Frame
 from edge.settings import Settings
 from edge.system.clock import TimeOrigin, live_time, media_time, now
 from edge.system.shutdown import is_camera_hanging
-from edge.vision.face_size import Shortage, pixel_shortage
+from edge.vision.face_size import pixel_shortage
 
 _log = logging.getLogger(__name__)
 
 _PAUSED_SECONDS: Final = 0.2
+_CLOSING_SECONDS: Final = 5.0  # a camera that gives no picture for longer has stalled by default
+_CLOSING_CHECK_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class FrameLoop:
         self._stopping = control.stopping
         self._pause_requested = control.pause_requested
         self._realtime = realtime
-        self._shortage: Shortage | None = None
+        self._warned_of = math.inf  # the shorter side of the frames that have too few pixels, in pixels
 
     def run(self) -> None:
         """Raises SourceError when the source fails, CameraStalled when it hangs, and what the observers raise."""
@@ -73,8 +77,7 @@ class FrameLoop:
             # A pause may have been withdrawn while the source was closed, and is then no end.
             if ended or self._stopping.is_set():
                 break
-            if is_camera_hanging():
-                raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
+            self._await_closed()
             # Times and track ids start over with the source.
             self.pipeline = self.pipeline.for_new_source(self._settings)
 
@@ -101,11 +104,29 @@ class FrameLoop:
         return True
 
     def _warn_of_small_frames(self, frame: Frame) -> None:
-        """Say once if the smallest faces that the settings ask for cannot be found in frames of this size."""
+        """Say if the smallest faces that the settings ask for cannot be found in frames of this size.
+
+        Frames that are no smaller than those of which it was said need no other message: each picture of a folder may
+        have its own size.
+        """
         height, width = frame.gray.shape
-        last, self._shortage = self._shortage, pixel_shortage(self._settings.detect, (width, height))
-        if self._shortage and self._shortage != last:
-            _log.warning("%s; %s", self._shortage.problem, self._shortage.remedy)
+        if min(width, height) >= self._warned_of:
+            return
+        if shortage := pixel_shortage(self._settings.detect, (width, height)):
+            self._warned_of = min(width, height)
+            _log.warning("%s; %s", shortage.problem, shortage.remedy)
+
+    def _await_closed(self) -> None:
+        """Wait until a camera is really closed: a slow one gives its next picture first.
+
+        Raises CameraStalled when it hangs.
+        """
+        deadline = time.monotonic() + _CLOSING_SECONDS
+        while is_camera_hanging() and not self._stopping.is_set():
+            if time.monotonic() >= deadline:
+                raise CameraStalled("the camera hangs and cannot be closed; only the end of this process closes it")
+            self._wait_on()
+            self._stopping.wait(_CLOSING_CHECK_SECONDS)
 
     def _wait_on(self) -> None:
         for observer in self._observers:

@@ -89,4 +89,7 @@ def _open_with_ffmpeg(camera: CameraSettings, url: str, content_type: str = "") 
     if not capture.isOpened():
         raise SourceError(f"{safe_source(url)}: {why_refused(url, content_type or refusal(camera, url))}")
     decode_sparingly(capture, require_stated_size(capture, safe_source(url)), safe_source(url))
-    return OpenCvDevice(capture, f"{safe_source(url)}: the stream ended. Is the server running?")
+    ended = "the stream ended. Is the server running?"
+    if content_type.startswith("image/"):
+        ended = f"its server sends a single picture ({content_type}). Give the address of the video stream"
+    return OpenCvDevice(capture, f"{safe_source(url)}: {ended}")

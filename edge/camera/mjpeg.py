@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edge.camera.frame_size import require_frame_size
-from edge.camera.http_stream import Answer
+from edge.camera.http_stream import Answer, why_refused
 from edge.errors import SourceError
 from edge.records import Gray, Picture
 
@@ -165,6 +165,8 @@ class MjpegDevice:
                 raise SourceError(
                     f"{self._name}: {error}. Does the address give a video stream, and is the camera in order?"
                 ) from error
+            except TimeoutError as error:  # of the first picture: for a later one the reader of the frames waits less
+                raise SourceError(f"{self._name}: {why_refused(self._name, error)}") from error
             except (OSError, EOFError, http.client.HTTPException) as error:
                 raise SourceError(f"{self._name}: the stream ended. Is the server running?") from error
             picture = self._decode(part)

@@ -3,6 +3,7 @@
 Its text is made for each request, in a thread of its own.
 """
 
+import errno
 import threading
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -19,6 +20,8 @@ from edge.settings import MetricsSettings
 from edge.system import hardware
 
 PREFIX: Final = "fer_edge"
+
+_IN_USE: Final = ". Give another metrics.port; or, by hand beside the service whose settings these are, --no-metrics"
 
 
 class PrometheusExporter(Collector):
@@ -41,7 +44,8 @@ class PrometheusExporter(Collector):
             self._server = PageServer(settings.address, settings.port)
         except OSError as error:
             where = f"{settings.address}:{settings.port}"
-            raise SettingsError(f"metrics: cannot listen at {where}: {error.strerror or error}") from error
+            hint = _IN_USE if error.errno == errno.EADDRINUSE else ""
+            raise SettingsError(f"metrics: cannot listen at {where}: {error.strerror or error}{hint}") from error
         self._server.set_app(make_wsgi_app(registry))
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()

@@ -17,7 +17,10 @@ _SOURCE: Final = "broker"
 
 
 class RefusedEvents:
-    """Which events the broker refuses, and when to go on. Reports a fault while there are any. Times are in seconds."""
+    """Which events the broker refuses, and when to go on. Times are in seconds.
+
+    While there are any it reports a fault. It logs each reason once, since the broker may refuse the fault too.
+    """
 
     def __init__(self, topic: str, faults: FaultBoard, backoff: Backoff) -> None:
         self.count = 0
@@ -29,6 +32,7 @@ class RefusedEvents:
         self._faults = faults
         self._backoff = backoff
         self._ids: set[int] = set()
+        self._logged: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._ids)
@@ -40,6 +44,9 @@ class RefusedEvents:
             self.count += 1
         sentence = f"the MQTT broker refuses events: {reason}. May this device publish to {self._topic}?"
         self._faults.set(_SOURCE, fault_of(DeliveryError(sentence), now()))
+        if reason not in self._logged:
+            self._logged.add(reason)
+            _log.warning("%s They are kept, and tried again", sentence)
 
     def pause(self, at: float, *, everything: bool) -> None:
         """Send nothing for a while after a refusal at ``at``; ``everything`` when it concerns the device itself."""
@@ -52,7 +59,7 @@ class RefusedEvents:
         self._backoff.reset()
         self._ids.discard(event)
         if not self._ids:
-            self._faults.set(_SOURCE, None)
+            self.clear()
 
     def keep(self, condition: Callable[[int], bool]) -> None:
         """On a new connection: forget the events that will be tried again, which do not fulfil the condition."""
@@ -61,6 +68,7 @@ class RefusedEvents:
     def clear(self) -> None:
         """No event is left that could be refused."""
         self._ids.clear()
+        self._logged.clear()
         self._faults.set(_SOURCE, None)
 
 

@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import SettingsError, SourceError
+from edge.errors import SettingsError
 from edge.records import Box, Gray, Pose, Square
 from edge.settings import DetectSettings
 from edge.vision.detection import Detection
-from edge.vision.face_size import smallest_face
+from edge.vision.face_size import LEAST_FRAME, smallest_face
 from edge.vision.motion import Area, MotionDetector
 from edge.vision.pyramid import Pyramid
 
@@ -33,7 +33,6 @@ _MOST_NETWORKS: Final = 8  # one camera needs six: two patches, three parts, and
 # Side of the smallest face in a reduced frame; smaller ones the network hardly finds in grey. With the default min_face
 # the shorter side of a reduced frame is exactly eight times that padding.
 _FACE_PIXELS: Final = 12.8
-_LEAST_FRAME: Final = 28  # pixels in each direction
 _PROPOSAL_SCORE: Final = 0.4  # in a frame, or a part of it
 _LEANING_SCORE: Final = 0.5  # the same, of a head that leans: below are few, and much else
 _FACE_SCORE: Final = 0.6  # in a patch, for a new face
@@ -190,13 +189,10 @@ class YuNetDetector:
         return Pose(mean, _yaw(faces[best][4:14].reshape(5, 2)))
 
     def begin_frame(self, pyramid: Pyramid, now: float, known: Sequence[Square]) -> None:
-        """Plan the frame's pass, if it gets one. Raises SourceError when the frame is too small for the network."""
-        width, height = pyramid.size
-        if min(width, height) < _LEAST_FRAME:
-            raise SourceError(
-                f"the picture has {width}x{height} pixels; YuNet needs {_LEAST_FRAME} in each direction. "
-                "Take a larger camera.size"
-            )
+        """Plan the frame's pass, if it gets one. One that is too small for the network gets none."""
+        self._pass = None
+        if min(pyramid.size) < LEAST_FRAME["yunet"]:
+            return
         self._left = min(self._left + self._budget, _SAVED_FRAMES * self._budget)
         self._known = list(known)
         self._motion.update(pyramid)

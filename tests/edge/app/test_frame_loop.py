@@ -1,6 +1,6 @@
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event
 
@@ -93,6 +93,25 @@ def test_observers_are_called_for_frames_pauses_and_ends_and_each_opening_has_a_
     assert [(reporter.frames, reporter.is_closed) for reporter in reporters] == [(3, True), (3, True)]
 
 
+def slow_pictures() -> Iterator[bytes]:
+    """The portrait with noise: three times at once, and then seldom."""
+    for number, picture in enumerate(noisy_pictures()):
+        if number >= 3:
+            time.sleep(2.0)
+        yield picture
+
+
+@pytest.mark.slow
+def test_a_camera_that_gives_a_picture_every_two_seconds_can_be_paused() -> None:
+    visit = Visit()
+    with Mjpeg(slow_pictures) as camera:
+        settings = Settings(camera=CameraSettings(source=camera.url))
+        pipeline = make_pipeline(settings, Classifier(open_bundle(find_bundle("student-small"))))
+        control = LoopControl(visit.stopping, lambda: visit.pause_requested)
+        FrameLoop(settings, pipeline, [visit], lambda _: FrameObserver(), control, realtime=False).run()
+    assert visit.calls == [*["frame"] * 3, "closed", "paused", *["frame"] * 3, "closed"]
+
+
 class SlowVisit(Visit):
     """A visit that takes longer for a frame than the camera does, and notes how many frames were dropped."""
 
@@ -135,6 +154,18 @@ def test_faces_that_are_too_small_to_be_found_are_named_once(
         "detect.min_face is 0.04, but detector haar needs faces of 24 pixels: 0.05 of the shorter side of 640x480; "
         "choose larger pictures (camera.size, or a network camera's own settings), or set detect.min_face = 0.05"
     ]
+
+
+def test_in_a_folder_of_many_sizes_only_smaller_pictures_are_named_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, side in enumerate((200, 210, 190, 480, 200)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((side, 640), 128, np.uint8))
+    settings = Settings(camera=CameraSettings(source=str(tmp_path)))
+    pipeline = make_pipeline(settings, Classifier(open_bundle(find_bundle("student-small"))))
+    control = LoopControl(Event(), lambda: False)
+    FrameLoop(settings, pipeline, [], lambda _origin: FrameObserver(), control, realtime=False).run()
+    assert [record.getMessage().partition(";")[0][-7:] for record in caplog.records] == ["640x200", "640x190"]
 
 
 class Light(FrameObserver):

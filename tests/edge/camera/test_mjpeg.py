@@ -14,6 +14,7 @@ from edge.camera.devices import open_stream
 from edge.camera.mjpeg import MultipartReader, decoding_memory
 from edge.errors import SourceError
 from edge.settings import CameraSettings
+from tests.edge.mjpeg import Mjpeg
 
 MB = 10**6
 PICTURE = np.add.outer(np.arange(48, dtype=np.uint8) * 4, np.arange(64, dtype=np.uint8))
@@ -224,6 +225,25 @@ def test_a_page_in_place_of_a_stream_is_named_by_its_type_if_that_is_one() -> No
         with server(lambda *_, answer=answer: answer) as (port, _), pytest.raises(SourceError) as raised:
             open_stream(CameraSettings(f"http://127.0.0.1:{port}/s"))
         assert f"/s: no video stream {told}" in str(raised.value)
+
+
+def test_a_single_picture_in_place_of_a_stream_is_named() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg(PICTURE)
+    with server(lambda *_: answer) as (port, _):
+        device = open_stream(CameraSettings(f"http://127.0.0.1:{port}/snapshot.jpg"))
+        assert device.read().gray.shape == PICTURE.shape
+        with pytest.raises(SourceError, match=r"a single picture \(image/jpeg\)\. Give the"):
+            device.read()
+        device.close()
+
+
+@pytest.mark.slow
+def test_a_stream_without_a_picture_is_not_said_to_have_ended() -> None:
+    def no_picture() -> Iterator[bytes]:
+        yield from ()
+
+    with Mjpeg(no_picture) as camera, pytest.raises(SourceError, match="no video stream within 10 s"):
+        open_stream(CameraSettings(camera.url))
 
 
 @pytest.mark.parametrize("greeting", [b"ICY 200 OK\r\n\r\n", b"HTTP/1.0 200 OK\r\nContent-Type: video/mp4\r\n\r\n"])

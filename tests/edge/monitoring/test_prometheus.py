@@ -110,7 +110,7 @@ def test_every_metric_is_described(scraped: dict[str, list[tuple[dict[str, str],
 def test_an_address_in_use_is_an_error_that_names_it() -> None:
     settings = MetricsSettings(enabled=True, port=free_port())
     first = PrometheusExporter(settings, RunCounters())
-    with pytest.raises(SettingsError, match=f"127.0.0.1:{settings.port}"):
+    with pytest.raises(SettingsError, match=f"127.0.0.1:{settings.port}: .*metrics.port; or.* --no-metrics"):
         PrometheusExporter(settings, RunCounters())
     first.close()
     PrometheusExporter(settings, RunCounters()).close()

@@ -1,5 +1,7 @@
 """When what a broker has refused is tried again, and what is counted and said of it."""
 
+import pytest
+
 from edge.mqtt.backoff import Backoff
 from edge.mqtt.faults import FaultBoard
 from edge.mqtt.refusals import RefusedEvents, RefusedTopics
@@ -43,6 +45,21 @@ def test_pauses_become_longer_until_an_event_is_accepted() -> None:
     assert (refused.resume_at, refused.one_by_one) == (401.0, False)
     refused.accepted(2)
     assert (bool(refused), faults[-1]) == (False, None)
+
+
+def test_a_reason_is_logged_once_until_no_event_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    refused, _ = refused_events()
+    for event in (1, 2, 1):
+        refused.add(event, "Not authorized")
+    refused.keep(lambda _event: False)  # on a new connection
+    refused.add(1, "Not authorized")
+    told = "the MQTT broker refuses events: Not authorized. May this device publish to kiosk/event? They are kept, and "
+    assert caplog.messages == [told + "tried again"]
+    refused.add(1, "Quota exceeded")
+    assert len(caplog.messages) == 2
+    refused.accepted(1)
+    refused.add(3, "Not authorized")
+    assert len(caplog.messages) == 3
 
 
 def test_refused_topics_are_due_together_after_a_wait_that_doubles() -> None:

@@ -24,11 +24,18 @@ def test_the_share_that_is_named_can_be_found(size: tuple[int, int]) -> None:
     assert smallest_face(DetectSettings(min_face=named), size) == pytest.approx(24, abs=0.5)
 
 
-def test_in_a_picture_that_is_smaller_than_a_face_no_share_helps() -> None:
-    shortage = pixel_shortage(DetectSettings(), (24, 100))
+@pytest.mark.parametrize(("detector", "side"), [("haar", 24), ("yunet", 27)])
+@pytest.mark.parametrize("min_face", [0.05, 0.9])
+def test_in_a_picture_that_is_too_small_for_the_detector_no_share_helps(
+    detector: str, side: int, min_face: float
+) -> None:
+    settings = DetectSettings(detector=detector, min_face=min_face)
+    shortage = pixel_shortage(settings, (side, 100))
     assert shortage
-    assert shortage.problem.endswith("no face can be found in 24x100")
+    assert shortage.problem.endswith(f"no face can be found in {side}x100")
     assert "min_face" not in shortage.remedy
+    at_least = pixel_shortage(settings, (side + 1, 100))
+    assert at_least is None or "min_face" in at_least.remedy
 
 
 def test_what_can_be_found_is_no_shortage() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.errors import SettingsError, SourceError
+from edge.errors import SettingsError
 from edge.records import Gray, Square
 from edge.settings import DetectSettings
 from edge.vision.detection import Detector
@@ -239,9 +239,9 @@ def test_an_empty_room_has_no_faces(detector: Detector) -> None:
     assert detector.detect(EMPTY) == detector.detect(noise) == []
 
 
-def test_a_frame_that_is_too_small_says_so(detector: Detector) -> None:
-    with pytest.raises(SourceError, match=r"40x20 pixels; YuNet needs 28 .*camera\.size"):
-        detector.for_new_source().begin_frame(Pyramid(np.zeros((20, 40), np.uint8)), 0.0, ())
+def test_a_frame_that_is_too_small_is_not_searched_and_the_next_one_is(detector: Detector, scene: Gray) -> None:
+    fresh = detector.for_new_source()
+    assert frames_with_a_pass(fresh, [(scene[:20, :40], 0.0), (scene[:27, :40], 0.5), (scene, 1.0)]) == [1.0]
 
 
 def test_yunet_without_a_model_says_so() -> None:
