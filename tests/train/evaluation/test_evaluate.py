@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -122,6 +123,9 @@ def test_saved_predictions_are_only_for_their_own_faces(run: Path, blobs: Path, 
         evaluate([other], faces)
     with pytest.raises(DataError, match=r"no saved predictions.*No such file"):
         evaluate([tmp_path / "nowhere.npz"], faces)
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(DataError, match="this is a named pipe, not a file"):
+        evaluate([tmp_path / "pipe.npz"], faces)
 
 
 def test_the_docs_state_the_accuracy_of_all_saved_predictions_and_their_ensemble(fer2013: Path) -> None:
