@@ -259,7 +259,7 @@ def _add_edge_tpu(add: _Add) -> None:
         CHECK_DESCRIPTION,
     )
     check.add_argument(
-        "model", type=Path, metavar="MODEL", help="a .tflite file, a bundle's folder, or a bundled model's name"
+        "model", type=network_path, metavar="MODEL", help="a .tflite file, a bundle's folder, or a bundled model's name"
     )
     check.add_argument("--json", action="store_true", help="print JSON (docs/edge-tpu.md describes it)")
     _add_compile(add)

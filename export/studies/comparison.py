@@ -67,7 +67,7 @@ def compare_command(arguments: Namespace) -> int:
     print(json.dumps([asdict(row) for row in rows]) if arguments.json else format_comparison(rows, faces))
     if arguments.out:  # last, so that the table is not lost when the disk is full
         with writing(arguments.out):
-            arguments.out.write_text(draw_comparison(rows, str(faces.split)))
+            arguments.out.write_text(draw_comparison(rows, str(faces.split or "the faces")))
     return 0
 
 
@@ -147,10 +147,10 @@ def compare_classifiers(classifiers: list[ComparedClassifier], faces: LabelledFa
 
 def format_comparison(rows: list[ComparisonRow], faces: LabelledFaces) -> str:
     """The rows as text; times also as multiples of the last classifier's."""
-    last = rows[-1]
+    last, split = rows[-1], f"{faces.split}, " if faces.split else ""
     width = max(len(row.name) for row in rows)
     lines = [
-        f"{faces.split}, {len(faces)} faces, single crop; median ms from pixels to logits, one thread, taking turns",
+        f"{split}{len(faces)} faces, single crop; median ms from pixels to logits, one thread, taking turns",
         f"{'':{width}}  accuracy  macro-F1      bytes      ms  x {last.name}",
     ]
     lines += [

@@ -420,6 +420,18 @@ def test_check_refuses_what_is_no_model(
     assert "Traceback" not in done.stderr
 
 
+def test_a_name_is_the_bundled_model_and_a_path_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also beside a run's folder of that name, which has no card."""
+    monkeypatch.chdir(tmp_path)
+    done = check("./student-small")
+    assert (done.returncode, "nor a folder with a card.json" in done.stderr) == (4, True), done.stderr
+    (tmp_path / "student-small").mkdir()
+    done = check("student-small")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, str(STUDENT / MODEL_FILE)), done.stderr
+    done = check("./student-small")
+    assert (done.returncode, "a folder without a card.json" in done.stderr) == (2, True), done.stderr
+
+
 def test_a_pipe_is_not_awaited(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     done = check(tmp_path / "pipe")

