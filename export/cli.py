@@ -1,6 +1,7 @@
 """``fer-export``: make a bundle for devices from a training run, measure it, and compile it for an Edge TPU."""
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -258,7 +259,7 @@ def _add_edge_tpu(add: _Add) -> None:
         CHECK_DESCRIPTION,
     )
     check.add_argument(
-        "model", type=Path, metavar="MODEL", help="a .tflite file, a bundle's folder, or a bundled model's name"
+        "model", type=network_path, metavar="MODEL", help="a .tflite file, a bundle's folder, or a bundled model's name"
     )
     check.add_argument("--json", action="store_true", help="print JSON (docs/edge-tpu.md describes it)")
     _add_compile(add)
@@ -363,22 +364,30 @@ def _add_scenes(add: _Add) -> None:
     margin.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _number(text: str) -> float:
+    """The number; one that is none where it is no number, which is in no range."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def _share(text: str) -> float:
-    share = float(text)
+    share = _number(text)
     if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError("must be more than 0 and at most 1")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number more than 0 and at most 1")
     return share
 
 
 def _margin(text: str) -> float:
-    margin = float(text)
+    margin = _number(text)
     if not -0.25 <= margin <= 1:
-        raise argparse.ArgumentTypeError("must be from -0.25 to 1")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number from -0.25 to 1")
     return margin
 
 
 def _positive(text: str) -> float:
-    seconds = float(text)
-    if not seconds > 0:
-        raise argparse.ArgumentTypeError("must be more than 0")
+    seconds = _number(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number more than 0")
     return seconds

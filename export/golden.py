@@ -5,6 +5,7 @@ the card's margin. On a device, edge.model.verification compares its own results
 """
 
 import io
+import os
 import platform
 from argparse import Namespace
 from pathlib import Path
@@ -75,11 +76,15 @@ def golden_scene(margin: float) -> GoldenScene:
 def find_changeable(name: str) -> Path:
     """The folder of a bundle that is to be changed.
 
-    Raises UsageError for the name of a bundled model, which is a part of the program, and BundleError as find_bundle.
+    Raises UsageError for the name of a bundled model, which is a part of the program, and for a folder that this user
+    cannot write into: what is to be written may take minutes. Raises BundleError as find_bundle.
     """
     if name in bundled():
         raise UsageError(f"{name} is the program's own model, which is not changed. Give a folder, such as ./{name}")
-    return find_bundle(name)
+    folder = find_bundle(name)
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"{folder}: cannot be changed: the folder is read-only for this user")
+    return folder
 
 
 def write_golden(folder: Path, golden: Golden) -> None:

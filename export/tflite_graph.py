@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import BundleError, RuntimeMissingError, UsageError
+from edge.untrusted_file import open_regular
 
 EDGE_TPU_OP: Final = "edgetpu-custom-op"
 """Name of the op that holds everything the Edge TPU compiler mapped."""
@@ -86,9 +87,10 @@ class Graph:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file that is named on the command line. Raises UsageError."""
+    """The bytes of a file that is named on the command line. Raises UsageError, also for a pipe: it may never end."""
     try:
-        return path.read_bytes()
+        with open_regular(path) as opened:
+            return opened.read()
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.cli.arguments import Once, Version, network_path, whole_number
-from edge.errors import UsageError
+from edge.errors import DataError, UsageError
 from edge.system.shutdown import exit_if_camera_hangs, guarded
 from train import recipes
 from train.network_cli import add_network_commands
@@ -174,6 +174,8 @@ def _twins(arguments: argparse.Namespace) -> int:
 
     check_output(arguments.out, arguments.data)
     data = read_cached(arguments.data)
+    if data.bad:
+        raise DataError(f"{arguments.data}, {data.bad[0]}; {len(data.bad):,} of its rows cannot be used. Mend it")
     training = data.faces(Split.TRAINING)
     measured = data.faces(next((split for split in MEASURED if split in data.splits), Split.PUBLIC))
     if training.rows is None or measured.rows is None:

@@ -54,11 +54,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         check_output(arguments.out, arguments.data)
     faces = read_faces(arguments.data, arguments.split or measured_split(arguments.data))
     evaluation = evaluate(arguments.predictors, faces, arguments.tta, arguments.keep, arguments.votes)
-    if arguments.out:
+    print(json.dumps(as_json(evaluation)) if arguments.json else format_evaluation(evaluation), flush=True)
+    if arguments.out:  # last, so that the figures are not lost when the disk is full
         from train.report import draw_confusion  # noqa: PLC0415  matplotlib
 
         draw_confusion(evaluation.figures, arguments.out)
-    print(json.dumps(as_json(evaluation)) if arguments.json else format_evaluation(evaluation))
     return 0
 
 

@@ -97,7 +97,11 @@ class Run:
     def unfinished(self, folder: Path) -> str:
         """How to end its training; empty if that has ended. A mean has no ``best`` epoch either, but no history."""
         going_on = self.best is None and read_history(folder)
-        return f"{folder}: the run is not finished. Continue it: {self.command} --out {folder}" if going_on else ""
+        return (
+            f"{folder}: the run is not finished. Continue it: {self.command} --out {shlex.quote(str(folder))}"
+            if going_on
+            else ""
+        )
 
     def warn_unfinished(self, folder: Path) -> None:
         """Tell on stderr that its training has not ended, and how to go on."""
@@ -173,9 +177,9 @@ def command_of(recipe: Recipe, inputs: RunInputs) -> str:
 def options_of(inputs: RunInputs, assignments: Sequence[str]) -> str:
     """The options of a command that give ``inputs`` and ``--set`` the assignments; of files, they have the names."""
     weights = f" --weights {named_weights(inputs.weights)}" if inputs.weights != "none" else ""
-    votes = f" --votes {inputs.votes.name}" if inputs.votes else ""
+    votes = f" --votes {shlex.quote(inputs.votes.name)}" if inputs.votes else ""
     skip_bad = " --skip-bad" if inputs.skip_bad else ""
-    changed = "".join(f" --set {assignment}" for assignment in assignments)
+    changed = "".join(f" --set {shlex.quote(assignment)}" for assignment in assignments)
     return f"{data_options(inputs.data)}{weights}{votes}{skip_bad}{changed}"
 
 
@@ -187,7 +191,7 @@ def data_options(data: Sequence[Path]) -> str:
 def named_weights(weights: str) -> str:
     """What ``--weights`` names, for a command: ``runs/NAME`` for a run, since NAME alone would be a bundle."""
     folder = Path(weights)
-    return f"runs/{folder.name}" if is_run(weights) else folder.name
+    return shlex.quote(f"runs/{folder.name}" if is_run(weights) else folder.name)
 
 
 def is_run(weights: str) -> bool:

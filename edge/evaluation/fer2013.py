@@ -249,7 +249,9 @@ def _entries(path: Path, names: Labels) -> Iterator[_UnparsedFace | BadRow]:
     raise DataError(f"{path}: no such file or folder. Give the FER2013 CSV or a folder with one folder per label.")
 
 
-def _no_faces_error(path: Path, wanted: Split | None, held: Mapping[Split, int], names: Labels = ()) -> DataError:
+def _no_faces_error(
+    path: Path, wanted: Split | None, held: Mapping[Split, int], names: Labels = FER2013_LABELS
+) -> DataError:
     """An error that says why there are no faces, and what to do."""
     if not held:
         passed = passed_over(path)

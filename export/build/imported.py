@@ -79,8 +79,8 @@ def import_network(arguments: Namespace) -> int:
     given = _scaling(arguments.input)
     _check_name(arguments.out)
     check_writable(arguments.out)
-    legacy_runtime.prepare()
     source = read_source(arguments.model, labels)
+    legacy_runtime.prepare()  # it may take a minute, so a wrong file is told before
     _tell(f"{source.path}: {source.kind}, {source.face}, {len(labels)} labels")
     data = _read(arguments.data, labels)
     imported = _import(source, data, given)

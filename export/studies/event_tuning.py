@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import UsageError
+from edge.errors import DataError, UsageError
 from edge.evaluation.fer2013 import LabelledFaces, measured_split, read_faces
 from edge.events.episodes import EpisodeSettings, EpisodeTracker, episode_settings
 from edge.labels import FER2013_LABELS
@@ -194,11 +194,19 @@ def _why_missed(
 
 
 def tune_events(sequences: Sequence[ReadingSequence], card: Card) -> tuple[EventTuning, EventStability]:
-    """The thresholds of a grid with the fewest events and a median delay of at most 0.5 seconds, else the quickest."""
+    """The thresholds of a grid with the fewest events and a median delay of at most 0.5 seconds, else the quickest.
+
+    Raises DataError when no thresholds give an event after a change: then nothing tells which are better.
+    """
     tried = []
     for values in itertools.product(*_GRID):
         tuning = EventTuning(*values)
         tried.append((tuning, measure_events(sequences, _settings(card, tuning))))
+    if not any(stability.delays for _, stability in tried):
+        raise DataError(
+            "no simulated change of expression gave an event, so there is nothing to tune by. The data needs faces of "
+            "several labels that the network classifies correctly. Give more or other faces, or a larger --faces"
+        )
     quick = [pair for pair in tried if pair[1].delay <= _MAX_DELAY]
     if quick:
         return min(quick, key=lambda pair: (pair[1].events_per_minute, pair[1].missed, pair[1].delay))

@@ -4,7 +4,11 @@ Each scene shows one situation in front of a camera. The seed determines the roo
 seed gives the same frames and the same ground truth.
 """
 
+import errno
+import os
+import shutil
 import sys
+import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -185,8 +189,15 @@ def _faces(cast: _Cast, faces: LabelledFaces, seed: int) -> tuple[Actor, ...]:
 def write_clip(scene: Scene, folder: Path, frames: int) -> Path:
     """Write the first ``frames`` frames of a scene as a video, and their ground truth; returns the video's path.
 
-    Raises UsageError when it cannot be written.
+    Raises UsageError when it cannot be written as a video, and OSError for a full disk.
     """
+    with tempfile.TemporaryDirectory(dir=folder) as name:  # so that no half of a video is left behind
+        whole = _write_video(scene, Path(name), frames)
+        truth_beside(whole).replace(truth_beside(folder / whole.name))
+        return whole.replace(folder / whole.name)
+
+
+def _write_video(scene: Scene, folder: Path, frames: int) -> Path:
     file = folder / f"{scene.name}.avi"
     writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*_CODEC), FPS, (WIDTH, HEIGHT), False)
     if not writer.isOpened():
@@ -195,6 +206,7 @@ def write_clip(scene: Scene, folder: Path, frames: int) -> Path:
     try:
         for number in range(frames):
             picture, faces = scene.draw(number)
+            _require_room(folder)
             writer.write(picture)
             truth.append(FrameTruth(number, faces))
     finally:
@@ -203,6 +215,12 @@ def write_clip(scene: Scene, folder: Path, frames: int) -> Path:
         truth_beside(file), Header("fer-edge truth 1", scene.name, frames, WIDTH, HEIGHT, FPS, scene.seed), truth
     )
     return file
+
+
+def _require_room(folder: Path) -> None:
+    """Raise OSError when the disk has no room for a frame, since OpenCV goes on without an error."""
+    if shutil.disk_usage(folder).free < WIDTH * HEIGHT:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def make_clips(folder: Path, seed: int, names: Sequence[str], seconds: float | None, data: Path | None) -> list[Path]:

@@ -30,6 +30,17 @@ def test_the_programs_own_models_are_changed_by_their_folder_only(command: list[
         _main(command)
 
 
+@pytest.mark.parametrize(
+    "command", [["golden"], ["margin", "--data", "none.csv", "--write"], ["episodes", "--data", "none.csv", "--tune"]]
+)
+def test_a_bundle_that_cannot_be_changed_is_told_before_the_work(command: list[str], small_disk: Path) -> None:
+    pytest.importorskip("scipy", reason="the train extra is not installed")
+    (small_disk / "card.json").write_text("{}")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)  # root may write wherever a disk lets it
+    with pytest.raises(UsageError, match="the folder is read-only for this user"):
+        _main([command[0], str(small_disk), *command[1:]])
+
+
 def test_a_golden_file_that_cannot_be_written_leaves_the_bundle_as_it_was(tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     shutil.copytree(ROOT / "edge" / "bundles" / "student-small", bundle)

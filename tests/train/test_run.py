@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -21,7 +22,7 @@ from tests.programs import PROGRAM, fer_train  # noqa: E402
 from train.checkpoints import Epoch  # noqa: E402
 from train.cli import _outcome  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
-from train.recipes import RECIPES  # noqa: E402
+from train.recipes import RECIPES, customize  # noqa: E402
 from train.run import Run, RunInputs, command_of, refuse_another_run  # noqa: E402
 
 SMALL = ["--set", "votes=0", "--set", "teachers=", "--set", "batch=16", "--set", "epochs=3"]
@@ -197,6 +198,18 @@ def test_a_run_of_an_earlier_version_lists_its_sources_too(tmp_path: Path) -> No
     (tmp_path / "run.json").write_text(json.dumps(stored | {"sources": [{"role": "friend", "name": "x"}]}))
     with pytest.raises(UsageError, match="not a training run"):
         Run.load(tmp_path)
+
+
+def test_the_command_of_a_run_keeps_names_with_spaces_together(tmp_path: Path) -> None:
+    earlier = tmp_path / "my runs" / "an earlier one"
+    earlier.mkdir(parents=True)
+    (earlier / "run.json").touch()
+    inputs = RunInputs((tmp_path / "my faces.csv",), str(earlier), tmp_path / "my votes.csv")
+    command = command_of(customize(RECIPES["student-small"], ["teachers=my bank.npz"]), inputs)
+    assert shlex.split(command)[3:] == [
+        *("--data", "my faces.csv", "--weights", "runs/an earlier one"),
+        *("--votes", "my votes.csv", "--set", "teachers=my bank.npz"),
+    ]
 
 
 def test_the_command_of_a_run_distinguishes_an_earlier_run_from_a_bundle(tmp_path: Path) -> None:

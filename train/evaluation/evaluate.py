@@ -17,7 +17,7 @@ from edge.labels import FER2013_LABELS
 from edge.model.preprocessing import softmax
 from train.evaluation.predictions import Predictions
 from train.evaluation.predictors import Predictor, check_views, open_predictor, shifted_view
-from train.evaluation.subsets import SubsetAccuracy, subset_accuracies
+from train.evaluation.subsets import SubsetAccuracy, subset_accuracies, subsets
 from train.outputs import check_output
 
 _PREDICTIONS_SUFFIX: Final = ".npz"
@@ -58,6 +58,7 @@ def evaluate(
         Predictions.load(path, faces, views) if path.suffix == _PREDICTIONS_SUFFIX else open_predictor(path)
         for path in paths
     ]
+    parts = list(subsets(faces, votes))  # before the work of the networks, since the votes may not fit
     predictions = [item if isinstance(item, Predictions) else _predict(item, faces, views) for item in opened]
     if keep:
         predictions[0].save(keep, faces)
@@ -68,7 +69,7 @@ def evaluate(
         views,
         measure(faces.labels, averaged.argmax(axis=1), FER2013_LABELS),
         reliability_diagram(faces.labels, averaged),
-        subset_accuracies(faces, averaged.argmax(axis=1), votes),
+        subset_accuracies(faces, averaged.argmax(axis=1), parts),
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge.errors import DataError, UsageError
 from edge.evaluation.fer2013 import LabelledFaces
 from edge.labels import FER2013_LABELS
+from edge.untrusted_file import open_regular
 from train.outputs import replacing
 
 
@@ -46,7 +47,7 @@ class Predictions:
         Raises DataError when the file holds none, UsageError when they are for other faces or for fewer views.
         """
         try:
-            with file.open("rb") as content, np.load(content, allow_pickle=False) as stored:
+            with open_regular(file) as content, np.load(content, allow_pickle=False) as stored:
                 logits, faces_sha256 = stored["logits"], str(stored["faces_sha256"])
                 name, provenance = str(stored["subject"]), str(stored["provenance"])
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:

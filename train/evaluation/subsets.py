@@ -1,6 +1,6 @@
 """Accuracy on the part of a split where a figure means more: without twins, and where a crowd agrees with the label."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,19 +32,19 @@ class SubsetAccuracy(NamedTuple):
 
 
 def subset_accuracies(
-    faces: LabelledFaces, predictions: NDArray[np.int64], votes: Path | None
+    faces: LabelledFaces, predictions: NDArray[np.int64], parts: Sequence[tuple[str, NDArray[np.bool_]]]
 ) -> tuple[SubsetAccuracy, ...]:
-    """Accuracy without twins where the twins are known, and with ``votes`` where FERPlus agrees with the label.
-
-    ``predictions`` is ``(n,)``: the class of each face. Raises DataError when the votes do not fit the faces.
-    """
+    """The accuracy on those of ``parts`` that have faces; ``predictions`` is ``(n,)``: the class of each face."""
     right = predictions == faces.labels
-    parts = subsets(faces, votes)
     return tuple(SubsetAccuracy(name, int(part.sum()), float(right[part].mean())) for name, part in parts if part.any())
 
 
 def subsets(faces: LabelledFaces, votes: Path | None) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield name and membership, ``(n,)`` bool, of each part of the faces. Raises DataError for votes of others."""
+    """Yield name and membership, ``(n,)`` bool, of each part of the faces where a figure means more.
+
+    That is without twins where the twins are known, and with ``votes`` where FERPlus agrees with the label. Raises
+    DataError when the votes do not fit the faces.
+    """
     twins = has_listed_twin(faces)
     if twins.any():
         yield "without the faces that have a twin in Training", ~twins

@@ -1,6 +1,7 @@
 """Predictions for files that each violate one rule of the Edge TPU compiler."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -417,6 +418,24 @@ def test_check_refuses_what_is_no_model(
     done = check(tmp_path / name)
     assert (done.returncode, words in done.stderr) == (exit_code, True), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_name_is_the_bundled_model_and_a_path_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also beside a run's folder of that name, which has no card."""
+    monkeypatch.chdir(tmp_path)
+    done = check("./student-small")
+    assert (done.returncode, "nor a folder with a card.json" in done.stderr) == (4, True), done.stderr
+    (tmp_path / "student-small").mkdir()
+    done = check("student-small")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, str(STUDENT / MODEL_FILE)), done.stderr
+    done = check("./student-small")
+    assert (done.returncode, "a folder without a card.json" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_pipe_is_not_awaited(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done = check(tmp_path / "pipe")
+    assert (done.returncode, "this is a named pipe, not a file" in done.stderr) == (2, True), done.stderr
 
 
 def test_check_loads_no_tensorflow() -> None:

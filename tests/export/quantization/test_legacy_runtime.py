@@ -1,11 +1,13 @@
 """The bundled model in both runtimes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge.model.bundle import find_bundle, open_bundle
+from edge.labels import FER2013_LABELS
+from edge.model.bundle import MODEL_FILE, find_bundle, open_bundle
 from edge.model.preprocessing import encode
 from export.cli import main
 from export.quantization import legacy_runtime
@@ -33,17 +35,48 @@ def test_a_file_that_it_cannot_run_is_an_error_with_its_words() -> None:
         legacy_runtime.outputs(b"no model", np.zeros((1, 48, 48, 1), np.int8))
 
 
-@pytest.mark.parametrize("command", [["bundle"], ["import", "--labels", "angry,happy"]])
+def a_run(folder: Path) -> Path:
+    from train.recipes import RECIPES  # noqa: PLC0415
+    from train.run import Run  # noqa: PLC0415  TensorFlow
+
+    (folder / "run").mkdir()
+    Run(RECIPES["shallow"], "", "", "", "", (), 0, 0, "PublicTest", None).save(folder / "run")
+    return folder / "run"
+
+
+def a_network(_folder: Path) -> Path:
+    return find_bundle("student-small") / MODEL_FILE
+
+
+COMMANDS = [("bundle", [], a_run), ("import", ["--labels", ",".join(FER2013_LABELS)], a_network)]
+
+
+@pytest.mark.parametrize(("command", "more", "make"), COMMANDS)
 def test_an_export_that_cannot_install_it_ends_before_any_work(
-    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    more: list[str],
+    make: Callable[[Path], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("tensorflow_model_optimization", reason="the export extra is not installed")
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # as without internet
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    name, *more = command
     absent, out = str(tmp_path / "absent"), tmp_path / "out"
-    assert main([name, absent, "--data", absent, "--out", str(out), *more]) == 17
+    assert main([command, str(make(tmp_path)), "--data", absent, "--out", str(out), *more]) == 17
     told = capsys.readouterr().err
     assert "No matching distribution found for tflite-runtime==2.14.0" in told
     assert "Is there a connection to the internet?" in told
     assert not out.exists()
+
+
+@pytest.mark.parametrize(("command", "more", "_make"), COMMANDS)
+def test_a_wrong_name_is_told_before_it_is_downloaded(
+    command: str, more: list[str], _make: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorflow_model_optimization", reason="the export extra is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    absent = str(tmp_path / "absent")
+    assert main([command, absent, "--data", absent, "--out", str(tmp_path / "out"), *more]) in (2, 4)
+    assert not (tmp_path / "cache").exists()

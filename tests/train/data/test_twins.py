@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge.errors import DataError
 from edge.evaluation.fer2013 import NO_ROW, LabelledFaces, Split
 from tests.conftest import ROOT
 from train.cli import _main
@@ -153,3 +154,13 @@ def test_the_command_lists_the_twins_of_a_csv(tmp_path: Path, capsys: pytest.Cap
     assert _main(["twins", "--data", str(data), "--out", str(out)]) == 0
     assert "0 faces of the measured split are in Training too, and 1 more" in capsys.readouterr().out
     assert read_list(out)[1] == [(0, 2)]
+
+
+def test_the_command_refuses_rows_that_are_no_faces(tmp_path: Path) -> None:
+    """They could have twins, and nobody would know that they are not in the list."""
+    data, out = tmp_path / "faces.csv", tmp_path / "twins.csv"
+    face = " ".join(["7"] * 48 * 48)
+    data.write_text(f"emotion,pixels,Usage\n1,{face},Training\n2,1 2 3,Training\n1,{face},PublicTest\n")
+    with pytest.raises(DataError, match=r"row 1.*; 1 of its rows cannot be used"):
+        _main(["twins", "--data", str(data), "--out", str(out)])
+    assert not out.exists()

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -122,6 +123,22 @@ def test_saved_predictions_are_only_for_their_own_faces(run: Path, blobs: Path, 
         evaluate([other], faces)
     with pytest.raises(DataError, match=r"no saved predictions.*No such file"):
         evaluate([tmp_path / "nowhere.npz"], faces)
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(DataError, match="this is a named pipe, not a file"):
+        evaluate([tmp_path / "pipe.npz"], faces)
+
+
+def test_votes_that_do_not_fit_are_told_before_the_network_is_asked(run: Path, blobs: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.npz"
+    with pytest.raises(DataError, match="not a FERPlus CSV"):
+        evaluate([run], read_faces(blobs, "PublicTest"), keep=kept, votes=blobs)
+    assert not kept.exists()
+
+
+def test_a_full_disk_costs_the_drawing_and_not_the_figures(run: Path, blobs: Path) -> None:
+    done = fer_train("evaluate", run, "--data", blobs, "--out", "/dev/full")
+    assert (done.returncode, "/dev/full: cannot be written" in done.stderr) == (2, True), done.stderr
+    assert "accuracy" in done.stdout
 
 
 def test_the_docs_state_the_accuracy_of_all_saved_predictions_and_their_ensemble(fer2013: Path) -> None:
