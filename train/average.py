@@ -121,8 +121,10 @@ def _checked_shares(members: Sequence[str], shares: Sequence[float]) -> list[flo
         return [1 / len(members)] * len(members)
     if len(shares) != len(members):
         raise UsageError(f"--shares: {len(shares)} shares for {len(members)} networks; give one for each")
-    if min(shares) < 0 or not abs(sum(shares) - 1) <= _TOLERANCE:  # also of nan
-        raise UsageError(f"--shares: they must be 0 or more and add up to 1, not to {sum(shares):g}")
+    if min(shares) < 0:
+        raise UsageError(f"--shares: {min(shares):g} is less than 0")
+    if not abs(sum(shares) - 1) <= _TOLERANCE:  # also of nan
+        raise UsageError(f"--shares: they must add up to 1, not to {sum(shares):g}")
     return list(shares)
 
 
