@@ -34,6 +34,13 @@ def test_no_network_is_opened_when_its_answers_cannot_be_written(command: str, t
 
 
 @pytest.mark.slow
+def test_a_network_that_is_not_there_is_told_before_the_data_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow", reason="the train extra is not installed")
+    told = refused("predict", "nobody", "--data", tmp_path / "none.csv", "--out", tmp_path / "answers.csv")
+    assert told.startswith("nobody: no run folder")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("option", "name"), [("--keep", "kept.npz"), ("--out", "confusion.svg")])
 def test_nothing_is_measured_when_it_cannot_be_written(option: str, name: str, blobs: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorflow", reason="the train extra is not installed")

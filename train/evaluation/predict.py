@@ -19,8 +19,9 @@ def predict(predictor: Path, data: Path, out: Path, views: int) -> Counter[str]:
     """
     check_views(views)
     check_output(out, data)
+    opened = open_predictor(predictor)  # before the data, which may take a minute to parse
     faces = read_unlabelled(data)
-    probabilities = open_predictor(predictor).probabilities(faces.pixels, views)
+    probabilities = opened.probabilities(faces.pixels, views)
     best = probabilities.argmax(axis=1)
     answers = zip(faces.names, best, probabilities.max(axis=1), strict=True)
     lines = [(name, number, FER2013_LABELS[number], f"{confidence:.4f}") for name, number, confidence in answers]
