@@ -96,12 +96,9 @@ class Run:
 
     def unfinished(self, folder: Path) -> str:
         """How to end its training; empty if that has ended. A mean has no ``best`` epoch either, but no history."""
-        going_on = self.best is None and read_history(folder)
-        return (
-            f"{folder}: the run is not finished. Continue it: {self.command} --out {shlex.quote(str(folder))}"
-            if going_on
-            else ""
-        )
+        if self.best or not read_history(folder):
+            return ""
+        return f"{folder}: the run is not finished. Continue it: {self.command} --out {shlex.quote(str(folder))}"
 
     def warn_unfinished(self, folder: Path) -> None:
         """Tell on stderr that its training has not ended, and how to go on."""

@@ -90,6 +90,7 @@ def predict_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]
 
 def compile_logits(model: Any) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """``predict_logits`` of one model, to be called many times: TensorFlow compiles it once, which takes seconds."""
+    # No network has Python that depends on tensors, and to look for it takes AutoGraph seconds.
     forward = tf.function(lambda inputs: model(inputs, training=False), autograph=False)
     # One trace for batches of every size, and no warning about retracing when many models are measured one by one.
     traced = forward.get_concrete_function(tf.TensorSpec((None, *_INPUT_SHAPE), tf.float32))
@@ -232,9 +233,7 @@ class _Loop:
             self._ema = [tf.Variable(v, trainable=False) for v in self._variables]
             self.epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
         self.state = tf.train.Checkpoint(model=model, optimizer=self._optimizer, ema=self._ema, epoch=self.epoch)
-        self._step = tf.function(
-            self._train_step, autograph=False
-        )  # it has no Python to translate, which takes seconds
+        self._step = tf.function(self._train_step, autograph=False)  # as in compile_logits
 
     @property
     def first_epoch(self) -> int:

@@ -52,7 +52,7 @@ def simulate_int8(model: Any) -> Any:
         return tools.quantize_annotate_layer(layer, _SameRange()) if isinstance(layer, Enlarge) else layer
 
     annotated = tools.quantize_annotate_model(keras.models.clone_model(model, clone_function=annotate))
-    apply = tf.autograph.experimental.do_not_convert(tools.quantize_apply)  # there is nothing to translate: see trainer
+    apply = tf.autograph.experimental.do_not_convert(tools.quantize_apply)  # as in compile_logits
     with tools.quantize_scope({_SameRange.__name__: _SameRange}):
         return apply(annotated)
 
