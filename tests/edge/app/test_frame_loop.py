@@ -93,6 +93,14 @@ def test_observers_are_called_for_frames_pauses_and_ends_and_each_opening_has_a_
     assert [(reporter.frames, reporter.is_closed) for reporter in reporters] == [(3, True), (3, True)]
 
 
+def follow(camera: Mjpeg, visit: Visit) -> None:
+    """Run the loop on a camera until the visit ends it."""
+    settings = Settings(camera=CameraSettings(source=camera.url))
+    pipeline = make_pipeline(settings, Classifier(open_bundle(find_bundle("student-small"))))
+    control = LoopControl(visit.stopping, lambda: visit.pause_requested)
+    FrameLoop(settings, pipeline, [visit], lambda _: FrameObserver(), control, realtime=False).run()
+
+
 def slow_pictures() -> Iterator[bytes]:
     """The portrait with noise: three times at once, and then seldom."""
     for number, picture in enumerate(noisy_pictures()):
@@ -105,10 +113,7 @@ def slow_pictures() -> Iterator[bytes]:
 def test_a_camera_that_gives_a_picture_every_two_seconds_can_be_paused() -> None:
     visit = Visit()
     with Mjpeg(slow_pictures) as camera:
-        settings = Settings(camera=CameraSettings(source=camera.url))
-        pipeline = make_pipeline(settings, Classifier(open_bundle(find_bundle("student-small"))))
-        control = LoopControl(visit.stopping, lambda: visit.pause_requested)
-        FrameLoop(settings, pipeline, [visit], lambda _: FrameObserver(), control, realtime=False).run()
+        follow(camera, visit)
     assert visit.calls == [*["frame"] * 3, "closed", "paused", *["frame"] * 3, "closed"]
 
 
@@ -132,10 +137,7 @@ class SlowVisit(Visit):
 def test_dropped_frames_are_counted_on_while_the_camera_is_paused_and_opened_again() -> None:
     visit = SlowVisit()
     with Mjpeg(noisy_pictures) as camera:
-        settings = Settings(camera=CameraSettings(source=camera.url))
-        pipeline = make_pipeline(settings, Classifier(open_bundle(find_bundle("student-small"))))
-        control = LoopControl(visit.stopping, lambda: visit.pause_requested)
-        FrameLoop(settings, pipeline, [visit], lambda _: FrameObserver(), control, realtime=False).run()
+        follow(camera, visit)
     assert visit.calls.count("paused") == 1
     assert visit.dropped == sorted(visit.dropped)
     assert 0 < visit.dropped[2] <= visit.dropped[3] <= visit.dropped[4] < visit.dropped[-1]
