@@ -56,9 +56,10 @@ class Proxy:
     """Forwards connections to ``target``, a loopback port; ``cut`` breaks them, and keeps new ones out for a while."""
 
     def __init__(self, target: int, version: int = 5) -> None:
-        self.record = Record()
         self.connections = 0
         self.refused = 0  # messages of any topic
+        self._record = Record()
+        self._answering = threading.Lock()
         self._target = target
         self._version = version
         self._open = True
@@ -69,6 +70,12 @@ class Proxy:
         self.port = int(self._server.getsockname()[1])
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
+
+    @property
+    def record(self) -> Record:
+        """What has passed so far: whatever the device has received is in it."""
+        with self._answering:
+            return self._record
 
     def cut(self) -> None:
         """Break every connection now; new ones are closed at once until ``mend``."""
@@ -128,8 +135,10 @@ class Proxy:
                     if one is device:
                         self._note_all(packets[one].feed(data), in_flight, from_device=True)
                         self._pass_on(broker, data, to_device=False)
-                    elif self._pass_on(device, data, to_device=True):  # what is lost acknowledges nothing
-                        self._note_all(packets[one].feed(data), in_flight, from_device=False)
+                    else:
+                        with self._answering:
+                            if self._pass_on(device, data, to_device=True):  # what is lost acknowledges nothing
+                                self._note_all(packets[one].feed(data), in_flight, from_device=False)
         except (OSError, ValueError):
             return
         finally:
@@ -160,13 +169,13 @@ class Proxy:
                 properties, at = _variable(body, at)
                 at += properties
             in_flight[number] = json.loads(body[at:])["id"]
-            self.record.published.append(in_flight[number])
+            self._record.published.append(in_flight[number])
         elif not from_device and kind == _PUBACK:
             refused = len(body) > 2 and body[2] >= 0x80
             self.refused += refused
             event = in_flight.pop(int.from_bytes(body[:2], "big"), None)
             if event:
-                (self.record.refused if refused else self.record.acknowledged).append(event)
+                (self._record.refused if refused else self._record.acknowledged).append(event)
 
 
 def _shut(end: socket.socket) -> None:
