@@ -87,9 +87,10 @@ clean:           ## remove the virtual environments and what was built
 $(DEVICE)/.ready: EXTRAS := litert
 $(DEV)/.ready:    EXTRAS := dev
 $(FULL)/.ready:   EXTRAS := dev,export
+# Python compiles what is imported; pip would compile thousands of modules that nobody imports.
 .venv/%/.ready: pyproject.toml
 	$(PYTHON) -m venv .venv/$*
-	.venv/$*/bin/pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
+	.venv/$*/bin/pip install --quiet --no-compile --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $@
 
 .PHONY: help demo test check lint coverage release docs fuzz homeassistant schema sample wheelhouse size deb clean

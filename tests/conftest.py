@@ -236,7 +236,14 @@ def pytest_xdist_auto_num_workers() -> int:
 # The order of files: those that take minutes first, so that no worker is left alone with one at the end. Booted
 # containers share the cgroup of whoever boots them, and systemctl kill in one would meet the processes of another. So
 # minutes of other files lie between the files that boot one.
-_ORDER = ("platform/test_debian_package.py", "export/", "platform/test_service.py", "train/", "platform/")
+_ORDER = (
+    "platform/test_debian_package.py",
+    "export/",
+    "platform/test_service.py",
+    "train/",
+    "platform/",
+    "edge/test_secrets.py",  # mostly waits
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
