@@ -35,11 +35,12 @@ from edge.untrusted_file import read_regular
 
 _LARGEST_FILE: Final = 100_000  # bytes; the sample has eight thousand
 _MAX_DOTS: Final = 200
-_BELONGS_TO: Final = (
+BELONGS_TO: Final = (
     ("camera", "password_file", "username"),
     ("mqtt", "password_file", "username"),
     ("mqtt", "key_file", "cert_file"),
 )
+"""Keys that mean nothing without another one: the table, the key, and the one that it needs."""
 _LONGEST_BASE: Final = 180  # bytes of PREFIX/DEVICE, which begins the names of files; Linux allows them 255
 
 
@@ -350,7 +351,7 @@ def load_settings(file: Path | None) -> Settings:
         raise settings_error(file, str(error)) from error
     if len(f"{settings.mqtt.prefix}/{settings.mqtt.device}".encode()) > _LONGEST_BASE:
         raise settings_error(file, f"mqtt.prefix and mqtt.device are longer than {_LONGEST_BASE} bytes together")
-    for table, key, other in _BELONGS_TO:
+    for table, key, other in BELONGS_TO:
         if getattr(getattr(settings, table), key) and not getattr(getattr(settings, table), other):
             sentence = f"{table}.{key} belongs to {table}.{other}: give that too, or remove the line"
             raise settings_error(file, sentence)

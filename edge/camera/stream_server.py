@@ -24,6 +24,11 @@ _SECONDS: Final = 5
 _LONGEST_ANSWER: Final = 16_384
 _ALLOWED_IN_TARGET: Final = "%/:=&?~+!$,;'@()*[]-._"  # what is percent-encoded already stays as it is
 _PORTS: Final = {"rtsp": 554, "rtsps": 322, "rtmp": 1935}
+_WRONG_DATES: Final = (9, 10)  # openssl-verification-options(1): not yet valid, has expired
+_OTHER_DATE: Final = "Is this device's clock right (fer-edge doctor says so)? Else give the camera a new certificate"
+_OTHER_TRUST: Final = (
+    "Give the authority that signed it as camera.ca_file, and the name in the certificate as the address's host"
+)
 _SYSTEM_CA: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 _OPTIONS: Final = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _CHALLENGE_HEADER: Final = re.compile(r"(?im)^WWW-Authenticate:(.*(?:\r?\n[ \t].*)*)")
@@ -85,9 +90,9 @@ def tls_context(camera: CameraSettings) -> ssl.SSLContext:
 def no_tls_connection(url: str, error: Exception) -> SourceError:
     """The error for a connection that was not made, and what to do about it."""
     if isinstance(error, ssl.SSLCertVerificationError):
+        remedy = _OTHER_DATE if error.verify_code in _WRONG_DATES else _OTHER_TRUST
         return SourceError(
-            f"{safe_source(url)}: its certificate is not accepted: {error.verify_message}. Give the authority that "
-            "signed it as camera.ca_file, and the name in the certificate as the address's host; or set "
+            f"{safe_source(url)}: its certificate is not accepted: {error.verify_message}. {remedy}; or set "
             "camera.accept_any_certificate"
         )
     return SourceError(f"{safe_source(url)}: no TLS connection: {_said(error)}. Is the server running?")

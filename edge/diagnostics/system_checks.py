@@ -15,7 +15,7 @@ from typing import Final
 from edge.diagnostics.access_check import may_access
 from edge.diagnostics.finding import Finding, Level
 from edge.errors import SettingsError
-from edge.settings import CameraSettings, PrivacySettings, Settings, load_settings
+from edge.settings import BELONGS_TO, CameraSettings, PrivacySettings, Settings, load_settings
 from edge.system.hardware import text_of, throttling
 from edge.system.secret_files import SECRET_FILES
 from edge.system.state import SERVICE_STATE
@@ -142,11 +142,21 @@ def check_privacy(privacy: PrivacySettings) -> Finding:
 
 
 def check_secrets(settings: Settings) -> Finding:
-    """Whether only those may read the passwords and keys that the settings name who have to."""
+    """Whether only those may read the passwords and keys who have to, and whether each is used.
+
+    ``settings`` name also those that lie beside the settings file.
+    """
     files = [getattr(getattr(settings, secret.table), secret.key) for secret in SECRET_FILES]
     if opened := [file for file in filter(None, files) if _everybody_may_read(Path(file))]:
         sentence = f"every user of this machine may read {', '.join(opened)}"
         return Finding("secrets", "warn", sentence, f"sudo chmod o-rwx {shlex.join(opened)}")
+    for table, key, needed in BELONGS_TO:
+        section = getattr(settings, table)
+        # One that this user may not read may be empty, as service install makes it.
+        if os.access(file := getattr(section, key), os.R_OK) and not getattr(section, needed):
+            setting = f"{table}.{needed}"
+            remedy = f"set {setting}, or empty the file"
+            return Finding("secrets", "warn", f"{file} is not used without {setting}", remedy)
     return Finding("secrets", "ok", "not every user may read the passwords and keys" if any(files) else "none")
 
 

@@ -36,7 +36,7 @@ _PROGRAM: Final = """\
 #!/opt/fer-edge/bin/python3
 import sys
 
-from edge.cli.main import main
+from edge.cli.entry import main
 
 sys.exit(main())
 """

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from edge.errors import UsageError
-from export.debian.build import build_package, main
+from export.debian.build import _PROGRAM, build_package, main
 from export.wheelhouse import parse_target
 from tests.platform.roots import require_programs
 
@@ -27,7 +28,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"{info}/METADATA", "Metadata-Version: 2.1\nName: fer-edge\nVersion: 1.2rc3\nProvides-Extra: litert\n"
         )
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/entry_points.txt", "[console_scripts]\nfer-edge = edge.cli.main:main\n")
+        wheel.writestr(f"{info}/entry_points.txt", "[console_scripts]\nfer-edge = edge.cli.entry:main\n")
         wheel.writestr(f"{info}/RECORD", "")
     return folder
 
@@ -91,3 +92,9 @@ def test_its_scripts_are_valid_shell(tmp_path: Path, package: Path, name: str) -
 def test_a_32_bit_board_is_refused_with_the_reason() -> None:
     with pytest.raises(UsageError, match="64-bit Raspberry Pi OS"):
         main(["--arch", "armhf"])
+
+
+def test_the_package_starts_the_program_as_the_wheel_does() -> None:
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    module, _, function = project["scripts"]["fer-edge"].partition(":")
+    assert f"from {module} import {function}\n" in _PROGRAM

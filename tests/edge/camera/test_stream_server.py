@@ -187,6 +187,26 @@ def test_a_trusted_certificate_for_another_name_is_refused(certificates: Path) -
     assert "set camera.accept_any_certificate" in message
 
 
+def test_a_certificate_of_another_time_makes_the_clock_suspect(tmp_path: Path) -> None:
+    """A Raspberry Pi without a battery starts with a wrong clock; another authority would not help."""
+    (tmp_path / "names").write_text("subjectAltName = IP:127.0.0.1\n")
+    (tmp_path / "index").touch()
+    (tmp_path / "ca").write_text(
+        "[ca]\ndefault_ca = any\n[any]\ndatabase = index\nserial = serial\nrand_serial = yes\nnew_certs_dir = .\n"
+        "default_md = sha256\npolicy = free\n[free]\ncommonName = supplied\n"
+    )
+    for command in (
+        "openssl req -newkey rsa:2048 -nodes -subj /CN=x -keyout camera.key -out request",
+        "openssl ca -batch -selfsign -notext -config ca -extfile names -in request -keyfile camera.key -out camera.pem "
+        "-startdate 20000101000000Z -enddate 20010101000000Z",
+    ):
+        subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    with TlsMjpeg(tmp_path, "camera") as camera:
+        message = failure(CameraSettings(camera.url, ca_file=str(tmp_path / "camera.pem")))
+    assert "certificate has expired. Is this device's clock right" in message
+    assert "camera.ca_file" not in message
+
+
 def test_ffmpeg_itself_checks_the_certificate_too(certificates: Path) -> None:
     """The server may show another certificate on the second connection."""
     good = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

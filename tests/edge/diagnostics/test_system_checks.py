@@ -25,8 +25,11 @@ from edge.diagnostics.system_checks import (
     service_user,
 )
 from edge.settings import CameraSettings, MqttSettings, Settings
+from edge.system.secret_files import SECRET_FILES, with_secret_files
 from edge.system.state import SERVICE_STATE
 from tests.edge.diagnostics.findings import level_of
+
+NEEDED = {"mqtt-password": "mqtt.username", "mqtt-key": "mqtt.cert_file", "camera-password": "camera.username"}
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -184,7 +187,8 @@ def test_the_groups_of_the_current_user() -> None:
 def test_a_secret_that_every_user_may_read_is_named() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:  # pytest's own folders are closed to others
         password, key = Path(name) / "password", Path(name) / "key"
-        settings = Settings(mqtt=MqttSettings(password_file=str(password), key_file=str(key)))
+        named = MqttSettings(username="kiosk", password_file=str(password), cert_file="cert.pem", key_file=str(key))
+        settings = Settings(mqtt=named)
         assert level_of(check_secrets(Settings())) == level_of(check_secrets(settings)) == "ok"
         for file in (password, key):
             file.write_text("sesame")
@@ -197,3 +201,18 @@ def test_a_secret_that_every_user_may_read_is_named() -> None:
         assert f"may read {key}" in found.sentence
         key.chmod(0o600)
         assert level_of(check_secrets(settings)) == "ok"
+
+
+def test_a_secret_that_nothing_uses_is_named_with_what_it_needs(tmp_path: Path) -> None:
+    """Settings that name it are refused; one beside them would be ignored without a word."""
+    config = tmp_path / "config.toml"
+    for secret in SECRET_FILES:
+        file = tmp_path / secret.name
+        file.write_text("\n")  # as service install makes it
+        assert level_of(check_secrets(with_secret_files(Settings(), config))) == "ok"
+        file.write_text("sesame")
+        found = check_secrets(with_secret_files(Settings(), config))
+        needed = NEEDED[secret.name]
+        assert (found.level, found.sentence) == ("warn", f"{file} is not used without {needed}")
+        assert found.remedy == f"set {needed}, or empty the file"
+        file.unlink()
