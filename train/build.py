@@ -7,7 +7,6 @@ first epoch, so that no missing file stops a build after hours.
 
 import dataclasses
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +63,7 @@ class Build:
             if isinstance(run, Cycle):
                 check_inputs(self._recipe(run), self._inputs_now(run))
         splits = read_splits(*self.inputs.data, skip_bad=self.inputs.skip_bad)
-        print(splits, file=sys.stderr)
+        print_line(str(splits))
         for run in self.plan.runs:
             self._check_run(run, splits)
         return splits

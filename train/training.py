@@ -2,7 +2,6 @@
 
 import dataclasses
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Worke
         start = Path(inputs.weights)
         Run.load(start).warn_unfinished(start)
     splits = read_splits(*inputs.data, skip_bad=inputs.skip_bad)
-    print(splits, file=sys.stderr)
+    print_line(str(splits))
     return train_prepared(prepare_run(recipe, inputs, splits), folder, workers)
 
 
