@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from edge.errors import UsageError
+from edge.model.bundle import bundled
 from edge.model.origin import Source
 from edge.system.atomic_file import write_durably
 from edge.untrusted_file import read_regular
@@ -138,7 +139,7 @@ def _with_sources(stored: dict[str, Any]) -> dict[str, Any]:
 
 def refuse_another_run(folder: Path, run: Run) -> None:
     """Raise UsageError when ``folder`` holds another run than ``run``, whatever epochs either has finished."""
-    if not is_run(str(folder)):
+    if not is_run(folder):
         return
     if differing := [*_differences(Run.load(folder), run)]:
         raise UsageError(
@@ -188,9 +189,14 @@ def data_options(data: Sequence[Path]) -> str:
 def named_weights(weights: str) -> str:
     """What ``--weights`` names, for a command: ``runs/NAME`` for a run, since NAME alone would be a bundle."""
     folder = Path(weights)
-    return shlex.quote(f"runs/{folder.name}" if is_run(weights) else folder.name)
+    return shlex.quote(f"runs/{folder.name}" if names_run(weights) else folder.name)
 
 
-def is_run(weights: str) -> bool:
-    """Whether ``weights`` names a run folder."""
-    return (Path(weights) / _RUN).is_file()
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / _RUN).is_file()
+
+
+def names_run(network: str) -> bool:
+    """Whether an argument names a run folder. A bundled model's name never does (edge.model.bundle.find_bundle)."""
+    return network not in bundled() and is_run(Path(network))

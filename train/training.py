@@ -21,7 +21,7 @@ from train.outputs import check_folder, make_folder
 from train.progress import print_line
 from train.recipes import Recipe
 from train.report import write_report
-from train.run import Run, RunInputs, command_of, is_run, refuse_another_run
+from train.run import Run, RunInputs, command_of, names_run, refuse_another_run
 from train.sources import as_teacher, data_source, distinct, sha256_of, votes_source
 from train.trainer import check_recipe, compile_measure, configure_keras, fit, predict_logits
 
@@ -33,7 +33,7 @@ def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Worke
     """
     check_folder(folder)  # before the data, which may take a minute to parse
     check_inputs(recipe, inputs)
-    if workers.chief and is_run(inputs.weights):
+    if workers.chief and names_run(inputs.weights):
         start = Path(inputs.weights)
         Run.load(start).warn_unfinished(start)
     splits = read_splits(*inputs.data, skip_bad=inputs.skip_bad)

@@ -91,7 +91,7 @@ def open_predictor(path: Path) -> Predictor:
     """
     if not path.exists() and str(path) not in bundled():
         raise UsageError(f"{path}: no run folder, no bundle's folder and no bundled model ({', '.join(bundled())})")
-    if (path / CARD_FILE).exists() or not path.is_dir():
+    if str(path) in bundled() or (path / CARD_FILE).exists() or not path.is_dir():
         return _bundle(path)
     run = Run.load(path)
     run.warn_unfinished(path)
