@@ -11,7 +11,7 @@ from edge.model.origin import Source
 from train.checkpoints import read_history, writing_run
 from train.data.batches import Teachers, TrainingSet
 from train.data.dataset import Splits, read_splits
-from train.data.ferplus import read_votes
+from train.data.ferplus import check_votes, read_votes
 from train.data.view_bank import ViewBank, find_bank
 from train.distributed import Workers
 from train.initial_weights import InitialWeights, find_initial_weights, statistics_faces
@@ -55,10 +55,12 @@ def check_inputs(recipe: Recipe, inputs: RunInputs) -> InitialWeights:
     """The weights that a run of ``recipe`` starts from.
 
     Raises UsageError when there is no such network or it cannot start from them, and when the recipe needs votes and
-    ``inputs`` has none; DataError and UsageError when a teacher is missing, or does not fit the others.
+    ``inputs`` has none; DataError and UsageError when the votes or a teacher are missing, or teachers do not fit.
     """
     if recipe.votes and inputs.votes is None:
         raise UsageError(f"recipe {recipe.name} learns from FERPlus: give --votes fer2013new.csv, or --set votes=0")
+    if recipe.votes and inputs.votes:
+        check_votes(inputs.votes)
     _find_banks(recipe)
     return find_initial_weights(recipe, inputs.weights)
 

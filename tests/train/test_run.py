@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
-from edge.errors import UsageError  # noqa: E402
+from edge.errors import DataError, UsageError  # noqa: E402
 from edge.model.origin import Source  # noqa: E402
 from tests.programs import PROGRAM, fer_train  # noqa: E402
 from train.checkpoints import Epoch  # noqa: E402
@@ -24,6 +24,7 @@ from train.cli import _outcome  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.recipes import RECIPES, customize  # noqa: E402
 from train.run import Run, RunInputs, command_of, refuse_another_run  # noqa: E402
+from train.training import check_inputs  # noqa: E402
 
 SMALL = ["--set", "votes=0", "--set", "teachers=", "--set", "batch=16", "--set", "epochs=3"]
 
@@ -132,6 +133,14 @@ def test_a_missing_teacher_is_told_before_the_data_is_read(tmp_path: Path) -> No
     (tmp_path / "fer2013.csv").write_text("no faces")
     done = fer_train("run", "shallow", "--data", tmp_path / "fer2013.csv", "--set", "teachers=nobody")
     assert (done.returncode, "no view bank" in done.stderr) == (7, True), done.stderr
+
+
+def test_a_missing_file_of_votes_is_told_before_the_data_is_read(tmp_path: Path) -> None:
+    inputs = RunInputs((tmp_path / "none.csv",), votes=tmp_path / "absent.csv")
+    recipe = customize(RECIPES["shallow"], ["teachers="])
+    with pytest.raises(DataError, match=r"absent\.csv"):
+        check_inputs(dataclasses.replace(recipe, votes=0.5), inputs)
+    check_inputs(dataclasses.replace(recipe, votes=0.0), inputs)
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_the_data_is_read(tmp_path: Path) -> None:
