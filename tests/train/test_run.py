@@ -175,6 +175,17 @@ def test_a_run_whose_file_never_ends_or_nests_is_none(tmp_path: Path) -> None:
         Run.load(tmp_path)
 
 
+def test_a_run_of_a_later_version_is_named_with_what_is_unknown_here(tmp_path: Path) -> None:
+    """It was called no training run."""
+    best = Epoch(0, 1.0, 0.7, 0.6, 1e-3, 100.0, 0.0)
+    Run(RECIPES["shallow"], "x", "", "", "", (), 0, 0, "PublicTest", best).save(tmp_path)
+    stored = json.loads((tmp_path / "run.json").read_text())
+    stored["host"] = stored["recipe"]["swa"] = stored["best"]["gradient_norm"] = 0.5
+    (tmp_path / "run.json").write_text(json.dumps(stored))
+    with pytest.raises(UsageError, match="a later version made this run, with gradient_norm, host, swa"):
+        Run.load(tmp_path)
+
+
 def test_a_run_of_an_earlier_version_lists_its_sources_too(tmp_path: Path) -> None:
     """It had one line for each of weights, teachers and votes."""
     earlier = {
