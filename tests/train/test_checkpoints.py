@@ -26,6 +26,11 @@ def state(epoch: int) -> Any:
     return tf.train.Checkpoint(epoch=tf.Variable(epoch, dtype=tf.int64))
 
 
+def cut(run: Path, files: str, size: int) -> None:
+    for file in (run / "checkpoint").glob(files):
+        os.truncate(file, size)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A run with a checkpoint after two epochs."""
@@ -54,8 +59,8 @@ def test_an_epoch_whose_checkpoint_was_interrupted_is_not_finished(written: int,
         (lambda run: (run / HISTORY).write_text(lines(1)), "its checkpoint holds 2 epochs and its history.jsonl 1"),
         (lambda run: shutil.rmtree(run / "checkpoint"), "its checkpoint holds 0 epochs and its history.jsonl 2"),
         (lambda run: (run / BEST_WEIGHTS).unlink(), "its best.weights.h5 is lost"),
-        (lambda run: [os.truncate(one, 2) for one in (run / "checkpoint").glob("*.data*")], "a damaged checkpoint"),
-        (lambda run: [os.truncate(one, 20) for one in (run / "checkpoint").glob("*.index")], "a damaged checkpoint"),
+        (lambda run: cut(run, "*.data*", 2), "a damaged checkpoint"),
+        (lambda run: cut(run, "*.index", 20), "a damaged checkpoint"),
     ],
 )
 def test_what_does_not_fit_together_is_not_gone_on_with(
