@@ -21,7 +21,7 @@ from train.outputs import check_folder, make_folder
 from train.progress import print_line
 from train.recipes import Recipe
 from train.report import write_report
-from train.run import Run, RunInputs, command_of, names_run, refuse_another_run
+from train.run import Run, RunInputs, command_of, is_run, names_run, refuse_another_run
 from train.sources import as_teacher, data_source, distinct, sha256_of, votes_source
 from train.trainer import check_recipe, compile_measure, configure_keras, fit, predict_logits
 
@@ -95,7 +95,7 @@ def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run
     if prepared.weights.sources:
         run = dataclasses.replace(run, start=compile_measure(model, recipe)(splits.public)[0].accuracy)
         print_line(f"{recipe.name} before training: {run.measured} {run.start:.2%}")
-    if workers.chief:
+    if workers.chief and not is_run(folder):  # a finished run stays one until the end, whatever happens meanwhile
         run.save(folder)
     best = fit(model, recipe, prepared.training, splits.public, folder, workers)
     run = dataclasses.replace(run, best=best)

@@ -22,9 +22,10 @@ from tests.programs import PROGRAM, fer_train  # noqa: E402
 from train.checkpoints import Epoch  # noqa: E402
 from train.cli import _outcome  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
+from train.distributed import Workers  # noqa: E402
 from train.recipes import RECIPES, customize  # noqa: E402
 from train.run import Run, RunInputs, command_of, refuse_another_run  # noqa: E402
-from train.training import check_inputs  # noqa: E402
+from train.training import check_inputs, prepare_run, train_recipe  # noqa: E402
 
 SMALL = ["--set", "votes=0", "--set", "teachers=", "--set", "batch=16", "--set", "epochs=3"]
 
@@ -92,6 +93,19 @@ def test_a_start_from_a_run_that_has_not_ended_is_told(blobs: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
     assert f"{first}: the run is not finished. Continue it: fer-train run shallow" in line
+
+
+def test_a_finished_run_stays_finished_when_its_command_is_given_again_and_fails(blobs: Path, tmp_path: Path) -> None:
+    """`fer-export bundle` refused it from then on. Here the checkpoint is lost; it may as well be interrupted."""
+    recipe = customize(RECIPES["shallow"], ["teachers=", "batch=16", "epochs=2", "precision=float32"])
+    inputs = RunInputs((blobs,))
+    best = Epoch(1, 1.0, 0.7, 0.6, 1e-3, 100.0, 0.0)
+    finished = dataclasses.replace(prepare_run(recipe, inputs, read_splits(blobs)).run, best=best)
+    finished.save(tmp_path)
+    (tmp_path / "history.jsonl").write_text(2 * (json.dumps(dataclasses.asdict(best)) + "\n"))
+    with pytest.raises(UsageError, match="its checkpoint holds 0 epochs"):
+        train_recipe(recipe, inputs, tmp_path, Workers())
+    assert Run.load(tmp_path) == finished
 
 
 def test_another_data_set_or_recipe_is_not_mixed_into_a_run(blobs: Path, tmp_path: Path) -> None:
