@@ -27,7 +27,7 @@ from train.checkpoints import BEST_WEIGHTS, writing_run
 from train.initial_weights import InitialWeights, find_trained, statistics_faces
 from train.outputs import check_folder, make_folder
 from train.progress import print_line
-from train.run import Run, data_options, is_run, named_weights
+from train.run import Run, data_options, named_weights, names_run
 from train.sources import distinct, prefixed
 from train.trainer import build_in_float32, measure_model
 
@@ -75,7 +75,7 @@ def describe_mean(members: Sequence[str], shares: Sequence[float], data: Sequenc
     networks = [_find_network(member) for member in members]
     first = Run.load(_first_run(members))
     for member, (network, _) in zip(members, networks, strict=True):
-        if is_run(member):
+        if names_run(member):
             run = Run.load(Path(member))
             run.require_finished(Path(member))
             if run.training_sha256 != first.training_sha256:
@@ -96,7 +96,7 @@ def describe_mean(members: Sequence[str], shares: Sequence[float], data: Sequenc
 
 
 def _first_run(members: Sequence[str]) -> Path:
-    found = next((Path(member) for member in members if is_run(member)), None)
+    found = next((Path(member) for member in members if names_run(member)), None)
     if found is None:
         raise UsageError("give at least one run folder: a bundle does not say which faces it was trained on")
     return found

@@ -7,7 +7,6 @@ first epoch, so that no missing file stops a build after hours.
 
 import dataclasses
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,14 +56,14 @@ class Build:
         Raises UsageError and DataError when data, votes, teachers or weights are missing or do not fit, and when the
         folder holds runs that this plan would not make there.
         """
-        if is_run(str(self.folder)):
+        if is_run(self.folder):
             raise UsageError(f"{self.folder} is a run. Give --out a folder for all runs of the plan")
         check_folder(self.folder)
         for run in self.plan.runs:
             if isinstance(run, Cycle):
                 check_inputs(self._recipe(run), self._inputs_now(run))
         splits = read_splits(*self.inputs.data, skip_bad=self.inputs.skip_bad)
-        print(splits, file=sys.stderr)
+        print_line(str(splits))
         for run in self.plan.runs:
             self._check_run(run, splits)
         return splits
@@ -119,7 +118,7 @@ class Build:
             )
         if isinstance(run, Cycle):
             refuse_another_run(folder, prepare_run(self._recipe(run), self._inputs_now(run), splits).run)
-        elif is_run(str(folder)):
+        elif is_run(folder):
             refuse_another_run(folder, self._describe_mean(run))
         elif folder.exists():
             raise UsageError(f"{folder} is no run. Give another --out, or remove it.")
@@ -132,7 +131,7 @@ class Build:
 
     def _is_finished(self, run: PlannedRun) -> bool:
         folder = self.folder / run.name
-        if not is_run(str(folder)) or not (folder / BEST_WEIGHTS).is_file():
+        if not is_run(folder) or not (folder / BEST_WEIGHTS).is_file():
             return False
         return isinstance(run, Mean) or Run.load(folder).best is not None
 
@@ -176,7 +175,7 @@ class Build:
         if self._is_finished(run):
             best = Run.load(self.folder / run.name).best
             return f"finished{f', {best.accuracy:.2%}' if best else ''}"
-        begun = "goes on" if is_run(str(self.folder / run.name)) else "to be made"
+        begun = "goes on" if is_run(self.folder / run.name) else "to be made"
         return f"{begun}{self._hours(run.hours)}"
 
     def _hours(self, hours: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import tensorflow as tf
 
-from edge.errors import FerEdgeError
+from edge.errors import FerEdgeError, UsageError
 from train.distributed import Workers
 
 BEST_WEIGHTS: Final = "best.weights.h5"
@@ -48,9 +48,27 @@ class Epoch:
 
 
 def read_history(folder: Path) -> list[Epoch]:
-    """The finished epochs of a run, first to last; empty before the first one."""
+    """The finished epochs of a run, first to last; empty before the first one. Raises UsageError when it is damaged."""
     file = folder / HISTORY
-    return [Epoch(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+    try:
+        return [Epoch(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{file}: damaged, or written by a later version ({error}). {_mend(folder)}") from error
+
+
+def load_best(model: Any, folder: Path) -> None:
+    """Load a run's best averaged weights into a model of its network. Raises UsageError when there are none."""
+    file = folder / BEST_WEIGHTS
+    if not file.exists():
+        raise UsageError(f"{folder}: the run has no {BEST_WEIGHTS} yet. Finish it with `fer-train run`.")
+    try:
+        model.load_weights(file)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: not the weights of {model.name}: {error}. {_mend(folder)}") from error
+
+
+def _mend(folder: Path) -> str:
+    return f"Copy the whole folder again, or remove {folder} and train anew."
 
 
 class RunFolder:
@@ -68,26 +86,52 @@ class RunFolder:
         self._latest = tf.train.latest_checkpoint(path / _CHECKPOINTS)
         self._manager: Any = None
 
-    def finished_epochs(self) -> int:
-        """How many epochs the last checkpoint holds; 0 without one."""
+    def history(self) -> list[Epoch]:
+        """The epochs that the last checkpoint holds. One more, whose checkpoint was interrupted, is trained again.
+
+        Raises UsageError when a file of the folder is damaged, or older than the others.
+        """
+        history, finished = read_history(self.path), self._finished_epochs()
+        if not finished <= len(history) <= finished + 1:
+            raise UsageError(
+                f"{self.path}: its checkpoint holds {finished} epochs and its {HISTORY} {len(history)}, so a part of "
+                f"the folder is lost or older. {_mend(self.path)}"
+            )
+        if finished and not (self.path / BEST_WEIGHTS).exists():
+            raise UsageError(f"{self.path}: its {BEST_WEIGHTS} is lost. {_mend(self.path)}")
+        return history[:finished]
+
+    def _finished_epochs(self) -> int:
         if not self._latest:
             return 0
-        return int(tf.train.load_checkpoint(self._latest).get_tensor("epoch/.ATTRIBUTES/VARIABLE_VALUE"))
+        with self._reading():
+            return int(tf.train.load_checkpoint(self._latest).get_tensor("epoch/.ATTRIBUTES/VARIABLE_VALUE"))
 
     def restore(self, state: Any, *, weights_only: bool) -> None:
         """Load the last checkpoint, if there is one, into ``state``, which later checkpoints will hold.
 
-        ``weights_only`` is for the start of a stage, whose optimizer and averaged weights start anew.
+        ``weights_only`` is for the start of a stage, whose optimizer and averaged weights start anew. Raises UsageError
+        when the checkpoint is damaged.
         """
         self._manager = tf.train.CheckpointManager(
             state, self.workers.writable(self.path) / _CHECKPOINTS, max_to_keep=1
         )
         if not self._latest:
             return
-        if weights_only:
-            tf.train.Checkpoint(model=state.model).restore(self._latest).expect_partial()
-        else:
-            state.restore(self._latest).assert_existing_objects_matched()
+        with self._reading():
+            if weights_only:
+                tf.train.Checkpoint(model=state.model).restore(self._latest).expect_partial()
+            else:
+                state.restore(self._latest).assert_existing_objects_matched()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """A context in which the checkpoint is read: what TensorFlow raises for a damaged one becomes a UsageError."""
+        try:
+            yield
+        except (tf.errors.OpError, ValueError, LookupError, RuntimeError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UsageError(f"{self._latest}: a damaged checkpoint ({reason}). {_mend(self.path)}") from error
 
     def save_checkpoint(self) -> None:
         """Save the state that was given to ``restore``; the previous checkpoint is removed after this is complete."""

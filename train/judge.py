@@ -15,7 +15,7 @@ from edge.evaluation.fer2013 import Split, read_faces
 from edge.records import Gray
 from edge.vision.judge import FACE_SCORE, INPUT_SIDE, STRIDE, FaceJudge, Floats, normalized
 from train.data.judge_samples import JudgeSamples, face_samples, other_samples
-from train.outputs import check_output, writing
+from train.outputs import check_output, replacing
 
 _FILTERS: Final = ((16, 5), (32, 3), (64, 3))
 _HIDDEN: Final = 64
@@ -40,7 +40,7 @@ def train_judge(data: Path, out: Path, samples: int, epochs: int, seed: int) -> 
     weights = _trained(drawn + other_samples(faces, samples // 4, rng, first), epochs)
     halves: dict[str, Any] = {name: array.astype(np.float16) for name, array in weights.items()}
     recall = calibrate(halves, faces, min(samples, 20_000), seed)
-    with writing(out), out.open("wb") as file:
+    with replacing(out) as file:
         np.savez_compressed(file, **halves)
     return recall
 

@@ -21,9 +21,9 @@ def check_output(file: Path, *read: Path) -> None:
             raise UsageError(f"{file}: cannot be written: there is no folder {file.parent}")
         if file.is_dir():
             raise UsageError(f"{file}: cannot be written: it is a folder")
-        place = file if file.exists() else file.parent
-        if not os.access(place, os.W_OK):
-            raise UsageError(f"{file}: cannot be written: {place} is read-only for this user")
+        for place in (file,) if _is_device(file) else (file, _where_it_leads(file).parent):
+            if place.exists() and not os.access(place, os.W_OK):
+                raise UsageError(f"{file}: cannot be written: {place} is read-only for this user")
 
 
 def check_folder(folder: Path) -> None:
@@ -55,12 +55,31 @@ def writing(file: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(file: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of ``file`` when it is whole. Raises UsageError as ``writing`` does."""
-    partial = file.with_name(f"{os.getpid()}-{file.name}")
+    """A new file that takes the place of ``file`` when it is whole. Raises UsageError as ``writing`` does.
+
+    Where ``file`` is a link, that is the file that it leads to. A device or a pipe, such as /dev/stdout, is written as
+    it is: root would replace it by a file.
+    """
     with writing(file):
+        if _is_device(file):
+            with file.open("wb") as target:
+                yield target
+            return
+        whole = _where_it_leads(file)
+        partial = whole.with_name(f"{os.getpid()}-{whole.name}")
         try:
             with partial.open("wb") as target:
                 yield target
-            partial.replace(file)
+            partial.replace(whole)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _is_device(file: Path) -> bool:
+    """Whether there is something of this name that is no file and no folder."""
+    return file.exists() and not file.is_file() and not file.is_dir()
+
+
+def _where_it_leads(file: Path) -> Path:
+    """The file itself, or what is at the end of a link."""
+    return Path(os.path.realpath(file)) if file.is_symlink() else file

@@ -35,7 +35,7 @@ def assignments_here(recipes: Iterable[Recipe], given: Sequence[str], folders: I
     """
     from train.run import Run, is_run  # noqa: PLC0415  TensorFlow
 
-    begun = next((Run.load(folder).recipe.precision for folder in folders if is_run(str(folder))), None)
+    begun = next((Run.load(folder).recipe.precision for folder in folders if is_run(folder)), None)
     bfloat16 = computes_in_bfloat16()
     fitted = fit_precision(recipes, given, bfloat16, begun)
     if fitted != given:

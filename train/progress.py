@@ -1,5 +1,9 @@
-"""The progress of a training run on stderr: a bar in a terminal, a line a minute in a file or pipe."""
+"""The progress of a training run on stderr: a bar in a terminal, a line a minute in a file or pipe.
 
+A pipe that is closed, or a file on a full disk, takes no progress. That does not end hours of training.
+"""
+
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -43,14 +47,21 @@ class Progress:
         rest = f"{done / self._steps:4.0%}, {_duration(left)} left in this epoch"
         if self._terminal:
             bar = "#" * (_BAR * done // self._steps)
-            print(f"{_CLEARED}{text} [{bar:.<{_BAR}}] {rest}", end="", file=self._stream, flush=True)
+            _print(f"{_CLEARED}{text} [{bar:.<{_BAR}}] {rest}", self._stream)
         else:
-            print(f"{text}: {rest}", file=self._stream, flush=True)
+            _print(f"{text}: {rest}\n", self._stream)
 
 
 def print_line(line: str) -> None:
     """Print a line on stderr, in place of a bar that stands there."""
-    print(f"{_CLEARED if sys.stderr.isatty() else ''}{line}", file=sys.stderr, flush=True)
+    _print(f"{_CLEARED if sys.stderr.isatty() else ''}{line}\n", sys.stderr)
+
+
+def _print(text: str, stream: TextIO) -> None:
+    try:
+        print(text, end="", file=stream, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else the flush at exit fails again
 
 
 def _duration(seconds: float) -> str:

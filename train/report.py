@@ -16,7 +16,7 @@ from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures, ReliabilityDiagram, measure, reliability_diagram
 from edge.labels import FER2013_LABELS
 from edge.model.preprocessing import softmax
-from train.outputs import writing
+from train.outputs import replacing
 
 if TYPE_CHECKING:  # it loads TensorFlow, which takes seconds and is not needed to draw
     from train.checkpoints import Epoch
@@ -88,8 +88,8 @@ def classifier_sections(figures: Figures, diagram: ReliabilityDiagram) -> list[t
 def draw_confusion(figures: Figures, file: Path) -> None:
     """Write the confusion matrix alone, as SVG. Raises UsageError when the file cannot be written."""
     drawn = draw_svg(lambda figure: _confusion(figure, figures), 6, 5)
-    with writing(file):
-        file.write_text(drawn)
+    with replacing(file) as target:
+        target.write(drawn.encode())
 
 
 def draw_svg(draw: Callable[[Figure], None], width: float, height: float) -> Markup:

@@ -11,10 +11,11 @@ from typing import Any, Final
 import msgspec
 
 from edge.errors import UsageError
+from edge.model.bundle import bundled
 from edge.model.origin import Source
 from edge.system.atomic_file import write_durably
 from edge.untrusted_file import read_regular
-from train.checkpoints import BEST_WEIGHTS, Epoch, read_history, writing_run
+from train.checkpoints import BEST_WEIGHTS, Epoch, load_best, read_history, writing_run
 from train.data.dataset import Splits, read_splits
 from train.progress import print_line
 from train.recipes import Recipe, assignments_of, differences
@@ -65,9 +66,13 @@ class Run:
 
     @classmethod
     def load(cls, folder: Path) -> "Run":
-        """Read the ``run.json`` of a run folder. Raises UsageError when the folder is not one."""
+        """Read the ``run.json`` of a run folder. Raises UsageError when it is none, or of a later version."""
         try:
             stored = json.loads(read_regular(folder / _RUN, _LARGEST_FILE))
+            if unknown := _unknown_keys(stored):
+                raise UsageError(
+                    f"{folder}: a later version made this run, with {', '.join(unknown)}. Use that version."
+                )
             best = Epoch(**stored["best"]) if stored["best"] else None
             recipe = Recipe(**{**stored["recipe"], "teachers": tuple(stored["recipe"]["teachers"])})
             return cls(**{**_with_sources(stored), "recipe": recipe, "best": best})
@@ -87,12 +92,7 @@ class Run:
 
     def load_into(self, model: Any, folder: Path) -> None:
         """Load the best averaged weights into a model of the same network. Raises UsageError when there are none."""
-        if not (folder / BEST_WEIGHTS).exists():
-            raise UsageError(f"{folder}: the run has no {BEST_WEIGHTS} yet. Finish it with `fer-train run`.")
-        try:
-            model.load_weights(folder / BEST_WEIGHTS)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{folder / BEST_WEIGHTS}: not the weights of {self.recipe.model}: {error}") from error
+        load_best(model, folder)
 
     def unfinished(self, folder: Path) -> str:
         """How to end its training; empty if that has ended. A mean has no ``best`` epoch either, but no history."""
@@ -127,6 +127,13 @@ class Run:
         return dataclasses.replace(splits, training=splits.published.select(theirs))
 
 
+def _unknown_keys(stored: Any) -> list[str]:
+    """The keys of ``run.json`` that neither this version nor an earlier one writes."""
+    parts = ((stored, Run), (stored["recipe"], Recipe), (stored["best"] or {}, Epoch))
+    known = {field.name for _, kind in parts for field in dataclasses.fields(kind)} | {"init", "teachers", "votes"}
+    return sorted({key for part, _ in parts for key in part} - known)
+
+
 def _with_sources(stored: dict[str, Any]) -> dict[str, Any]:
     """What ``run.json`` has, with ``sources`` also when an earlier program wrote lines instead."""
     if "sources" in stored:
@@ -138,7 +145,7 @@ def _with_sources(stored: dict[str, Any]) -> dict[str, Any]:
 
 def refuse_another_run(folder: Path, run: Run) -> None:
     """Raise UsageError when ``folder`` holds another run than ``run``, whatever epochs either has finished."""
-    if not is_run(str(folder)):
+    if not is_run(folder):
         return
     if differing := [*_differences(Run.load(folder), run)]:
         raise UsageError(
@@ -188,9 +195,14 @@ def data_options(data: Sequence[Path]) -> str:
 def named_weights(weights: str) -> str:
     """What ``--weights`` names, for a command: ``runs/NAME`` for a run, since NAME alone would be a bundle."""
     folder = Path(weights)
-    return shlex.quote(f"runs/{folder.name}" if is_run(weights) else folder.name)
+    return shlex.quote(f"runs/{folder.name}" if names_run(weights) else folder.name)
 
 
-def is_run(weights: str) -> bool:
-    """Whether ``weights`` names a run folder."""
-    return (Path(weights) / _RUN).is_file()
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / _RUN).is_file()
+
+
+def names_run(network: str) -> bool:
+    """Whether an argument names a run folder. A bundled model's name never does (edge.model.bundle.find_bundle)."""
+    return network not in bundled() and is_run(Path(network))

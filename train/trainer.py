@@ -19,7 +19,7 @@ from edge.evaluation.fer2013 import LabelledFaces
 from edge.evaluation.metrics import Figures, measure, reliability_diagram
 from edge.labels import FER2013_LABELS
 from edge.model.preprocessing import normalize, softmax
-from train.checkpoints import BEST_WEIGHTS, Epoch, RunFolder, read_history
+from train.checkpoints import Epoch, RunFolder, load_best
 from train.data.batches import Batch, TrainingSet, batches
 from train.data.ferplus import VOTES
 from train.distributed import Workers
@@ -78,7 +78,7 @@ def fit(
     Epochs are measured in float32, because the weights are evaluated and exported in float32: in bfloat16 a ResNet50
     was right about a dozen more of PublicTest's faces. ``folder`` receives the history, the best weights, a TensorBoard
     log and a checkpoint per epoch. An interrupted run in it is continued. ``check_recipe`` must have passed. Raises
-    CheckpointError when the folder cannot be written.
+    CheckpointError when the folder cannot be written, UsageError when what is in it is damaged.
     """
     return _Training(model, recipe, training, public, RunFolder(folder, workers or Workers())).run()
 
@@ -159,13 +159,13 @@ class _Training:
         self._folder = folder
         self._measure = compile_measure(model, recipe)
         self._learning = model if training.votes is None else _with_votes_output(model)
-        self._history = read_history(folder.path)[: folder.finished_epochs()]  # the rest is trained again
+        self._history = folder.history()
 
     def run(self) -> Epoch:
         for stage in stages(self._recipe):
             if len(self._history) < stage.end and not self._out_of_patience():
                 self._run_stage(stage)
-        self._model.load_weights(self._folder.path / BEST_WEIGHTS)
+        load_best(self._model, self._folder.path)
         return self._best()
 
     def _run_stage(self, stage: Stage) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from edge.model.origin import Source
 from train.checkpoints import read_history, writing_run
 from train.data.batches import Teachers, TrainingSet
 from train.data.dataset import Splits, read_splits
-from train.data.ferplus import read_votes
+from train.data.ferplus import check_votes, read_votes
 from train.data.view_bank import ViewBank, find_bank
 from train.distributed import Workers
 from train.initial_weights import InitialWeights, find_initial_weights, statistics_faces
@@ -22,7 +21,7 @@ from train.outputs import check_folder, make_folder
 from train.progress import print_line
 from train.recipes import Recipe
 from train.report import write_report
-from train.run import Run, RunInputs, command_of, is_run, refuse_another_run
+from train.run import Run, RunInputs, command_of, is_run, names_run, refuse_another_run
 from train.sources import as_teacher, data_source, distinct, sha256_of, votes_source
 from train.trainer import check_recipe, compile_measure, configure_keras, fit, predict_logits
 
@@ -34,11 +33,11 @@ def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Worke
     """
     check_folder(folder)  # before the data, which may take a minute to parse
     check_inputs(recipe, inputs)
-    if workers.chief and is_run(inputs.weights):
+    if workers.chief and names_run(inputs.weights):
         start = Path(inputs.weights)
         Run.load(start).warn_unfinished(start)
     splits = read_splits(*inputs.data, skip_bad=inputs.skip_bad)
-    print(splits, file=sys.stderr)
+    print_line(str(splits))
     return train_prepared(prepare_run(recipe, inputs, splits), folder, workers)
 
 
@@ -56,10 +55,12 @@ def check_inputs(recipe: Recipe, inputs: RunInputs) -> InitialWeights:
     """The weights that a run of ``recipe`` starts from.
 
     Raises UsageError when there is no such network or it cannot start from them, and when the recipe needs votes and
-    ``inputs`` has none; DataError and UsageError when a teacher is missing, or does not fit the others.
+    ``inputs`` has none; DataError and UsageError when the votes or a teacher are missing, or teachers do not fit.
     """
     if recipe.votes and inputs.votes is None:
         raise UsageError(f"recipe {recipe.name} learns from FERPlus: give --votes fer2013new.csv, or --set votes=0")
+    if recipe.votes and inputs.votes:
+        check_votes(inputs.votes)
     _find_banks(recipe)
     return find_initial_weights(recipe, inputs.weights)
 
@@ -94,7 +95,7 @@ def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run
     if prepared.weights.sources:
         run = dataclasses.replace(run, start=compile_measure(model, recipe)(splits.public)[0].accuracy)
         print_line(f"{recipe.name} before training: {run.measured} {run.start:.2%}")
-    if workers.chief:
+    if workers.chief and not is_run(folder):  # a finished run stays one until the end, whatever happens meanwhile
         run.save(folder)
     best = fit(model, recipe, prepared.training, splits.public, folder, workers)
     run = dataclasses.replace(run, best=best)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.camera.picture_file import read_gray
-from edge.errors import DataError, SourceError
+from edge.errors import DataError, SourceError, UsageError
 from edge.evaluation.class_names import Meaning, meaning_in_csv, meaning_of_names
 from edge.evaluation.csv_table import CsvRow, read_table
 from edge.evaluation.picture_tree import passed_over, pictures
@@ -46,9 +46,9 @@ class Split(StrEnum):
 
     @classmethod
     def named(cls, name: str) -> "Split":
-        """The split that a user or a folder names, in upper or lower case. Raises DataError for an unknown name."""
+        """The split that a user or a folder names, in upper or lower case. Raises UsageError for an unknown name."""
         if (split := _SPLIT_NAMES.get(name.lower())) is None:
-            raise DataError(f"unknown split {name!r}: choose from {', '.join(cls)}")
+            raise UsageError(f"unknown split {name!r}: choose from {', '.join(cls)}")
         return split
 
 
@@ -206,8 +206,8 @@ def read_data(path: Path, names: Labels = FER2013_LABELS) -> LabelledData:
 def read_faces(path: Path, split: str | None = None, names: Labels = FER2013_LABELS) -> LabelledFaces:
     """Read the faces of one split, or of all splits, keeping nothing else in memory.
 
-    ``names`` are the labels that the faces get. Raises DataError at the first bad row, naming file, row and reason. Of
-    rows of other splits only the split is read.
+    ``names`` are the labels that the faces get. Raises DataError at the first bad row, naming file, row and reason, and
+    UsageError for an unknown split. Of rows of other splits only the split is read.
     """
     wanted = None if split is None else Split.named(split)
     faces = _Collected(wanted, names)

@@ -29,7 +29,7 @@ from edge.model.origin import Provenance, SplitFigures
 from edge.model.preprocessing import INPUT_SIZE, Temperature
 from edge.records import Box, EventTuning, Gray
 from edge.system.owner_rights import rights_of_owner
-from edge.untrusted_file import MALFORMED_JSON, is_file, is_forbidden, read_regular
+from edge.untrusted_file import MALFORMED_JSON, is_file, is_folder, is_forbidden, read_regular
 
 _log = logging.getLogger(__name__)
 
@@ -246,7 +246,7 @@ def find_bundle(name: str) -> Path:
     name = name or DEFAULT
     own, here = _bundles_folder() / name, Path(name)
     if os.sep not in name and is_file(own / CARD_FILE):
-        if is_file(here / CARD_FILE) and not here.samefile(own):
+        if is_folder(here) and not here.samefile(own):
             _log.warning("%s is the bundled model; the folder here is ./%s", name, name)
         return own
     if is_file(here / CARD_FILE):

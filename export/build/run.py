@@ -148,7 +148,10 @@ def _aware_folder(folder: Path) -> Path:
             aware.mkdir()
             start.write_text(sha256)
     except OSError as error:
-        raise UsageError(f"{aware}: cannot be written: {error.strerror}") from error
+        raise UsageError(
+            f"{aware}: cannot be written: {error.strerror}. Give a copy of the run that can, or --post-training, which "
+            "writes nothing there."
+        ) from error
     return aware
 
 

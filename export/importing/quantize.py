@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tensorflow.lite.python.convert import mlir_quantize
 from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-from export.importing.native import native_messages_hidden
 from export.quantization.errors import ConversionError
+from export.quantization.native import native_messages_hidden
 
 
 def quantize(file: bytes, inputs: Iterable[NDArray[np.float32]], name: object) -> bytes:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from edge.errors import BundleError
 from edge.model.classifier import find_runtime
 from edge.records import Gray
-from export.importing.native import native_messages_hidden
 from export.importing.scaling import PixelScaling, prepare
 from export.importing.source import SourceNetwork
+from export.quantization.native import native_messages_hidden
 
 _SECONDS_BETWEEN_MESSAGES: Final = 10
 

@@ -28,8 +28,8 @@ from edge.untrusted_file import is_file, is_folder, require_regular
 from export.importing.face_input import FaceInput, Shape, check_scores, face_input
 from export.importing.keras_config import in_float32, problems
 from export.importing.limits import check_size
-from export.importing.native import native_messages_hidden
 from export.quantization.errors import ConversionError
+from export.quantization.native import native_messages_hidden
 from export.tflite_graph import EDGE_TPU_OP, IDENTIFIER, Graph, Tensor, read_file, read_graph
 
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"

@@ -19,6 +19,7 @@ from edge.model.preprocessing import INPUT_SIZE, normalize
 from export.edgetpu.predict import predict_mapping
 from export.edgetpu.rules import OpStatus
 from export.quantization.errors import ConversionError
+from export.quantization.native import native_messages_hidden
 from export.tflite_graph import read_graph
 from train.data.batches import Teachers, TrainingSet
 from train.data.view_bank import make_bank
@@ -136,7 +137,8 @@ def _converter(model: Any) -> Any:
 
 
 def _converted(converter: Any, *, edge_tpu: bool = True) -> bytes:
-    file = bytes(converter.convert())
+    with native_messages_hidden():
+        file = bytes(converter.convert())
     check_int8(file, edge_tpu=edge_tpu)
     return file
 

@@ -27,7 +27,7 @@ from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier, find_runtime
 from edge.records import Gray
 from edge.untrusted_file import open_regular
-from train.outputs import check_output, writing
+from train.outputs import check_output, replacing
 from train.report import draw_svg
 
 _FER_FILE: Final = "emotion_model_quantized.tflite"
@@ -66,8 +66,8 @@ def compare_command(arguments: Namespace) -> int:
     rows = compare_classifiers(classifiers, faces)
     print(json.dumps([asdict(row) for row in rows]) if arguments.json else format_comparison(rows, faces))
     if arguments.out:  # last, so that the table is not lost when the disk is full
-        with writing(arguments.out):
-            arguments.out.write_text(draw_comparison(rows, str(faces.split or "the faces")))
+        with replacing(arguments.out) as target:
+            target.write(draw_comparison(rows, str(faces.split or "the faces")).encode())
     return 0
 
 

@@ -25,7 +25,7 @@ from edge.model.bundle import find_bundle, open_bundle
 from edge.model.classifier import Classifier
 from edge.model.preprocessing import softmax
 from train.data.degradations import DEGRADATIONS, Faces
-from train.outputs import check_output, writing
+from train.outputs import check_output, replacing
 from train.report import draw_svg
 
 CLEAN: Final = "clean"
@@ -137,8 +137,8 @@ def robustness_command(arguments: Namespace) -> int:
         if len(tables) > 1:
             print(f"\n{format_differences(tables)}")
     if arguments.out:  # last, so that the tables are not lost when the disk is full
-        with writing(arguments.out):
-            arguments.out.write_text(draw_robustness(tables, str(faces.split or "the faces")))
+        with replacing(arguments.out) as target:
+            target.write(draw_robustness(tables, str(faces.split or "the faces")).encode())
     return 0
 
 

@@ -13,13 +13,15 @@ pytestmark = pytest.mark.slow
 
 import tf_keras as keras  # noqa: E402
 
+from edge.cli.arguments import network_path  # noqa: E402
 from edge.errors import UsageError  # noqa: E402
 from edge.model.origin import Source  # noqa: E402
 from edge.model.preprocessing import normalize  # noqa: E402
 from tests.programs import fer_train  # noqa: E402
-from train.average import average_networks  # noqa: E402
+from train.average import average_networks, describe_mean  # noqa: E402
 from train.checkpoints import BEST_WEIGHTS, HISTORY, Epoch  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
+from train.evaluation.predictors import open_predictor  # noqa: E402
 from train.initial_weights import find_trained, statistics_faces  # noqa: E402
 from train.models.registry import MODELS  # noqa: E402
 from train.recipes import RECIPES  # noqa: E402
@@ -94,6 +96,22 @@ def test_a_run_is_averaged_with_a_bundle(blobs: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(mean, (first + second) / 2, atol=1e-5)
     [source] = [source for source in run.sources if source.name == "int8 bundle student-small"]
     assert (source.source or "").startswith("0.5 of: fer-train build student-small ")
+
+
+def test_the_name_of_a_bundled_model_is_never_a_run_here(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In `runs/`, the mean had the bundle's weights under the run's name, and the run was measured for the bundle."""
+    for name in ("student-small", "mine"):
+        make_run(tmp_path / name, blobs, 1)
+    monkeypatch.chdir(tmp_path)
+    run = describe_mean(["student-small", "mine"], (), [blobs])
+    assert run.command.startswith("fer-train average student-small runs/mine")
+    assert open_predictor(Path("student-small")).name.startswith("bundle student-small, int8")
+    assert "the folder here is ./student-small" in caplog.text
+    run = describe_mean(["./student-small", "mine"], (), [blobs])
+    assert run.command.startswith("fer-train average runs/student-small runs/mine")
+    assert open_predictor(network_path("./student-small")).name.endswith("student-small, Keras float32")
 
 
 def test_batch_norms_are_measured_on_unchanged_training_faces(blobs: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from edge.errors import UsageError
 from train.cli import _main
+from train.data.twins import write_list
 from train.outputs import check_folder, check_output, replacing
 
 ABSENT = "cannot be written: there is no folder"
@@ -82,9 +83,12 @@ def test_a_read_only_place_is_named(tmp_path: Path) -> None:
         or subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", tmp_path], check=False).returncode
     ):
         pytest.skip("mounting a file system needs root")
+    outside = tmp_path.with_name(f"{tmp_path.name}-link")
+    outside.symlink_to(tmp_path / "new")
     try:
-        with pytest.raises(UsageError, match="is read-only for this user"):
-            check_output(tmp_path / "new")
+        for file in (tmp_path / "new", outside):
+            with pytest.raises(UsageError, match=f"cannot be written: {tmp_path} is read-only for this user"):
+                check_output(file)
         with pytest.raises(UsageError, match=f"no folder can be made there: {tmp_path} is read-only for this user"):
             check_folder(tmp_path / "runs" / "new")
     finally:
@@ -104,3 +108,39 @@ def test_a_file_is_replaced_only_when_the_new_one_is_whole(tmp_path: Path, small
     with replacing(file) as target:
         target.write(b"after")
     assert file.read_bytes() == b"after"
+
+
+def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    file, link = tmp_path / "disk" / "bank.npz", tmp_path / "bank.npz"
+    link.symlink_to(file)
+    for content in (b"first", b"second"):
+        check_output(link)
+        with replacing(link) as target:
+            target.write(content)
+        assert (link.is_symlink(), file.read_bytes()) == (True, content)
+    assert len(list(file.parent.iterdir())) == 1
+
+
+def test_a_device_or_pipe_is_written_and_not_replaced_by_a_file(tmp_path: Path) -> None:
+    """`fer-train bank --out /dev/null` as root put a file in the place of the device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        check_output(pipe)
+        with replacing(pipe) as target:
+            target.write(b"answers")
+        assert os.read(reader, 100) == b"answers"
+    finally:
+        os.close(reader)
+    assert [(one.name, one.is_fifo()) for one in tmp_path.iterdir()] == [("pipe", True)]
+
+
+def test_a_list_of_twins_stays_whole_when_the_disk_is_full(small_disk: Path) -> None:
+    file = small_disk / "twins.csv"
+    write_list(file, "abc", [(1, 5, 1.0)])
+    before = file.read_bytes()
+    with pytest.raises(UsageError, match=r"twins\.csv: cannot be written: No space left"):
+        write_list(file, "abc", [(row, row + 1, 1.0) for row in range(60_000)])
+    assert [(one.name, one.read_bytes()) for one in small_disk.iterdir()] == [("twins.csv", before)]

@@ -1,6 +1,11 @@
 """What a training run shows inside an epoch: a bar in a terminal, a line a minute elsewhere."""
 
 import io
+import os
+import subprocess
+import sys
+
+import pytest
 
 from train.progress import Progress
 
@@ -40,3 +45,16 @@ def test_a_terminal_gets_one_line_that_is_drawn_over() -> None:
     assert "\n" not in text
     assert "student epoch 1/8 [############............]  50%, 25 s left in this epoch" in text
     assert text.count("\r\x1b[K") == len(text.split("\r\x1b[K")) - 1 == 98
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_where_progress_cannot_be_written_the_training_goes_on(closed: bool) -> None:
+    """`fer-train run ... 2>&1 | head` ended with exit code 0 in the middle of it."""
+    reading, stderr = os.pipe() if closed else (os.open("/dev/null", os.O_RDONLY), os.open("/dev/full", os.O_WRONLY))
+    os.close(reading)
+    lines = "from train.progress import print_line; print_line('epoch 1'); print_line('epoch 2'); print('done')"
+    try:
+        done = subprocess.run([sys.executable, "-c", lines], stdout=subprocess.PIPE, stderr=stderr, check=False)
+    finally:
+        os.close(stderr)
+    assert (done.returncode, done.stdout) == (0, b"done\n")

@@ -16,14 +16,16 @@ import pytest
 pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
-from edge.errors import UsageError  # noqa: E402
+from edge.errors import DataError, UsageError  # noqa: E402
 from edge.model.origin import Source  # noqa: E402
 from tests.programs import PROGRAM, fer_train  # noqa: E402
 from train.checkpoints import Epoch  # noqa: E402
 from train.cli import _outcome  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
+from train.distributed import Workers  # noqa: E402
 from train.recipes import RECIPES, customize  # noqa: E402
 from train.run import Run, RunInputs, command_of, refuse_another_run  # noqa: E402
+from train.training import check_inputs, prepare_run, train_recipe  # noqa: E402
 
 SMALL = ["--set", "votes=0", "--set", "teachers=", "--set", "batch=16", "--set", "epochs=3"]
 
@@ -93,6 +95,19 @@ def test_a_start_from_a_run_that_has_not_ended_is_told(blobs: Path, tmp_path: Pa
     assert f"{first}: the run is not finished. Continue it: fer-train run shallow" in line
 
 
+def test_a_finished_run_stays_finished_when_its_command_is_given_again_and_fails(blobs: Path, tmp_path: Path) -> None:
+    """`fer-export bundle` refused it from then on. Here the checkpoint is lost; it may as well be interrupted."""
+    recipe = customize(RECIPES["shallow"], ["teachers=", "batch=16", "epochs=2", "precision=float32"])
+    inputs = RunInputs((blobs,))
+    best = Epoch(1, 1.0, 0.7, 0.6, 1e-3, 100.0, 0.0)
+    finished = dataclasses.replace(prepare_run(recipe, inputs, read_splits(blobs)).run, best=best)
+    finished.save(tmp_path)
+    (tmp_path / "history.jsonl").write_text(2 * (json.dumps(dataclasses.asdict(best)) + "\n"))
+    with pytest.raises(UsageError, match="its checkpoint holds 0 epochs"):
+        train_recipe(recipe, inputs, tmp_path, Workers())
+    assert Run.load(tmp_path) == finished
+
+
 def test_another_data_set_or_recipe_is_not_mixed_into_a_run(blobs: Path, tmp_path: Path) -> None:
     command = ["run", "student-quarter", "--data", blobs, "--out", tmp_path / "run", *SMALL[:-1], "epochs=2"]
     command += ["--set", "small_epochs=1"]
@@ -134,6 +149,14 @@ def test_a_missing_teacher_is_told_before_the_data_is_read(tmp_path: Path) -> No
     assert (done.returncode, "no view bank" in done.stderr) == (7, True), done.stderr
 
 
+def test_a_missing_file_of_votes_is_told_before_the_data_is_read(tmp_path: Path) -> None:
+    inputs = RunInputs((tmp_path / "none.csv",), votes=tmp_path / "absent.csv")
+    recipe = customize(RECIPES["shallow"], ["teachers="])
+    with pytest.raises(DataError, match=r"absent\.csv"):
+        check_inputs(dataclasses.replace(recipe, votes=0.5), inputs)
+    check_inputs(dataclasses.replace(recipe, votes=0.0), inputs)
+
+
 def test_a_folder_that_cannot_be_made_is_told_before_the_data_is_read(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
@@ -163,6 +186,17 @@ def test_a_run_whose_file_never_ends_or_nests_is_none(tmp_path: Path) -> None:
     (tmp_path / "run.json").unlink()
     os.mkfifo(tmp_path / "run.json")
     with pytest.raises(UsageError, match="this is a named pipe, not a file"):
+        Run.load(tmp_path)
+
+
+def test_a_run_of_a_later_version_is_named_with_what_is_unknown_here(tmp_path: Path) -> None:
+    """It was called no training run."""
+    best = Epoch(0, 1.0, 0.7, 0.6, 1e-3, 100.0, 0.0)
+    Run(RECIPES["shallow"], "x", "", "", "", (), 0, 0, "PublicTest", best).save(tmp_path)
+    stored = json.loads((tmp_path / "run.json").read_text())
+    stored["host"] = stored["recipe"]["swa"] = stored["best"]["gradient_norm"] = 0.5
+    (tmp_path / "run.json").write_text(json.dumps(stored))
+    with pytest.raises(UsageError, match="a later version made this run, with gradient_norm, host, swa"):
         Run.load(tmp_path)
 
 

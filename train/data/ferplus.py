@@ -4,7 +4,7 @@ The majority vote agrees with FER2013's label for only two thirds of the picture
 of training, and accuracy is always measured on FER2013's labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,11 @@ VOTES: Final = (
 """The columns of ``fer2013new.csv`` that hold votes; NF: not a face."""
 
 
+def check_votes(file: Path) -> None:
+    """Raise DataError when this is no file of votes. Only its first row is read."""
+    next(_rows(file), None)
+
+
 def read_votes(file: Path, faces: LabelledFaces, *others: LabelledFaces) -> NDArray[np.float32]:
     """Each face's shares of the votes, ``(n, 10)`` float32 in the order of VOTES; each row adds up to 1.
 
@@ -44,13 +49,17 @@ def read_votes(file: Path, faces: LabelledFaces, *others: LabelledFaces) -> NDAr
             f"{file}: votes are matched by the rows of FER2013's CSV, and a tree of pictures has no rows. "
             "Give --data the CSV, or --set votes=0."
         )
-    table = list(read_table(file, "FERPlus", VOTES, optional=("Usage",)))
+    table = list(_rows(file))
     for split in (faces, *others):
         _check_rows(file, table, split)
     shares = np.zeros((len(faces), len(VOTES)), np.float32)
     for index in np.flatnonzero(faces.rows != NO_ROW):
         shares[index] = _shares(file, table[faces.rows[index]])
     return shares
+
+
+def _rows(file: Path) -> Iterator[CsvRow]:
+    return read_table(file, "FERPlus", VOTES, optional=("Usage",))
 
 
 def _check_rows(file: Path, table: Sequence[CsvRow], faces: LabelledFaces) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.evaluation.fer2013 import NO_ROW, LabelledFaces, Split
-from train.outputs import writing
+from train.outputs import replacing
 
 _SHIPPED: Final = Path(str(resources.files("train.data"))) / "fer2013-twins.csv"
 _PUBLIC_ROWS: Final = range(28_709, 28_709 + 3_589)  # of FER2013's CSV
@@ -59,8 +59,8 @@ def write_list(file: Path, training_sha256: str, twins: Iterable[tuple[int, int,
     """
     lines = [f"{_HEADER}{training_sha256}", "row,twin_row,correlation"]
     lines += [f"{one},{other},{correlation:.3f}" for one, other, correlation in sorted(twins)]
-    with writing(file):
-        file.write_text("\n".join(lines) + "\n")
+    with replacing(file) as target:
+        target.write(("\n".join(lines) + "\n").encode())
 
 
 def read_list(file: Path) -> tuple[str, list[tuple[int, int]]]:

@@ -1,13 +1,14 @@
 """``fer-train predict``: name the expression of faces without labels, one line of a CSV for each."""
 
 import csv
+import io
 from collections import Counter
 from pathlib import Path
 
 from edge.labels import FER2013_LABELS
 from train.data.unlabelled import read_unlabelled
 from train.evaluation.predictors import check_views, open_predictor
-from train.outputs import check_output, writing
+from train.outputs import check_output, replacing
 
 
 def predict(predictor: Path, data: Path, out: Path, views: int) -> Counter[str]:
@@ -25,8 +26,8 @@ def predict(predictor: Path, data: Path, out: Path, views: int) -> Counter[str]:
     best = probabilities.argmax(axis=1)
     answers = zip(faces.names, best, probabilities.max(axis=1), strict=True)
     lines = [(name, number, FER2013_LABELS[number], f"{confidence:.4f}") for name, number, confidence in answers]
-    with writing(out), out.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file, lineterminator="\n")
+    with replacing(out) as file, io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="") as text:
+        writer = csv.writer(text, lineterminator="\n")
         writer.writerow((faces.named_by, "emotion", "expression", "confidence"))
         writer.writerows(lines)
     return Counter(FER2013_LABELS[number] for number in best)

@@ -1,6 +1,5 @@
 """Predictors: networks that classify faces, from a training run (Keras, float32) or a bundle (its int8 file)."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from train.checkpoints import BEST_WEIGHTS
 from train.data.dataset import read_splits
 from train.data.view_bank import ViewBank, make_bank
 from train.init.from_bundle import bundle_sources
+from train.progress import print_line
 from train.run import Run
 from train.sources import sha256_of
 from train.trainer import compile_logits
@@ -91,7 +91,7 @@ def open_predictor(path: Path) -> Predictor:
     """
     if not path.exists() and str(path) not in bundled():
         raise UsageError(f"{path}: no run folder, no bundle's folder and no bundled model ({', '.join(bundled())})")
-    if (path / CARD_FILE).exists() or not path.is_dir():
+    if str(path) in bundled() or (path / CARD_FILE).exists() or not path.is_dir():
         return _bundle(path)
     run = Run.load(path)
     run.warn_unfinished(path)
@@ -129,7 +129,7 @@ def make_teacher_bank(path: Path, data: Sequence[Path], views: int, seed: int) -
         raise UsageError(f"{' and '.join(map(str, data))} is not the data that {path} was trained on")
 
     def logits(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        print(f"classifying one view of {len(pixels)} faces", file=sys.stderr, flush=True)
+        print_line(f"classifying one view of {len(pixels)} faces")
         return teacher.logits(pixels)
 
     return make_bank(logits, splits.published.select(shown), views, seed, teacher.sources)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge.errors import DataError
+from edge.errors import DataError, UsageError
 from edge.evaluation.fer2013 import LabelledFaces, Split, measured_split, read_data, read_faces
 from edge.evaluation.picture_tree import pictures
 from edge.labels import FER2013_LABELS
@@ -218,7 +218,7 @@ def test_reading_one_split_holds_only_its_faces_in_memory(tmp_path: Path) -> Non
 def test_a_missing_file_an_unknown_split_and_an_empty_split_are_named(tmp_path: Path, csv: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_faces(tmp_path / "absent.csv")
-    with pytest.raises(DataError, match="unknown split 'Public': choose from Training, PublicTest"):
+    with pytest.raises(UsageError, match="unknown split 'Public': choose from Training, PublicTest"):
         read_faces(csv, "Public")
     with pytest.raises(DataError, match="split validation: no labelled faces found, only 2 of Training, 1 of PublicT"):
         read_faces(csv, "validation")

@@ -81,9 +81,10 @@ def quantization_aware(network: Any) -> tuple[bytes, Any]:
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")  # the converter's, about its older way
 @pytest.mark.parametrize("quantize", [post_training, quantization_aware])
 def test_a_network_that_enlarges_its_face_becomes_int8_and_is_predicted_to_map(
-    enlarging: Any, quantize: Callable[[Any], tuple[bytes, Any]]
+    enlarging: Any, quantize: Callable[[Any], tuple[bytes, Any]], capfd: pytest.CaptureFixture[str]
 ) -> None:
     file, source = quantize(enlarging)
+    assert capfd.readouterr().err == ""  # the converter logs from C++
     prediction = predict_mapping(read_graph(file, "tiny-72"))
     assert prediction.all_mapped, prediction
     first = prediction.ops[0]

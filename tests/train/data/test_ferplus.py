@@ -6,7 +6,7 @@ import pytest
 
 from edge.errors import DataError
 from edge.evaluation.fer2013 import LabelledFaces, Split, read_faces
-from train.data.ferplus import VOTES, read_votes
+from train.data.ferplus import VOTES, check_votes, read_votes
 
 HEADER = "Usage,Image name," + ",".join(VOTES) + "\n"
 TRAINING, NOT_A_FACE, PUBLIC = (
@@ -77,6 +77,15 @@ def test_a_row_lost_from_either_file_shows_where_the_usage_changes(tmp_path: Pat
         read_votes(whole, *shorter)
     with pytest.raises(DataError, match=r"data row 2 \(line 4\): Usage is 'PublicTest'.* belongs to Training"):
         read_votes(votes(tmp_path, TRAINING, TRAINING, PUBLIC, PUBLIC, PUBLIC), training, public)
+
+
+def test_a_file_without_votes_is_told_before_faces_are_read(tmp_path: Path) -> None:
+    check_votes(votes(tmp_path, TRAINING))
+    with pytest.raises(DataError, match=r"absent\.csv"):
+        check_votes(tmp_path / "absent.csv")
+    (tmp_path / "faces.csv").write_text("emotion,pixels,Usage\n")
+    with pytest.raises(DataError, match="neutral"):
+        check_votes(tmp_path / "faces.csv")
 
 
 def test_a_tree_of_pictures_has_no_rows_for_votes(tmp_path: Path) -> None:
