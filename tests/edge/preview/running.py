@@ -93,6 +93,7 @@ def previewing(*arguments: object, command: Sequence[object] = PROGRAM) -> Itera
     try:
         yield Preview(process, ours)
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):  # all have ended
+            os.killpg(process.pid, signal.SIGKILL)  # a command such as `timeout` has a child, which would live on
         process.wait(20)
         os.close(ours)
