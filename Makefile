@@ -15,6 +15,9 @@ HA := .venv/homeassistant
 HA_VERSION ?= 2025.4.4
 HA_PYTHON ?= python3.13
 
+# Where it is set, each program that a test starts would compile all that it imports: of TensorFlow, ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 help:            ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
