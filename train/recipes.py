@@ -16,6 +16,7 @@ student-72         runs/student-72        0.5    71.61 %
 student-half       runs/student-half      0.2    69.32 %
 student-quarter    student                0.1    64.64 %
 student-small      runs/student-small     0.2    70.30 %
+student-small-72   student-small          -      70.86 %
 teacher            runs/teacher           0.5    70.02 %
 vgg16              none                   -      not measured
 resnet50-imagenet  imagenet               -      not measured: weights not available
@@ -178,6 +179,16 @@ RECIPES: Final = {
             dropout=0.1,
             votes=0.5,
             teachers=("student", "facenet", "student-72"),
+            temperature=2.0,
+            precision="mixed_bfloat16",
+        ),
+        Recipe(
+            "student-small-72",
+            model="student-small-72",
+            epochs=6,
+            dropout=0.0,
+            votes=0.5,
+            teachers=("facenet", "student-72", "teacher"),
             temperature=2.0,
             precision="mixed_bfloat16",
         ),

@@ -99,6 +99,12 @@ MODELS: Final = {
             wider="student",
         ),
         Architecture(
+            "student-small-72",
+            "student-small on faces enlarged to 72x72",
+            lambda dropout: mobilenet.student("student-small-72", 16, mobilenet.SMALL_BLOCKS, dropout, size=72),
+            wider="student-small",
+        ),
+        Architecture(
             "student-half",
             "student with half the filters",
             lambda dropout: mobilenet.student("student-half", *mobilenet.divide_filters(2), dropout),

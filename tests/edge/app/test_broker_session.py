@@ -20,6 +20,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from edge.model.bundle import DEFAULT
 from edge.mqtt.messages import PAYLOADS, schemas
 from tests.conftest import PORTRAIT, ROOT, Broker, StandIn, wait_until
 from tests.edge.listener import Listener, listening
@@ -320,7 +321,7 @@ def test_a_reload_for_settings_that_cannot_start_ends_nothing(broker: Broker, ki
         wait_until(lambda: replies(listener, "reload"), 10)
         reply = replies(listener, "reload")[0]
         assert (reply["ok"], reply["error"]) == (False, "failed")
-        assert "preset 'smile': the model student has no expression 'hapy'" in reply["sentence"]
+        assert f"preset 'smile': the model {DEFAULT} has no expression 'hapy'" in reply["sentence"]
         assert running.process
         assert running.process.poll() is None
         running.write(f'{sound}[[preset]]\nname = "smile"\nexpression = "happy"\n')

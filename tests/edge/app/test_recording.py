@@ -112,7 +112,7 @@ def test_a_recording_has_the_labels_of_its_model(tmp_path: Path) -> None:
     assert left.episode
     assert (appeared.expression.label, preset.name, left.episode.expression) == ("calm", "rest", "calm")
     assert tuple(appeared.expression.scores) == card.labels
-    with pytest.raises(SettingsError, match="'smile': the model student has no expression 'happy'"):
+    with pytest.raises(SettingsError, match=f"'smile': the model {DEFAULT} has no expression 'happy'"):
         kinds(file, Settings(preset=(Preset(name="smile", expression="happy"),)))
 
 

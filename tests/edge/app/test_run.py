@@ -13,6 +13,7 @@ import cv2
 import jsonschema
 import pytest
 
+from edge.model.bundle import DEFAULT
 from tests.conftest import PORTRAIT, ROOT, Broker, free_port, wait_until
 from tests.edge.listener import listening
 from tests.edge.mjpeg import Mjpeg, noisy_pictures
@@ -222,4 +223,4 @@ def test_a_preset_that_the_model_lacks_ends_the_start(tmp_path: Path, still_clip
     program = start(tmp_path, "--source", str(still_clip), "--config", "config.toml")
     _, stderr = program.communicate(timeout=60)
     assert program.returncode == 3
-    assert "preset 'sneer': the model student has no expression 'contempt'; known here: angry" in stderr
+    assert f"preset 'sneer': the model {DEFAULT} has no expression 'contempt'; known here: angry" in stderr

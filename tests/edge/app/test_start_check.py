@@ -10,7 +10,7 @@ import pytest
 from edge.app.start_check import check_start
 from edge.diagnostics.package_check import install_command
 from edge.errors import FerEdgeError
-from edge.model.bundle import open_bundle
+from edge.model.bundle import DEFAULT, open_bundle
 from edge.model.registry import ModelRegistry, state_folder
 from edge.settings import (
     CameraSettings,
@@ -74,7 +74,7 @@ def test_usual_settings_can_start(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ({"preset": (SNEER,)}, "preset 'sneer': the model student has no expression 'contempt'"),
+        ({"preset": (SNEER,)}, f"preset 'sneer': the model {DEFAULT} has no expression 'contempt'"),
         ({"model": ModelSettings(bundle="absent")}, "absent"),
         ({"detect": DetectSettings(detector="yunet", model="absent.onnx")}, "detect.model: absent.onnx is missing"),
         ({"camera": CameraSettings(source="picamera2:left")}, "picamera2:1 for the second camera"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.model.bundle import DEFAULT
 from edge.model.registry import ModelRegistry
 from tests.conftest import PORTRAIT
 from tests.edge.cli.test_main import PROGRAM
@@ -74,4 +75,4 @@ def test_bench_and_run_use_it(device: Device, pictures: Path) -> None:
     done = device.fer_edge("bench", "--source", pictures, "--starts", 1, "--json", *DOOR)
     assert json.loads(done.stdout)["model"] == "student-small"
     assert "model        student-small on" in device.fer_edge("run", "--source", pictures, *DOOR).stderr
-    assert "model        student on" in device.fer_edge("run", "--source", pictures).stderr
+    assert f"model        {DEFAULT} on" in device.fer_edge("run", "--source", pictures).stderr

@@ -10,7 +10,7 @@ import pytest
 
 from edge.diagnostics.device_checks import check_camera, check_detector, check_model, describe_source
 from edge.errors import VerificationError
-from edge.model.bundle import find_bundle
+from edge.model.bundle import DEFAULT, find_bundle
 from edge.model.loader import open_deployed_model
 from edge.settings import CameraSettings, DetectSettings, ModelSettings, Preset, Settings
 from edge.system.systemd import Service
@@ -85,7 +85,7 @@ def test_a_damaged_model(tmp_path: Path) -> None:
 def test_a_preset_whose_expression_the_model_lacks() -> None:
     found = check_model(PYTHON, ModelSettings(), (Preset("smile", "happy"), Preset("sneer", "contempt")))
     assert level_of(found) == "fail"
-    assert "preset 'sneer': the model student has no expression 'contempt'" in found.sentence
+    assert f"preset 'sneer': the model {DEFAULT} has no expression 'contempt'" in found.sentence
 
 
 @pytest.mark.parametrize("change", ["one output", "labels", "picture"])

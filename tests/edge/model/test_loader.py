@@ -7,7 +7,7 @@ import pytest
 
 from edge.cli.model import model_rows
 from edge.errors import UsageError, VerificationError
-from edge.model.bundle import DEFAULT
+from edge.model.bundle import DEFAULT, bundled
 from edge.model.loader import open_deployed_model
 from edge.model.registry import ModelRegistry
 from edge.settings import Settings, StoreSettings
@@ -44,8 +44,7 @@ def test_a_service_falls_back_when_golden_outputs_fail_and_reports_it(tmp_path: 
     again = open_deployed_model(settings(tmp_path / "state"), {}, service(tmp_path / "run"))
     assert (again.classifier.card.name, again.refused) == ("good", running.refused)
     assert {row.name: row.role for row in model_rows(ModelRegistry(tmp_path / "state"))} == {
-        DEFAULT: "",
-        "student-small": "",
+        **dict.fromkeys(bundled(), ""),
         good: "in use",
         bad: "refused",
     }

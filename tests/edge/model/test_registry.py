@@ -18,7 +18,7 @@ import pytest
 
 from edge.cli.model import model_rows
 from edge.errors import BundleError, StoreError, UsageError, VerificationError
-from edge.model.bundle import DEFAULT, find_bundle, open_bundle
+from edge.model.bundle import DEFAULT, bundled, find_bundle, open_bundle
 from edge.model.registry import MAX_INSTALLED, ModelRegistry, state_folder
 from edge.settings import StoreSettings
 from tests.conftest import ROOT, wait_until
@@ -54,7 +54,7 @@ def test_a_bundled_model_is_chosen_by_its_name(tmp_path: Path, registry: ModelRe
     mine = registry.install(bundle_named(tmp_path, "mine"), accept)
     assert registry.rollback(accept) == "student-small"
     assert {row.name: row.role for row in model_rows(registry)} == {
-        DEFAULT: "",
+        **dict.fromkeys(bundled(), ""),
         "student-small": "in use",
         mine: "previous",
     }
@@ -68,7 +68,7 @@ def test_switching_rolling_back_and_the_default_model(tmp_path: Path, registry: 
     registry.use(DEFAULT, accept)
     assert [candidate.display_name for candidate in registry.candidates()] == [DEFAULT, two]
     listed = {row.name: row.role for row in model_rows(registry)}
-    assert listed == {DEFAULT: "in use", "student-small": "", two: "previous", one: ""}
+    assert listed == {**dict.fromkeys(bundled(), ""), DEFAULT: "in use", two: "previous", one: ""}
     with pytest.raises(UsageError, match=f"did you mean {one}"):
         registry.use(one[:-1], accept)
 
@@ -82,16 +82,16 @@ def install_numbered(registry: ModelRegistry, source: Path, number: int) -> str:
     return name
 
 
-@pytest.mark.parametrize("bundled", [DEFAULT, "student-small"])
+@pytest.mark.parametrize("name", [DEFAULT, "student-small"])
 def test_a_bundled_model_takes_no_place_among_the_installed_ones(
-    tmp_path: Path, registry: ModelRegistry, bundled: str
+    tmp_path: Path, registry: ModelRegistry, name: str
 ) -> None:
     source = bundle_named(tmp_path, "mine")
     names = [install_numbered(registry, source, number) for number in range(MAX_INSTALLED - 1)]
-    registry.use(bundled, accept)
+    registry.use(name, accept)
     names.append(install_numbered(registry, source, MAX_INSTALLED - 1))
     assert registry.installed() == names
-    registry.use(bundled, accept)
+    registry.use(name, accept)
     newest = install_numbered(registry, source, MAX_INSTALLED)
     assert registry.installed() == [*names[1:], newest]
 

@@ -68,6 +68,7 @@ def test_every_model_works_in_mixed_precision(name: str) -> None:
     [
         ("student", 3_500_000, 110),
         ("student-small", 1_200_000, 45),
+        ("student-small-72", 1_200_000, 90),
         ("student-half", 900_000, 31),
         ("student-quarter", 250_000, 9),
     ],
@@ -78,8 +79,9 @@ def test_students_keep_their_budget(name: str, parameters: int, most_mmac: float
     assert macs(model) <= most_mmac * 1e6
 
 
-def test_student_72_has_the_weights_of_student_and_sees_an_enlarged_face() -> None:
-    small, large = built("student"), MODELS["student-72"].build(0.25)
+@pytest.mark.parametrize("name", ["student", "student-small"])
+def test_students_72_have_the_weights_of_the_student_and_see_an_enlarged_face(name: str) -> None:
+    small, large = built(name), MODELS[f"{name}-72"].build(0.25)
     large.set_weights(small.get_weights())
     kernel, *_ = large.get_layer("conv1").get_weights()
     enlarged = tf.compat.v1.image.resize(FACES, (72, 72), align_corners=True)
