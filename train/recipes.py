@@ -1,8 +1,9 @@
 """Recipes: every experiment as frozen, named data. ``fer-train run NAME --data fer2013.csv`` trains one.
 
 The table has the last training cycle of each recipe: the weights that it started from (--weights), its hours on two
-AVX-512 cores, and its accuracy on FER2013's PublicTest by ``fer-train evaluate RUN``: float32, single crop, averaged
-weights of the epoch that PublicTest chose. docs/experiments/training-runs.md has all cycles and their full commands.
+AVX-512 cores (-: not measured), and its accuracy on FER2013's PublicTest by ``fer-train evaluate RUN``: float32, single
+crop, averaged weights of the epoch that PublicTest chose. docs/experiments/training-runs.md has all cycles and their
+full commands.
 
 recipe             started from           hours  PublicTest
 -----------------  ---------------------  -----  ----------------------------
