@@ -27,7 +27,7 @@ from train.startup import start_tensorflow
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the ``fer-export`` console script; returns the exit code."""
+    """Run the command of ``argv``, by default of ``sys.argv``; returns the exit code."""
     return guarded("fer-export", lambda: _main(argv))
 
 

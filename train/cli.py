@@ -58,7 +58,7 @@ program, and `fer-train run` leaves the twins of PublicTest out of Training. Tak
 
 
 def main() -> int:
-    """Entry point of the ``fer-train`` console script; returns the exit code."""
+    """Run the command of ``sys.argv``; returns the exit code."""
     exit_code = guarded("fer-train", lambda: _main(sys.argv[1:]))
     exit_if_camera_hangs(exit_code)
     return exit_code
