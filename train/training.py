@@ -33,6 +33,8 @@ def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Worke
     """
     check_folder(folder)  # before the data, which may take a minute to parse
     check_inputs(recipe, inputs)
+    if inputs.votes and not recipe.votes:
+        print_line(f"warning: {inputs.votes} is not used: the recipe has votes=0. To learn from it: --set votes=0.5")
     if workers.chief and names_run(inputs.weights):
         start = Path(inputs.weights)
         Run.load(start).warn_unfinished(start)

@@ -143,6 +143,14 @@ def test_a_recipe_that_learns_from_votes_needs_them(blobs: Path, tmp_path: Path)
     assert (done.returncode, "--votes fer2013new.csv" in done.stderr) == (2, True), done.stderr
 
 
+def test_votes_that_a_recipe_does_not_learn_from_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = customize(RECIPES["shallow"], ["teachers="])
+    with pytest.raises(DataError, match=r"none\.csv"):
+        train_recipe(recipe, RunInputs((tmp_path / "none.csv",), votes=tmp_path / "votes.csv"), tmp_path, Workers())
+    told = f"warning: {tmp_path}/votes.csv is not used: the recipe has votes=0. To learn from it: --set votes=0.5"
+    assert told in capsys.readouterr().err.splitlines()
+
+
 def test_a_missing_teacher_is_told_before_the_data_is_read(tmp_path: Path) -> None:
     (tmp_path / "fer2013.csv").write_text("no faces")
     done = fer_train("run", "shallow", "--data", tmp_path / "fer2013.csv", "--set", "teachers=nobody")
