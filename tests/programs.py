@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -21,12 +22,17 @@ _LOADED.set_forkserver_preload(["tensorflow", "tf_keras", "tensorflow_model_opti
 
 def fer_train(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run ``fer-train`` to its end, whatever its exit code."""
-    return _run("train.cli", arguments)
+    return start_training(*arguments).end()
+
+
+def start_training(*arguments: object) -> "Command":
+    """Start ``fer-train``, to look at it or to end it meanwhile."""
+    return Command("train.cli", arguments)
 
 
 def fer_export(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run ``fer-export`` to its end, whatever its exit code."""
-    return _run("export.cli", arguments)
+    return Command("export.cli", arguments).end()
 
 
 def brief_run(recipe: str, weights: str, data: Path, folder: Path) -> dict[str, Any]:
@@ -38,16 +44,38 @@ def brief_run(recipe: str, weights: str, data: Path, folder: Path) -> dict[str, 
     return run
 
 
-def _run(module: str, arguments: tuple[object, ...]) -> subprocess.CompletedProcess[str]:
-    words = [str(argument) for argument in arguments]
-    with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
-        process = _LOADED.Process(target=_main, args=(module, words, out.name, err.name, str(Path.cwd())))
-        process.start()
-        process.join(400)
-        if process.exitcode is None:
-            process.kill()
-        assert process.exitcode is not None, f"{module} {words}: not within 400 s: {err.read()}"
-        return subprocess.CompletedProcess(words, process.exitcode, out.read(), err.read())
+class Command:
+    """A command that runs beside the test, in a process of its own."""
+
+    def __init__(self, module: str, arguments: tuple[object, ...]) -> None:
+        self._words = [str(argument) for argument in arguments]
+        self._out, self._err = tempfile.NamedTemporaryFile("r"), tempfile.NamedTemporaryFile("r")  # noqa: SIM115
+        whole = (module, self._words, self._out.name, self._err.name, str(Path.cwd()))
+        self._process = _LOADED.Process(target=_main, args=whole)
+        self._process.start()
+
+    def wait_for(self, words: str, seconds: float = 200) -> None:
+        """Wait until it has said ``words`` on standard error."""
+        deadline = time.monotonic() + seconds
+        while words not in (told := Path(self._err.name).read_text()):
+            assert self._process.is_alive(), f"{self._words} ended without {words!r}: {told}"
+            assert time.monotonic() < deadline, f"{self._words}: no {words!r} within {seconds} s: {told}"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it where it is (SIGKILL)."""
+        self._process.kill()
+        self._process.join()
+
+    def end(self, seconds: float = 400) -> subprocess.CompletedProcess[str]:
+        """Wait until it ends by itself; what it printed."""
+        self._process.join(seconds)
+        if self._process.exitcode is None:
+            self.kill()
+            raise AssertionError(f"{self._words}: not within {seconds} s: {self._err.read()}")
+        assert self._process.exitcode is not None
+        with self._out, self._err:
+            return subprocess.CompletedProcess(self._words, self._process.exitcode, self._out.read(), self._err.read())
 
 
 def _main(module: str, words: list[str], out: str, err: str, folder: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import free_port
-from tests.programs import PROGRAM
+from tests.programs import PROGRAM, fer_train
 
 pytest.importorskip("tensorflow", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
@@ -39,16 +39,17 @@ def losses(folder: Path) -> list[float]:
 
 def test_two_workers_agree_with_one_process(waves: Path, tmp_path: Path) -> None:
     settings = [part for value in EXACT for part in ("--set", value)]
-    command = [PROGRAM, "run", "shallow", "--data", str(waves), *settings]
+    command = ["run", "shallow", "--data", str(waves), *settings]
     alone, together = tmp_path / "alone", tmp_path / "together"
-    subprocess.run([*command, "--out", str(alone)], check=True, capture_output=True, timeout=200)
+    done = fer_train(*command, "--out", alone)
+    assert done.returncode == 0, done.stderr
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     processes = []
     for index in range(2):
         config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
         processes.append(
             subprocess.Popen(
-                [*command, "--strategy", "multiworker", "--out", str(together)],
+                [PROGRAM, *command, "--strategy", "multiworker", "--out", str(together)],
                 env={**os.environ, "TF_CONFIG": json.dumps(config)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

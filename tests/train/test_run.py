@@ -5,9 +5,7 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 from edge.errors import DataError, UsageError  # noqa: E402
 from edge.model.origin import Source  # noqa: E402
-from tests.programs import PROGRAM, fer_train  # noqa: E402
+from tests.programs import PROGRAM, fer_train, start_training  # noqa: E402
 from train.checkpoints import Epoch  # noqa: E402
 from train.cli import _outcome  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
@@ -65,14 +63,10 @@ def test_a_run_is_repeatable_and_survives_kill_9(blobs: Path, tmp_path: Path) ->
     assert "chosen by PublicTest: accuracy" in done.stdout
     known = ("shallow epoch ", "112 training", "parsing")
     assert all(line.startswith(known) for line in done.stderr.splitlines())
-    process = subprocess.Popen([PROGRAM, *map(str, command), "--out", cut], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
-    while not (cut / "history.jsonl").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    killed = start_training(*command, "--out", cut)
+    killed.wait_for("epoch 1/3")
+    killed.kill()
+    assert len(losses(cut)) < 3
     assert fer_train(*command, "--out", cut).returncode == 0
     np.testing.assert_allclose(losses(cut), losses(whole), rtol=1e-3)
     run = Run.load(cut)

@@ -4,7 +4,6 @@ import contextlib
 import gc
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.slow
 import tf_keras as keras  # noqa: E402
 
 from edge.evaluation.fer2013 import read_faces  # noqa: E402
-from tests.programs import PROGRAM, fer_train  # noqa: E402
+from tests.programs import fer_train, start_training  # noqa: E402
 from train.evaluation.evaluate import evaluate  # noqa: E402
 from train.recipes import Recipe  # noqa: E402
 from train.trainer import build_in_float32, predict_logits  # noqa: E402
@@ -82,20 +81,19 @@ def test_a_large_network_takes_its_steps(few: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_of_two_stages_survives_kill_9_between_them(few: Path, tmp_path: Path) -> None:
-    settings = ["head_epochs=1", "epochs=1", "batch=16", "precision=float32"]
-    cut = tmp_path / "cut"
-    whole = few_steps("resnet50-vggface", few, tmp_path / "whole", *settings)
-    run = training("resnet50-vggface", few, cut, *settings)
-    with subprocess.Popen([PROGRAM, *run], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        next(line for line in process.stderr if "epoch 1/2" in line)  # it is said after the checkpoint
-        process.send_signal(signal.SIGKILL)
-    assert len(history(cut)) == 1
+    """At a learning rate of 0 the second stage measures the weights that it goes on with: those of the first."""
+    settings = ["head_epochs=1", "epochs=1", "batch=16", "precision=float32", "ema=0", "learning_rate=0"]
+    run = training("resnet50-vggface", few, tmp_path / "run", *settings)
+    killed = start_training(*run)
+    killed.wait_for("epoch 1/2")  # it is said after the checkpoint
+    killed.kill()
+    [first] = history(tmp_path / "run")
     done = fer_train(*run)
     assert done.returncode == 0, done.stderr
-    losses = [[line["loss"] for line in lines] for lines in (history(cut), whole)]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
-    assert len(losses[1]) == 2
+    again, second = history(tmp_path / "run")
+    assert again == first
+    assert [line["learning_rate"] for line in (first, second)] == pytest.approx([1e-3, 0])
+    assert second["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-4)
 
 
 def test_a_run_that_gets_no_better_stops_early(blobs: Path, tmp_path: Path) -> None:
@@ -113,10 +111,9 @@ def test_a_plateau_lowers_the_rate_and_then_stops_the_run_also_when_it_is_contin
     schedule = ("schedule=plateau", "plateau_patience=1", "plateau_factor=0", "patience=3", "monitor=loss", "ema=0")
     settings = (*schedule, "learning_rate=1", "warmup=0", "teachers=", "batch=16")
     run = training("shallow", blobs, tmp_path / "run", *settings)
-    with subprocess.Popen([PROGRAM, *run], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        next(line for line in process.stderr if "epoch 3/" in line)
-        process.send_signal(signal.SIGKILL)
+    killed = start_training(*run)
+    killed.wait_for("epoch 3/")
+    killed.kill()
     done = fer_train(*run)
     assert done.returncode == 0, done.stderr
     assert "no better epoch for 3; stopped early" in done.stderr
@@ -170,14 +167,13 @@ def test_a_full_disk_is_reported_and_the_run_continues_when_there_is_room(blobs:
     settings = ["teachers=", "epochs=2", "batch=16"]
     filler = small_disk / "filler"
     run = training("shallow", blobs, small_disk / "run", *settings)
-    with subprocess.Popen([PROGRAM, *run], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        next(line for line in process.stderr if "epoch 1/2" in line)
-        fill(filler)
-        told = process.stderr.read()
-    assert process.returncode == 15, told
-    assert "cannot be written" in told
-    assert "run the same command again" in told
+    process = start_training(*run)
+    process.wait_for("epoch 1/2")
+    fill(filler)
+    done = process.end()
+    assert done.returncode == 15, done.stderr
+    assert "cannot be written" in done.stderr
+    assert "run the same command again" in done.stderr
     filler.unlink()
     assert fer_train(*run).returncode == 0
     assert [line["epoch"] for line in history(small_disk / "run")] == [0, 1]
