@@ -147,8 +147,9 @@ class ModelSettings(Section, frozen=True):
     """``[model]``: the network that classifies faces."""
 
     bundle: FileName = ""
-    """Name of a bundled model (`student`, or `student-small`, which takes half the time and is less accurate), or the
-    path of a bundle folder. Empty: the model that `fer-edge model` has put in use, or else `student`."""
+    """Name of a bundled model, or the path of a bundle folder. `student` takes as long as `student-small-72`.
+    `student-small` takes half the time and is less accurate. Empty: the model that `fer-edge model` has put in use, or
+    else `student-small-72`."""
     threads: Annotated[int, Meta(ge=0, le=64)] = 0
     """CPU threads of one inference. 0: as many as `fer-edge bench --autotune` has chosen on this device, else 1."""
     accelerator: Literal["auto", "cpu", "edgetpu"] = "auto"

@@ -33,7 +33,7 @@ from edge.untrusted_file import MALFORMED_JSON, is_file, is_folder, is_forbidden
 
 _log = logging.getLogger(__name__)
 
-DEFAULT: Final = "student"
+DEFAULT: Final = "student-small-72"
 """The bundled model that is used when no other is chosen."""
 
 MODEL_FILE: Final = "model.tflite"

@@ -194,8 +194,9 @@ def test_a_dry_run_prints_the_single_commands(
 
 def test_every_cycle_starts_from_weights_that_its_network_takes() -> None:
     for plan in PLANS.values():
-        networks = {run.name: run.recipe.model for run in plan.runs if isinstance(run, Cycle)}
+        networks: dict[str, str] = {}
         for run in plan.runs:
+            networks[run.name] = run.recipe.model if isinstance(run, Cycle) else networks[run.made_of[0]]
             if isinstance(run, Cycle):
                 architecture = MODELS[run.recipe.model]
                 assert networks[run.start] in architecture.sources if run.start else architecture.weights == "faceres"
