@@ -35,13 +35,24 @@ def fer_export(*arguments: object) -> subprocess.CompletedProcess[str]:
     return Command("export.cli", arguments).end()
 
 
-def brief_run(recipe: str, weights: str, data: Path, folder: Path) -> dict[str, Any]:
-    """The shortest run: one epoch from ``weights`` into ``folder``. Returns what ``run.json`` says."""
-    sets = [part for value in _BRIEF for part in ("--set", value)]
-    done = fer_train("run", recipe, "--data", data, "--weights", weights, "--out", folder, *sets)
+def brief_run(recipe: str, weights: str, data: Path, folder: Path) -> None:
+    """The shortest run: one epoch from ``weights`` into ``folder``."""
+    done = fer_train(*_brief(recipe, weights, data, folder))
     assert done.returncode == 0, done.stderr
+
+
+def begin_run(recipe: str, weights: str, data: Path, folder: Path) -> dict[str, Any]:
+    """Start the same run, and end it before its first step. Returns what ``run.json`` says of its start."""
+    started = start_training(*_brief(recipe, weights, data, folder))
+    started.wait_until_begun(folder)
+    started.kill()
     run: dict[str, Any] = json.loads((folder / "run.json").read_text())
     return run
+
+
+def _brief(recipe: str, weights: str, data: Path, folder: Path) -> list[object]:
+    sets = [part for value in _BRIEF for part in ("--set", value)]
+    return ["run", recipe, "--data", data, "--weights", weights, "--out", folder, *sets]
 
 
 class Command:
@@ -56,11 +67,21 @@ class Command:
 
     def wait_for(self, words: str, seconds: float = 200) -> None:
         """Wait until it has said ``words`` on standard error."""
+        self._wait(lambda: words in self._told(), repr(words), seconds)
+
+    def wait_until_begun(self, folder: Path, seconds: float = 200) -> None:
+        """Wait until its run is in ``folder``: its weights are loaded and measured, and training begins."""
+        self._wait((folder / "run.json").is_file, "run.json", seconds)
+
+    def _wait(self, met: Callable[[], bool], what: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while words not in (told := Path(self._err.name).read_text()):
-            assert self._process.is_alive(), f"{self._words} ended without {words!r}: {told}"
-            assert time.monotonic() < deadline, f"{self._words}: no {words!r} within {seconds} s: {told}"
+        while not met():
+            assert self._process.is_alive(), f"{self._words} ended without {what}: {self._told()}"
+            assert time.monotonic() < deadline, f"{self._words}: no {what} within {seconds} s: {self._told()}"
             time.sleep(0.02)
+
+    def _told(self) -> str:
+        return Path(self._err.name).read_text()
 
     def kill(self) -> None:
         """End it where it is (SIGKILL)."""

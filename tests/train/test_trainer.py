@@ -190,4 +190,6 @@ def test_a_run_that_cannot_begin_on_a_full_disk_begins_when_there_is_room(blobs:
     done = fer_train(*run)
     assert (done.returncode, "run the same command again" in done.stderr) == (15, True), done.stderr
     filler.unlink()
-    assert fer_train(*run).returncode == 0
+    begun = start_training(*run)
+    begun.wait_until_begun(small_disk / "run")
+    begun.kill()

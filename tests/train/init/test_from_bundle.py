@@ -14,7 +14,7 @@ import tf_keras as keras  # noqa: E402
 from edge.errors import UsageError  # noqa: E402
 from edge.model.bundle import find_bundle, open_bundle  # noqa: E402
 from edge.model.preprocessing import dequantize, normalize  # noqa: E402
-from tests.programs import brief_run  # noqa: E402
+from tests.programs import begin_run  # noqa: E402
 from train.data.dataset import read_splits  # noqa: E402
 from train.init.from_bundle import load_bundle_weights  # noqa: E402
 from train.initial_weights import statistics_faces  # noqa: E402
@@ -45,7 +45,7 @@ def test_a_bundle_of_another_network_is_refused() -> None:
 
 
 def test_a_run_starts_from_a_bundle_and_records_it(blobs: Path, tmp_path: Path) -> None:
-    run = brief_run("student-small", "student-small", blobs, tmp_path)
+    run = begin_run("student-small", "student-small", blobs, tmp_path)
     bundle, splits = open_bundle(find_bundle("student-small")), read_splits(blobs)
     start = run["sources"][0]
     assert (start["role"], start["name"], start["sha256"]) == (

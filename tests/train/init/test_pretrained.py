@@ -20,7 +20,7 @@ import tf_keras as keras  # noqa: E402
 
 from edge.errors import DataError, UsageError  # noqa: E402
 from edge.model.preprocessing import normalize  # noqa: E402
-from tests.programs import fer_train  # noqa: E402
+from tests.programs import begin_run, fer_train  # noqa: E402
 from train.init.faceres import load_faceres, read_tfjs_weights  # noqa: E402
 from train.init.pretrained import PUBLISHED, load_weights, weights_sources  # noqa: E402
 from train.models.mobilenet import CHANNEL_MEANS  # noqa: E402
@@ -69,9 +69,7 @@ def test_the_co_teacher_computes_what_the_published_network_computes(faceres: Pa
 
 
 def test_a_run_records_the_origin_of_its_weights(faceres: Path, blobs: Path, tmp_path: Path) -> None:
-    sizes = ["--set", "votes=0", "--set", "teachers=", "--set", "batch=16", "--set", "epochs=1"]
-    done = fer_train("run", "student", "--data", blobs, "--weights", faceres, "--out", tmp_path / "run", *sizes)
-    assert done.returncode == 0, done.stderr
+    begin_run("student", str(faceres), blobs, tmp_path / "run")
     run = Run.load(tmp_path / "run")
     assert "--weights faceres.json" in run.command
     manifest, values, data = run.sources

@@ -12,7 +12,7 @@ from edge.model.registry import find_bundle
 keras = pytest.importorskip("tf_keras", reason="the train extra is not installed")
 pytestmark = pytest.mark.slow
 
-from tests.programs import brief_run  # noqa: E402
+from tests.programs import begin_run  # noqa: E402
 from train.init.pruning import filter_contributions, prune_filters  # noqa: E402
 from train.models.mobilenet import divide_filters, student  # noqa: E402
 
@@ -41,7 +41,7 @@ def test_every_filter_of_a_choosing_layer_is_judged() -> None:
 
 def test_a_run_starts_from_the_wider_bundle_and_records_it(blobs: Path, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="no TFLite runtime is installed")
-    run = brief_run("student-quarter", "student", blobs, tmp_path)
+    run = begin_run("student-quarter", "student", blobs, tmp_path)
     start = run["sources"][0]
     assert start["name"] == "int8 bundle student"
     command = open_bundle(find_bundle("student")).card.origin.train_command
