@@ -87,13 +87,16 @@ class Command:
         """End it where it is (SIGKILL)."""
         self._process.kill()
         self._process.join()
+        self._out.close()
+        self._err.close()
 
     def end(self, seconds: float = 400) -> subprocess.CompletedProcess[str]:
         """Wait until it ends by itself; what it printed."""
         self._process.join(seconds)
         if self._process.exitcode is None:
+            told = self._told()
             self.kill()
-            raise AssertionError(f"{self._words}: not within {seconds} s: {self._err.read()}")
+            raise AssertionError(f"{self._words}: not within {seconds} s: {told}")
         assert self._process.exitcode is not None
         with self._out, self._err:
             return subprocess.CompletedProcess(self._words, self._process.exitcode, self._out.read(), self._err.read())
