@@ -218,21 +218,21 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_real_data_opens_the_second_time_in_under_a_second(fer2013: Path) -> None:
-    splits = read_splits(fer2013)
-    seconds = []
-    for _ in range(3):  # other work slows one reading down, and is not the reader's fault
+def test_the_real_data_opens_the_second_time_in_a_fraction_of_the_time(fer2013: Path) -> None:
+    read, seconds = [], []
+    for _ in range(4):  # other work slows one reading down, and is not the reader's fault
         started = time.thread_time()
-        again = read_splits(fer2013)
+        read.append(read_splits(fer2013))
         seconds.append(time.thread_time() - started)
-    assert min(seconds) < 1.0
+    assert min(seconds[1:]) < seconds[0] / 5
+    parsed, *_, again = read
     assert (len(again.training), len(again.public), again.left_out[Split.PUBLIC]) == (28709 - 351 - 280, 3589, 351)
     assert again.near == 280
     assert str(again).endswith("351 that PublicTest has too, 280 near twins of PublicTest")
-    assert again.training.sha256() == splits.training.sha256()
+    assert again.training.sha256() == parsed.training.sha256()
     # Kaggle's complete file has a third split with copies of Training's pictures; the recipes' teachers fit it too.
     private = np.arange(28709) % 100 == 0
-    complete = dataclasses.replace(splits, shared={**splits.shared, Split.PRIVATE: private})
+    complete = dataclasses.replace(parsed, shared={**parsed.shared, Split.PRIVATE: private})
     assert find_bank("student").faces_of("student", complete).sum() == 28709 - 351
 
 
