@@ -239,9 +239,9 @@ def test_verify_reads_the_challenges_archive_and_measures_publictest(blobs: Path
 
 
 @pytest.mark.slow
-def test_verify_finds_the_accuracy_that_the_card_states(fer2013: Path) -> None:
+def test_verify_finds_the_accuracy_that_the_card_states(public_test: Path) -> None:
     card = json.loads((find_bundle(ModelSettings().bundle) / "card.json").read_text())
-    done = fer_edge("verify", "--data", fer2013, "--split", "PublicTest", "--json")
+    done = fer_edge("verify", "--data", public_test, "--split", "PublicTest", "--json")
     [told] = lines(done)
     assert (done.returncode, told["n"], told["same_faces"]) == (0, 3589, True)
     assert told["accuracy"] >= 0.62

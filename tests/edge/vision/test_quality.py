@@ -67,7 +67,7 @@ def test_sharpness_does_not_depend_on_contrast(portrait: Gray) -> None:
 
 
 @pytest.mark.slow
-def test_hardly_any_face_of_fer2013_has_a_flaw(fer2013: Path) -> None:
-    faces = read_faces(fer2013, Split.PUBLIC)
+def test_hardly_any_face_of_fer2013_has_a_flaw(public_test: Path) -> None:
+    faces = read_faces(public_test, Split.PUBLIC)
     whole = Box(0, 0, 48, 48)
     assert np.mean([flaw(whole, face, QualitySettings()) is not None for face in faces.pixels]) < 0.01

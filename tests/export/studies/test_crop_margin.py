@@ -84,8 +84,8 @@ def test_only_the_margin_of_a_card_changes_and_the_bundle_still_opens(tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [[], ["--followed"]], ids=["scanned", "followed"])
-def test_real_faces_are_found_and_paired_with_themselves(fer2013: Path, how: list[str]) -> None:
-    command = [PROGRAM, "margin", "student-small", "--data", fer2013, "--faces", "40", "--json", *how]
+def test_real_faces_are_found_and_paired_with_themselves(public_test: Path, how: list[str]) -> None:
+    command = [PROGRAM, "margin", "student-small", "--data", public_test, "--faces", "40", "--json", *how]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)

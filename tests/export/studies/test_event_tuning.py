@@ -68,9 +68,9 @@ def test_on_modelled_noise_events_are_stable_and_quick(takes: list[ReadingSequen
 
 
 @pytest.mark.slow
-def test_on_real_faces_and_the_real_network_events_are_stable_and_quick(fer2013: Path) -> None:
+def test_on_real_faces_and_the_real_network_events_are_stable_and_quick(public_test: Path) -> None:
     classifier = Classifier(open_bundle(find_bundle(ModelSettings().bundle)))
-    made = make_sequences(classifier, read_faces(fer2013, "PublicTest"), 8)
+    made = make_sequences(classifier, read_faces(public_test, "PublicTest"), 8)
     calm = measure_events(made, shipped(classifier.card))
     assert calm.raw_per_minute > 30
     assert calm.ratio >= 20

@@ -141,11 +141,11 @@ def test_a_full_disk_costs_the_drawing_and_not_the_figures(run: Path, blobs: Pat
     assert "accuracy" in done.stdout
 
 
-def test_the_docs_state_the_accuracy_of_all_saved_predictions_and_their_ensemble(fer2013: Path) -> None:
+def test_the_docs_state_the_accuracy_of_all_saved_predictions_and_their_ensemble(public_test: Path) -> None:
     docs = Path(__file__).parents[3] / "docs"
     kept = sorted((docs / "answers").glob("*.npz"))
     runs, ensembles = ((docs / "experiments" / name).read_text() for name in ("training-runs.md", "teachers.md"))
-    faces = read_faces(fer2013, "PublicTest")
+    faces = read_faces(public_test, "PublicTest")
     for file in kept:
         rows = [line for line in runs.splitlines() if f"| `fer-train run {file.stem} " in line]
         figure = f"{evaluate([file], faces).figures.accuracy:.2%}".replace("%", " %")
