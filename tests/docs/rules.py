@@ -43,7 +43,7 @@ RULES = (
     Rule("run", r"fer-edge verify --data fer2013\.csv( --split PublicTest)?", "the faces are noise here", code=23),
     Rule("run", r"fer-train recipes"),
     Rule("run", r"fer-export check (my-bundle|student-small)"),
-    Rule("run", r"fer-export episodes student(-small)? --data fer2013\.csv --faces 240", less="--faces 1"),
+    Rule("run", r"fer-export episodes student(-small(-72)?)? --data fer2013\.csv --faces 240", less="--faces 1"),
     Rule("run", r"fer-export clips --out clips --data fer2013\.csv --seed 1", less="--scene still --seconds 0.2"),
     Rule("run", r"fer-export compare student-small my-bundle --data fer2013\.csv --out .*", needs="matplotlib"),
     # What other tests run.
