@@ -82,7 +82,8 @@ def read_table(
                 yield row
                 progress = f" after {row}"
     except _UNREADABLE as error:
-        raise DataError(f"{path}: cannot be read{progress}: {error or type(error).__name__}") from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"{path}: cannot be read{progress}: {reason}") from error
 
 
 class _Lines:
