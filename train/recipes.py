@@ -61,8 +61,10 @@ class Recipe:
     face by the inverse frequency of its label. ``mixup`` is the alpha of the Beta distribution (0: off); the last fifth
     of the epochs is without it. ``votes`` is the weight of the auxiliary loss on FERPlus votes (0: off). ``teachers``
     are view banks by name or path; their mean, softened by ``temperature``, has the share ``distillation`` of the loss.
-    ``ema`` is the decay of the averaged weights, which are measured and kept (0: those of the last step). ``patience``
-    stops the run after so many epochs without a better validation ``monitor`` (0: never). Validation is on PublicTest.
+    ``features`` is the weight of the distance between the network's pooled features and those of ``feature_teacher``, a
+    run or bundle (0: off; train.feature_teacher). ``ema`` is the decay of the averaged weights, which are measured and
+    kept (0: those of the last step). ``patience`` stops the run after so many epochs without a better validation
+    ``monitor`` (0: never). Validation is on PublicTest.
     The first ``small_epochs`` of ``epochs`` train on pictures reduced to ``small_side`` pixels, which takes large
     networks a fraction of the time.
     """
@@ -90,6 +92,8 @@ class Recipe:
     teachers: tuple[str, ...] = ()
     distillation: _Share = 0.7
     temperature: _Temperature = 3.0
+    features: _Weight = 0.0
+    feature_teacher: str = ""
     ema: _Share = 0.999
     patience: _EpochsOrNone = 0
     monitor: Literal["accuracy", "loss"] = "accuracy"

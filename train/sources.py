@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -76,9 +76,14 @@ def prefixed(sources: tuple[Source, ...], how: str) -> tuple[Source, ...]:
     )
 
 
+def with_role(role: Literal["start", "teacher"], sources: tuple[Source, ...]) -> tuple[Source, ...]:
+    """A network's sources with the role that it has for another one; data stays data."""
+    return tuple(one if one.role == "data" else msgspec.structs.replace(one, role=role) for one in sources)
+
+
 def as_teacher(sources: tuple[Source, ...], bank_sha256: str) -> tuple[Source, ...]:
     """A network's sources as those of another one that learned from it, by a view bank whose logits have this hash."""
-    taught = [one if one.role == "data" else msgspec.structs.replace(one, role="teacher") for one in sources]
+    taught = with_role("teacher", sources)
     if not taught:
         return (Source("teacher", "view bank", licence=OUR_LICENCE, sha256=bank_sha256),)
     network = taught[0]

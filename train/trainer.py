@@ -158,7 +158,7 @@ class _Training:
         self._model, self._recipe, self._training, self._public = model, recipe, training, public
         self._folder = folder
         self._measure = compile_measure(model, recipe)
-        self._learning = model if training.votes is None else _with_votes_output(model)
+        self._learning = _learning_model(model, training)
         self._history = folder.history()
 
     def run(self) -> Epoch:
@@ -172,7 +172,7 @@ class _Training:
         freeze = MODELS[self._recipe.model].freeze
         if freeze and self._recipe.head_epochs:
             freeze(self._model, stage.head_only)
-        loop = _Loop(self._learning, self._recipe, stage, len(self._training), self._folder.workers)
+        loop = _Loop(self._learning, self._recipe, stage, self._training, self._folder.workers)
         self._folder.restore(loop.state, weights_only=len(self._history) <= stage.first)
         for epoch in range(len(self._history), stage.end):
             self._run_epoch(loop, epoch)
@@ -219,12 +219,13 @@ class _Training:
 class _Loop:
     """One stage: its optimizer, averaged weights, number of finished epochs, and training step."""
 
-    def __init__(self, model: Any, recipe: Recipe, stage: Stage, faces: int, workers: Workers) -> None:
+    def __init__(self, model: Any, recipe: Recipe, stage: Stage, training: TrainingSet, workers: Workers) -> None:
         self._model, self._recipe, self._stage, self._workers = model, recipe, stage, workers
+        self._features_of = training.features
         self._small_epochs = 0 if stage.head_only else recipe.small_epochs
         if self._small_epochs:
             _accept_input_size(model, recipe.small_side)
-        self._steps = faces // recipe.batch
+        self._steps = len(training) // recipe.batch
         self._progress = Progress(recipe.name, recipe.all_epochs, self._steps)
         with workers.strategy.scope():
             self._optimizer = _optimizer(recipe, stage.learning_rate)
@@ -290,7 +291,7 @@ class _Loop:
             loss = self._loss(batch, outputs)
         gradients = tape.gradient(loss, self._model.trainable_variables)
         self._optimizer.apply_gradients(zip(gradients, self._model.trainable_variables, strict=True))
-        logits, labels = _logits_of(outputs), tf.argmax(batch.labels, axis=1)  # without smoothing; the larger of a mix
+        logits, labels = outputs["logits"], tf.argmax(batch.labels, axis=1)  # without smoothing; the larger of a mix
         plain = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         right = tf.cast(tf.argmax(logits, axis=1) == labels, tf.float32)
         return tf.stack([loss, *(tf.reduce_sum(part) / self._recipe.batch for part in (plain, right))])
@@ -302,14 +303,17 @@ class _Loop:
     def _loss(self, batch: Batch, outputs: Any) -> Any:
         """The part of the whole batch's mean loss that this replica contributes."""
         recipe = self._recipe
-        logits, votes = _logits_of(outputs), outputs[1] if isinstance(outputs, list) else None
+        logits = outputs["logits"]
         loss = batch.weights * _cross_entropy(batch.labels, logits)
         if batch.teacher is not None:  # Hinton et al. 2015, arXiv 1503.02531
             soft = recipe.temperature**2 * _cross_entropy(batch.teacher, logits / recipe.temperature)
             share = recipe.distillation * tf.reduce_sum(batch.teacher, axis=1)  # 0 for a face without teachers
             loss = (1 - share) * loss + recipe.distillation * soft
-        if votes is not None:
-            loss += recipe.votes * _cross_entropy(batch.votes, votes)
+        if batch.votes is not None:
+            loss += recipe.votes * _cross_entropy(batch.votes, outputs["votes"])
+        if self._features_of is not None:
+            taught = self._features_of(batch.inputs if batch.clean is None else batch.clean, training=False)
+            loss += recipe.features * _cosine_distance(outputs["features"], taught)
         penalty = tf.add_n([tf.cast(extra, tf.float32) for extra in self._model.losses] or [tf.constant(0.0)])
         return tf.reduce_sum(loss) / recipe.batch + penalty / self._workers.count
 
@@ -338,13 +342,13 @@ def _accept_input_size(model: Any, side: int) -> None:
         ) from error
 
 
-def _logits_of(outputs: Any) -> Any:
-    """The logits of the labels; a network that learns from votes has a second output."""
-    return outputs[0] if isinstance(outputs, list) else outputs
-
-
 def _cross_entropy(targets: Any, logits: Any) -> Any:
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+
+def _cosine_distance(one: Any, other: Any) -> Any:
+    """1 minus the cosine of the angle between the vectors of two batches, ``(b, n)``: 0 for the same direction."""
+    return 1.0 - tf.reduce_sum(tf.math.l2_normalize(one, 1) * tf.math.l2_normalize(other, 1), axis=1)
 
 
 def _random_generators(model: Any) -> list[Any]:
@@ -353,10 +357,20 @@ def _random_generators(model: Any) -> list[Any]:
     return [layer._random_generator._generator for layer in layers]  # no public way to them
 
 
-def _with_votes_output(model: Any) -> Any:
-    """The same network with a second output for the FERPlus votes; only training uses it."""
-    votes = keras.layers.Dense(len(VOTES), name="votes", dtype="float32")(model.layers[-1].input)
-    return keras.Model(model.input, [model.output, votes], name=model.name)
+def feature_model(model: Any) -> Any:
+    """The same network up to its pooled features, ``(b, n)``: what its last layer makes logits of."""
+    return keras.Model(model.input, model.layers[-1].input, name=model.name)
+
+
+def _learning_model(model: Any, training: TrainingSet) -> Any:
+    """The same network with all outputs that training uses: logits, and where they are learned, votes and features."""
+    features = model.layers[-1].input
+    outputs = {"logits": model.output}
+    if training.votes is not None:
+        outputs["votes"] = keras.layers.Dense(len(VOTES), name="votes", dtype="float32")(features)
+    if training.features is not None:
+        outputs["features"] = keras.layers.Activation("linear", name="features", dtype="float32")(features)
+    return keras.Model(model.input, outputs, name=model.name)
 
 
 def _summary(recipe: Recipe, result: Epoch, faces: int, public: LabelledFaces) -> str:

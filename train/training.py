@@ -14,6 +14,7 @@ from train.data.dataset import Splits, read_splits
 from train.data.ferplus import check_votes, read_votes
 from train.data.view_bank import ViewBank, find_bank
 from train.distributed import Workers
+from train.feature_teacher import FeatureTeacher, find_feature_teacher
 from train.initial_weights import InitialWeights, find_initial_weights, statistics_faces
 from train.models.pointwise import with_products
 from train.models.registry import MODELS
@@ -23,7 +24,7 @@ from train.recipes import Recipe
 from train.report import write_report
 from train.run import Run, RunInputs, command_of, is_run, names_run, refuse_another_run
 from train.sources import as_teacher, data_source, distinct, sha256_of, votes_source
-from train.trainer import check_recipe, compile_measure, configure_keras, fit, predict_logits
+from train.trainer import check_recipe, compile_measure, configure_keras, feature_model, fit, predict_logits
 
 
 def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Workers) -> Run:
@@ -45,12 +46,13 @@ def train_recipe(recipe: Recipe, inputs: RunInputs, folder: Path, workers: Worke
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run that can begin: its ``run.json`` before the first epoch, its faces, and the weights that it starts from."""
+    """A run that can begin: its ``run.json`` before the first epoch, its faces, its start, and its feature teacher."""
 
     run: Run
     splits: Splits
     training: TrainingSet
     weights: InitialWeights
+    feature_teacher: FeatureTeacher | None
 
 
 def check_inputs(recipe: Recipe, inputs: RunInputs) -> InitialWeights:
@@ -64,6 +66,7 @@ def check_inputs(recipe: Recipe, inputs: RunInputs) -> InitialWeights:
     if recipe.votes and inputs.votes:
         check_votes(inputs.votes)
     _find_banks(recipe)
+    find_feature_teacher(recipe)
     return find_initial_weights(recipe, inputs.weights)
 
 
@@ -74,7 +77,9 @@ def prepare_run(recipe: Recipe, inputs: RunInputs, splits: Splits) -> PreparedRu
     """
     weights = check_inputs(recipe, inputs)
     training = _training_set(recipe, inputs, splits)
-    return PreparedRun(_new_run(recipe, inputs, splits, training, weights.sources), splits, training, weights)
+    features = find_feature_teacher(recipe)
+    networks = (*weights.sources, *(features.sources if features else ()))
+    return PreparedRun(_new_run(recipe, inputs, splits, training, networks), splits, training, weights, features)
 
 
 def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run:
@@ -92,14 +97,16 @@ def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run
     with workers.strategy.scope():
         model = _build(recipe)
         check_recipe(model, recipe, len(prepared.training))  # before run.json: a corrected command may take the folder
-        prepared.weights.load(model, statistics_faces(splits.training))
+        faces = statistics_faces(splits.training)
+        training = _with_features(prepared, model, faces)
+        prepared.weights.load(model, faces)
         model = workers.synchronized(model)
     if prepared.weights.sources:
         run = dataclasses.replace(run, start=compile_measure(model, recipe)(splits.public)[0].accuracy)
         print_line(f"{recipe.name} before training: {run.measured} {run.start:.2%}")
     if workers.chief and not is_run(folder):  # a finished run stays one until the end, whatever happens meanwhile
         run.save(folder)
-    best = fit(model, recipe, prepared.training, splits.public, folder, workers)
+    best = fit(model, recipe, training, splits.public, folder, workers)
     run = dataclasses.replace(run, best=best)
     if workers.chief:
         run.save(folder)
@@ -112,6 +119,21 @@ def train_prepared(prepared: PreparedRun, folder: Path, workers: Workers) -> Run
 def _build(recipe: Recipe) -> Any:
     model = MODELS[recipe.model].build(recipe.dropout)
     return with_products(model) if recipe.precision == "float32" else model
+
+
+def _with_features(prepared: PreparedRun, model: Any, faces: Any) -> TrainingSet:
+    """The training set with the network of the feature teacher. Raises UsageError when its features do not fit."""
+    teacher = prepared.feature_teacher
+    if teacher is None:
+        return prepared.training
+    network = teacher.build(faces)
+    theirs, own = network.output_shape[-1], feature_model(model).output_shape[-1]
+    if theirs != own:
+        raise UsageError(
+            f"feature_teacher={prepared.run.recipe.feature_teacher}: {teacher.network} has {theirs:,} pooled features, "
+            f"{prepared.run.recipe.model} has {own:,}. Name a network with as many"
+        )
+    return dataclasses.replace(prepared.training, features=network)
 
 
 def _training_set(recipe: Recipe, inputs: RunInputs, splits: Splits) -> TrainingSet:
@@ -142,7 +164,7 @@ def _find_banks(recipe: Recipe) -> tuple[ViewBank, ...]:
 
 
 def _new_run(
-    recipe: Recipe, inputs: RunInputs, splits: Splits, training: TrainingSet, start: tuple[Source, ...]
+    recipe: Recipe, inputs: RunInputs, splits: Splits, training: TrainingSet, networks: tuple[Source, ...]
 ) -> Run:
     banks = training.teachers.banks if training.teachers else ()
     taught = [one for bank in banks for one in as_teacher(bank.sources, bank.sha256())]
@@ -156,7 +178,7 @@ def _new_run(
         revision=_revision(),
         training_sha256=splits.training.sha256(),
         public_sha256=splits.public.sha256(),
-        sources=distinct((*start, *taught, *data)),
+        sources=distinct((*networks, *taught, *data)),
         excluded=splits.excluded,
         skipped=splits.bad,
         measured=str(splits.public.split),

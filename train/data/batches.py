@@ -1,8 +1,8 @@
 """Batches for the training loop: augmented and mixed, with random draws that depend on seed and epoch only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,14 @@ Floats = NDArray[np.float32]
 class TrainingSet:
     """The training faces with their labels, votes and teachers.
 
-    ``votes`` are the FERPlus shares, ``(n, 10)`` float32; 0 for a face without votes.
+    ``votes`` are the FERPlus shares, ``(n, 10)`` float32; 0 for a face without votes. ``features`` gives the pooled
+    features of a feature teacher (train.feature_teacher) for a batch of normalized faces, if there is one.
     """
 
     faces: LabelledFaces
     votes: Floats | None = None
     teachers: "Teachers | None" = None
+    features: Callable[..., Any] | None = None
 
     def __len__(self) -> int:
         return len(self.faces)
@@ -65,7 +67,8 @@ class Teachers:
 class Batch(NamedTuple):
     """The faces and targets of one step, all float32: ``inputs`` is ``(b, 48, 48, 1)``, the rest has a row per face.
 
-    A row of ``votes`` or ``teacher`` is 0 where the face has none.
+    A row of ``votes`` or ``teacher`` is 0 where the face has none. ``clean`` are the faces before they were degraded,
+    for a feature teacher; None if there is none, or nothing is degraded.
     """
 
     inputs: Floats
@@ -73,14 +76,15 @@ class Batch(NamedTuple):
     weights: Floats
     votes: Floats | None
     teacher: Floats | None
+    clean: Floats | None
 
 
 def batches(recipe: Recipe, training: TrainingSet, epoch: int) -> Iterator[Batch]:
     """Yield one epoch's batches in random order; an incomplete last batch is left out.
 
     With teachers, an epoch uses one view of their banks, each face mirrored at random. A face without teachers is
-    augmented anew. After that the recipe's share of the faces is degraded; the teachers' answers are those for the
-    clean view.
+    augmented anew. After that the recipe's share of the faces is degraded; the teachers' answers and features are those
+    for the clean view.
     """
     rng = np.random.default_rng([recipe.seed, epoch])
     order = rng.permutation(len(training))
@@ -92,12 +96,14 @@ def batches(recipe: Recipe, training: TrainingSet, epoch: int) -> Iterator[Batch
     for step in range(len(training) // recipe.batch):
         chosen = order[step * recipe.batch : (step + 1) * recipe.batch]
         labels = training.faces.labels[chosen]
+        drawn = source.draw(chosen, rng)
         batch = Batch(
-            inputs=normalize(degrade(source.draw(chosen, rng), recipe.degradation, rng))[..., np.newaxis],
+            inputs=_inputs(degrade(drawn, recipe.degradation, rng)),
             labels=_smooth(labels, recipe.label_smoothing),
             weights=weights[labels],
             votes=None if training.votes is None else training.votes[chosen],
             teacher=source.teacher(chosen),
+            clean=_inputs(drawn) if training.features and recipe.degradation else None,
         )
         yield _mix(batch, recipe.mixup, rng) if mixing else batch
 
@@ -127,6 +133,10 @@ class _EpochImages:
 
     def teacher(self, chosen: NDArray[np.int64]) -> Floats | None:
         return None if self._teacher is None else self._teacher[chosen]
+
+
+def _inputs(pictures: NDArray[np.uint8]) -> Floats:
+    return normalize(pictures)[..., np.newaxis]
 
 
 def _class_weights(labels: NDArray[np.int64]) -> Floats:

@@ -95,8 +95,13 @@ def test_the_student_sees_degraded_faces_and_the_targets_are_those_of_clean_ones
     [degraded] = batches(dataclasses.replace(recipe, degradation=0.5), training, 0)
     changed = (degraded.inputs != clean.inputs).any(axis=(1, 2, 3))
     assert 20 <= changed.sum() <= 44
-    for given, expected in zip(degraded[1:], clean[1:], strict=True):
+    assert degraded.clean is None
+    for given, expected in zip(degraded[1:-1], clean[1:-1], strict=True):
         assert np.array_equal(given, expected)
+    watched = dataclasses.replace(training, features=lambda faces: faces)
+    [batch] = batches(dataclasses.replace(recipe, degradation=0.5), watched, 0)
+    assert np.array_equal(batch.inputs, degraded.inputs)
+    assert np.array_equal(batch.clean, clean.inputs), "for the feature teacher"
 
 
 def test_a_face_without_teachers_is_augmented_anew_and_its_row_is_zero() -> None:
