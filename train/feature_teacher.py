@@ -4,6 +4,7 @@ Pooled features are what the last layer makes logits of. The view banks have no 
 every batch, as it is before it is degraded.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,9 @@ from edge.errors import UsageError
 from edge.model.origin import Source
 from train.init.batch_norm import Values
 from train.initial_weights import InitialWeights, find_trained
-from train.models.registry import MODELS
 from train.recipes import Recipe
 from train.sources import prefixed, with_role
-from train.trainer import feature_model
+from train.trainer import build_in_float32, feature_model
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,13 @@ class FeatureTeacher:
         """What it was made of, as a teacher's."""
         return with_role("teacher", prefixed(self.trained.sources, "pooled features of:"))
 
-    def build(self, faces: Values) -> Any:
-        """The network from normalized faces, ``(b, 48, 48, 1)``, to pooled features, ``(b, n)``, float32.
+    def build(self, recipe: Recipe, faces: Values) -> Any:
+        """The network from normalized faces, ``(b, 48, 48, 1)``, to pooled features, ``(b, n)``.
 
-        ``faces`` are those of train.init.batch_norm.restore_batch_norms.
+        It is float32, whatever precision ``recipe`` trains in. ``faces`` are those of
+        train.init.batch_norm.restore_batch_norms.
         """
-        model = MODELS[self.network].build(0.0)
+        model = build_in_float32(dataclasses.replace(recipe, model=self.network, dropout=0.0))
         self.trained.load(model, faces)
         model.trainable = False
         return feature_model(model)

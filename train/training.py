@@ -126,7 +126,7 @@ def _with_features(prepared: PreparedRun, model: Any, faces: Any) -> TrainingSet
     teacher = prepared.feature_teacher
     if teacher is None:
         return prepared.training
-    network = teacher.build(faces)
+    network = teacher.build(prepared.run.recipe, faces)
     theirs, own = network.output_shape[-1], feature_model(model).output_shape[-1]
     if theirs != own:
         raise UsageError(
